@@ -1,0 +1,100 @@
+#include "client.h"
+
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <ctime>
+
+#include "node/node.h"
+
+namespace mesh {
+
+using std::chrono::seconds;
+
+Task<ChannelPtr> find_node(const NodeOptions& options) {
+  const auto socket = options.control_socket().string();
+  ChannelPtr channel;
+  try {
+    channel = co_await connect_local(socket);
+  } catch (const Error&) {
+    // Nothing listens: no node, or one that is just going.
+  }
+  if (!channel && ::access(socket.c_str(), F_OK) == 0 && ::access(socket.c_str(), W_OK) != 0)
+    throw Error(Status::refused, socket + ": a node runs here, and this user may not ask it; run as its owner");
+  co_return channel;
+}
+
+Task<ChannelPtr> find_node_or_tracker(const NodeOptions& options) {
+  ChannelPtr channel = co_await find_node(options);
+  if (channel) co_return channel;
+  if (options.trackers.empty())
+    throw Error(Status::unreachable, "no node runs on " + options.files.string() + ", and no tracker is known; start meshseed, or name one with --tracker HOST:PORT");
+  std::string trouble = "no tracker is reachable:";
+  for (const auto& tracker : options.trackers) {
+    try {
+      channel = co_await connect_channel(tracker, "/control", seconds(5));
+    } catch (const Error& error) {
+      trouble += std::string(" ") + error.what();
+    }
+    if (channel) co_return channel;
+  }
+  throw Error(Status::unreachable, trouble);
+}
+
+void start_private_node(const NodeOptions& options) {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) throw Error(Status::failed, "cannot make a pipe: " + std::generic_category().message(errno));
+  const pid_t child = ::fork();
+  if (child < 0) throw Error(Status::failed, "cannot start a node: " + std::generic_category().message(errno));
+  if (child == 0) {
+    // Twice forked, so that nobody has to wait for it, and in a session of its own, so that Ctrl-C is the command's alone.
+    ::setsid();
+    if (::fork() != 0) std::_Exit(0);
+    ::close(ends[0]);
+    const int null = ::open("/dev/null", O_RDWR);
+    ::dup2(null, STDIN_FILENO);
+    ::dup2(null, STDOUT_FILENO);
+    ::dup2(null, STDERR_FILENO);
+    const auto tell = [&ends](const std::string& text) {
+      [[maybe_unused]] const auto written = ::write(ends[1], text.data(), text.size());
+      ::close(ends[1]);
+    };
+    int status = 0;
+    try {
+      const auto log_file = options.state_dir() / "meshget.log";
+      int log = -1;
+      status = run_node(
+          options,
+          [&](const std::string& text) {
+            if (log < 0) log = ::open(log_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+            const std::time_t now = std::time(nullptr);
+            char stamp[32];
+            std::tm tm{};
+            localtime_r(&now, &tm);
+            std::strftime(stamp, sizeof stamp, "%F %T ", &tm);
+            const std::string line = stamp + text + "\n";
+            [[maybe_unused]] const auto written = ::write(log, line.data(), line.size());
+          },
+          [&] { tell("ready"); });
+    } catch (const Error& error) {
+      tell(std::to_string(static_cast<int>(error.status())) + " " + error.what());
+    } catch (const std::exception& error) {
+      tell(std::string("1 ") + error.what());
+    }
+    std::_Exit(status);
+  }
+  ::close(ends[1]);
+  ::waitpid(child, nullptr, 0);
+  std::string said;
+  char buffer[4096];
+  for (ssize_t n = 0; (n = ::read(ends[0], buffer, sizeof buffer)) > 0;) said.append(buffer, static_cast<std::size_t>(n));
+  ::close(ends[0]);
+  if (said == "ready") return;
+  const auto space = said.find(' ');
+  if (space == std::string::npos) throw Error(Status::failed, "the node ended before it served; see " + (options.state_dir() / "meshget.log").string());
+  throw Error(static_cast<Status>(std::stoi(said)), said.substr(space + 1));
+}
+
+}  // namespace mesh

@@ -1,0 +1,43 @@
+// A command's side of the local socket: connects to the node of the files dir, or, where a question needs no node, to a
+// tracker. Everything here runs on one io_context that the command drives.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "options.h"
+#include "wire/channel.h"
+#include "wire/flow.h"
+
+namespace mesh {
+
+/// The node that runs on this files dir; null when none does. Throws Error where one runs but cannot be asked.
+Task<ChannelPtr> find_node(const NodeOptions& options);
+
+/// The node, or the first tracker that answers. Throws Error(unreachable).
+Task<ChannelPtr> find_node_or_tracker(const NodeOptions& options);
+
+/// Starts a node for this files dir in a child of its own, which lives for as long as it is needed. To be called before
+/// this process has threads. Returns when the child serves; throws what kept it from doing so.
+void start_private_node(const NodeOptions& options);
+
+/// Runs `work` to its end on `io` and hands back what it returned or threw.
+template <class T>
+T run_to_end(asio::io_context& io, Task<T> work) {
+  std::optional<T> result;
+  std::exception_ptr error;
+  auto body = [](Task<T> task, std::optional<T>& out, std::exception_ptr& failed, asio::io_context& context) -> Task<void> {
+    try {
+      out = co_await std::move(task);
+    } catch (...) {
+      failed = std::current_exception();
+    }
+    context.stop();
+  };
+  asio::co_spawn(io, body(std::move(work), result, error, io), asio::detached);
+  io.run();
+  if (error) std::rethrow_exception(error);
+  return std::move(*result);
+}
+
+}  // namespace mesh

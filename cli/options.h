@@ -1,0 +1,36 @@
+// Flags, environment and configuration file, the same for every command. A flag beats the environment, which beats the
+// configuration file (~/.config/mesh.conf before /etc/mesh/mesh.conf; "key = value", keys named like the long flags).
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "node/node_options.h"
+
+namespace mesh {
+
+struct CommonOptions {
+  NodeOptions node;
+  std::string key;
+  std::string config;
+  std::string log_level = "info";
+};
+
+/// --files, --tracker, --open, --key, --control, --state, --config, --log-level, --version.
+void add_common(CLI::App& app, CommonOptions& options);
+/// The flags of a node: --listen, --advertise, --name, --head, --follow, --ignore, --hash.
+void add_node(CLI::App& app, CommonOptions& options, std::string& hash);
+
+/// Parses; prints help, version and usage errors itself. Returns an exit status to leave with, or -1 to go on.
+int parse(CLI::App& app, CommonOptions& options, int argc, char** argv);
+
+/// Where the command's own messages go: "NAME: text" on stderr.
+void say(const std::string& program, const std::string& text);
+
+/// Runs a main function and turns what it throws into a line and an exit status.
+int guarded(const std::string& program, const std::function<int()>& run);
+
+}  // namespace mesh

@@ -1,0 +1,96 @@
+#include "core/catalog.h"
+
+#include <algorithm>
+
+#include "core/path_walk.h"
+
+namespace mesh {
+
+void Catalog::put(NodeKey node, const FileEntry& entry) {
+  const auto at = paths_.try_emplace(entry.path).first;
+  auto& copies = at->second;
+  auto copy = std::ranges::find(copies, node, &Stored::node);
+  if (copy == copies.end()) {
+    copies.push_back({node, 0, Kind::file, 0, 0, nullptr});
+    copy = std::prev(copies.end());
+    ++copy_count_;
+  } else {
+    forget_content(*copy, at->first);
+  }
+  copy->mode = static_cast<std::uint16_t>(entry.mode & 07777);
+  copy->kind = entry.kind;
+  copy->size = entry.size;
+  copy->mtime = entry.mtime;
+  copy->content = nullptr;
+  if (entry.kind == Kind::file && entry.id.is_set()) {
+    auto& content = contents_[entry.id];
+    content.id = entry.id;
+    content.holders.emplace_back(node, &at->first);
+    copy->content = &content;
+  }
+  if (!entry.target.empty()) targets_[{entry.path, node}] = entry.target;
+}
+
+void Catalog::forget_content(const Stored& copy, const std::string& path) {
+  if (copy.kind == Kind::link || copy.kind == Kind::outside) targets_.erase({path, copy.node});
+  if (copy.content == nullptr) return;
+  auto& holders = copy.content->holders;
+  const auto it = std::ranges::find(holders, std::pair(copy.node, &path));
+  if (it != holders.end()) holders.erase(it);
+  if (holders.empty()) contents_.erase(ContentId(copy.content->id));
+}
+
+void Catalog::drop(Paths::iterator at, Copies::iterator copy) {
+  forget_content(*copy, at->first);
+  at->second.erase(copy);
+  --copy_count_;
+}
+
+void Catalog::remove(NodeKey node, std::string_view path) {
+  const auto at = paths_.find(path);
+  if (at == paths_.end()) return;
+  const auto copy = std::ranges::find(at->second, node, &Stored::node);
+  if (copy == at->second.end()) return;
+  drop(at, copy);
+  if (at->second.empty()) paths_.erase(at);
+}
+
+void Catalog::remove_node(NodeKey node) {
+  for (auto at = paths_.begin(); at != paths_.end();) {
+    const auto copy = std::ranges::find(at->second, node, &Stored::node);
+    if (copy != at->second.end()) drop(at, copy);
+    at = at->second.empty() ? paths_.erase(at) : std::next(at);
+  }
+}
+
+std::vector<Copy> Catalog::copies(std::string_view path) const {
+  std::vector<Copy> out;
+  const auto at = paths_.find(path);
+  if (at == paths_.end()) return out;
+  for (const auto& stored : at->second) {
+    Copy copy{stored.node, stored.kind, stored.size, stored.mtime, stored.mode, stored.content ? &stored.content->id : nullptr, {}, false};
+    if (stored.kind == Kind::link || stored.kind == Kind::outside)
+      if (const auto target = targets_.find({at->first, stored.node}); target != targets_.end()) copy.target = target->second;
+    out.push_back(copy);
+  }
+  return out;
+}
+
+std::vector<Catalog::Holder> Catalog::holders(const ContentId& id) const {
+  std::vector<Holder> out;
+  const auto it = contents_.find(id);
+  if (it == contents_.end()) return out;
+  for (const auto& [node, path] : it->second.holders)
+    if (std::ranges::find(out, node, &Holder::node) == out.end()) out.push_back({node, *path});
+  return out;
+}
+
+void Catalog::walk(const What& what, std::string_view after, const Visit& visit) const {
+  walk_paths(paths_, what, after, [&](Paths::const_iterator at) { return visit(at->first); });
+}
+
+void Catalog::list(std::string_view dir, std::string_view after, const Visit& visit) const {
+  list_paths(paths_, dir, after, [&](Paths::const_iterator at) { return visit(at->first); });
+}
+
+}  // namespace mesh

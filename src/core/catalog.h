@@ -1,0 +1,76 @@
+// The catalog: mesh path -> each node's copy, and content id -> the nodes that hold those bytes under any path.
+//
+// Not thread-safe: one thread owns it. Sorted by path, byte by byte, so that a directory is a range, and so that long
+// answers can be taken page by page: a page begins behind the last path of the page before it, and changes between
+// two pages lose nothing that was there throughout.
+#pragma once
+
+#include <boost/container/small_vector.hpp>
+#include <functional>
+#include <map>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "core/entry.h"
+#include "core/mesh_path.h"
+#include "core/version.h"
+
+namespace mesh {
+
+class Catalog {
+ public:
+  /// Adds a node's copy or replaces what the node said before. `entry.path` must be a mesh path.
+  void put(NodeKey node, const FileEntry& entry);
+  void remove(NodeKey node, std::string_view path);
+  /// Forgets everything that `node` said: one pass over the catalog.
+  void remove_node(NodeKey node);
+
+  /// A path's copies, without the `head` flag; empty when nobody has it. Valid until the next change.
+  [[nodiscard]] std::vector<Copy> copies(std::string_view path) const;
+  [[nodiscard]] bool contains(std::string_view path) const { return paths_.contains(path); }
+
+  /// The nodes that hold these bytes, each with one path under which it does. Valid until the next change.
+  struct Holder {
+    NodeKey node;
+    std::string_view path;
+  };
+  [[nodiscard]] std::vector<Holder> holders(const ContentId& id) const;
+
+  /// Calls `visit` with the sorted paths behind `after` that `what` names: a path, a directory with all below it, or what
+  /// a glob matches with all below that. Stops when `visit` returns false.
+  using Visit = std::function<bool(const std::string& path)>;
+  void walk(const What& what, std::string_view after, const Visit& visit) const;
+  /// The same for what lies directly in directory `dir`, without what is below its directories.
+  void list(std::string_view dir, std::string_view after, const Visit& visit) const;
+
+  [[nodiscard]] std::size_t path_count() const { return paths_.size(); }
+  [[nodiscard]] std::size_t copy_count() const { return copy_count_; }
+
+ private:
+  struct Content {
+    ContentId id;
+    boost::container::small_vector<std::pair<NodeKey, const std::string*>, 1> holders;
+  };
+  struct Stored {
+    NodeKey node;
+    std::uint16_t mode;
+    Kind kind;
+    std::int64_t size;
+    std::int64_t mtime;
+    Content* content;           ///< of a hashed file, else null
+  };
+  using Copies = boost::container::small_vector<Stored, 1>;
+  using Paths = std::map<std::string, Copies, std::less<>>;
+
+  void drop(Paths::iterator at, Copies::iterator copy);
+  void forget_content(const Stored& copy, const std::string& path);
+
+  Paths paths_;
+  std::unordered_map<ContentId, Content> contents_;
+  std::map<std::pair<std::string, NodeKey>, std::string> targets_;  ///< of links, which are few
+  std::size_t copy_count_ = 0;
+};
+
+}  // namespace mesh

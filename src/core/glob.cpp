@@ -1,0 +1,145 @@
+#include "core/glob.h"
+
+#include <optional>
+#include <span>
+
+namespace mesh {
+namespace {
+
+constexpr auto none = std::string_view::npos;
+
+std::size_t character_bytes(std::string_view text, std::size_t at) {
+  const auto lead = static_cast<unsigned char>(text[at]);
+  const std::size_t length = lead < 0xc0 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+  return std::min(length, text.size() - at);
+}
+
+/// A bracket expression that begins at pattern[at] == '[': where it ends and whether it holds `c`; nothing when it is not closed.
+struct Bracket {
+  std::size_t end;
+  bool holds;
+};
+std::optional<Bracket> bracket(std::string_view pattern, std::size_t at, std::string_view c) {
+  std::size_t i = at + 1;
+  const bool negated = i < pattern.size() && (pattern[i] == '!' || pattern[i] == '^');
+  if (negated) ++i;
+  bool holds = false;
+  for (bool first = true; i < pattern.size() && (first || pattern[i] != ']'); first = false) {
+    if (pattern[i] == '\\' && i + 1 < pattern.size()) ++i;
+    const auto low = pattern.substr(i, character_bytes(pattern, i));
+    i += low.size();
+    auto high = low;
+    if (i + 1 < pattern.size() && pattern[i] == '-' && pattern[i + 1] != ']') {
+      ++i;
+      if (pattern[i] == '\\' && i + 1 < pattern.size()) ++i;
+      high = pattern.substr(i, character_bytes(pattern, i));
+      i += high.size();
+    }
+    // UTF-8 sorts as code points do, provided that the lengths agree.
+    const auto less = [](std::string_view a, std::string_view b) { return a.size() != b.size() ? a.size() < b.size() : a < b; };
+    if (!less(c, low) && !less(high, c)) holds = true;
+  }
+  if (i >= pattern.size()) return std::nullopt;
+  return Bracket{i + 1, holds != negated};
+}
+
+/// One step of a part's pattern against the character at text[t]: the index behind the step, or none.
+std::size_t step(std::string_view pattern, std::size_t p, std::string_view text, std::size_t t, std::size_t length) {
+  const char c = pattern[p];
+  if (c == '?') return p + 1;
+  if (c == '[')
+    if (const auto set = bracket(pattern, p, text.substr(t, length))) return set->holds ? set->end : none;
+  if (c == '\\' && p + 1 < pattern.size()) ++p;
+  const auto wanted = character_bytes(pattern, p);
+  return pattern.substr(p, wanted) == text.substr(t, length) ? p + wanted : none;
+}
+
+/// Greedy with one point of return, so the cost is at most the product of both lengths.
+bool part_matches(std::string_view pattern, std::string_view text) {
+  std::size_t p = 0, t = 0, star = none, mark = 0;
+  while (t < text.size()) {
+    const auto length = character_bytes(text, t);
+    if (p < pattern.size() && pattern[p] == '*') {
+      star = ++p;
+      mark = t;
+      continue;
+    }
+    const auto next = p < pattern.size() ? step(pattern, p, text, t, length) : none;
+    if (next != none) {
+      p = next;
+      t += length;
+    } else if (star != none) {
+      p = star;
+      mark += character_bytes(text, mark);
+      t = mark;
+    } else {
+      return false;
+    }
+  }
+  while (p < pattern.size() && pattern[p] == '*') ++p;
+  return p == pattern.size();
+}
+
+bool parts_match(std::span<const std::string> pattern, std::span<const std::string_view> path) {
+  std::size_t p = 0, t = 0, star = none, mark = 0;
+  while (t < path.size()) {
+    if (p < pattern.size() && pattern[p] == "**") {
+      star = ++p;
+      mark = t;
+    } else if (p < pattern.size() && part_matches(pattern[p], path[t])) {
+      ++p;
+      ++t;
+    } else if (star != none) {
+      p = star;
+      t = ++mark;
+    } else {
+      return false;
+    }
+  }
+  while (p < pattern.size() && pattern[p] == "**") ++p;
+  return p == pattern.size();
+}
+
+template <class Out>
+Out split(std::string_view text) {
+  Out out;
+  for (std::size_t at = 0; at <= text.size();) {
+    const auto end = std::min(text.find('/', at), text.size());
+    out.emplace_back(text.substr(at, end - at));
+    at = end + 1;
+  }
+  return out;
+}
+
+}  // namespace
+
+bool has_glob(std::string_view text) { return text.find_first_of("*?[\\") != none; }
+
+Glob::Glob(std::string_view pattern) : parts_(split<std::vector<std::string>>(pattern)) {
+  bool literal = true;
+  for (std::size_t i = 0; i < parts_.size(); ++i) {
+    if (parts_[i] == "**") deep_ = true;
+    literal = literal && !has_glob(parts_[i]);
+    if (literal && i + 1 < parts_.size()) prefix_ += parts_[i] + '/';
+  }
+}
+
+bool Glob::matches(std::string_view path) const {
+  const auto parts = split<std::vector<std::string_view>>(path);
+  return parts_match(parts_, parts);
+}
+
+Glob::Verdict Glob::judge(std::string_view path) const {
+  const auto parts = split<std::vector<std::string_view>>(path);
+  if (deep_) {
+    for (std::size_t n = parts.size(); n > 0; --n)
+      if (parts_match(parts_, std::span(parts).first(n))) return {true, 0};
+  } else if (parts.size() >= parts_.size() && parts_match(parts_, std::span(parts).first(parts_.size()))) {
+    return {true, 0};
+  }
+  for (std::size_t i = 0; i < parts.size() && i < parts_.size() && parts_[i] != "**"; ++i)
+    if (!part_matches(parts_[i], parts[i])) return {false, static_cast<std::size_t>(parts[i].data() + parts[i].size() - path.data())};
+  return {false, 0};
+}
+
+}  // namespace mesh

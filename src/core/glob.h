@@ -1,0 +1,39 @@
+// Globs over mesh paths: '*' and '?' within a part, '[a-z]' and '[!a-z]', '**' as a whole part for any number of parts,
+// '\' before a character that stands for itself. As in minimega, '*' also matches a leading dot. Pure; any thread.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mesh {
+
+[[nodiscard]] bool has_glob(std::string_view text);
+
+class Glob {
+ public:
+  explicit Glob(std::string_view pattern);
+
+  /// Whether the whole of `path` matches.
+  [[nodiscard]] bool matches(std::string_view path) const;
+
+  /// How a path stands to the glob when the glob also takes everything below a directory that it matches.
+  struct Verdict {
+    bool taken = false;
+    /// When not taken: no path that begins with the first `dead` bytes of this path and goes on with '/' or ends there
+    /// can be taken, so that a sorted walk may skip them. 0: nothing is known.
+    std::size_t dead = 0;
+  };
+  [[nodiscard]] Verdict judge(std::string_view path) const;
+
+  /// The longest text, ending at a '/', that every match begins with.
+  [[nodiscard]] const std::string& literal_prefix() const { return prefix_; }
+
+ private:
+  std::vector<std::string> parts_;
+  std::string prefix_;
+  bool deep_ = false;  ///< has a "**"
+};
+
+}  // namespace mesh

@@ -1,0 +1,62 @@
+#include "core/merkle.h"
+
+#include <bit>
+#include <libtorrent/hasher.hpp>
+
+namespace mesh {
+namespace {
+
+Sha256 finish(lt::hasher256& hasher) {
+  const lt::sha256_hash sum = hasher.final();
+  Sha256 out;
+  std::copy(sum.data(), sum.data() + 32, out.bytes.begin());
+  return out;
+}
+
+Sha256 parent(const Sha256& left, const Sha256& right) {
+  lt::hasher256 hasher;
+  hasher.update({left.bytes.data(), 32});
+  hasher.update({right.bytes.data(), 32});
+  return finish(hasher);
+}
+
+}  // namespace
+
+Sha256 sha256(std::string_view bytes) {
+  lt::hasher256 hasher;
+  // libtorrent's hasher asserts on an empty update.
+  if (!bytes.empty()) hasher.update({bytes.data(), static_cast<std::ptrdiff_t>(bytes.size())});
+  return finish(hasher);
+}
+
+Sha256 merkle_root(std::span<const Sha256> layer, std::size_t width, const Sha256& pad) {
+  if (width == 0) width = std::bit_ceil(std::max<std::size_t>(layer.size(), 1));
+  std::vector<Sha256> nodes(layer.begin(), layer.end());
+  Sha256 filler = pad;
+  for (; width > 1; width /= 2) {
+    if (nodes.size() % 2 != 0) nodes.push_back(filler);
+    for (std::size_t i = 0; i < nodes.size() / 2; ++i) nodes[i] = parent(nodes[2 * i], nodes[2 * i + 1]);
+    nodes.resize(nodes.size() / 2);
+    filler = parent(filler, filler);
+  }
+  return nodes.empty() ? filler : nodes.front();
+}
+
+Sha256 piece_root(std::span<const Sha256> leaves, std::int64_t piece_length) {
+  return merkle_root(leaves, static_cast<std::size_t>(piece_length / block_bytes), Sha256{});
+}
+
+ContentId content_id_of_pieces(std::span<const Sha256> roots, std::int64_t piece_length) {
+  return merkle_root(roots, 0, piece_root({}, piece_length));
+}
+
+ContentId content_id_of_leaves(std::span<const Sha256> leaves) { return merkle_root(leaves, 0, Sha256{}); }
+
+ContentId content_id_of_bytes(std::string_view bytes) {
+  if (bytes.size() <= block_bytes) return sha256(bytes);
+  std::vector<Sha256> leaves;
+  for (std::size_t at = 0; at < bytes.size(); at += block_bytes) leaves.push_back(sha256(bytes.substr(at, block_bytes)));
+  return content_id_of_leaves(leaves);
+}
+
+}  // namespace mesh

@@ -1,0 +1,35 @@
+// SHA-256 merkle trees by the rules of BEP 52: leaves are 16 KiB blocks (the last one as long as it is), the leaf layer
+// is padded to a power of two with zero hashes. Pure; any thread.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "core/digest.h"
+
+namespace mesh {
+
+inline constexpr int block_bytes = 16 * 1024;
+
+using Sha256 = Digest<32>;
+
+[[nodiscard]] Sha256 sha256(std::string_view bytes);
+
+/// The root over `layer`, padded to `width` nodes (a power of two; 0: to the next power of two) with `pad`.
+[[nodiscard]] Sha256 merkle_root(std::span<const Sha256> layer, std::size_t width, const Sha256& pad);
+
+/// The root of one piece, padded to the full piece length, from its blocks' hashes.
+[[nodiscard]] Sha256 piece_root(std::span<const Sha256> leaves, std::int64_t piece_length);
+
+/// The content id from the piece roots (a file of more than one piece), all padded to the full piece length.
+[[nodiscard]] ContentId content_id_of_pieces(std::span<const Sha256> roots, std::int64_t piece_length);
+
+/// The content id of a file of one piece, from its blocks' hashes.
+[[nodiscard]] ContentId content_id_of_leaves(std::span<const Sha256> leaves);
+
+/// The content id of a file that is held in memory.
+[[nodiscard]] ContentId content_id_of_bytes(std::string_view bytes);
+
+}  // namespace mesh

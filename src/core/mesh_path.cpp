@@ -1,0 +1,116 @@
+#include "core/mesh_path.h"
+
+#include <vector>
+
+#include "core/error.h"
+#include "core/format.h"
+#include "core/glob.h"
+
+namespace mesh {
+
+bool is_utf8(std::string_view text) {
+  for (std::size_t i = 0; i < text.size();) {
+    const auto lead = static_cast<unsigned char>(text[i]);
+    const int extra = lead < 0x80 ? 0 : (lead & 0xe0) == 0xc0 ? 1 : (lead & 0xf0) == 0xe0 ? 2 : (lead & 0xf8) == 0xf0 ? 3 : -1;
+    if (extra < 0 || i + static_cast<std::size_t>(extra) >= text.size()) return false;
+    unsigned code = extra == 0 ? lead : lead & (0x3fU >> extra);
+    for (int k = 1; k <= extra; ++k) {
+      const auto next = static_cast<unsigned char>(text[i + static_cast<std::size_t>(k)]);
+      if ((next & 0xc0) != 0x80) return false;
+      code = code << 6 | (next & 0x3f);
+    }
+    // Overlong forms, surrogates and what lies beyond Unicode would give one name two spellings.
+    constexpr unsigned least[] = {0, 0x80, 0x800, 0x10000};
+    if (code < least[extra] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) return false;
+    i += static_cast<std::size_t>(extra) + 1;
+  }
+  return true;
+}
+
+std::string_view path_fault(std::string_view path) {
+  if (path.empty()) return "is empty";
+  if (path.size() > max_path_bytes) return "is longer than 4000 bytes";
+  if (path.find('\0') != std::string_view::npos) return "contains a NUL byte";
+  if (!is_utf8(path)) return "is not UTF-8";
+  bool first = true;
+  for (std::size_t at = 0; at <= path.size();) {
+    const auto end = std::min(path.find('/', at), path.size());
+    const auto part = path.substr(at, end - at);
+    if (part.empty()) return "has an empty part";
+    if (part == ".") return "has a part '.'";
+    if (part == "..") return "has a part '..'";
+    if (part.size() > max_part_bytes) return "has a part longer than 255 bytes";
+    if (first && part == reserved_part) return "lies in the reserved state directory";
+    first = false;
+    at = end + 1;
+  }
+  return {};
+}
+
+std::string_view parent_path(std::string_view path) {
+  const auto slash = path.rfind('/');
+  return slash == std::string_view::npos ? std::string_view{} : path.substr(0, slash);
+}
+
+std::string_view last_part(std::string_view path) {
+  const auto slash = path.rfind('/');
+  return slash == std::string_view::npos ? path : path.substr(slash + 1);
+}
+
+bool is_below(std::string_view path, std::string_view dir) {
+  if (dir.empty()) return !path.empty();
+  return path.size() > dir.size() && path.starts_with(dir) && path[dir.size()] == '/';
+}
+
+std::string link_destination(std::string_view link, std::string_view target) {
+  if (target.empty() || target.front() == '/') return {};
+  std::vector<std::string_view> parts;
+  const auto walk = [&](std::string_view text) {
+    for (std::size_t at = 0; at <= text.size();) {
+      const auto end = std::min(text.find('/', at), text.size());
+      const auto part = text.substr(at, end - at);
+      at = end + 1;
+      if (part.empty() || part == ".") continue;
+      if (part != "..") {
+        parts.push_back(part);
+      } else if (parts.empty()) {
+        return false;
+      } else {
+        parts.pop_back();
+      }
+    }
+    return true;
+  };
+  if (!walk(parent_path(link)) || !walk(target)) return {};
+  std::string out;
+  for (const auto part : parts) {
+    if (!out.empty()) out += '/';
+    out += part;
+  }
+  return is_mesh_path(out) ? out : std::string{};
+}
+
+What parse_what(std::string_view text, std::string_view files_dir) {
+  What what{std::string(text), {}, false};
+  const auto shown = printable(text);
+  if (text.starts_with("tar:") || text.starts_with("http://") || text.starts_with("https://"))
+    throw Error(Status::usage, shown + ": this prefix is not supported; paths, globs, directories and file: are");
+  if (text.starts_with("file:")) text.remove_prefix(5);
+  if (text.empty()) throw Error(Status::usage, "an empty path names nothing; '/' is the whole files directory");
+  while (files_dir.size() > 1 && files_dir.ends_with('/')) files_dir.remove_suffix(1);
+  if (text == files_dir || is_below(text, files_dir)) text.remove_prefix(files_dir.size());
+  for (std::size_t at = 0; at <= text.size();) {
+    const auto end = std::min(text.find('/', at), text.size());
+    const auto part = text.substr(at, end - at);
+    at = end + 1;
+    if (part.empty() || part == ".") continue;
+    if (!what.pattern.empty()) what.pattern += '/';
+    what.pattern += part;
+  }
+  if (!what.pattern.empty())
+    if (const auto fault = path_fault(what.pattern); !fault.empty()) throw Error(Status::usage, shown + ": the path " + std::string(fault));
+  what.is_glob = has_glob(what.pattern);
+  return what;
+}
+
+}  // namespace mesh

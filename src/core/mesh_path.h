@@ -1,0 +1,47 @@
+// Mesh paths: a file's path relative to the files dir, the key everywhere.
+//
+// A mesh path is non-empty UTF-8, '/'-separated, without empty, "." or ".." parts, without NUL, no part longer than
+// 255 bytes, the whole at most 4,000 bytes, and not inside the reserved state directory ".mesh". Pure; any thread.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace mesh {
+
+inline constexpr std::size_t max_path_bytes = 4000;
+inline constexpr std::size_t max_part_bytes = 255;
+/// The first part that no mesh path may have: where a node keeps its own state by default.
+inline constexpr std::string_view reserved_part = ".mesh";
+
+[[nodiscard]] bool is_utf8(std::string_view text);
+
+/// What is wrong with `path` as a mesh path, in words; empty when nothing is.
+[[nodiscard]] std::string_view path_fault(std::string_view path);
+[[nodiscard]] inline bool is_mesh_path(std::string_view path) { return path_fault(path).empty(); }
+
+/// "a/b" for "a/b/c", "" for "a".
+[[nodiscard]] std::string_view parent_path(std::string_view path);
+/// "c" for "a/b/c".
+[[nodiscard]] std::string_view last_part(std::string_view path);
+/// Whether `path` lies below directory `dir` ("" is the root, below which everything lies).
+[[nodiscard]] bool is_below(std::string_view path, std::string_view dir);
+
+/// Where a symbolic link leads, as a mesh path: `target` as read from the link at mesh path `link`. Empty when the
+/// target is absolute or leaves the files dir.
+[[nodiscard]] std::string link_destination(std::string_view link, std::string_view target);
+
+/// What a user typed, taken apart.
+struct What {
+  std::string text;     ///< as typed, for messages
+  std::string pattern;  ///< relative to the files dir, without "." parts and doubled '/'; "" is the root itself
+  bool is_glob = false;
+};
+
+/// Reads a WHAT: an optional "file:" prefix, then a path, glob or directory. A leading '/' is the files dir's root; an
+/// absolute path under `files_dir` is taken as relative to it. Throws Error(usage) for "..", NUL, bad UTF-8, and for the
+/// prefixes that are not served yet.
+[[nodiscard]] What parse_what(std::string_view text, std::string_view files_dir);
+
+}  // namespace mesh

@@ -1,0 +1,59 @@
+#include "core/piece_plan.h"
+
+#include <algorithm>
+
+namespace mesh {
+namespace {
+
+/// SplitMix64's finaliser (Steele, Lea and Flood, OOPSLA 2014).
+std::uint64_t mix(std::uint64_t x) {
+  x += 0x9e3779b97f4a7c15;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
+  return x ^ (x >> 31);
+}
+
+}  // namespace
+
+std::int64_t piece_length_for(std::int64_t size) {
+  std::int64_t length = 64 * 1024;
+  while (length < 16 * 1024 * 1024 && size > length * 512) length *= 2;
+  return length;
+}
+
+int piece_count_for(std::int64_t size) {
+  const auto length = piece_length_for(size);
+  return static_cast<int>((size + length - 1) / length);
+}
+
+StripeGate::StripeGate(int pieces, std::uint64_t self)
+    : self_(self), mine_(static_cast<std::size_t>(pieces), true), priority_(static_cast<std::size_t>(pieces), open) {}
+
+void StripeGate::set_getters(std::vector<std::uint64_t> getters) {
+  getters_ = std::move(getters);
+  for (std::size_t piece = 0; piece < mine_.size(); ++piece) {
+    const auto weight = [piece](std::uint64_t id) { return std::pair(mix(id ^ mix(piece)), id); };
+    mine_[piece] = std::ranges::none_of(getters_, [&](std::uint64_t id) { return weight(id) > weight(self_); });
+  }
+}
+
+std::vector<std::pair<int, std::uint8_t>> StripeGate::update(const std::vector<bool>& have, std::span<const int> availability, int sources) {
+  bool share_done = true;
+  for (std::size_t i = 0; i < mine_.size(); ++i)
+    if (mine_[i] && !have[i]) share_done = false;
+  // With as many sources as getters there is nothing to spare.
+  const bool gated = getters_.size() >= 2 && static_cast<std::size_t>(sources) < getters_.size() && !share_done;
+  std::vector<std::pair<int, std::uint8_t>> changes;
+  for (std::size_t i = 0; i < priority_.size(); ++i) {
+    if (have[i]) continue;
+    const bool elsewhere = i < availability.size() && availability[i] > sources;
+    const std::uint8_t wanted = gated && mine_[i] ? own : !gated || elsewhere ? open : closed;
+    // A gate that is open stays open: what was asked for is on its way.
+    if (wanted == priority_[i] || (wanted == closed && priority_[i] == own)) continue;
+    priority_[i] = wanted;
+    changes.emplace_back(static_cast<int>(i), wanted);
+  }
+  return changes;
+}
+
+}  // namespace mesh

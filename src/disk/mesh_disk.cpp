@@ -1,0 +1,302 @@
+#include "disk/mesh_disk.h"
+
+#include <boost/asio/post.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <deque>
+#include <libtorrent/disk_buffer_holder.hpp>
+#include <libtorrent/disk_observer.hpp>
+#include <libtorrent/operations.hpp>
+#include <libtorrent/peer_request.hpp>
+#include <libtorrent/storage_defs.hpp>
+#include <libtorrent/units.hpp>
+
+namespace mesh {
+namespace {
+
+namespace asio = boost::asio;
+
+constexpr std::size_t most_waiting = std::size_t{32} << 20;
+constexpr std::size_t enough_room = std::size_t{16} << 20;
+constexpr unsigned disk_threads = 2;
+
+lt::storage_error to_storage_error(const std::error_code& ec, lt::operation_t operation) {
+  if (!ec) return {};
+  lt::storage_error out(lt::error_code(ec.value(), boost::system::generic_category()), operation);
+  out.file(lt::file_index_t{0});
+  return out;
+}
+
+/// Buffers of one block, kept for reuse.
+class BlockPool final : public lt::buffer_allocator_interface {
+ public:
+  BlockPool() = default;
+  ~BlockPool() {
+    for (auto* block : free_) delete[] block;
+  }
+  BlockPool(const BlockPool&) = delete;
+  BlockPool& operator=(const BlockPool&) = delete;
+  char* take() {
+    {
+      const std::lock_guard lock(mutex_);
+      if (!free_.empty()) {
+        auto* block = free_.back();
+        free_.pop_back();
+        return block;
+      }
+    }
+    return new char[block_bytes];
+  }
+  void free_disk_buffer(char* block) override {
+    const std::lock_guard lock(mutex_);
+    if (free_.size() < 1024)
+      free_.push_back(block);
+    else
+      delete[] block;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<char*> free_;
+};
+
+/// A storage and what waits for it.
+struct Queue {
+  struct Job {
+    enum class Kind { write, hash, clear, fence } kind = Kind::fence;
+    int piece = 0;
+    int start = 0;
+    int length = 0;
+    char* block = nullptr;
+    std::function<void(lt::storage_error const&)> on_written;
+    std::function<void(lt::piece_index_t, lt::sha1_hash const&, lt::storage_error const&)> on_hashed;
+    std::function<void()> on_passed;
+  };
+  StoragePtr storage;
+  std::mutex mutex;
+  std::deque<Job> jobs;
+  bool running = false;
+};
+using QueuePtr = std::shared_ptr<Queue>;
+
+class MeshDisk final : public lt::disk_interface {
+ public:
+  MeshDisk(lt::io_context& io, std::shared_ptr<StorageRegistry> registry) : io_(io), registry_(std::move(registry)), pool_(disk_threads) {}
+  ~MeshDisk() override { pool_.join(); }
+  MeshDisk(const MeshDisk&) = delete;
+  MeshDisk& operator=(const MeshDisk&) = delete;
+
+  lt::storage_holder new_torrent(lt::storage_params const& params, std::shared_ptr<void> const&) override {
+    auto queue = std::make_shared<Queue>();
+    queue->storage = registry_->find(params.info_hash);
+    std::size_t index = 0;
+    while (index < queues_.size() && queues_[index]) ++index;
+    if (index == queues_.size()) queues_.emplace_back();
+    queues_[index] = std::move(queue);
+    return {lt::storage_index_t(static_cast<std::uint32_t>(index)), *this};
+  }
+  void remove_torrent(lt::storage_index_t index) override { queues_[static_cast<std::uint32_t>(index)].reset(); }
+
+  void async_read(lt::storage_index_t index, lt::peer_request const& r, std::function<void(lt::disk_buffer_holder, lt::storage_error const&)> handler,
+                  lt::disk_job_flags_t) override {
+    const auto queue = at(index);
+    if (!queue->storage || r.length <= 0 || r.length > block_bytes || r.start < 0) {
+      asio::post(io_, [handler = std::move(handler)] { handler({}, to_storage_error(std::make_error_code(std::errc::invalid_argument), lt::operation_t::file_read)); });
+      return;
+    }
+    const int piece = static_cast<int>(r.piece);
+    lt::disk_buffer_holder buffer(blocks_, blocks_.take(), r.length);
+    if (queue->storage->read_cached(piece, r.start, {buffer.data(), static_cast<std::size_t>(r.length)})) {
+      handler(std::move(buffer), {});
+      return;
+    }
+    auto held = std::make_shared<lt::disk_buffer_holder>(std::move(buffer));
+    asio::post(pool_, [this, queue, piece, r, held, handler = std::move(handler)]() mutable {
+      const auto ec = queue->storage->read(piece, r.start, {held->data(), static_cast<std::size_t>(r.length)});
+      asio::post(io_, [held, ec, handler = std::move(handler)] { handler(std::move(*held), to_storage_error(ec, lt::operation_t::file_read)); });
+    });
+  }
+
+  bool async_write(lt::storage_index_t index, lt::peer_request const& r, char const* bytes, std::shared_ptr<lt::disk_observer> observer,
+                   std::function<void(lt::storage_error const&)> handler, lt::disk_job_flags_t) override {
+    Queue::Job job;
+    job.kind = Queue::Job::Kind::write;
+    job.piece = static_cast<int>(r.piece);
+    job.start = r.start;
+    job.length = r.length;
+    job.block = blocks_.take();
+    job.on_written = std::move(handler);
+    std::memcpy(job.block, bytes, static_cast<std::size_t>(std::min(r.length, block_bytes)));
+    push(at(index), std::move(job));
+    waiting_ += static_cast<std::size_t>(r.length);
+    if (waiting_ < most_waiting) return false;
+    if (observer) held_back_.push_back(std::move(observer));
+    return true;
+  }
+
+  void async_hash(lt::storage_index_t index, lt::piece_index_t piece, lt::span<lt::sha256_hash>, lt::disk_job_flags_t,
+                  std::function<void(lt::piece_index_t, lt::sha1_hash const&, lt::storage_error const&)> handler) override {
+    Queue::Job job;
+    job.kind = Queue::Job::Kind::hash;
+    job.piece = static_cast<int>(piece);
+    job.on_hashed = std::move(handler);
+    push(at(index), std::move(job));
+  }
+
+  // Torrents here are BitTorrent v1 alone; what belongs to v2 or moves files is refused, never silently ignored.
+  void async_hash2(lt::storage_index_t, lt::piece_index_t piece, int, lt::disk_job_flags_t,
+                   std::function<void(lt::piece_index_t, lt::sha256_hash const&, lt::storage_error const&)> handler) override {
+    asio::post(io_, [piece, handler = std::move(handler)] { handler(piece, {}, unsupported()); });
+  }
+  void async_move_storage(lt::storage_index_t, std::string path, lt::move_flags_t,
+                          std::function<void(lt::status_t, std::string const&, lt::storage_error const&)> handler) override {
+    asio::post(io_, [path = std::move(path), handler = std::move(handler)] { handler(lt::status_t::fatal_disk_error, path, unsupported()); });
+  }
+  void async_rename_file(lt::storage_index_t, lt::file_index_t file, std::string name,
+                         std::function<void(std::string const&, lt::file_index_t, lt::storage_error const&)> handler) override {
+    asio::post(io_, [file, name = std::move(name), handler = std::move(handler)] { handler(name, file, unsupported()); });
+  }
+  void async_delete_files(lt::storage_index_t, lt::remove_flags_t, std::function<void(lt::storage_error const&)> handler) override {
+    asio::post(io_, [handler = std::move(handler)] { handler(unsupported()); });
+  }
+  void async_set_file_priority(lt::storage_index_t, lt::aux::vector<lt::download_priority_t, lt::file_index_t> priorities,
+                               std::function<void(lt::storage_error const&, lt::aux::vector<lt::download_priority_t, lt::file_index_t>)> handler) override {
+    asio::post(io_, [priorities = std::move(priorities), handler = std::move(handler)]() mutable { handler({}, std::move(priorities)); });
+  }
+
+  void async_release_files(lt::storage_index_t index, std::function<void()> handler) override { fence(index, std::move(handler)); }
+  void async_stop_torrent(lt::storage_index_t index, std::function<void()> handler) override { fence(index, std::move(handler)); }
+  void async_check_files(lt::storage_index_t index, lt::add_torrent_params const*, lt::aux::vector<std::string, lt::file_index_t>,
+                         std::function<void(lt::status_t, lt::storage_error const&)> handler) override {
+    // What is there was said in add_torrent_params::have_pieces, from verified and synced state.
+    const bool known = at(index)->storage != nullptr;
+    asio::post(io_, [known, handler = std::move(handler)] {
+      if (known)
+        handler(lt::status_t::no_error, {});
+      else
+        handler(lt::status_t::fatal_disk_error, unsupported());
+    });
+  }
+  void async_clear_piece(lt::storage_index_t index, lt::piece_index_t piece, std::function<void(lt::piece_index_t)> handler) override {
+    Queue::Job job;
+    job.kind = Queue::Job::Kind::clear;
+    job.piece = static_cast<int>(piece);
+    job.on_passed = [piece, handler = std::move(handler)] { handler(piece); };
+    push(at(index), std::move(job));
+  }
+
+  void update_stats_counters(lt::counters&) const override {}
+  std::vector<lt::open_file_state> get_status(lt::storage_index_t) const override { return {}; }
+  void abort(bool wait) override {
+    if (wait) pool_.join();
+  }
+  void submit_jobs() override {}
+  void settings_updated() override {}
+
+ private:
+  static lt::storage_error unsupported() {
+    return to_storage_error(std::make_error_code(std::errc::operation_not_supported), lt::operation_t::unknown);
+  }
+  QueuePtr at(lt::storage_index_t index) const { return queues_[static_cast<std::uint32_t>(index)]; }
+
+  void fence(lt::storage_index_t index, std::function<void()> handler) {
+    Queue::Job job;
+    job.on_passed = handler ? std::move(handler) : [] {};
+    push(at(index), std::move(job));
+  }
+
+  void push(const QueuePtr& queue, Queue::Job job) {
+    {
+      const std::lock_guard lock(queue->mutex);
+      queue->jobs.push_back(std::move(job));
+      if (std::exchange(queue->running, true)) return;
+    }
+    asio::post(pool_, [this, queue] { work(queue); });
+  }
+
+  /// On a pool thread: takes what waits, does it, and hands all results back in one go.
+  void work(const QueuePtr& queue) {
+    for (;;) {
+      std::deque<Queue::Job> jobs;
+      {
+        const std::lock_guard lock(queue->mutex);
+        jobs.swap(queue->jobs);
+        if (jobs.empty()) {
+          queue->running = false;
+          return;
+        }
+      }
+      std::vector<std::function<void()>> results;
+      std::size_t written = 0;
+      for (auto& job : jobs) {
+        switch (job.kind) {
+          case Queue::Job::Kind::write: {
+            std::error_code ec = std::make_error_code(std::errc::invalid_argument);
+            if (queue->storage && job.length > 0 && job.length <= block_bytes)
+              ec = queue->storage->write(job.piece, job.start, {job.block, static_cast<std::size_t>(job.length)});
+            blocks_.free_disk_buffer(job.block);
+            written += static_cast<std::size_t>(job.length);
+            results.push_back([ec, handler = std::move(job.on_written)] { handler(to_storage_error(ec, lt::operation_t::file_write)); });
+            break;
+          }
+          case Queue::Job::Kind::hash: {
+            lt::sha1_hash hash;
+            std::error_code ec = std::make_error_code(std::errc::invalid_argument);
+            if (queue->storage) ec = queue->storage->hash(job.piece, hash);
+            results.push_back([ec, hash, piece = job.piece, handler = std::move(job.on_hashed)] {
+              handler(lt::piece_index_t(piece), hash, to_storage_error(ec, lt::operation_t::file_read));
+            });
+            break;
+          }
+          case Queue::Job::Kind::clear:
+            if (queue->storage) queue->storage->clear(job.piece);
+            results.push_back(std::move(job.on_passed));
+            break;
+          case Queue::Job::Kind::fence:
+            results.push_back(std::move(job.on_passed));
+            break;
+        }
+      }
+      asio::post(io_, [this, written, results = std::move(results)] {
+        for (const auto& result : results) result();
+        waiting_ -= written;
+        if (waiting_ >= enough_room || held_back_.empty()) return;
+        for (const auto& observer : std::exchange(held_back_, {})) observer->on_disk();
+      });
+    }
+  }
+
+  lt::io_context& io_;
+  std::shared_ptr<StorageRegistry> registry_;
+  BlockPool blocks_;
+  // Touched on the network thread alone:
+  std::vector<QueuePtr> queues_;
+  std::size_t waiting_ = 0;
+  std::vector<std::shared_ptr<lt::disk_observer>> held_back_;
+  asio::thread_pool pool_;
+};
+
+}  // namespace
+
+void StorageRegistry::put(const lt::sha1_hash& infohash, StoragePtr storage) {
+  const std::lock_guard lock(mutex_);
+  storages_[infohash] = std::move(storage);
+}
+
+StoragePtr StorageRegistry::find(const lt::sha1_hash& infohash) const {
+  const std::lock_guard lock(mutex_);
+  const auto it = storages_.find(infohash);
+  return it == storages_.end() ? nullptr : it->second;
+}
+
+void StorageRegistry::remove(const lt::sha1_hash& infohash) {
+  const std::lock_guard lock(mutex_);
+  storages_.erase(infohash);
+}
+
+lt::disk_io_constructor_type mesh_disk_constructor(std::shared_ptr<StorageRegistry> registry) {
+  return [registry = std::move(registry)](lt::io_context& io, lt::settings_interface const&, lt::counters&) -> std::unique_ptr<lt::disk_interface> {
+    return std::make_unique<MeshDisk>(io, registry);
+  };
+}
+
+}  // namespace mesh

@@ -1,0 +1,185 @@
+#include "disk/path_gate.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/syscall.h>
+
+#include <cerrno>
+#include <cstring>
+#include <system_error>
+
+#include "core/error.h"
+#include "core/format.h"
+#include "core/mesh_path.h"
+
+namespace mesh {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string reason(int error) { return std::generic_category().message(error); }
+
+Error failure(std::string_view path, int error) {
+  const auto status = error == ENOENT ? Status::not_found : Status::failed;
+  std::string why = reason(error);
+  if (error == EXDEV) why = "leads out of the files directory; start meshseed with --follow DIR for where it leads";
+  if (error == ELOOP) why = "lies behind a symbolic link, and files are not written through links";
+  return {status, printable(path) + ": " + why};
+}
+
+std::string zero_terminated(std::string_view path) { return path.empty() ? "." : std::string(path); }
+
+std::optional<std::string> read_link(int dir, const char* name) {
+  std::string target(max_path_bytes + 1, '\0');
+  const auto n = ::readlinkat(dir, name, target.data(), target.size());
+  if (n < 0 || static_cast<std::size_t>(n) > max_path_bytes) return std::nullopt;
+  target.resize(static_cast<std::size_t>(n));
+  return target;
+}
+
+}  // namespace
+
+PathGate::PathGate(const fs::path& files_dir, const fs::path& state_dir, const std::vector<fs::path>& follow) {
+  std::error_code ec;
+  fs::create_directories(files_dir, ec);
+  if (ec) throw Error(Status::failed, files_dir.string() + ": cannot make the files directory: " + ec.message());
+  files_dir_ = fs::canonical(files_dir, ec);
+  root_ = Fd(::open(files_dir_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (ec || !root_) throw Error(Status::failed, files_dir.string() + ": cannot open the files directory: " + reason(errno));
+  state_dir_ = fs::weakly_canonical(state_dir, ec);
+  for (const auto& dir : follow) {
+    const auto real = fs::canonical(dir, ec);
+    Fd fd(ec ? -1 : ::open(real.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!fd) throw Error(Status::usage, dir.string() + ": --follow needs a directory that can be read: " + (ec ? ec.message() : reason(errno)));
+    follow_.emplace_back(real, std::move(fd));
+  }
+}
+
+int PathGate::open_beneath(int root, const char* path, int flags, unsigned resolve) const {
+  open_how how{};
+  how.flags = static_cast<unsigned>(flags | O_CLOEXEC);
+  how.resolve = resolve | RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
+  for (int tries = 0;; ++tries) {
+    const auto fd = static_cast<int>(::syscall(SYS_openat2, root, path, &how, sizeof how));
+    // EAGAIN: a rename raced with the look-up of "..".
+    if (fd >= 0 || errno != EAGAIN || tries > 100) return fd;
+  }
+}
+
+Fd PathGate::open_following(std::string_view path, int flags) const {
+  Fd fd(open_beneath(root_.get(), zero_terminated(path).c_str(), flags, 0));
+  if (fd || errno != EXDEV || follow_.empty()) return fd;
+  // A link leads out. Where it leads is looked up, and then opened beneath the --follow directory, whatever happens between.
+  std::error_code ec;
+  const auto real = fs::canonical(files_dir_ / path, ec);
+  if (ec) {
+    errno = ec.value();
+    return {};
+  }
+  for (const auto& [dir, dir_fd] : follow_) {
+    if (real != dir && !is_below(real.string(), dir.string())) continue;
+    const auto rest = real == dir ? std::string(".") : real.string().substr(dir.string().size() + 1);
+    return Fd(open_beneath(dir_fd.get(), rest.c_str(), flags, 0));
+  }
+  errno = EXDEV;
+  return {};
+}
+
+Fd PathGate::open_file(std::string_view path) const {
+  if (const auto fault = path_fault(path); !fault.empty()) throw Error(Status::usage, printable(path) + ": the path " + std::string(fault));
+  Fd fd = open_following(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+  if (!fd) throw failure(path, errno);
+  struct stat s{};
+  if (::fstat(fd.get(), &s) != 0) throw failure(path, errno);
+  if (!S_ISREG(s.st_mode)) throw Error(Status::failed, printable(path) + ": is no regular file");
+  return fd;
+}
+
+Fd PathGate::open_directory(std::string_view path) const { return open_following(path, O_RDONLY | O_DIRECTORY | O_NONBLOCK); }
+
+std::optional<LocalEntry> PathGate::look(std::string_view path) const {
+  if (!is_mesh_path(path)) return std::nullopt;
+  const auto name = std::string(last_part(path));
+  const Fd dir = open_directory(parent_path(path));
+  if (!dir) return std::nullopt;
+  struct stat s{};
+  if (::fstatat(dir.get(), name.c_str(), &s, AT_SYMLINK_NOFOLLOW) != 0) return std::nullopt;
+  LocalEntry out;
+  out.entry.path = path;
+  if (S_ISLNK(s.st_mode)) {
+    const auto target = read_link(dir.get(), name.c_str());
+    if (!target) return std::nullopt;
+    out.entry.kind = Kind::link;
+    out.entry.target = *target;
+    // An absolute link into the files dir means the same place on every node only when it is written relative to it.
+    if (is_below(*target, files_dir_.string())) {
+      std::string up;
+      for (auto p = parent_path(path); !p.empty(); p = parent_path(p)) up += "../";
+      out.entry.target = up + target->substr(files_dir_.string().size() + 1);
+    }
+    if (link_destination(path, out.entry.target).empty()) {
+      const Fd led = open_following(path, O_PATH);
+      struct stat there{};
+      if (!led || ::fstat(led.get(), &there) != 0 || (!S_ISREG(there.st_mode) && !S_ISDIR(there.st_mode))) {
+        out.entry.kind = Kind::outside;
+      } else {
+        s = there;  // a --follow directory: offered as what it leads to
+        out.entry.target.clear();
+      }
+    }
+  }
+  if (S_ISREG(s.st_mode)) {
+    out.entry.kind = Kind::file;
+    out.entry.size = s.st_size;
+  } else if (S_ISDIR(s.st_mode)) {
+    out.entry.kind = Kind::directory;
+  } else if (!S_ISLNK(s.st_mode)) {
+    return std::nullopt;
+  }
+  out.entry.mode = s.st_mode & 07777;
+  out.entry.mtime = nanoseconds(s.st_mtim);
+  out.stamp = stamp_of(s);
+  return out;
+}
+
+Fd PathGate::open_parent(std::string_view path, bool make) const {
+  if (const auto fault = path_fault(path); !fault.empty()) throw Error(Status::usage, printable(path) + ": the path " + std::string(fault));
+  const std::string parent(parent_path(path));
+  constexpr int flags = O_RDONLY | O_DIRECTORY;
+  Fd fd(open_beneath(root_.get(), zero_terminated(parent).c_str(), flags, RESOLVE_NO_SYMLINKS));
+  if (fd) return fd;
+  if (errno != ENOENT || !make) throw failure(parent, errno);
+  const Fd above = open_parent(parent, true);
+  const std::string name(last_part(parent));
+  if (::mkdirat(above.get(), name.c_str(), 0755) != 0 && errno != EEXIST) throw failure(parent, errno);
+  fd = Fd(open_beneath(root_.get(), parent.c_str(), flags, RESOLVE_NO_SYMLINKS));
+  if (!fd) throw failure(parent, errno);
+  return fd;
+}
+
+bool PathGate::is_being_written(int fd) {
+  // The kernel grants a read lease only while nobody has the file open for writing (fcntl(2)).
+  if (::fcntl(fd, F_SETLEASE, F_RDLCK) == 0) {
+    ::fcntl(fd, F_SETLEASE, F_UNLCK);
+    return false;
+  }
+  if (errno == EAGAIN || errno == EBUSY) return true;
+  // No leases for this user or on this file system.
+  struct stat wanted{};
+  if (::fstat(fd, &wanted) != 0) return false;
+  std::error_code ec;
+  for (const auto& process : fs::directory_iterator("/proc", ec)) {
+    if (process.path().filename().string().find_first_not_of("0123456789") != std::string::npos) continue;
+    for (const auto& open : fs::directory_iterator(process.path() / "fd", ec)) {
+      struct stat s{};
+      if (::stat(open.path().c_str(), &s) != 0 || s.st_ino != wanted.st_ino || s.st_dev != wanted.st_dev) continue;
+      // The mode of the link itself shows how the file was opened.
+      struct stat link{};
+      if (::lstat(open.path().c_str(), &link) == 0 && (link.st_mode & S_IWUSR) != 0) return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace mesh

@@ -1,0 +1,60 @@
+// The one gate through which mesh paths touch the disk.
+//
+// Every open is beneath the files dir (openat2 with RESOLVE_BENEATH, Linux 5.6), so that neither "..", nor an absolute
+// link, nor a link swapped in at the last moment leads out of it. Reading may follow links inside the files dir, and out
+// of it into the directories given by --follow. Writing follows no link at all. Thread-safe; all calls block.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/entry.h"
+#include "disk/fd.h"
+
+namespace mesh {
+
+/// A path as this node has it.
+struct LocalEntry {
+  FileEntry entry;  ///< without content id
+  FileStamp stamp;
+};
+
+class PathGate {
+ public:
+  /// Makes the files dir when it is missing. Throws Error(failed).
+  PathGate(const std::filesystem::path& files_dir, const std::filesystem::path& state_dir, const std::vector<std::filesystem::path>& follow);
+
+  [[nodiscard]] const std::filesystem::path& files_dir() const { return files_dir_; }
+  [[nodiscard]] int root() const { return root_.get(); }
+  [[nodiscard]] std::string absolute(std::string_view path) const { return (files_dir_ / path).string(); }
+
+  /// A regular file, read-only and not blocking on a fifo. Throws Error with the system's reason.
+  [[nodiscard]] Fd open_file(std::string_view path) const;
+  /// A directory, for reading ("" is the files dir). Empty when it cannot be opened, with errno set.
+  [[nodiscard]] Fd open_directory(std::string_view path) const;
+
+  /// What lies at `path`, links not followed unless they lead into a --follow directory; nothing when there is nothing, or
+  /// nothing that is offered (devices, sockets, names that are no mesh paths).
+  [[nodiscard]] std::optional<LocalEntry> look(std::string_view path) const;
+
+  /// The directory that holds `path`, for writing, made with its parents when missing. Throws Error.
+  [[nodiscard]] Fd open_parent(std::string_view path, bool make) const;
+
+  /// Whether somebody has the open file open for writing: by a read lease where permitted, else by /proc (own processes).
+  [[nodiscard]] static bool is_being_written(int fd);
+
+ private:
+  [[nodiscard]] int open_beneath(int root, const char* path, int flags, unsigned resolve) const;
+  [[nodiscard]] Fd open_following(std::string_view path, int flags) const;
+
+  std::filesystem::path files_dir_;
+  std::filesystem::path state_dir_;
+  std::vector<std::pair<std::filesystem::path, Fd>> follow_;
+  Fd root_;
+};
+
+}  // namespace mesh

@@ -1,0 +1,185 @@
+#include "disk/state_db.h"
+
+#include <sqlite3.h>
+
+#include "core/error.h"
+
+namespace mesh {
+namespace {
+
+constexpr const char* schema =
+    "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=5000;"
+    "CREATE TABLE IF NOT EXISTS hashes(device INTEGER, inode INTEGER, size INTEGER, mtime INTEGER, ctime INTEGER, id BLOB,"
+    " PRIMARY KEY(device, inode)) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS received(path TEXT PRIMARY KEY, device INTEGER, inode INTEGER, size INTEGER, mtime INTEGER,"
+    " ctime INTEGER, id BLOB) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS torrents(id BLOB PRIMARY KEY, infohash BLOB, info BLOB);"
+    "CREATE INDEX IF NOT EXISTS torrents_by_infohash ON torrents(infohash);"
+    "CREATE TABLE IF NOT EXISTS parts(id BLOB PRIMARY KEY, have BLOB, roots BLOB);"
+    "CREATE TABLE IF NOT EXISTS gets(number INTEGER PRIMARY KEY AUTOINCREMENT, request BLOB);"
+    "CREATE TABLE IF NOT EXISTS notes(key TEXT PRIMARY KEY, text TEXT) WITHOUT ROWID;";
+
+}  // namespace
+
+/// One prepared statement, bound and stepped in order. Failures read as "no row": what is stored here is a cache.
+class StateDb::Statement {
+ public:
+  /// `sql` is a literal: prepared once, and found again by its address.
+  Statement(StateDb& db, const char* sql) : lock_(db.mutex_) {
+    auto& prepared = db.prepared_[sql];
+    if (prepared == nullptr) sqlite3_prepare_v2(db.db_, sql, -1, &prepared, nullptr);
+    statement_ = prepared;
+  }
+  ~Statement() {
+    sqlite3_reset(statement_);
+    sqlite3_clear_bindings(statement_);
+  }
+  Statement(const Statement&) = delete;
+  Statement& operator=(const Statement&) = delete;
+
+  Statement& bind(std::int64_t value) {
+    sqlite3_bind_int64(statement_, ++bound_, value);
+    return *this;
+  }
+  Statement& bind(std::string_view value) {
+    sqlite3_bind_blob64(statement_, ++bound_, value.data(), value.size(), SQLITE_TRANSIENT);
+    return *this;
+  }
+  Statement& bind(const FileStamp& stamp) {
+    return bind(static_cast<std::int64_t>(stamp.device)).bind(static_cast<std::int64_t>(stamp.inode)).bind(stamp.size).bind(stamp.mtime).bind(stamp.ctime);
+  }
+  bool row() { return sqlite3_step(statement_) == SQLITE_ROW; }
+  void run() { sqlite3_step(statement_); }
+  std::int64_t number(int column) { return sqlite3_column_int64(statement_, column); }
+  std::string bytes(int column) {
+    const auto* data = static_cast<const char*>(sqlite3_column_blob(statement_, column));
+    return data == nullptr ? std::string{} : std::string(data, static_cast<std::size_t>(sqlite3_column_bytes(statement_, column)));
+  }
+  FileStamp stamp(int column) {
+    return {static_cast<std::uint64_t>(number(column)), static_cast<std::uint64_t>(number(column + 1)), number(column + 2), number(column + 3), number(column + 4)};
+  }
+
+ private:
+  std::unique_lock<std::recursive_mutex> lock_;
+  sqlite3_stmt* statement_ = nullptr;
+  int bound_ = 0;
+};
+
+StateDb::StateDb(const std::filesystem::path& file) {
+  try {
+    open(file);
+  } catch (const Error&) {
+    // Torn by a crash or written by something else. Nothing in it is the only copy of anything.
+    std::error_code ec;
+    std::filesystem::rename(file, file.string() + ".unreadable", ec);
+    std::filesystem::remove(file.string() + "-wal", ec);
+    std::filesystem::remove(file.string() + "-shm", ec);
+    open(file);
+  }
+}
+
+void StateDb::open(const std::filesystem::path& file) {
+  const int opened = sqlite3_open_v2(file.c_str(), &db_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX, nullptr);
+  bool good = opened == SQLITE_OK && sqlite3_exec(db_, schema, nullptr, nullptr, nullptr) == SQLITE_OK;
+  if (good) {
+    Statement check(*this, "PRAGMA quick_check(1)");
+    good = check.row() && check.bytes(0) == "ok";
+  }
+  if (good) return;
+  const std::string why = sqlite3_errmsg(db_);
+  close();
+  db_ = nullptr;
+  throw Error(Status::failed, file.string() + ": cannot open the state database: " + why);
+}
+
+StateDb::~StateDb() { close(); }
+
+void StateDb::close() {
+  for (const auto& [sql, statement] : prepared_) sqlite3_finalize(statement);
+  prepared_.clear();
+  sqlite3_close(db_);
+}
+
+void StateDb::execute(const char* sql) { sqlite3_exec(db_, sql, nullptr, nullptr, nullptr); }
+
+StateDb::Batch::Batch(StateDb& db) : db_(db), lock_(db.mutex_) { db_.execute("BEGIN"); }
+StateDb::Batch::~Batch() { db_.execute("COMMIT"); }
+
+std::optional<ContentId> StateDb::find_hash(const FileStamp& stamp) {
+  Statement s(*this, "SELECT id FROM hashes WHERE device=? AND inode=? AND size=? AND mtime=? AND ctime=?");
+  return s.bind(stamp).row() ? ContentId::from(s.bytes(0)) : std::nullopt;
+}
+
+void StateDb::put_hash(const FileStamp& stamp, const ContentId& id) {
+  Statement(*this, "INSERT OR REPLACE INTO hashes VALUES(?,?,?,?,?,?)").bind(stamp).bind(id.view()).run();
+}
+
+std::optional<StateDb::Received> StateDb::find_received(std::string_view path, const FileStamp& now) {
+  Statement s(*this, "SELECT id, device, inode, size, mtime, ctime FROM received WHERE path=?");
+  if (!s.bind(path).row()) return std::nullopt;
+  const auto id = ContentId::from(s.bytes(0));
+  if (!id) return std::nullopt;
+  return Received{*id, s.stamp(1) == now};
+}
+
+void StateDb::put_received(std::string_view path, const FileStamp& stamp, const ContentId& id) {
+  Statement(*this, "INSERT OR REPLACE INTO received VALUES(?,?,?,?,?,?,?)").bind(path).bind(stamp).bind(id.view()).run();
+}
+
+std::optional<StoredTorrent> StateDb::find_torrent(const ContentId& id) {
+  Statement s(*this, "SELECT infohash, info FROM torrents WHERE id=?");
+  if (!s.bind(id.view()).row()) return std::nullopt;
+  const auto infohash = InfoHash::from(s.bytes(0));
+  if (!infohash) return std::nullopt;
+  return StoredTorrent{id, *infohash, s.bytes(1)};
+}
+
+std::optional<StoredTorrent> StateDb::find_torrent(const InfoHash& infohash) {
+  Statement s(*this, "SELECT id, info FROM torrents WHERE infohash=?");
+  if (!s.bind(infohash.view()).row()) return std::nullopt;
+  const auto id = ContentId::from(s.bytes(0));
+  if (!id) return std::nullopt;
+  return StoredTorrent{*id, infohash, s.bytes(1)};
+}
+
+void StateDb::put_torrent(const StoredTorrent& torrent) {
+  Statement(*this, "INSERT OR REPLACE INTO torrents VALUES(?,?,?)").bind(torrent.id.view()).bind(torrent.infohash.view()).bind(torrent.info).run();
+}
+
+std::optional<StoredPart> StateDb::find_part(const ContentId& id) {
+  Statement s(*this, "SELECT have, roots FROM parts WHERE id=?");
+  if (!s.bind(id.view()).row()) return std::nullopt;
+  return StoredPart{id, s.bytes(0), s.bytes(1)};
+}
+
+void StateDb::put_part(const StoredPart& part) {
+  Statement(*this, "INSERT OR REPLACE INTO parts VALUES(?,?,?)").bind(part.id.view()).bind(part.have).bind(part.roots).run();
+}
+
+void StateDb::remove_part(const ContentId& id) { Statement(*this, "DELETE FROM parts WHERE id=?").bind(id.view()).run(); }
+
+std::vector<std::pair<std::int64_t, std::string>> StateDb::gets() {
+  std::vector<std::pair<std::int64_t, std::string>> out;
+  Statement s(*this, "SELECT number, request FROM gets ORDER BY number");
+  while (s.row()) out.emplace_back(s.number(0), s.bytes(1));
+  return out;
+}
+
+std::int64_t StateDb::add_get(std::string_view request) {
+  const std::lock_guard lock(mutex_);
+  Statement(*this, "INSERT INTO gets(request) VALUES(?)").bind(request).run();
+  return sqlite3_last_insert_rowid(db_);
+}
+
+void StateDb::remove_get(std::int64_t number) { Statement(*this, "DELETE FROM gets WHERE number=?").bind(number).run(); }
+
+std::string StateDb::find_note(std::string_view key) {
+  Statement s(*this, "SELECT text FROM notes WHERE key=?");
+  return s.bind(key).row() ? s.bytes(0) : std::string{};
+}
+
+void StateDb::put_note(std::string_view key, std::string_view text) {
+  Statement(*this, "INSERT OR REPLACE INTO notes VALUES(?,?)").bind(key).bind(text).run();
+}
+
+}  // namespace mesh

@@ -1,0 +1,97 @@
+// What a node remembers across restarts, in one SQLite file in the state directory: content ids of files by their stamps,
+// what meshget wrote, torrents, partial downloads and unfinished gets.
+//
+// All of it can be lost without losing a byte of anybody's files: a database that cannot be read is set aside and begun
+// anew. Thread-safe (one lock around each call); calls block, briefly.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "core/digest.h"
+#include "disk/fd.h"
+
+struct sqlite3;
+struct sqlite3_stmt;
+
+namespace mesh {
+
+struct StoredTorrent {
+  ContentId id;
+  InfoHash infohash;
+  std::string info;  ///< the bencoded info dictionary
+};
+
+/// A partial download. `have` has a byte a piece, `roots` 32 bytes a piece; both speak of data that was synced before.
+struct StoredPart {
+  ContentId id;
+  std::string have;
+  std::string roots;
+};
+
+class StateDb {
+ public:
+  /// Throws Error(failed) when the directory cannot be written.
+  explicit StateDb(const std::filesystem::path& file);
+  ~StateDb();
+
+  [[nodiscard]] std::optional<ContentId> find_hash(const FileStamp& stamp);
+  void put_hash(const FileStamp& stamp, const ContentId& id);
+
+  /// What meshget last wrote at `path`: its content, if the stamp still is that of then.
+  struct Received {
+    ContentId id;
+    bool unchanged = false;
+  };
+  [[nodiscard]] std::optional<Received> find_received(std::string_view path, const FileStamp& now);
+  void put_received(std::string_view path, const FileStamp& stamp, const ContentId& id);
+
+  [[nodiscard]] std::optional<StoredTorrent> find_torrent(const ContentId& id);
+  [[nodiscard]] std::optional<StoredTorrent> find_torrent(const InfoHash& infohash);
+  void put_torrent(const StoredTorrent& torrent);
+
+  [[nodiscard]] std::optional<StoredPart> find_part(const ContentId& id);
+  void put_part(const StoredPart& part);
+  void remove_part(const ContentId& id);
+
+  /// Gets that have not ended, as they were asked for.
+  [[nodiscard]] std::vector<std::pair<std::int64_t, std::string>> gets();
+  std::int64_t add_get(std::string_view request);
+  void remove_get(std::int64_t number);
+
+  /// A short text under a key; empty when there is none.
+  [[nodiscard]] std::string find_note(std::string_view key);
+  void put_note(std::string_view key, std::string_view text);
+
+  /// Everything between construction and destruction is written at once: for many small changes.
+  class Batch {
+   public:
+    explicit Batch(StateDb& db);
+    ~Batch();
+    Batch(const Batch&) = delete;
+    Batch& operator=(const Batch&) = delete;
+
+   private:
+    StateDb& db_;
+    std::unique_lock<std::recursive_mutex> lock_;
+  };
+
+ private:
+  class Statement;
+  void open(const std::filesystem::path& file);
+  void close();
+  void execute(const char* sql);
+
+  sqlite3* db_ = nullptr;
+  std::unordered_map<const char*, sqlite3_stmt*> prepared_;
+  std::recursive_mutex mutex_;
+};
+
+}  // namespace mesh

@@ -1,0 +1,240 @@
+#include "disk/storage.h"
+
+#include <fcntl.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace mesh {
+namespace {
+
+constexpr std::int64_t page = 4096;
+
+bool is_zero(const char* data, std::size_t size) { return size == 0 || (data[0] == 0 && std::memcmp(data, data + 1, size - 1) == 0); }
+
+std::error_code last_error() { return {errno, std::generic_category()}; }
+
+lt::sha1_hash hash_of_zeros(std::int64_t length) {
+  static const std::string zeros(block_bytes, '\0');
+  lt::hasher hasher;
+  for (std::int64_t at = 0; at < length; at += block_bytes) hasher.update({zeros.data(), static_cast<std::ptrdiff_t>(std::min<std::int64_t>(block_bytes, length - at))});
+  return hasher.final();
+}
+
+std::vector<Sha256> leaves_of_zeros(std::int64_t length) {
+  const std::string zeros(block_bytes, '\0');
+  std::vector<Sha256> out(static_cast<std::size_t>(length / block_bytes), sha256(zeros));
+  if (length % block_bytes != 0) out.push_back(sha256(std::string_view(zeros).substr(0, static_cast<std::size_t>(length % block_bytes))));
+  return out;
+}
+
+}  // namespace
+
+Storage::Storage(PieceLayout layout, Fd file, const FileStamp& stamp, std::function<void(std::string)> on_fault) : layout_(std::move(layout)) {
+  source_ = std::make_shared<const Source>(Source{std::move(file), false, stamp, std::move(on_fault)});
+  verified_.assign(layout_.hashes.size(), '\1');
+}
+
+Storage::Storage(PieceLayout layout, Fd file, std::string_view have, std::string_view roots) : layout_(std::move(layout)) {
+  source_ = std::make_shared<const Source>(Source{std::move(file), true, {}, {}});
+  const auto pieces = layout_.hashes.size();
+  verified_.assign(pieces, '\0');
+  roots_.resize(pieces);
+  if (have.size() == pieces && roots.size() == pieces * 32) {
+    for (std::size_t i = 0; i < pieces; ++i) {
+      verified_[i] = have[i] != 0 ? '\1' : '\0';
+      std::memcpy(roots_[i].bytes.data(), roots.data() + i * 32, 32);
+    }
+  }
+  const auto mark_zeros = [&](std::size_t from, std::size_t to) {
+    if (from >= to) return;
+    const auto length = layout_.length_of(static_cast<int>(from));
+    const auto zeros = hash_of_zeros(length);
+    std::optional<Sha256> root;
+    for (std::size_t i = from; i < to; ++i) {
+      if (verified_[i] != 0 || layout_.hashes[i] != zeros) continue;
+      // A hole only if nothing was written there before.
+      if (const auto data = ::lseek(source_->file.get(), static_cast<off_t>(i) * layout_.piece_length, SEEK_DATA);
+          data >= 0 && data < static_cast<off_t>(i) * layout_.piece_length + length)
+        continue;
+      if (!root) root = root_of(leaves_of_zeros(length));
+      verified_[i] = '\1';
+      roots_[i] = *root;
+    }
+  };
+  mark_zeros(0, pieces - 1);
+  mark_zeros(pieces - 1, pieces);
+}
+
+Sha256 Storage::root_of(std::span<const Sha256> leaves) const {
+  return layout_.count() == 1 ? content_id_of_leaves(leaves) : piece_root(leaves, layout_.piece_length);
+}
+
+Storage::SourcePtr Storage::source() const {
+  const std::lock_guard lock(mutex_);
+  return source_;
+}
+
+void Storage::freeze(Fd file, std::optional<FileStamp> stamp, std::function<void(std::string)> on_fault) {
+  auto next = std::make_shared<const Source>(Source{std::move(file), false, stamp, std::move(on_fault)});
+  const std::lock_guard lock(mutex_);
+  source_ = std::move(next);
+  hashing_.clear();
+}
+
+bool Storage::is_unchanged(const Source& source) {
+  if (!source.stamp) return true;
+  struct stat s{};
+  return ::fstat(source.file.get(), &s) == 0 && stamp_of(s) == *source.stamp;
+}
+
+void Storage::fault(const Source& source, const std::string& why) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (std::exchange(faulted_, true)) return;
+  }
+  if (source.on_fault) source.on_fault(why);
+}
+
+bool Storage::read_cached(int piece, int start, std::span<char> out) const {
+  const auto from = source();
+  iovec part{out.data(), out.size()};
+  const auto n = ::preadv2(from->file.get(), &part, 1, piece * layout_.piece_length + start, RWF_NOWAIT);
+  return n == static_cast<ssize_t>(out.size()) && is_unchanged(*from);
+}
+
+std::error_code Storage::read_all(const Source& source, std::int64_t at, std::span<char> out) {
+  while (!out.empty()) {
+    const auto n = ::pread(source.file.get(), out.data(), out.size(), at);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return last_error();
+    if (n == 0) return std::make_error_code(std::errc::io_error);  // shorter than it was
+    out = out.subspan(static_cast<std::size_t>(n));
+    at += n;
+  }
+  return {};
+}
+
+std::error_code Storage::read(int piece, int start, std::span<char> out) {
+  const auto from = source();
+  const auto ec = read_all(*from, piece * layout_.piece_length + start, out);
+  if (!is_unchanged(*from)) {
+    fault(*from, "the file has changed since it was hashed");
+    return std::make_error_code(std::errc::operation_canceled);
+  }
+  if (ec && !from->writable) fault(*from, ec.message());
+  return ec;
+}
+
+std::error_code Storage::write_all(const Source& source, std::int64_t at, std::span<const char> bytes) {
+  while (!bytes.empty()) {
+    const auto n = ::pwrite(source.file.get(), bytes.data(), bytes.size(), at);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return last_error();
+    bytes = bytes.subspan(static_cast<std::size_t>(n));
+    at += n;
+  }
+  return {};
+}
+
+void Storage::feed(Hashing& state, std::span<const char> bytes) const {
+  state.sha1.update({bytes.data(), static_cast<std::ptrdiff_t>(bytes.size())});
+  for (std::size_t at = 0; at < bytes.size(); at += block_bytes) {
+    const auto block = bytes.subspan(at, std::min<std::size_t>(block_bytes, bytes.size() - at));
+    state.leaves.push_back(sha256({block.data(), block.size()}));
+  }
+  state.next += static_cast<std::int64_t>(bytes.size());
+}
+
+std::error_code Storage::write(int piece, int start, std::span<const char> bytes) {
+  const auto to = source();
+  if (!to->writable) return std::make_error_code(std::errc::read_only_file_system);
+  Hashing* state = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    state = &hashing_[piece];  // map nodes stay where they are; one writer at a time
+  }
+  // Runs of whole pages of zeros stay holes, unless a failed piece may have left something else there.
+  const std::int64_t base = piece * layout_.piece_length + start;
+  if (state->cleared) {
+    if (const auto ec = write_all(*to, base, bytes)) return ec;
+  } else {
+    std::size_t from = 0, at = 0;
+    while (at < bytes.size()) {
+      const auto length = std::min<std::size_t>(page, bytes.size() - at);
+      if (is_zero(bytes.data() + at, length)) {
+        if (const auto ec = write_all(*to, base + static_cast<std::int64_t>(from), bytes.subspan(from, at - from))) return ec;
+        from = at + length;
+      }
+      at += length;
+    }
+    if (const auto ec = write_all(*to, base + static_cast<std::int64_t>(from), bytes.subspan(from))) return ec;
+  }
+  // Blocks that come in order are hashed while they are in the cache; the others when the piece is complete.
+  if (state->next == start) feed(*state, bytes);
+  return {};
+}
+
+std::error_code Storage::hash(int piece, lt::sha1_hash& out) {
+  Hashing state;
+  const auto from = source();
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto it = hashing_.find(piece); it != hashing_.end()) {
+      state = std::move(it->second);
+      hashing_.erase(it);
+    }
+  }
+  const bool cleared = state.cleared;
+  std::vector<char> buffer;
+  const auto length = layout_.length_of(piece);
+  while (state.next < length) {
+    buffer.resize(static_cast<std::size_t>(std::min<std::int64_t>(length - state.next, 16 * block_bytes)));
+    if (const auto ec = read_all(*from, piece * layout_.piece_length + state.next, buffer)) return ec;
+    feed(state, buffer);
+  }
+  out = state.sha1.final();
+  if (!from->writable) return {};
+  const std::lock_guard lock(mutex_);
+  if (out == layout_.hashes[static_cast<std::size_t>(piece)]) {
+    roots_[static_cast<std::size_t>(piece)] = root_of(state.leaves);
+    verified_[static_cast<std::size_t>(piece)] = '\1';
+  } else if (cleared) {
+    hashing_[piece].cleared = true;
+  }
+  return {};
+}
+
+void Storage::clear(int piece) {
+  const std::lock_guard lock(mutex_);
+  auto& state = hashing_[piece];
+  state = {};
+  state.cleared = true;
+}
+
+std::string Storage::verified() const {
+  const std::lock_guard lock(mutex_);
+  return verified_;
+}
+
+Storage::Snapshot Storage::sync() {
+  Snapshot out;
+  {
+    const std::lock_guard lock(mutex_);
+    out.have = verified_;
+    out.roots.reserve(roots_.size() * 32);
+    for (const auto& root : roots_) out.roots += root.view();
+  }
+  if (::fdatasync(source()->file.get()) != 0) out.error = last_error();
+  return out;
+}
+
+std::optional<ContentId> Storage::content_id() const {
+  const std::lock_guard lock(mutex_);
+  if (verified_.find('\0') != std::string::npos) return std::nullopt;
+  if (layout_.count() == 1) return roots_.front();
+  return content_id_of_pieces(roots_, layout_.piece_length);
+}
+
+}  // namespace mesh

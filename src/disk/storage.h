@@ -1,0 +1,109 @@
+// One torrent's bytes on disk: a stretch of one open file, either served read-only or being downloaded.
+//
+// What is served is open read-only, so nothing that libtorrent decides can write to it; each read checks that the file is
+// still the one that was hashed. What is downloaded is hashed once, on its way to the disk: SHA-1 for the piece's check by
+// BEP 3, SHA-256 for the content id. Blocks of zeros are not written, pieces of zeros are known by their hash and never
+// asked for. Thread-safe; reads and writes block.
+#pragma once
+
+#include <boost/asio/buffer.hpp>
+#include <cstdint>
+#include <functional>
+#include <libtorrent/hasher.hpp>
+#include <libtorrent/sha1_hash.hpp>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "core/merkle.h"
+#include "disk/fd.h"
+
+namespace mesh {
+
+struct PieceLayout {
+  std::int64_t size = 0;
+  std::int64_t piece_length = 0;
+  std::vector<lt::sha1_hash> hashes;
+
+  [[nodiscard]] int count() const { return static_cast<int>(hashes.size()); }
+  [[nodiscard]] std::int64_t length_of(int piece) const { return std::min(piece_length, size - piece * piece_length); }
+};
+
+class Storage {
+ public:
+  /// To be served: `file` is open for reading and had `stamp` when it was hashed. `on_fault` runs once, on any thread, with
+  /// the reason, when a read fails or the file has changed.
+  Storage(PieceLayout layout, Fd file, const FileStamp& stamp, std::function<void(std::string)> on_fault);
+  /// To be downloaded: `file` is open for reading and writing and has its full size. `have` (a byte a piece) and `roots`
+  /// are what an earlier download had verified and synced; empty where there was none.
+  Storage(PieceLayout layout, Fd file, std::string_view have, std::string_view roots);
+
+  [[nodiscard]] const PieceLayout& layout() const { return layout_; }
+  /// The download is complete: from now on it is served from `file`, read-only; what could write to it is closed. Once it
+  /// is in place and will not be touched again, a second call with its stamp has reads check for changes.
+  void freeze(Fd file, std::optional<FileStamp> stamp, std::function<void(std::string)> on_fault);
+
+  /// Only what the page cache holds: false, without blocking, when the disk would be needed.
+  [[nodiscard]] bool read_cached(int piece, int start, std::span<char> out) const;
+  std::error_code read(int piece, int start, std::span<char> out);
+
+  /// Consecutive blocks of one piece go faster together. For one writer at a time.
+  std::error_code write(int piece, int start, std::span<const char> bytes);
+  /// The SHA-1 of a piece whose blocks are all written; when it is the expected one, the piece counts as verified.
+  std::error_code hash(int piece, lt::sha1_hash& out);
+  /// The piece failed: what is known of it is forgotten, and its zeros will be written.
+  void clear(int piece);
+
+  /// The pieces that are verified, for libtorrent and for the resume state; a byte a piece.
+  [[nodiscard]] std::string verified() const;
+  /// Verified pieces and their SHA-256 roots, after syncing the data that they speak of.
+  struct Snapshot {
+    std::string have;
+    std::string roots;
+    std::error_code error;
+  };
+  [[nodiscard]] Snapshot sync();
+  /// The content id, once every piece is verified.
+  [[nodiscard]] std::optional<ContentId> content_id() const;
+
+ private:
+  struct Hashing {
+    lt::hasher sha1;
+    std::int64_t next = 0;
+    std::vector<Sha256> leaves;
+    bool cleared = false;
+  };
+  void feed(Hashing& state, std::span<const char> bytes) const;
+  [[nodiscard]] Sha256 root_of(std::span<const Sha256> leaves) const;
+
+  /// The open file and how it is used; replaced as a whole, so that a read under way keeps the file that it began with.
+  struct Source {
+    Fd file;
+    bool writable = false;
+    std::optional<FileStamp> stamp;  ///< what the file must still be
+    std::function<void(std::string)> on_fault;
+  };
+  using SourcePtr = std::shared_ptr<const Source>;
+  [[nodiscard]] SourcePtr source() const;
+  [[nodiscard]] static bool is_unchanged(const Source& source);
+  static std::error_code read_all(const Source& source, std::int64_t at, std::span<char> out);
+  static std::error_code write_all(const Source& source, std::int64_t at, std::span<const char> bytes);
+  void fault(const Source& source, const std::string& why);
+
+  PieceLayout layout_;
+  mutable std::mutex mutex_;  ///< guards what follows; never held across I/O
+  SourcePtr source_;
+  bool faulted_ = false;
+  std::map<int, Hashing> hashing_;
+  std::string verified_;
+  std::vector<Sha256> roots_;
+};
+
+using StoragePtr = std::shared_ptr<Storage>;
+
+}  // namespace mesh

@@ -1,0 +1,115 @@
+#include "node/holdings.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/path_walk.h"
+
+namespace mesh {
+
+void Holdings::index(const Item& item) {
+  if (item.entry.id.is_set()) by_id_.emplace(item.entry.id, item.entry.path);
+}
+
+void Holdings::unindex(const Item& item) {
+  const auto [from, to] = by_id_.equal_range(item.entry.id);
+  for (auto it = from; it != to; ++it)
+    if (it->second == item.entry.path) {
+      by_id_.erase(it);
+      return;
+    }
+}
+
+Holdings::Items::iterator Holdings::erase(Items::iterator at, Inventory& delta) {
+  unindex(at->second);
+  delta.removed.push_back(at->first);
+  return items_.erase(at);
+}
+
+void Holdings::put(LocalEntry entry, Inventory& delta) {
+  auto& item = items_[entry.entry.path];
+  item.scan = scan_;
+  // The same content as before keeps the id that was computed for it.
+  if (!entry.entry.id.is_set() && item.stamp == entry.stamp) entry.entry.id = item.entry.id;
+  item.stamp = entry.stamp;
+  if (item.entry == entry.entry) return;
+  unindex(item);
+  item.entry = std::move(entry.entry);
+  index(item);
+  delta.put.push_back(item.entry);
+}
+
+Inventory Holdings::apply(std::vector<TreeChange> changes) {
+  Inventory delta;
+  for (auto& change : changes) {
+    switch (change.kind) {
+      case TreeChange::Kind::put:
+        put(std::move(change.entry), delta);
+        break;
+      case TreeChange::Kind::gone: {
+        if (const auto at = items_.find(change.path); at != items_.end()) erase(at, delta);
+        const std::string below = change.path + '/';
+        for (auto at = items_.lower_bound(below); at != items_.end() && at->first.starts_with(below);) at = erase(at, delta);
+        break;
+      }
+      case TreeChange::Kind::scan_begins:
+        ++scan_;
+        break;
+      case TreeChange::Kind::scan_ends:
+        for (auto at = items_.begin(); at != items_.end();) at = at->second.scan == scan_ ? std::next(at) : erase(at, delta);
+        complete_ = true;
+        break;
+    }
+  }
+  // A path that went and came back within the batch is there: the receiver takes removals first.
+  std::erase_if(delta.removed, [&](const std::string& path) { return items_.contains(path); });
+  std::erase_if(delta.put, [&](const FileEntry& entry) { return !items_.contains(entry.path); });
+  return delta;
+}
+
+Inventory Holdings::set(const LocalEntry& entry) {
+  Inventory delta;
+  put(entry, delta);
+  return delta;
+}
+
+Inventory Holdings::withdraw(std::string_view path) {
+  Inventory delta;
+  if (const auto at = items_.find(path); at != items_.end()) erase(at, delta);
+  return delta;
+}
+
+const Holdings::Item* Holdings::find(std::string_view path) const {
+  const auto at = items_.find(path);
+  return at == items_.end() ? nullptr : &at->second;
+}
+
+const Holdings::Item* Holdings::find(const ContentId& id) const {
+  const auto at = by_id_.find(id);
+  return at == by_id_.end() ? nullptr : find(std::string_view(at->second));
+}
+
+Listed Holdings::list(const List& question) const {
+  Listed out;
+  const auto add = [&](Items::const_iterator at) {
+    out.items.push_back({at->second.entry, 1, 1});
+    return out.items.size() < page_entries;
+  };
+  const auto own = items_.find(question.pattern);
+  if (question.glob || question.recursive || (own != items_.end() && own->second.entry.kind != Kind::directory))
+    walk_paths(items_, What{question.pattern, question.pattern, question.glob}, question.after, add);
+  else
+    list_paths(items_, question.pattern, question.after, add);
+  if (out.items.empty() && question.after.empty() && own == items_.end() && !question.pattern.empty())
+    throw Error(Status::not_found, printable(question.pattern) + ": not found on this node");
+  if (out.items.size() >= page_entries) out.next = out.items.back().entry.path;
+  return out;
+}
+
+std::vector<FileEntry> Holdings::page(std::string_view after, std::size_t limit) const {
+  std::vector<FileEntry> out;
+  for (auto at = items_.upper_bound(after); at != items_.end() && out.size() < limit; ++at) out.push_back(at->second.entry);
+  return out;
+}
+
+}  // namespace mesh

@@ -1,0 +1,55 @@
+// What this node has in its files dir, as its watcher reports it, and the deltas that its trackers must hear.
+// Not thread-safe: the node's loop owns it.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "node/watcher.h"
+#include "wire/messages.h"
+
+namespace mesh {
+
+class Holdings {
+ public:
+  struct Item {
+    FileEntry entry;
+    FileStamp stamp;
+    std::uint32_t scan = 0;
+  };
+
+  /// Takes a watcher's batch; returns what changed.
+  [[nodiscard]] Inventory apply(std::vector<TreeChange> changes);
+  /// The file at `path`, as it is by `stamp`, has these bytes. Returns what changed.
+  [[nodiscard]] Inventory set(const LocalEntry& entry);
+  /// What is at `path` is not to be offered until the watcher reports it again. Returns what changed.
+  [[nodiscard]] Inventory withdraw(std::string_view path);
+
+  [[nodiscard]] const Item* find(std::string_view path) const;
+  /// The first path under which this node has these bytes.
+  [[nodiscard]] const Item* find(const ContentId& id) const;
+  /// A page of what a question names, without asking the mesh.
+  [[nodiscard]] Listed list(const List& question) const;
+  /// Up to `limit` entries behind `after`.
+  [[nodiscard]] std::vector<FileEntry> page(std::string_view after, std::size_t limit) const;
+
+  [[nodiscard]] bool is_complete() const { return complete_; }  ///< the first scan is over
+  [[nodiscard]] std::size_t size() const { return items_.size(); }
+
+ private:
+  using Items = std::map<std::string, Item, std::less<>>;
+  Items::iterator erase(Items::iterator at, Inventory& delta);
+  void put(LocalEntry entry, Inventory& delta);
+  void index(const Item& item);
+  void unindex(const Item& item);
+
+  Items items_;
+  std::multimap<ContentId, std::string> by_id_;
+  bool complete_ = false;
+  std::uint32_t scan_ = 0;
+};
+
+}  // namespace mesh

@@ -1,0 +1,172 @@
+#include "node/maker.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cstring>
+#include <libtorrent/bencode.hpp>
+#include <libtorrent/entry.hpp>
+#include <libtorrent/hasher.hpp>
+#include <thread>
+#include <vector>
+
+#include "core/error.h"
+#include "core/piece_plan.h"
+#include "wire/codec.h"
+
+namespace mesh {
+namespace {
+
+constexpr std::int64_t read_bytes = 1 << 20;
+constexpr std::int64_t most_torrent_bytes = std::int64_t{1} << 50;
+
+struct HashedPiece {
+  lt::sha1_hash sha1;
+  std::vector<Sha256> leaves;
+};
+
+bool is_hole(int fd, std::int64_t begin, std::int64_t length) {
+  const auto data = ::lseek(fd, begin, SEEK_DATA);
+  return (data < 0 && errno == ENXIO) || data >= begin + length;
+}
+
+/// Hashes [begin, begin + length) of the file; a hole is zeros, and not read.
+HashedPiece hash_piece(int fd, std::int64_t begin, std::int64_t length, bool hole, std::vector<char>& buffer) {
+  HashedPiece out;
+  lt::hasher sha1;
+  if (hole) std::fill(buffer.begin(), buffer.end(), '\0');
+  for (std::int64_t at = 0; at < length;) {
+    const auto part = std::min(read_bytes, length - at);
+    for (std::int64_t got = 0; !hole && got < part;) {
+      const auto n = ::pread(fd, buffer.data() + got, static_cast<std::size_t>(part - got), begin + at + got);
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) throw Error(Status::failed, std::generic_category().message(errno));
+      if (n == 0) throw Error(Status::failed, "became shorter while it was hashed");
+      got += n;
+    }
+    sha1.update({buffer.data(), static_cast<std::ptrdiff_t>(part)});
+    for (std::int64_t block = 0; block < part; block += block_bytes)
+      out.leaves.push_back(sha256({buffer.data() + block, static_cast<std::size_t>(std::min<std::int64_t>(block_bytes, part - block))}));
+    at += part;
+  }
+  out.sha1 = sha1.final();
+  return out;
+}
+
+std::string encode_info(const ContentId& id, const PieceLayout& layout) {
+  lt::entry info(lt::entry::dictionary_t);
+  info["length"] = layout.size;
+  info["name"] = id.hex();
+  info["piece length"] = layout.piece_length;
+  std::string pieces;
+  for (const auto& hash : layout.hashes) pieces.append(hash.data(), 20);
+  info["pieces"] = pieces;
+  std::string out;
+  lt::bencode(std::back_inserter(out), info);
+  return out;
+}
+
+InfoHash infohash_of(const std::string& info) {
+  const auto hash = lt::hasher(lt::span<char const>(info.data(), static_cast<std::ptrdiff_t>(info.size()))).final();
+  InfoHash out;
+  std::memcpy(out.bytes.data(), hash.data(), 20);
+  return out;
+}
+
+}  // namespace
+
+HashedFile hash_file(int fd, std::int64_t size, unsigned threads, const std::atomic<bool>& stop) {
+  HashedFile out;
+  out.layout.size = size;
+  out.layout.piece_length = piece_length_for(size);
+  if (size == 0) {
+    out.id = sha256({});
+    return out;
+  }
+  const int pieces = piece_count_for(size);
+  out.layout.hashes.resize(static_cast<std::size_t>(pieces));
+  std::vector<Sha256> roots(static_cast<std::size_t>(pieces));
+  std::atomic<int> next = 0;
+  std::mutex mutex;
+  std::string trouble;
+  // Sparse images are mostly the same piece of zeros.
+  std::once_flag zeros_once;
+  lt::sha1_hash zeros_sha1;
+  Sha256 zeros_root;
+  const auto work = [&] {
+    std::vector<char> buffer(static_cast<std::size_t>(std::min(size, read_bytes)));
+    for (int piece = next++; piece < pieces; piece = next++) {
+      try {
+        if (stop) throw Error(Status::failed, "the node is shutting down");
+        const auto begin = piece * out.layout.piece_length;
+        if (piece + 1 < pieces && is_hole(fd, begin, out.layout.piece_length)) {
+          std::call_once(zeros_once, [&] {
+            const auto hashed = hash_piece(fd, begin, out.layout.piece_length, true, buffer);
+            zeros_sha1 = hashed.sha1;
+            zeros_root = piece_root(hashed.leaves, out.layout.piece_length);
+          });
+          out.layout.hashes[static_cast<std::size_t>(piece)] = zeros_sha1;
+          roots[static_cast<std::size_t>(piece)] = zeros_root;
+          continue;
+        }
+        const auto hashed = hash_piece(fd, begin, out.layout.length_of(piece), false, buffer);
+        out.layout.hashes[static_cast<std::size_t>(piece)] = hashed.sha1;
+        roots[static_cast<std::size_t>(piece)] = pieces == 1 ? content_id_of_leaves(hashed.leaves) : piece_root(hashed.leaves, out.layout.piece_length);
+      } catch (const std::exception& error) {
+        const std::lock_guard lock(mutex);
+        trouble = error.what();
+        next = pieces;
+      }
+    }
+  };
+  std::vector<std::jthread> helpers;
+  for (unsigned i = 1; i < std::min(threads, static_cast<unsigned>(pieces)); ++i) helpers.emplace_back(work);
+  work();
+  helpers.clear();
+  if (!trouble.empty()) throw Error(Status::failed, trouble);
+  out.id = pieces == 1 ? roots.front() : content_id_of_pieces(roots, out.layout.piece_length);
+  return out;
+}
+
+StoredTorrent make_torrent(const HashedFile& file) {
+  StoredTorrent out;
+  out.id = file.id;
+  out.info = encode_info(file.id, file.layout);
+  out.infohash = infohash_of(out.info);
+  return out;
+}
+
+std::optional<PieceLayout> read_torrent(const StoredTorrent& torrent) {
+  try {
+    const auto node = parse_bencode(torrent.info);
+    if (node.type() != lt::bdecode_node::dict_t) return std::nullopt;
+    PieceLayout layout;
+    layout.size = node.dict_find_int_value("length");
+    layout.piece_length = node.dict_find_int_value("piece length");
+    const auto pieces = node.dict_find_string_value("pieces");
+    if (layout.size <= 0 || layout.size > most_torrent_bytes || layout.piece_length != piece_length_for(layout.size)) return std::nullopt;
+    if (pieces.size() != static_cast<std::size_t>(piece_count_for(layout.size)) * 20) return std::nullopt;
+    for (std::size_t i = 0; i < pieces.size(); i += 20) layout.hashes.emplace_back(pieces.data() + i);
+    if (encode_info(torrent.id, layout) != torrent.info || infohash_of(torrent.info) != torrent.infohash) return std::nullopt;
+    return layout;
+  } catch (const CodecError&) {
+    return std::nullopt;
+  }
+}
+
+std::string torrent_file(std::string_view info, const std::vector<std::string>& announce_urls) {
+  lt::entry file(lt::entry::dictionary_t);
+  if (!announce_urls.empty()) file["announce"] = announce_urls.front();
+  if (announce_urls.size() > 1) {
+    lt::entry::list_type tiers;
+    for (const auto& url : announce_urls) tiers.emplace_back(lt::entry::list_type{lt::entry(url)});
+    file["announce-list"] = tiers;
+  }
+  file["created by"] = "meshswarm";
+  file["info"] = lt::entry(lt::entry::preformatted_type(info.begin(), info.end()));
+  std::string out;
+  lt::bencode(std::back_inserter(out), file);
+  return out;
+}
+
+}  // namespace mesh

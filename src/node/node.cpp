@@ -1,0 +1,464 @@
+#include "node/node.h"
+
+#include <fcntl.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <boost/asio/post.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <csignal>
+#include <random>
+
+#include "core/format.h"
+#include "wire/endpoint.h"
+
+namespace mesh {
+
+namespace fs = std::filesystem;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using Clock = std::chrono::steady_clock;
+
+namespace {
+
+constexpr std::uint16_t default_port = 6881;
+constexpr int most_connections = 4000;
+
+std::string host_name() {
+  char name[256] = {};
+  return ::gethostname(name, sizeof name - 1) == 0 && name[0] != 0 ? name : "node";
+}
+
+/// The addresses of this machine that others may reach.
+std::vector<std::string> own_addresses() {
+  std::vector<std::string> out;
+  ifaddrs* list = nullptr;
+  if (::getifaddrs(&list) != 0) return out;
+  for (const auto* at = list; at != nullptr; at = at->ifa_next) {
+    if (at->ifa_addr == nullptr || (at->ifa_flags & IFF_UP) == 0 || (at->ifa_flags & IFF_LOOPBACK) != 0) continue;
+    if (at->ifa_addr->sa_family == AF_INET) {
+      const auto* v4 = reinterpret_cast<const sockaddr_in*>(at->ifa_addr);
+      out.push_back(asio::ip::address_v4(ntohl(v4->sin_addr.s_addr)).to_string());
+    } else if (at->ifa_addr->sa_family == AF_INET6) {
+      const auto* v6 = reinterpret_cast<const sockaddr_in6*>(at->ifa_addr);
+      asio::ip::address_v6::bytes_type bytes;
+      std::copy(std::begin(v6->sin6_addr.s6_addr), std::end(v6->sin6_addr.s6_addr), bytes.begin());
+      const asio::ip::address_v6 address(bytes);
+      if (!address.is_link_local()) out.push_back(address.to_string());
+    }
+  }
+  ::freeifaddrs(list);
+  return out;
+}
+
+bool is_loopback(const std::string& host) {
+  boost::system::error_code ec;
+  const auto address = asio::ip::make_address(host, ec);
+  return ec ? host == "localhost" : address.is_loopback();
+}
+
+}  // namespace
+
+void NodeParts::publish(const Inventory& delta) {
+  if (delta.put.empty() && delta.removed.empty()) return;
+  for (std::size_t put = 0, gone = 0; put < delta.put.size() || gone < delta.removed.size();) {
+    Inventory part;
+    for (; gone < delta.removed.size() && part.removed.size() < page_entries; ++gone) part.removed.push_back(delta.removed[gone]);
+    for (; gone == delta.removed.size() && put < delta.put.size() && part.put.size() < page_entries; ++put) part.put.push_back(delta.put[put]);
+    links->note_all(part);
+  }
+  for (const auto& torrent : swarm->all())
+    if (!torrent->downloading && holdings.find(torrent->torrent.id) == nullptr) swarm->unload(torrent->torrent.id);
+}
+
+void NodeParts::withdraw(const std::string& path, const std::string& why) {
+  if (holdings.find(path) == nullptr) return;
+  log(printable(path) + ": is not offered any more: " + why);
+  publish(holdings.withdraw(path));
+  // If it is there after all, as something else, it is a new candidate.
+  const auto now = gate.look(path);
+  if (!now) return;
+  try {
+    if (now->entry.kind == Kind::file && PathGate::is_being_written(gate.open_file(path).get())) return;
+    publish(holdings.set(*now));
+  } catch (const Error&) {
+  }
+}
+
+Fd Node::take_lock(const fs::path& state_dir) {
+  std::error_code ec;
+  fs::create_directories(state_dir / "parts", ec);
+  if (ec) throw Error(Status::failed, state_dir.string() + ": cannot make the state directory: " + ec.message());
+  ::chmod(state_dir.c_str(), 0700);
+  Fd lock(::open((state_dir / "lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!lock) throw Error(Status::failed, (state_dir / "lock").string() + ": " + std::generic_category().message(errno));
+  if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) throw Error(Status::failed, state_dir.string() + ": another node runs here already");
+  return lock;
+}
+
+Node::Node(asio::io_context& io, NodeOptions options, Log log) : io_(io) {
+  std::error_code ec;
+  options.files = fs::absolute(options.files, ec).lexically_normal();
+  fs::create_directories(options.files, ec);
+  if (ec) throw Error(Status::failed, options.files.string() + ": cannot make the files directory: " + ec.message());
+  if (!options.state.empty()) options.state = fs::absolute(options.state, ec).lexically_normal();
+  if (options.name.empty()) options.name = host_name();
+  const auto state_dir = options.state_dir();
+  if (!options.open) {
+    const auto refuse = [](const std::string& what) {
+      return Error(Status::usage, what + " is not on loopback; without --open (everyone who reaches the ports may use them) all stays on loopback");
+    };
+    for (const auto& tracker : options.trackers)
+      if (!is_loopback(parse_host_port(tracker).host)) throw refuse("--tracker " + tracker);
+    for (const auto& address : options.advertise)
+      if (!is_loopback(address)) throw refuse("--advertise " + address);
+    if (!options.listen.empty() && !is_loopback(parse_host_port(options.listen).host)) throw refuse("--listen " + options.listen);
+  }
+  for (const auto& tracker : options.trackers) static_cast<void>(parse_host_port(tracker));
+  for (const auto& address : options.advertise)
+    if (boost::system::error_code bad; asio::ip::make_address(address, bad), bad) throw Error(Status::usage, "--advertise " + printable(address) + ": is no IP address");
+  lock_ = take_lock(state_dir);
+  parts_.reset(new NodeParts{io, options, std::move(log), PathGate(options.files, state_dir, options.follow), state_dir, StateDb(state_dir / "state.db"), {}, {}, {}});
+  auto& parts = *parts_;
+  struct stat files{};
+  struct stat state{};
+  if (::stat(parts.gate.files_dir().c_str(), &files) != 0 || ::stat(state_dir.c_str(), &state) != 0 || files.st_dev != state.st_dev)
+    throw Error(Status::usage, state_dir.string() + ": --state must be on the same file system as the files directory " + options.files.string());
+  // What an interrupted placement left; partial downloads have a record, and stay.
+  for (const auto& item : fs::directory_iterator(state_dir / "parts", ec)) {
+    const auto name = item.path().filename().string();
+    std::optional<ContentId> id;
+    try {
+      id = ContentId::from(from_hex(name));
+    } catch (const std::invalid_argument&) {
+    }
+    if (!id || !parts.db.find_part(*id)) fs::remove(item.path(), ec);
+  }
+  if (parts.db.find_note("instance").empty()) {
+    std::random_device random;
+    std::string bytes;
+    for (int i = 0; i < 16; ++i) bytes += static_cast<char>(random() & 0xff);
+    parts.db.put_note("instance", to_hex(bytes));
+  }
+  offer_ = std::make_unique<Offer>(parts);
+  getter_ = std::make_unique<Getter>(parts, mesh_handlers_);
+  serve_mesh();
+  serve_commands();
+  listen();
+  parts.swarm->on_unloaded = [&parts](const ContentId& id) {
+    Unloaded note;
+    note.id = id;
+    parts.links->note_all(note);
+  };
+  TrackerLinks::Facts facts;
+  facts.hello = [this] { return hello(); };
+  facts.page = [&parts](std::string_view after, std::size_t limit) { return parts.holdings.page(after, limit); };
+  facts.scan_complete = [&parts] { return parts.holdings.is_complete(); };
+  facts.loaded = [&parts] {
+    std::vector<Ready> out;
+    for (const auto& torrent : parts.swarm->all()) {
+      if (!torrent->checked) continue;
+      Ready ready;
+      ready.id = torrent->torrent.id;
+      ready.infohash = torrent->torrent.infohash;
+      out.push_back(ready);
+    }
+    return out;
+  };
+  facts.log = parts.log;
+  parts.links = std::make_unique<TrackerLinks>(io, options.trackers, std::move(facts), mesh_handlers_);
+
+  Watcher::Options watching;
+  watching.ignore = options.ignore;
+  watching.most_watches = options.most_watches;
+  watcher_ = std::make_unique<Watcher>(
+      parts.gate, watching, std::pair<std::uint64_t, std::uint64_t>(state.st_dev, state.st_ino),
+      [this, alive = std::weak_ptr<bool>(alive_)](std::vector<TreeChange> changes) {
+        for (auto& change : changes)
+          if (change.kind == TreeChange::Kind::put && change.entry.entry.kind == Kind::file)
+            if (const auto id = parts_->db.find_hash(change.entry.stamp)) change.entry.entry.id = *id;
+        asio::post(io_, [this, alive, batch = std::move(changes)]() mutable {
+          if (alive.expired()) return;
+          const bool ends = std::ranges::any_of(batch, [](const TreeChange& c) { return c.kind == TreeChange::Kind::scan_ends; });
+          const bool first = !parts_->holdings.is_complete();
+          parts_->publish(parts_->holdings.apply(std::move(batch)));
+          if (ends && first) {
+            parts_->log("files directory scanned: " + std::to_string(parts_->holdings.size()) + " entries");
+            parts_->links->scan_completed();
+          }
+        });
+      },
+      parts.log);
+  asio::co_spawn(io, tick(), asio::detached);
+  if (options.hash_eagerly) asio::co_spawn(io, offer_->hash_eagerly(), asio::detached);
+  // Gets that had not ended when the node went down go on.
+  for (const auto& [number, bytes] : parts.db.gets()) {
+    try {
+      auto task = std::make_shared<GetTask>();
+      task->request = from_bencode<Get>(bytes);
+      task->number = number;
+      asio::co_spawn(io, run_stored(task), asio::detached);
+    } catch (const CodecError&) {
+      parts.db.remove_get(number);
+    }
+  }
+}
+
+Node::~Node() {
+  alive_.reset();
+  watcher_.reset();
+  if (parts_) parts_->pool.join();
+}
+
+void Node::listen() {
+  auto& options = parts_->options;
+  const bool any_port = options.listen.empty();
+  const auto where = any_port ? HostPort{options.open ? "0.0.0.0" : "127.0.0.1", default_port} : parse_host_port(options.listen, default_port);
+  boost::system::error_code ec;
+  const auto address = asio::ip::make_address(where.host, ec);
+  if (ec) throw Error(Status::usage, "--listen " + printable(options.listen) + ": is no IP address and port");
+  Swarm::Options swarm;
+  swarm.listen = {{address, where.port}};
+  if (address.is_v6() && address.is_unspecified()) swarm.listen.emplace_back(asio::ip::address_v4::any(), where.port);
+  swarm.pick_free_port = any_port;
+  parts_->swarm = std::make_unique<Swarm>(io_, swarm, parts_->log);
+  const auto serve = [this](std::string path, ChannelPtr channel) { return serve_channel(std::move(path), std::move(channel), mesh_handlers_); };
+  const auto next = static_cast<std::uint16_t>(where.port == 0 ? 0 : parts_->swarm->port() + 1);
+  try {
+    server_ = std::make_unique<Server>(io_, asio::ip::tcp::endpoint(address, next), Server::OnHttp{}, serve, most_connections);
+  } catch (const Error&) {
+    if (!any_port) throw;
+    server_ = std::make_unique<Server>(io_, asio::ip::tcp::endpoint(address, 0), Server::OnHttp{}, serve, most_connections);
+  }
+  local_ = std::make_unique<LocalServer>(io_, options.control_socket().string(),
+                                         [this](std::string path, ChannelPtr channel) { return serve_channel(std::move(path), std::move(channel), command_handlers_); });
+}
+
+Hello Node::hello() const {
+  const auto& options = parts_->options;
+  Hello out;
+  out.version = protocol_version;
+  out.instance = parts_->db.find_note("instance");
+  out.node = options.name;
+  out.advertised = !options.advertise.empty();
+  out.addresses = out.advertised ? options.advertise : own_addresses();
+  if (!options.listen.empty() && !out.advertised) {
+    // Bound to one address: that is the one.
+    boost::system::error_code ec;
+    const auto address = asio::ip::make_address(parse_host_port(options.listen, default_port).host, ec);
+    if (!ec && !address.is_unspecified()) {
+      out.addresses = {address.to_string()};
+      out.advertised = true;
+    }
+  }
+  out.peer_port = parts_->swarm->port();
+  out.channel_port = server_->local().port();
+  out.head = options.head;
+  return out;
+}
+
+std::string Node::describe() const {
+  const auto& options = parts_->options;
+  return "node " + options.name + ": files " + options.files.string() + ", peers on port " + std::to_string(parts_->swarm->port()) + ", node channel on port " +
+         std::to_string(server_->local().port()) + (options.open ? "; open: everyone who can reach these ports may read every file" : "; on loopback only");
+}
+
+Task<void> Node::serve_channel(std::string path, ChannelPtr channel, const Handlers& handlers) {
+  const bool command = &handlers == &command_handlers_;
+  if (!command && path != "/node") co_return;
+  if (command) ++commands_;
+  channels_.insert(channel);
+  co_await channel->run(handlers);
+  channels_.erase(channel);
+  if (command) {
+    --commands_;
+    needed_ = Clock::now();
+  }
+}
+
+void Node::serve_mesh() {
+  offer_->serve(mesh_handlers_);
+  mesh_handlers_.on_note<Plan>([this](const ChannelPtr&, Plan plan) { parts_->swarm->plan(plan.id, plan.getters); });
+  mesh_handlers_.on<StatusAsk>([this](ChannelPtr, StatusAsk) -> Task<StatusReply> {
+    StatusReply out;
+    out.nodes.push_back(status());
+    co_return out;
+  });
+}
+
+void Node::serve_commands() {
+  auto& h = command_handlers_;
+  h.on<Get>([this](ChannelPtr channel, Get request) { return get(std::move(channel), std::move(request)); });
+  h.on<StatusAsk>([this](ChannelPtr, StatusAsk question) -> Task<StatusReply> {
+    StatusReply out;
+    if (!question.mesh) {
+      out.nodes.push_back(status());
+      co_return out;
+    }
+    const auto tracker = co_await parts_->links->first(seconds(5));
+    co_return co_await tracker->request(question, seconds(10));
+  });
+  h.on<List>([this](ChannelPtr, List question) -> Task<Listed> {
+    if (question.local) {
+      while (!parts_->holdings.is_complete()) co_await sleep_for(milliseconds(20));
+      co_return parts_->holdings.list(question);
+    }
+    const auto tracker = co_await parts_->links->first(seconds(5));
+    co_return co_await tracker->request(question, seconds(120));
+  });
+  h.on<Info>([this](ChannelPtr, Info question) -> Task<Versions> {
+    const auto tracker = co_await parts_->links->first(seconds(5));
+    co_return co_await tracker->request(question, seconds(120));
+  });
+  h.on<TorrentAsk>([this](ChannelPtr, TorrentAsk question) -> Task<TorrentFile> {
+    const auto tracker = co_await parts_->links->first(seconds(5));
+    TorrentFile out = co_await tracker->request(question, std::chrono::hours(24));
+    // All the trackers that this node knows; others on loopback are of no use to whoever gets the file.
+    for (const auto& name : parts_->links->names())
+      if (std::ranges::find(out.trackers, name) == out.trackers.end() && !is_loopback(parse_host_port(name).host)) out.trackers.push_back(name);
+    co_return out;
+  });
+}
+
+Task<GetReply> Node::get(ChannelPtr channel, Get request) {
+  auto task = std::make_shared<GetTask>();
+  task->request = std::move(request);
+  task->number = parts_->db.add_get(to_bencode(task->request));
+  if (task->request.detach) {
+    // Mistakes in what was typed are said now; what can only be known later shows in the status.
+    GetReply reply;
+    try {
+      for (const auto& what : task->request.whats) static_cast<void>(parse_what(what, parts_->gate.files_dir().string()));
+    } catch (const Error&) {
+      parts_->db.remove_get(task->number);
+      throw;
+    }
+    asio::co_spawn(io_, run_stored(task), asio::detached);
+    co_return reply;
+  }
+  auto report = [](Node* self, ChannelPtr to, GetTaskPtr about, std::shared_ptr<bool> over) -> Task<void> {
+    while (!*over) {
+      if (!to->is_open()) {
+        self->getter_->cancel(about);
+        co_return;
+      }
+      to->note(self->getter_->progress(*about));
+      for (int i = 0; i < 4 && !*over && to->is_open(); ++i) co_await sleep_for(milliseconds(50));
+    }
+  };
+  const auto over = std::make_shared<bool>(false);
+  asio::co_spawn(io_, report(this, channel, task, over), asio::detached);
+  GetReply reply = co_await getter_->run(task);
+  *over = true;
+  channel->note(getter_->progress(*task));
+  if (!parts_->stopping) parts_->db.remove_get(task->number);
+  needed_ = Clock::now();
+  co_return reply;
+}
+
+Task<void> Node::run_stored(GetTaskPtr task) {
+  const GetReply reply = co_await getter_->run(task);
+  for (const auto& one : reply.outcomes)
+    if (one.status != 0 && !one.error.empty()) parts_->log("get: " + one.error);
+  if (!parts_->stopping) parts_->db.remove_get(task->number);
+}
+
+NodeStatus Node::status() const {
+  NodeStatus out;
+  out.node = parts_->options.name;
+  out.tracker_connected = parts_->links->any();
+  out.files = static_cast<int>(parts_->holdings.size());
+  out.transfers = getter_->transfers();
+  for (const auto& torrent : parts_->swarm->all()) {
+    ++out.torrents_loaded;
+    if (torrent->downloading || !torrent->checked) continue;
+    TransferInfo info;
+    const auto* item = parts_->holdings.find(torrent->torrent.id);
+    parts_->swarm->refresh(*torrent);
+    info.path = item != nullptr ? item->entry.path : torrent->torrent.id.hex();
+    info.state = "seeding";
+    info.done = info.total = torrent->storage->layout().size;
+    info.up_rate = torrent->up_rate;
+    info.sent = torrent->sent;
+    info.peers = torrent->peers;
+    out.transfers.push_back(std::move(info));
+  }
+  return out;
+}
+
+Task<void> Node::tick() {
+  const auto alive = std::weak_ptr<bool>(alive_);
+  for (int count = 1;; ++count) {
+    co_await sleep_for(seconds(1));
+    if (alive.expired() || parts_->stopping) co_return;
+    if (count % 5 == 0) parts_->swarm->unload_idle();
+  }
+}
+
+Task<void> Node::until_unneeded() {
+  const auto stay = seconds(parts_->options.linger_seconds.value_or(0));
+  std::int64_t sent = 0;
+  // First the command that it was made for has to find it.
+  for (const auto deadline = Clock::now() + seconds(10); commands_ == 0 && Clock::now() < deadline;) co_await sleep_for(milliseconds(20));
+  needed_ = Clock::now();
+  for (;;) {
+    std::int64_t now_sent = 0;
+    for (const auto& torrent : parts_->swarm->all()) {
+      parts_->swarm->refresh(*torrent);
+      now_sent += torrent->sent;
+    }
+    if (commands_ > 0 || !getter_->is_idle() || now_sent != sent) needed_ = Clock::now();
+    sent = now_sent;
+    if (parts_->stopping || Clock::now() - needed_ > stay) co_return;
+    co_await sleep_for(milliseconds(200));
+  }
+}
+
+Task<void> Node::stop() {
+  parts_->stopping = true;
+  local_->close();
+  server_->close();
+  const auto deadline = Clock::now() + seconds(4);
+  while (!getter_->is_idle() && Clock::now() < deadline) co_await sleep_for(milliseconds(20));
+  parts_->links->close();
+  getter_->close();
+  for (const auto& channel : std::set<ChannelPtr>(channels_)) channel->close();
+}
+
+int run_node(NodeOptions options, const Node::Log& log, const std::function<void()>& ready) {
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGIO, SIG_IGN);  // a lease that PathGate::is_being_written held for an instant was broken
+  asio::io_context io(1);
+  const bool temporary = options.linger_seconds.has_value();
+  const auto node = std::make_unique<Node>(io, std::move(options), log);
+  bool stopping = false;
+  asio::signal_set signals(io, SIGTERM, SIGINT);
+  const auto stop = [&]() -> Task<void> {
+    if (std::exchange(stopping, true)) co_return;
+    co_await node->stop();
+    signals.cancel();
+  };
+  signals.async_wait([&](const boost::system::error_code& ec, int) {
+    if (!ec) asio::co_spawn(io, stop(), asio::detached);
+  });
+  const auto leave = [&]() -> Task<void> {
+    co_await node->until_unneeded();
+    co_await stop();
+  };
+  if (temporary) asio::co_spawn(io, leave(), asio::detached);
+  log(node->describe());
+  ready();
+  while (!stopping && io.run_one() > 0) {
+  }
+  // Everything that was closed now comes to its end. All state is saved by then; what hangs is not waited for.
+  io.run_for(seconds(5));
+  if (!io.stopped()) std::_Exit(static_cast<int>(Status::ok));
+  return static_cast<int>(Status::ok);
+}
+
+}  // namespace mesh

@@ -1,0 +1,70 @@
+// A node of the mesh: its files dir, its seat in the swarms, its channels. What meshseed is, and what meshget becomes for a
+// while where no daemon runs.
+//
+// One node per state directory, held by a lock. All of it runs on one thread, the io_context's; blocking work goes to a
+// small pool and comes back.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "disk/fd.h"
+#include "node/getter.h"
+#include "node/node_parts.h"
+#include "node/offer.h"
+#include "node/watcher.h"
+#include "wire/server.h"
+
+namespace mesh {
+
+class Node {
+ public:
+  using Log = std::function<void(std::string)>;
+
+  /// Takes the lock, opens the files dir and listens. Throws Error; `already_runs` tells a taken lock apart.
+  Node(asio::io_context& io, NodeOptions options, Log log);
+  ~Node();
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+
+  /// Saves what is under way and lets go of everything; returns when it is safe to destroy the node.
+  Task<void> stop();
+  /// For a node that lives for one command: returns when nobody has needed it for as long as it was told to stay.
+  Task<void> until_unneeded();
+
+  [[nodiscard]] std::string describe() const;
+
+ private:
+  static Fd take_lock(const std::filesystem::path& state_dir);
+  void listen();
+  Hello hello() const;
+  void serve_mesh();
+  void serve_commands();
+  Task<void> serve_channel(std::string path, ChannelPtr channel, const Handlers& handlers);
+  Task<GetReply> get(ChannelPtr channel, Get request);
+  Task<void> run_stored(GetTaskPtr task);
+  Task<void> tick();
+  NodeStatus status() const;
+
+  asio::io_context& io_;
+  Fd lock_;
+  std::unique_ptr<NodeParts> parts_;
+  Handlers mesh_handlers_;
+  Handlers command_handlers_;
+  std::unique_ptr<Offer> offer_;
+  std::unique_ptr<Getter> getter_;
+  std::unique_ptr<Server> server_;
+  std::unique_ptr<LocalServer> local_;
+  std::unique_ptr<Watcher> watcher_;
+  std::set<ChannelPtr> channels_;  ///< that others opened
+  int commands_ = 0;  ///< connected to the local socket
+  std::chrono::steady_clock::time_point needed_ = std::chrono::steady_clock::now();
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+/// Runs a node until it is told to stop (SIGTERM, SIGINT) or is not needed any more. `ready` is called when it serves.
+/// Returns the exit status.
+int run_node(NodeOptions options, const Node::Log& log, const std::function<void()>& ready);
+
+}  // namespace mesh

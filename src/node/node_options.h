@@ -1,0 +1,32 @@
+// How a node is set up, after flags, environment and configuration file have been read.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace mesh {
+
+struct NodeOptions {
+  std::filesystem::path files = "/tmp/minimega/files";
+  std::filesystem::path state;    ///< empty: ".mesh" in the files dir
+  std::filesystem::path control;  ///< empty: "control" in the state dir
+  std::vector<std::string> trackers;
+  std::string listen;  ///< empty: port 6881, or the next free one
+  std::vector<std::string> advertise;
+  std::string name;  ///< empty: the host name
+  bool head = false;
+  bool open = false;  ///< without it, everything stays on loopback
+  std::vector<std::filesystem::path> follow;
+  std::vector<std::string> ignore;
+  bool hash_eagerly = false;
+  /// Set for a node that lives for one command: how long it stays when nobody needs it any more.
+  std::optional<int> linger_seconds;
+  std::size_t most_watches = SIZE_MAX;
+
+  [[nodiscard]] std::filesystem::path state_dir() const { return state.empty() ? files / ".mesh" : state; }
+  [[nodiscard]] std::filesystem::path control_socket() const { return control.empty() ? state_dir() / "control" : control; }
+};
+
+}  // namespace mesh

@@ -1,0 +1,40 @@
+// What the parts of a node share. Owned by the Node; everything in it runs on the node's loop, except the gate and the
+// database, which any thread may call, and the pool, where blocking work goes.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "disk/path_gate.h"
+#include "disk/state_db.h"
+#include "node/holdings.h"
+#include "node/node_options.h"
+#include "node/swarm.h"
+#include "node/tracker_links.h"
+#include "wire/flow.h"
+
+namespace mesh {
+
+struct NodeParts {
+  asio::io_context& io;
+  NodeOptions options;
+  std::function<void(std::string)> log;
+  PathGate gate;
+  std::filesystem::path state_dir;
+  StateDb db;
+  Holdings holdings;
+  std::unique_ptr<Swarm> swarm;
+  std::unique_ptr<TrackerLinks> links;
+  std::atomic<bool> stopping = false;
+  asio::thread_pool pool{4};
+
+  /// Tells the trackers what changed in the holdings, and unloads what is no longer held.
+  void publish(const Inventory& delta);
+  /// `path` is not what it was hashed as: it is offered again when the watcher has seen it settle.
+  void withdraw(const std::string& path, const std::string& why);
+  [[nodiscard]] std::filesystem::path part_file(const ContentId& id) const { return state_dir / "parts" / id.hex(); }
+};
+
+}  // namespace mesh

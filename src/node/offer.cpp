@@ -1,0 +1,251 @@
+#include "node/offer.h"
+
+#include <linux/ioprio.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <boost/asio/post.hpp>
+#include <thread>
+
+#include "core/piece_plan.h"
+#include "node/maker.h"
+
+namespace mesh {
+namespace {
+
+constexpr std::int64_t settle_ns = 2'000'000'000;   // a file that changed more recently is not remembered by its stamp
+constexpr std::size_t fetch_bytes = 4U << 20;       // in one reply
+constexpr std::size_t fetch_files = 4096;
+
+std::int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+/// The calling thread reads only when nobody else does, for as long as this lives (ioprio_set(2)).
+class IdlePriority {
+ public:
+  explicit IdlePriority(bool wanted) : wanted_(wanted) {
+    if (wanted_) ::syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0));
+  }
+  ~IdlePriority() {
+    if (wanted_) ::syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_NONE, 0));
+  }
+  IdlePriority(const IdlePriority&) = delete;
+  IdlePriority& operator=(const IdlePriority&) = delete;
+
+ private:
+  bool wanted_;
+};
+
+FileStamp stamp_now(int fd) {
+  struct stat s{};
+  if (::fstat(fd, &s) != 0) throw Error(Status::failed, std::generic_category().message(errno));
+  return stamp_of(s);
+}
+
+std::string read_whole(int fd, std::int64_t size) {
+  std::string out(static_cast<std::size_t>(size), '\0');
+  for (std::size_t at = 0; at < out.size();) {
+    const auto n = ::pread(fd, out.data() + at, out.size() - at, static_cast<off_t>(at));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) throw Error(Status::failed, std::generic_category().message(errno));
+    if (n == 0) throw Error(Status::failed, "became shorter while it was read");
+    at += static_cast<std::size_t>(n);
+  }
+  return out;
+}
+
+}  // namespace
+
+void Offer::serve(Handlers& handlers) {
+  handlers.on<Make>([this](ChannelPtr, Make asked) -> Task<Made> {
+    Made out;
+    for (auto& file : asked.files) {
+      std::string error;
+      try {
+        file = co_await make(file, asked.torrents_for_small);
+      } catch (const Error& e) {
+        error = e.what();
+      }
+      out.files.push_back(file);
+      out.errors.push_back(error);
+    }
+    co_return out;
+  });
+  handlers.on<Load>([this](ChannelPtr, Load asked) { return load(asked); });
+  handlers.on<ProbePath>([this](ChannelPtr, ProbePath asked) { return probe(std::move(asked)); });
+  handlers.on<Fetch>([this](ChannelPtr, Fetch asked) { return fetch(std::move(asked)); });
+}
+
+Task<FileEntry> Offer::make(FileEntry asked, bool torrent_even_if_small) {
+  const std::string key = asked.path;
+  std::function<Task<FileEntry>()> work = [this, asked = std::move(asked), torrent_even_if_small] { return make_now(asked, torrent_even_if_small, false); };
+  return making_.run(key, std::move(work));
+}
+
+Task<FileEntry> Offer::make_now(FileEntry asked, bool torrent_even_if_small, bool idle) {
+  const auto* known = parts_.holdings.find(asked.path);
+  const ContentId known_id = known != nullptr ? known->entry.id : ContentId{};
+  const FileStamp known_stamp = known != nullptr ? known->stamp : FileStamp{};
+  const auto hash = [this, asked, torrent_even_if_small, idle, known_id, known_stamp] {
+    auto local = parts_.gate.look(asked.path);
+    if (!local || local->entry.kind != Kind::file) throw Error(Status::failed, "it is gone");
+    if (local->entry.size != asked.size || local->entry.mtime != asked.mtime) throw Error(Status::failed, "it has changed since it was listed");
+    const Fd fd = parts_.gate.open_file(asked.path);
+    if (PathGate::is_being_written(fd.get())) throw Error(Status::failed, "somebody has it open for writing");
+    const auto stamp = stamp_now(fd.get());
+    std::optional<ContentId> id;
+    if (known_id.is_set() && known_stamp == stamp) id = known_id;
+    if (!id) id = parts_.db.find_hash(stamp);
+    const bool wants_torrent = stamp.size > small_file_bytes || (torrent_even_if_small && stamp.size > 0);
+    if (!id || (wants_torrent && !parts_.db.find_torrent(*id))) {
+      const IdlePriority priority(idle);
+      const auto begun = now_ns();
+      const unsigned threads = idle ? 1 : std::max(1U, std::thread::hardware_concurrency());
+      const auto hashed = hash_file(fd.get(), stamp.size, threads, parts_.stopping);
+      if (stamp_now(fd.get()) != stamp || PathGate::is_being_written(fd.get())) throw Error(Status::failed, "it changed while it was hashed");
+      id = hashed.id;
+      if (begun - std::max(stamp.mtime, stamp.ctime) > settle_ns) parts_.db.put_hash(stamp, hashed.id);
+      if (wants_torrent) parts_.db.put_torrent(make_torrent(hashed));
+    }
+    local->entry.id = *id;
+    local->stamp = stamp;
+    return *local;
+  };
+  const LocalEntry made = co_await run_on(parts_.pool, hash);
+  parts_.publish(parts_.holdings.set(made));
+  co_return made.entry;
+}
+
+Task<Torrent> Offer::load(Load asked) {
+  ContentId id = asked.id;
+  if (!id.is_set()) {
+    const auto find_by_infohash = [this, asked] { return parts_.db.find_torrent(asked.infohash); };
+    const auto stored = co_await run_on(parts_.pool, find_by_infohash);
+    if (!stored) throw Error(Status::not_found, "has no such torrent");
+    id = stored->id;
+  }
+  if (const auto loaded = parts_.swarm->find(id)) {
+    loaded->last_needed = SwarmTorrent::Clock::now();
+    co_return Torrent{id, loaded->torrent.infohash, loaded->torrent.info, 0};
+  }
+  const auto* item = parts_.holdings.find(id);
+  if (item == nullptr) throw Error(Status::not_found, "does not hold it any more");
+  const FileEntry entry = item->entry;
+  const FileStamp stamp = item->stamp;
+  const auto find_torrent = [this, id] { return parts_.db.find_torrent(id); };
+  auto stored = co_await run_on(parts_.pool, find_torrent);
+  if (!stored) {
+    co_await make(entry, true);
+    const auto find_again = [this, id] { return parts_.db.find_torrent(id); };
+    stored = co_await run_on(parts_.pool, find_again);
+  }
+  const auto layout = stored ? read_torrent(*stored) : std::nullopt;
+  if (!layout) throw Error(Status::failed, printable(entry.path) + ": its torrent cannot be made");
+  auto on_fault = [this, path = entry.path](std::string why) { asio::post(parts_.io, [this, path, why = std::move(why)] { parts_.withdraw(path, why); }); };
+  std::shared_ptr<Storage> storage;
+  std::string trouble;
+  try {
+    const auto open = [&]() -> StoragePtr {
+      Fd fd = parts_.gate.open_file(entry.path);
+      if (stamp_now(fd.get()) != stamp || PathGate::is_being_written(fd.get())) throw Error(Status::failed, "it has changed since it was hashed");
+      return std::make_shared<Storage>(*layout, std::move(fd), stamp, on_fault);
+    };
+    storage = co_await run_on(parts_.pool, open);
+  } catch (const Error& error) {
+    trouble = error.what();
+  }
+  if (!storage) {
+    parts_.withdraw(entry.path, trouble);
+    throw Error(Status::failed, printable(entry.path) + ": " + trouble);
+  }
+  const auto loaded = co_await parts_.swarm->load(*stored, storage, false);
+  co_return Torrent{id, loaded->torrent.infohash, loaded->torrent.info, 0};
+}
+
+Task<Probed> Offer::probe(ProbePath asked) {
+  Probed out;
+  const auto look = [this, path = asked.path]() -> std::optional<LocalEntry> {
+    auto found = parts_.gate.look(path);
+    if (!found || found->entry.kind != Kind::file || is_temporary_name(last_part(path))) return std::nullopt;
+    const Fd fd = parts_.gate.open_file(path);
+    if (PathGate::is_being_written(fd.get())) return std::nullopt;
+    if (const auto id = parts_.db.find_hash(found->stamp)) found->entry.id = *id;
+    return found;
+  };
+  auto local = co_await run_on(parts_.pool, look);
+  if (!local) co_return out;
+  parts_.publish(parts_.holdings.set(*local));
+  out.found.push_back(local->entry);
+  co_return out;
+}
+
+Task<Fetched> Offer::fetch(Fetch asked) {
+  if (asked.files.size() > fetch_files) asked.files.resize(fetch_files);
+  struct Read {
+    Fetched reply;
+    std::vector<LocalEntry> learnt;
+  };
+  const auto read_all = [this, &asked] {
+    Read out;
+    std::size_t bytes = 0;
+    const StateDb::Batch batch(parts_.db);
+    for (const auto& file : asked.files) {
+      FetchedFile got;
+      try {
+        auto local = parts_.gate.look(file.path);
+        if (!local || local->entry.kind != Kind::file) throw Error(Status::failed, "it is gone");
+        if (local->entry.size != file.size || local->entry.mtime != file.mtime) throw Error(Status::failed, "it has changed since it was listed");
+        if (file.size > small_file_bytes) throw Error(Status::failed, "it is too large for the node channel");
+        const Fd fd = parts_.gate.open_file(file.path);
+        if (PathGate::is_being_written(fd.get())) throw Error(Status::failed, "somebody has it open for writing");
+        const auto stamp = stamp_now(fd.get());
+        got.data = read_whole(fd.get(), stamp.size);
+        if (stamp_now(fd.get()) != stamp) throw Error(Status::failed, "it changed while it was read");
+        got.id = content_id_of_bytes(got.data);
+        if (file.id.is_set() && got.id != file.id) throw Error(Status::failed, "it has changed since it was hashed");
+        if (now_ns() - std::max(stamp.mtime, stamp.ctime) > settle_ns) parts_.db.put_hash(stamp, got.id);
+        local->entry.id = got.id;
+        local->stamp = stamp;
+        if (!file.id.is_set()) out.learnt.push_back(std::move(*local));
+      } catch (const Error& error) {
+        got = {};
+        got.error = error.what();
+      }
+      bytes += got.data.size() + 100;
+      out.reply.files.push_back(std::move(got));
+      if (bytes > fetch_bytes) break;
+    }
+    return out;
+  };
+  const auto read = co_await run_on(parts_.pool, read_all);
+  Inventory delta;
+  for (const auto& entry : read.learnt)
+    for (auto& put : parts_.holdings.set(entry).put) delta.put.push_back(std::move(put));
+  if (!delta.put.empty()) parts_.publish(delta);
+  co_return read.reply;
+}
+
+Task<void> Offer::hash_eagerly() {
+  while (!parts_.stopping) {
+    co_await sleep_for(std::chrono::seconds(1));
+    if (!parts_.holdings.is_complete()) continue;
+    std::string after;
+    for (bool more = true; more && !parts_.stopping;) {
+      const auto page = parts_.holdings.page(after, 500);
+      more = !page.empty();
+      for (const auto& entry : page) {
+        after = entry.path;
+        if (entry.kind != Kind::file || entry.id.is_set()) continue;
+        try {
+          std::function<Task<FileEntry>()> work = [this, entry] { return make_now(entry, false, true); };
+          co_await making_.run(entry.path, std::move(work));
+        } catch (const Error&) {
+          // Unreadable or changing: whoever asks for it will be told.
+        }
+      }
+    }
+  }
+}
+
+}  // namespace mesh

@@ -1,0 +1,33 @@
+// What this node does for others: says what it has, hashes it when asked, seeds it, and hands out small files.
+// Everything a request names goes through the path gate. All on the node's loop; blocking work goes to the pool.
+#pragma once
+
+#include "node/node_parts.h"
+#include "wire/channel.h"
+
+namespace mesh {
+
+class Offer {
+ public:
+  explicit Offer(NodeParts& parts) : parts_(parts) {}
+
+  /// Answers make, load, probe and fetch on channels with these handlers.
+  void serve(Handlers& handlers);
+
+  /// The file with its content id; hashed now where it must be. Throws Error when it is not what was asked for.
+  Task<FileEntry> make(FileEntry asked, bool torrent_even_if_small);
+  /// Loads the torrent of bytes that this node holds.
+  Task<Torrent> load(Load asked);
+  /// Hashes what nobody asked for, one file at a time at idle priority, until the node stops.
+  Task<void> hash_eagerly();
+
+ private:
+  Task<FileEntry> make_now(FileEntry asked, bool torrent_even_if_small, bool idle);
+  Task<Probed> probe(ProbePath asked);
+  Task<Fetched> fetch(Fetch asked);
+
+  NodeParts& parts_;
+  SingleFlight<std::string, FileEntry> making_;
+};
+
+}  // namespace mesh

@@ -1,0 +1,241 @@
+#include "node/placer.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include <atomic>
+#include <cstdio>
+#include <set>
+#include <thread>
+
+#include "core/error.h"
+#include "core/format.h"
+#include "core/merkle.h"
+#include "core/mesh_path.h"
+#include "node/maker.h"
+
+namespace mesh {
+namespace {
+
+// Set-id bits are not taken from the network: a file would carry the rights of whoever runs the node.
+constexpr mode_t file_mode_mask = 01777;
+constexpr mode_t directory_mode_mask = 03777;
+
+[[noreturn]] void fail(const FileEntry& wanted, const std::string& what, int error) {
+  throw Error(Status::failed, printable(wanted.path) + ": " + what + ": " + std::generic_category().message(error));
+}
+
+timespec to_timespec(std::int64_t ns) {
+  timespec out{};
+  out.tv_sec = static_cast<time_t>(ns / 1'000'000'000);
+  out.tv_nsec = static_cast<long>(ns % 1'000'000'000);
+  if (out.tv_nsec < 0) {
+    out.tv_nsec += 1'000'000'000;
+    --out.tv_sec;
+  }
+  return out;
+}
+
+void set_attributes(int fd, const FileEntry& wanted, mode_t mask) {
+  const timespec times[2] = {{0, UTIME_OMIT}, to_timespec(wanted.mtime)};
+  if (::fchmod(fd, wanted.mode & mask) != 0) fail(wanted, "cannot set the mode", errno);
+  if (::futimens(fd, times) != 0) fail(wanted, "cannot set the time", errno);
+}
+
+std::string describe(const FileEntry& entry) {
+  return entry.kind == Kind::file ? human_bytes(entry.size) + " of " + human_time(entry.mtime) : entry.kind == Kind::directory ? "a directory" : "a link";
+}
+
+}  // namespace
+
+LocalState Placer::examine(const FileEntry& wanted, const std::atomic<bool>& stop) const {
+  LocalState out;
+  const auto local = gate_.look(wanted.path);
+  if (!local) return out;
+  out.stamp = local->stamp;
+  out.entry = local->entry;
+  if (local->entry.kind != Kind::file || wanted.kind != Kind::file) {
+    out.verdict = LocalState::Verdict::other_kind;
+    return out;
+  }
+  const auto received = db_.find_received(wanted.path, local->stamp);
+  out.received = received.has_value();
+  const bool ours = received && received->unchanged;
+  out.verdict = ours ? LocalState::Verdict::ours : LocalState::Verdict::users;
+  if (local->entry.size != wanted.size) return out;
+  if (ours) {
+    out.id = received->id;
+  } else if (const auto known = db_.find_hash(local->stamp)) {
+    out.id = *known;
+  } else {
+    const Fd fd = gate_.open_file(wanted.path);
+    out.id = hash_file(fd.get(), local->entry.size, std::max(1U, std::thread::hardware_concurrency()), stop).id;
+  }
+  if (!wanted.id.is_set())
+    out.verdict = LocalState::Verdict::unknown;
+  else if (out.id == wanted.id)
+    out.verdict = LocalState::Verdict::same;
+  return out;
+}
+
+LocalEntry Placer::install(const std::string& part_name, int fd, const FileEntry& wanted, const LocalState& before, const ContentId& id) const {
+  const Fd parts(::open(parts_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const Fd parent = gate_.open_parent(wanted.path, true);
+  const std::string name(last_part(wanted.path));
+  const auto taken = [&] {
+    return Error(Status::failed, printable(wanted.path) + ": somebody put something else there meanwhile; it is kept (--force replaces it)");
+  };
+  if (before.verdict == LocalState::Verdict::absent) {
+    if (::renameat2(parts.get(), part_name.c_str(), parent.get(), name.c_str(), RENAME_NOREPLACE) != 0) {
+      if (errno == EEXIST) throw taken();
+      fail(wanted, "cannot be put in place", errno);
+    }
+  } else {
+    const auto exchange = [&] { return ::renameat2(parts.get(), part_name.c_str(), parent.get(), name.c_str(), RENAME_EXCHANGE); };
+    if (exchange() != 0) fail(wanted, "cannot be put in place", errno);
+    struct stat old{};
+    const bool expected = ::fstatat(parts.get(), part_name.c_str(), &old, AT_SYMLINK_NOFOLLOW) == 0 && old.st_ino == before.stamp.inode &&
+                          old.st_size == before.stamp.size && nanoseconds(old.st_mtim) == before.stamp.mtime;
+    if (!expected) {
+      if (exchange() != 0) fail(wanted, "cannot be put back", errno);
+      throw taken();
+    }
+    ::unlinkat(parts.get(), part_name.c_str(), 0);
+  }
+  struct stat s{};
+  if (::fstat(fd, &s) != 0) fail(wanted, "cannot be read back", errno);
+  LocalEntry out{wanted, stamp_of(s)};
+  out.entry.id = id;
+  out.entry.mode = s.st_mode & 07777;
+  // Somebody may have written to it since the rename; then it is theirs.
+  if (out.stamp.size == wanted.size && out.stamp.mtime == wanted.mtime) {
+    db_.put_received(wanted.path, out.stamp, id);
+    db_.put_hash(out.stamp, id);
+  }
+  return out;
+}
+
+void Placer::finish_file(int fd, const FileEntry& wanted) const {
+  set_attributes(fd, wanted, file_mode_mask);
+  if (::fsync(fd) != 0) fail(wanted, "cannot be synced", errno);
+}
+
+LocalEntry Placer::place(const std::filesystem::path& part, int fd, const FileEntry& wanted, const LocalState& before, const ContentId& id) const {
+  auto out = install(part.filename().string(), fd, wanted, before, id);
+  const Fd parent = gate_.open_parent(wanted.path, false);
+  ::fsync(parent.get());
+  return out;
+}
+
+std::vector<Placer::Placed> Placer::place_small(std::vector<Small>& files) const {
+  std::vector<Placed> out(files.size());
+  std::vector<Fd> fds(files.size());
+  std::vector<std::string> names(files.size());
+  static std::atomic<std::uint64_t> counter = 0;
+  const Fd parts(::open(parts_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    auto& file = files[i];
+    try {
+      names[i] = "small-" + std::to_string(::getpid()) + "-" + std::to_string(counter++);
+      fds[i] = Fd(::openat(parts.get(), names[i].c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+      if (!fds[i]) fail(file.wanted, "cannot be written", errno);
+      for (std::size_t at = 0; at < file.data.size();) {
+        const auto n = ::pwrite(fds[i].get(), file.data.data() + at, file.data.size() - at, static_cast<off_t>(at));
+        if (n < 0 && errno == ENOSPC)
+          throw Error(Status::failed, printable(file.wanted.path) + ": no room: " + human_bytes(file.wanted.size) + " needed, " + human_bytes(free_bytes()) + " free");
+        if (n < 0) fail(file.wanted, "cannot be written", errno);
+        at += static_cast<std::size_t>(n);
+      }
+      set_attributes(fds[i].get(), file.wanted, file_mode_mask);
+      // Open for writing nowhere when it appears under its name, so that it can be offered at once.
+      fds[i] = Fd(::openat(parts.get(), names[i].c_str(), O_RDONLY | O_CLOEXEC));
+      if (!fds[i]) fail(file.wanted, "cannot be read back", errno);
+    } catch (const Error& error) {
+      out[i].error = error.what();
+      ::unlinkat(parts.get(), names[i].c_str(), 0);
+      fds[i] = Fd();
+    }
+    file.data.clear();
+    file.data.shrink_to_fit();
+  }
+  ::syncfs(parts.get());
+  {
+    const StateDb::Batch batch(db_);
+    for (std::size_t i = 0; i < files.size(); ++i) {
+      if (!fds[i]) continue;
+      try {
+        out[i].entry = install(names[i], fds[i].get(), files[i].wanted, files[i].before, files[i].id);
+      } catch (const Error& error) {
+        out[i].error = error.what();
+        ::unlinkat(parts.get(), names[i].c_str(), 0);
+      }
+    }
+  }
+  ::syncfs(parts.get());
+  return out;
+}
+
+void Placer::refresh_attributes(const FileEntry& wanted, const LocalState& state) const {
+  if (state.entry.mtime == wanted.mtime && state.entry.mode == (wanted.mode & file_mode_mask)) return;
+  const Fd fd = gate_.open_file(wanted.path);
+  set_attributes(fd.get(), wanted, file_mode_mask);
+  struct stat s{};
+  if (::fstat(fd.get(), &s) != 0 || s.st_ino != state.stamp.inode || s.st_size != state.stamp.size) return;
+  db_.put_received(wanted.path, stamp_of(s), wanted.id);
+  db_.put_hash(stamp_of(s), wanted.id);
+}
+
+void Placer::make_directory(const FileEntry& wanted) const {
+  const Fd parent = gate_.open_parent(wanted.path, true);
+  const std::string name(last_part(wanted.path));
+  if (::mkdirat(parent.get(), name.c_str(), 0755) == 0) return;
+  if (errno != EEXIST) fail(wanted, "cannot make the directory", errno);
+  if (const auto local = gate_.look(wanted.path); !local || local->entry.kind != Kind::directory)
+    throw Error(Status::failed, printable(wanted.path) + ": a directory in the mesh, but here it is " + (local ? describe(local->entry) : "something else") + "; move that away");
+}
+
+void Placer::finish_directory(const FileEntry& wanted) const {
+  const Fd fd = gate_.open_directory(wanted.path);
+  if (!fd) fail(wanted, "cannot open the directory", errno);
+  set_attributes(fd.get(), wanted, directory_mode_mask);
+}
+
+bool Placer::make_link(const FileEntry& wanted, bool force) const {
+  if (link_destination(wanted.path, wanted.target).empty())
+    throw Error(Status::failed, printable(wanted.path) + ": is a link out of the files directory, to " + printable(wanted.target) + "; it is not made");
+  const Fd parent = gate_.open_parent(wanted.path, true);
+  const std::string name(last_part(wanted.path));
+  const auto set_time = [&] {
+    const timespec times[2] = {{0, UTIME_OMIT}, to_timespec(wanted.mtime)};
+    ::utimensat(parent.get(), name.c_str(), times, AT_SYMLINK_NOFOLLOW);
+  };
+  if (::symlinkat(wanted.target.c_str(), parent.get(), name.c_str()) == 0) {
+    set_time();
+    return false;
+  }
+  if (errno != EEXIST) fail(wanted, "cannot make the link", errno);
+  const auto local = gate_.look(wanted.path);
+  if (local && local->entry.kind == Kind::link && local->entry.target == wanted.target) {
+    set_time();
+    return true;
+  }
+  if (!local || local->entry.kind == Kind::directory || !force)
+    throw Error(Status::failed, printable(wanted.path) + ": kept: a link to " + printable(wanted.target) + " in the mesh, but here it is " +
+                                    (local ? describe(local->entry) : "something else") + (local && local->entry.kind == Kind::directory ? "" : " (--force replaces it)"));
+  const std::string fresh = ".mesh-link-" + std::to_string(::getpid());
+  ::unlinkat(parent.get(), fresh.c_str(), 0);
+  if (::symlinkat(wanted.target.c_str(), parent.get(), fresh.c_str()) != 0 || ::renameat(parent.get(), fresh.c_str(), parent.get(), name.c_str()) != 0)
+    fail(wanted, "cannot make the link", errno);
+  set_time();
+  return false;
+}
+
+std::int64_t Placer::free_bytes() const {
+  struct statvfs s{};
+  if (::statvfs(parts_.c_str(), &s) != 0) return INT64_MAX;
+  return static_cast<std::int64_t>(s.f_bavail) * static_cast<std::int64_t>(s.f_frsize);
+}
+
+}  // namespace mesh

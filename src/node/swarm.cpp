@@ -1,0 +1,309 @@
+#include "node/swarm.h"
+
+#include <boost/asio/post.hpp>
+#include <libtorrent/add_torrent_params.hpp>
+#include <libtorrent/alert_types.hpp>
+#include <libtorrent/extensions/smart_ban.hpp>
+#include <libtorrent/extensions/ut_pex.hpp>
+#include <libtorrent/peer_info.hpp>
+#include <libtorrent/session_params.hpp>
+#include <libtorrent/settings_pack.hpp>
+#include <libtorrent/torrent_info.hpp>
+#include <libtorrent/torrent_status.hpp>
+
+#include "version.h"
+#include "wire/endpoint.h"
+
+namespace mesh {
+namespace {
+
+lt::settings_pack settings(const std::string& listen) {
+  lt::settings_pack s;
+  using p = lt::settings_pack;
+  s.set_str(p::listen_interfaces, listen);
+  s.set_str(p::user_agent, "meshswarm/" MESH_VERSION);
+  s.set_str(p::peer_fingerprint, "-MS0100-");
+  s.set_int(p::alert_mask, static_cast<int>(static_cast<std::uint32_t>(lt::alert_category::error | lt::alert_category::status | lt::alert_category::piece_progress)));
+  s.set_int(p::alert_queue_size, 20'000);
+  // A mesh is one administrative domain: nothing of it is told to, or asked of, the outside.
+  for (const int off : {p::enable_dht, p::enable_lsd, p::enable_upnp, p::enable_natpmp, p::enable_outgoing_utp}) s.set_bool(off, false);
+  // Transmission tries uTP first, and for a long time nothing else.
+  s.set_bool(p::enable_incoming_utp, true);
+  s.set_bool(p::enable_outgoing_tcp, true);
+  s.set_bool(p::enable_incoming_tcp, true);
+  // uTP costs three times TCP's CPU on a LAN; obfuscation hides nothing here and costs more.
+  s.set_int(p::out_enc_policy, p::pe_disabled);
+  s.set_int(p::in_enc_policy, p::pe_enabled);
+  s.set_bool(p::allow_multiple_connections_per_ip, true);  // nodes may share a machine
+  // Everyone may be served at once: an unchoke interval is a round trip that a LAN does not need.
+  s.set_int(p::unchoke_slots_limit, -1);
+  s.set_int(p::choking_algorithm, p::fixed_slots_choker);
+  s.set_int(p::request_queue_time, 1);
+  s.set_int(p::max_out_request_queue, 1500);
+  s.set_int(p::max_allowed_in_request_queue, 4000);
+  s.set_int(p::send_buffer_watermark, 3 * 1024 * 1024);
+  s.set_int(p::send_buffer_watermark_factor, 100);
+  s.set_int(p::send_buffer_low_watermark, 64 * 1024);
+  s.set_int(p::max_queued_disk_bytes, 32 * 1024 * 1024);
+  // With gated priorities a torrent looks finished for a while; its sources must not be dropped for it.
+  s.set_bool(p::close_redundant_connections, false);
+  s.set_int(p::connections_limit, 2000);
+  s.set_int(p::connection_speed, 200);
+  s.set_bool(p::smooth_connects, false);
+  s.set_int(p::torrent_connect_boost, 60);
+  s.set_int(p::min_reconnect_time, 1);
+  s.set_int(p::max_failcount, 20);
+  s.set_int(p::peer_connect_timeout, 5);
+  s.set_int(p::handshake_timeout, 5);
+  s.set_int(p::listen_queue_size, 200);
+  s.set_int(p::max_retry_port_bind, 0);
+  s.set_bool(p::rate_limit_ip_overhead, false);
+  s.set_bool(p::no_atime_storage, false);
+  s.set_bool(p::prioritize_partial_pieces, false);
+  s.set_int(p::stop_tracker_timeout, 0);
+  return s;
+}
+
+lt::sha1_hash to_lt(const InfoHash& hash) { return lt::sha1_hash(hash.bytes.data()); }
+
+}  // namespace
+
+Swarm::Swarm(asio::io_context& io, const Options& options, Log log) : io_(io), log_(std::move(log)), idle_(options.idle) {
+  auto wanted = options.listen;
+  // A taken port is found by binding it once before libtorrent does, which reports it much later.
+  for (int tries = 0;; ++tries) {
+    boost::system::error_code ec;
+    for (auto& endpoint : wanted) {
+      asio::ip::tcp::acceptor probe(io_);
+      probe.open(endpoint.protocol(), ec);
+      if (!ec) probe.set_option(asio::ip::tcp::acceptor::reuse_address(true), ec);
+      if (!ec && endpoint.address().is_v6()) probe.set_option(asio::ip::v6_only(true), ec);
+      if (!ec) probe.bind(endpoint, ec);
+      if (!ec) probe.listen(1, ec);
+      if (ec) break;
+      if (endpoint.port() == 0)
+        for (auto& other : wanted) other.port(probe.local_endpoint().port());
+    }
+    if (!ec) break;
+    if (!options.pick_free_port || tries > 100) throw Error(Status::failed, "cannot listen on " + to_text(wanted.front()) + ": " + ec.message());
+    for (auto& endpoint : wanted) endpoint.port(static_cast<std::uint16_t>(endpoint.port() + 2));
+  }
+  std::string listen;
+  for (const auto& endpoint : wanted) listen += (listen.empty() ? "" : ",") + to_text(endpoint);
+  port_ = wanted.front().port();
+
+  lt::session_params params(settings(listen), {});
+  params.disk_io_constructor = mesh_disk_constructor(registry_);
+  session_ = std::make_unique<lt::session>(std::move(params));
+  session_->set_alert_notify([this, alive = std::weak_ptr<bool>(alive_)] {
+    asio::post(io_, [this, alive] {
+      if (!alive.expired()) pump();
+    });
+  });
+}
+
+Swarm::~Swarm() {
+  session_->set_alert_notify([] {});
+  alive_.reset();
+  session_.reset();
+}
+
+SwarmTorrentPtr Swarm::find(const ContentId& id) const {
+  const auto it = torrents_.find(id);
+  return it == torrents_.end() ? nullptr : it->second;
+}
+
+SwarmTorrentPtr Swarm::find(const lt::torrent_handle& handle) const {
+  const auto it = by_infohash_.find(handle.info_hashes().v1);
+  return it == by_infohash_.end() ? nullptr : find(it->second);
+}
+
+std::vector<SwarmTorrentPtr> Swarm::all() const {
+  std::vector<SwarmTorrentPtr> out;
+  for (const auto& [id, torrent] : torrents_) out.push_back(torrent);
+  return out;
+}
+
+Task<SwarmTorrentPtr> Swarm::load(StoredTorrent torrent, StoragePtr storage, bool downloading) {
+  SwarmTorrentPtr loaded = find(torrent.id);
+  if (!loaded) {
+    loaded = std::make_shared<SwarmTorrent>(io_.get_executor());
+    loaded->torrent = std::move(torrent);
+    loaded->storage = std::move(storage);
+    loaded->downloading = downloading;
+    torrents_[loaded->torrent.id] = loaded;
+    by_infohash_[to_lt(loaded->torrent.infohash)] = loaded->torrent.id;
+    registry_->put(to_lt(loaded->torrent.infohash), loaded->storage);
+
+    lt::error_code ec;
+    lt::add_torrent_params params;
+    const auto& info = loaded->torrent.info;
+    const std::string file = "d4:info" + info + "e";
+    params.ti = std::make_shared<lt::torrent_info>(lt::span<char const>(file.data(), static_cast<std::ptrdiff_t>(file.size())), ec, lt::from_span);
+    if (ec) throw Error(Status::failed, "libtorrent refuses the torrent: " + ec.message());
+    params.save_path = ".";
+    // Added paused: connecting begins with `introduce`, when peers are known and can be tried at once.
+    params.flags = lt::torrent_flags::paused | lt::torrent_flags::disable_dht | lt::torrent_flags::disable_lsd | lt::torrent_flags::need_save_resume;
+    const auto verified = loaded->storage->verified();
+    params.have_pieces.resize(static_cast<int>(verified.size()));
+    for (std::size_t i = 0; i < verified.size(); ++i)
+      if (verified[i] != 0) params.have_pieces.set_bit(lt::piece_index_t(static_cast<int>(i)));
+    session_->async_add_torrent(std::move(params));
+  }
+  while (!loaded->checked && loaded->error.empty() && find(loaded->torrent.id) == loaded) co_await loaded->changed.wait();
+  if (!loaded->checked) throw Error(Status::failed, loaded->error.empty() ? "was unloaded while it was loaded" : loaded->error);
+  co_return loaded;
+}
+
+void Swarm::unload(const ContentId& id) {
+  const auto it = torrents_.find(id);
+  if (it == torrents_.end()) return;
+  const auto torrent = it->second;
+  if (torrent->handle.is_valid()) session_->remove_torrent(torrent->handle);
+  registry_->remove(to_lt(torrent->torrent.infohash));
+  by_infohash_.erase(to_lt(torrent->torrent.infohash));
+  torrents_.erase(it);
+  torrent->changed.notify();
+  if (on_unloaded) on_unloaded(id);
+}
+
+void Swarm::introduce(const SwarmTorrentPtr& torrent, const Introduced& introduced) {
+  const auto endpoint_of = [](const std::string& text) {
+    const auto [host, port] = parse_host_port(text);
+    return lt::tcp::endpoint(lt::make_address(host), port);
+  };
+  for (const auto& text : introduced.sources) {
+    try {
+      torrent->sources.insert(endpoint_of(text));
+    } catch (const std::exception&) {
+    }
+  }
+  // Resuming a paused torrent connects at once to the peers that it knows; otherwise they wait for libtorrent's next
+  // tick, up to a second.
+  const bool fresh = static_cast<bool>(torrent->handle.flags() & lt::torrent_flags::paused);
+  for (const auto& text : introduced.peers) {
+    try {
+      torrent->handle.connect_peer(endpoint_of(text), lt::peer_info::tracker);
+    } catch (const std::exception&) {
+      // Not an address: a tracker of another version.
+    }
+  }
+  if (torrent->downloading && torrent->gate == nullptr && introduced.self != 0)
+    torrent->gate = std::make_unique<StripeGate>(torrent->storage->layout().count(), introduced.self);
+  if (torrent->gate) torrent->gate->set_getters(introduced.getters);
+  update_gate(*torrent);
+  if (fresh) torrent->handle.resume();
+  torrent->last_needed = SwarmTorrent::Clock::now();
+}
+
+void Swarm::plan(const ContentId& id, const std::vector<std::uint64_t>& getters) {
+  const auto torrent = find(id);
+  if (!torrent || !torrent->gate) return;
+  torrent->gate->set_getters(getters);
+  update_gate(*torrent);
+}
+
+void Swarm::update_gate(SwarmTorrent& torrent) {
+  if (!torrent.gate || !torrent.downloading) return;
+  const auto verified = torrent.storage->verified();
+  std::vector<bool> have(verified.size());
+  for (std::size_t i = 0; i < verified.size(); ++i) have[i] = verified[i] != 0;
+  std::vector<int> availability;
+  torrent.handle.piece_availability(availability);
+  const auto status = torrent.handle.status({});
+  std::vector<std::pair<lt::piece_index_t, lt::download_priority_t>> changes;
+  for (const auto& [piece, priority] : torrent.gate->update(have, availability, std::max(status.num_seeds, 1)))
+    changes.emplace_back(lt::piece_index_t(piece), lt::download_priority_t(priority));
+  if (!changes.empty()) torrent.handle.prioritize_pieces(changes);
+}
+
+void Swarm::refresh(SwarmTorrent& torrent) {
+  if (!torrent.handle.is_valid()) return;
+  const auto status = torrent.handle.status({});
+  torrent.peers = status.num_peers;
+  torrent.sources_connected = status.num_seeds;
+  torrent.down_rate = status.download_payload_rate;
+  torrent.up_rate = status.upload_payload_rate;
+  torrent.sent = status.total_payload_upload;
+  torrent.got = status.total_payload_download;
+  if (torrent.downloading) {
+    std::vector<lt::peer_info> peers;
+    torrent.handle.get_peer_info(peers);
+    for (const auto& peer : peers) {
+      auto& bytes = torrent.received[peer.ip];
+      bytes = std::max(bytes, static_cast<std::int64_t>(peer.total_download));
+    }
+    const auto verified = torrent.storage->verified();
+    torrent.pieces_have = static_cast<int>(std::ranges::count(verified, '\1'));
+  }
+}
+
+void Swarm::resume(SwarmTorrent& torrent) {
+  torrent.error.clear();
+  torrent.error_code = 0;
+  torrent.handle.clear_error();
+  torrent.handle.resume();
+}
+
+void Swarm::seed(const SwarmTorrentPtr& torrent) {
+  torrent->downloading = false;
+  torrent->gate.reset();
+  torrent->last_needed = SwarmTorrent::Clock::now();
+}
+
+void Swarm::unload_idle() {
+  const auto now = SwarmTorrent::Clock::now();
+  for (const auto& torrent : all()) {
+    if (torrent->downloading || !torrent->checked) continue;
+    refresh(*torrent);
+    if (torrent->peers > 0) torrent->last_needed = now;
+    if (now - torrent->last_needed > idle_) unload(torrent->torrent.id);
+  }
+}
+
+void Swarm::pump() {
+  std::vector<lt::alert*> alerts;
+  session_->pop_alerts(&alerts);
+  for (auto* alert : alerts) handle(alert);
+}
+
+void Swarm::handle(lt::alert* alert) {
+  if (const auto* added = lt::alert_cast<lt::add_torrent_alert>(alert)) {
+    const auto torrent = find(added->handle);
+    if (!torrent) {
+      if (added->handle.is_valid()) session_->remove_torrent(added->handle);
+      return;
+    }
+    torrent->handle = added->handle;
+    if (added->error) torrent->error = added->error.message();
+    torrent->changed.notify();
+  } else if (const auto* checked = lt::alert_cast<lt::torrent_checked_alert>(alert)) {
+    if (const auto torrent = find(checked->handle)) {
+      torrent->checked = true;
+      if (!torrent->downloading) torrent->handle.resume();  // a seed waits for others to connect
+      torrent->changed.notify();
+    }
+  } else if (const auto* piece = lt::alert_cast<lt::piece_finished_alert>(alert)) {
+    if (const auto torrent = find(piece->handle)) torrent->changed.notify();
+  } else if (const auto* failed = lt::alert_cast<lt::hash_failed_alert>(alert)) {
+    if (const auto torrent = find(failed->handle)) {
+      ++torrent->hash_failures;
+      log_("piece " + std::to_string(static_cast<int>(failed->piece_index)) + " of " + torrent->torrent.id.hex().substr(0, 12) + " failed its hash; it is asked for again");
+    }
+  } else if (const auto* file_error = lt::alert_cast<lt::file_error_alert>(alert)) {
+    if (const auto torrent = find(file_error->handle)) {
+      torrent->error = file_error->error.message();
+      torrent->error_code = file_error->error.value();
+      torrent->changed.notify();
+    }
+  } else if (const auto* error = lt::alert_cast<lt::torrent_error_alert>(alert)) {
+    if (const auto torrent = find(error->handle)) {
+      if (torrent->error.empty()) torrent->error = error->error.message();
+      torrent->changed.notify();
+    }
+  } else if (const auto* listen = lt::alert_cast<lt::listen_failed_alert>(alert)) {
+    log_("cannot listen: " + listen->message());
+  }
+}
+
+}  // namespace mesh

@@ -1,0 +1,117 @@
+// The node's one libtorrent session: torrents loaded while somebody needs them, for seeding or downloading.
+//
+// Runs on the node's loop; libtorrent's own thread is reached only through its asynchronous calls and alerts, which are
+// pumped into the loop. Torrents are named by content id here; libtorrent knows their infohashes.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <chrono>
+#include <functional>
+#include <libtorrent/session.hpp>
+#include <libtorrent/torrent_handle.hpp>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <unordered_map>
+
+#include "core/error.h"
+#include "core/piece_plan.h"
+#include "disk/mesh_disk.h"
+#include "disk/state_db.h"
+#include "wire/flow.h"
+#include "wire/messages.h"
+
+namespace mesh {
+
+/// One loaded torrent. Lives while it is in the session or somebody holds it.
+struct SwarmTorrent {
+  using Clock = std::chrono::steady_clock;
+
+  explicit SwarmTorrent(const asio::any_io_executor& executor) : changed(executor) {}
+
+  StoredTorrent torrent;
+  StoragePtr storage;
+  lt::torrent_handle handle;
+  bool downloading = false;
+  bool checked = false;           ///< libtorrent has taken it in and can connect
+  std::string error;              ///< what stopped it, in words; a download can go on after `resume`
+  int error_code = 0;             ///< errno of the same
+  Event changed;                  ///< a piece, an error, or the end
+  Clock::time_point last_needed = Clock::now();
+
+  int pieces_have = 0;
+  int peers = 0;
+  int sources_connected = 0;
+  std::int64_t down_rate = 0;
+  std::int64_t up_rate = 0;
+  std::int64_t sent = 0;
+  std::int64_t got = 0;  ///< payload bytes received
+  int hash_failures = 0;
+
+  std::unique_ptr<StripeGate> gate;
+  std::set<lt::tcp::endpoint> sources;                          ///< introduced as having everything
+  std::map<lt::tcp::endpoint, std::int64_t> received;           ///< payload bytes by peer
+};
+using SwarmTorrentPtr = std::shared_ptr<SwarmTorrent>;
+
+class Swarm {
+ public:
+  struct Options {
+    std::vector<lt::tcp::endpoint> listen;
+    bool pick_free_port = false;  ///< where the wanted port is taken, the next free one serves as well
+    std::chrono::seconds idle{60};
+  };
+  using Log = std::function<void(std::string)>;
+
+  /// Listens at once; throws Error(failed) where it cannot.
+  Swarm(asio::io_context& io, const Options& options, Log log);
+  ~Swarm();
+  Swarm(const Swarm&) = delete;
+  Swarm& operator=(const Swarm&) = delete;
+
+  [[nodiscard]] std::uint16_t port() const { return port_; }
+
+  /// Called when a torrent has been unloaded because nobody needs it.
+  std::function<void(const ContentId&)> on_unloaded;
+
+  [[nodiscard]] SwarmTorrentPtr find(const ContentId& id) const;
+  [[nodiscard]] std::vector<SwarmTorrentPtr> all() const;
+
+  /// Loads a torrent whose storage is at hand, and returns when libtorrent has taken it in. A torrent that is loaded
+  /// already is returned as it is.
+  Task<SwarmTorrentPtr> load(StoredTorrent torrent, StoragePtr storage, bool downloading);
+  void unload(const ContentId& id);
+
+  /// Begins to connect to the peers that a tracker named.
+  void introduce(const SwarmTorrentPtr& torrent, const Introduced& introduced);
+  void plan(const ContentId& id, const std::vector<std::uint64_t>& getters);
+
+  /// Brings counters up to date; called a few times a second while something is going on.
+  void refresh(SwarmTorrent& torrent);
+  /// Opens what the gate lets through now.
+  void update_gate(SwarmTorrent& torrent);
+  /// After an error (a full disk): goes on.
+  void resume(SwarmTorrent& torrent);
+  /// The download is in place: the torrent is a seed from now on.
+  void seed(const SwarmTorrentPtr& torrent);
+
+  void unload_idle();
+
+ private:
+  void pump();
+  void handle(lt::alert* alert);
+  [[nodiscard]] SwarmTorrentPtr find(const lt::torrent_handle& handle) const;
+
+  asio::io_context& io_;
+  Log log_;
+  std::chrono::seconds idle_;
+  std::shared_ptr<StorageRegistry> registry_ = std::make_shared<StorageRegistry>();
+  std::unique_ptr<lt::session> session_;
+  std::uint16_t port_ = 0;
+  std::unordered_map<ContentId, SwarmTorrentPtr> torrents_;
+  std::map<lt::sha1_hash, ContentId> by_infohash_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace mesh

@@ -1,0 +1,153 @@
+#include "node/tracker_links.h"
+
+#include <algorithm>
+
+namespace mesh {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+struct TrackerLinks::Link {
+  std::string address;
+  ChannelPtr channel;
+  bool told = false;        ///< the inventory that was there at the start has been sent
+  bool registered = false;  ///< told, and the first scan is over
+  std::string trouble = "not tried yet";
+};
+
+struct TrackerLinks::Shared {
+  Shared(asio::io_context& context, Facts given, const Handlers& answers)
+      : io(context), facts(std::move(given)), handlers(answers), changed(context.get_executor()) {}
+  asio::io_context& io;
+  Facts facts;
+  const Handlers& handlers;
+  Event changed;
+  std::vector<std::shared_ptr<Link>> links;
+  std::mt19937 random{std::random_device{}()};
+  bool closed = false;
+
+  void finish(Link& link) {
+    if (link.registered || !link.told || !facts.scan_complete()) return;
+    Inventory last;
+    last.end = true;
+    link.channel->note(last);
+    link.registered = true;
+    link.trouble.clear();
+    changed.notify();
+  }
+};
+
+TrackerLinks::TrackerLinks(asio::io_context& io, std::vector<std::string> trackers, Facts facts, const Handlers& handlers)
+    : shared_(std::make_shared<Shared>(io, std::move(facts), handlers)), names_(std::move(trackers)) {
+  std::ranges::sort(names_);
+  names_.erase(std::unique(names_.begin(), names_.end()), names_.end());
+  for (const auto& name : names_) {
+    auto link = std::make_shared<Link>();
+    link->address = name;
+    shared_->links.push_back(link);
+    asio::co_spawn(io, keep(shared_, link), asio::detached);
+  }
+}
+
+TrackerLinks::~TrackerLinks() { close(); }
+
+void TrackerLinks::close() {
+  shared_->closed = true;
+  for (const auto& link : shared_->links)
+    if (link->channel) link->channel->close();
+  shared_->changed.notify();
+}
+
+Task<void> TrackerLinks::keep(std::shared_ptr<Shared> shared, std::shared_ptr<Link> link) {
+  int wait = 100;
+  bool said = false;
+  while (!shared->closed) {
+    try {
+      link->channel = co_await connect_channel(link->address, "/control", seconds(5));
+      link->told = link->registered = false;
+      link->trouble = "registering";
+      asio::co_spawn(shared->io, enlist(shared, link), asio::detached);
+      co_await link->channel->run(shared->handlers);
+      if (link->registered) wait = 100;
+      if (link->trouble.empty() || link->trouble == "registering") link->trouble = "the connection was lost";
+      if (!shared->closed) shared->facts.log("tracker " + link->address + ": " + link->trouble + "; trying again");
+      said = true;
+    } catch (const Error& error) {
+      link->trouble = error.what();
+      if (link->trouble.starts_with(link->address + ": ")) link->trouble.erase(0, link->address.size() + 2);
+      if (!said && !shared->closed) shared->facts.log("tracker " + link->address + ": " + link->trouble + "; trying again");
+      said = true;
+    }
+    link->channel.reset();
+    link->registered = false;
+    shared->changed.notify();
+    if (shared->closed) co_return;
+    co_await sleep_for(milliseconds(std::uniform_int_distribution<int>(wait / 2, wait)(shared->random)));
+    wait = std::min(wait * 2, 2000);
+  }
+}
+
+Task<void> TrackerLinks::enlist(std::shared_ptr<Shared> shared, std::shared_ptr<Link> link) {
+  const auto channel = link->channel;
+  try {
+    const Hello hello = shared->facts.hello();
+    co_await channel->request(hello, seconds(10));
+    Inventory page;
+    page.begin = true;
+    for (std::string after;;) {
+      page.put = shared->facts.page(after, page_entries);
+      if (page.put.empty() && !page.begin) break;
+      if (!page.put.empty()) after = page.put.back().path;
+      channel->note(page);
+      if (page.put.empty()) break;
+      page.begin = false;
+      co_await channel->drained();
+    }
+    if (link->channel != channel) co_return;
+    link->told = true;
+    shared->finish(*link);
+    for (const auto& ready : shared->facts.loaded()) co_await channel->request(ready, seconds(10));
+    shared->facts.log("tracker " + link->address + ": registered");
+  } catch (const Error& error) {
+    link->trouble = error.what();
+    channel->close();
+  }
+}
+
+Task<ChannelPtr> TrackerLinks::first(milliseconds limit) {
+  const auto shared = shared_;
+  const auto deadline = std::chrono::steady_clock::now() + limit;
+  if (shared->links.empty())
+    throw Error(Status::unreachable, "no tracker is known; name one with --tracker HOST:PORT, MESH_TRACKER or the configuration file");
+  for (;;) {
+    for (const auto& link : shared->links)
+      if (link->registered && link->channel && link->channel->is_open()) co_return link->channel;
+    if (shared->closed || std::chrono::steady_clock::now() >= deadline) break;
+    co_await sleep_for(milliseconds(10));
+  }
+  std::string text = "no tracker is reachable:";
+  for (const auto& link : shared->links) text += " " + link->address + " (" + (link->trouble.empty() ? "registering" : link->trouble) + ")";
+  throw Error(Status::unreachable, text);
+}
+
+bool TrackerLinks::any() const {
+  return std::ranges::any_of(shared_->links, [](const auto& link) { return link->registered; });
+}
+
+void TrackerLinks::note_all(const Inventory& delta) {
+  // A node that has not told its inventory yet sends deltas all the same: each says how things are now.
+  for (const auto& link : shared_->links)
+    if (link->channel && link->channel->is_open()) link->channel->note(delta);
+}
+
+void TrackerLinks::note_all(const Unloaded& note) {
+  for (const auto& link : shared_->links)
+    if (link->channel && link->channel->is_open()) link->channel->note(note);
+}
+
+void TrackerLinks::scan_completed() {
+  for (const auto& link : shared_->links)
+    if (link->channel) shared_->finish(*link);
+}
+
+}  // namespace mesh

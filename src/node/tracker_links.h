@@ -1,0 +1,56 @@
+// This node's control channels: one to each tracker of its list, kept up for as long as the node lives.
+//
+// A lost tracker is tried again after a random wait that grows to two seconds, so that a restarted tracker is whole again
+// within moments and is not met by everybody at once. All on the node's loop.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "core/mesh_path.h"
+#include "wire/channel.h"
+#include "wire/flow.h"
+
+namespace mesh {
+
+class TrackerLinks {
+ public:
+  struct Facts {
+    std::function<Hello()> hello;
+    std::function<std::vector<FileEntry>(std::string_view after, std::size_t limit)> page;
+    std::function<bool()> scan_complete;
+    std::function<std::vector<Ready>()> loaded;
+    std::function<void(const std::string&)> log;
+  };
+
+  /// `handlers` answers the trackers' requests; both must outlive this.
+  TrackerLinks(asio::io_context& io, std::vector<std::string> trackers, Facts facts, const Handlers& handlers);
+  ~TrackerLinks();
+  TrackerLinks(const TrackerLinks&) = delete;
+  TrackerLinks& operator=(const TrackerLinks&) = delete;
+
+  /// The first tracker, in sorted order, that knows this node. Waits up to `limit` for one; throws Error(unreachable)
+  /// with each tracker's trouble.
+  Task<ChannelPtr> first(std::chrono::milliseconds limit);
+  [[nodiscard]] bool any() const;
+  [[nodiscard]] const std::vector<std::string>& names() const { return names_; }
+
+  void note_all(const Inventory& delta);
+  void note_all(const Unloaded& note);
+  /// The first scan is over: trackers may take the inventory for whole.
+  void scan_completed();
+  void close();
+
+ private:
+  struct Link;
+  struct Shared;
+  static Task<void> keep(std::shared_ptr<Shared> shared, std::shared_ptr<Link> link);
+  static Task<void> enlist(std::shared_ptr<Shared> shared, std::shared_ptr<Link> link);
+  std::shared_ptr<Shared> shared_;
+  std::vector<std::string> names_;
+};
+
+}  // namespace mesh

@@ -1,0 +1,148 @@
+// A message channel: WebSocket (RFC 6455) binary frames, one bencoded message each, over TCP or a local socket.
+//
+// Either side may send notes and requests at any time; replies carry the request's number. All of a channel runs on the
+// one thread of its executor; nothing here locks. A channel lives as long as its `run` or a pending request.
+// Bounds: a frame is at most max_frame_bytes, at most 256 requests of the other side are under way at once (reading
+// stops until one is done), and a reader that lets more than 64 MiB pile up here is cut off.
+#pragma once
+
+#include <utility>  // Boost 1.74's awaitable.hpp needs it and does not include it
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/generic/stream_protocol.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/websocket/stream.hpp>
+#include <chrono>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+#include "core/error.h"
+#include "wire/codec.h"
+#include "wire/messages.h"
+
+namespace mesh {
+
+namespace asio = boost::asio;
+template <class T>
+using Task = asio::awaitable<T>;
+
+class Channel;
+using ChannelPtr = std::shared_ptr<Channel>;
+
+/// What a program answers on its channels: one handler a message type. Handlers of requests are coroutines that may
+/// throw Error; several run at once. Must outlive the channels that it serves.
+class Handlers {
+ public:
+  template <class Request>
+  void on(std::function<Task<typename Request::Reply>(ChannelPtr, Request)> handler) {
+    requests_[Request::name] = [handler = std::move(handler)](ChannelPtr channel, const lt::bdecode_node& body) -> Task<lt::entry> {
+      Request request;
+      codec::decode(body, request, Request::name);
+      return run<Request>(handler, std::move(channel), std::move(request));
+    };
+  }
+  template <class Note>
+  void on_note(std::function<void(const ChannelPtr&, Note)> handler) {
+    notes_[Note::name] = [handler = std::move(handler)](const ChannelPtr& channel, const lt::bdecode_node& body) {
+      Note note;
+      codec::decode(body, note, Note::name);
+      handler(channel, std::move(note));
+    };
+  }
+
+ private:
+  friend class Channel;
+  template <class Request, class Handler>
+  static Task<lt::entry> run(const Handler& handler, ChannelPtr channel, Request request) {
+    const auto reply = co_await handler(std::move(channel), std::move(request));
+    co_return codec::encode(reply);
+  }
+  std::map<std::string, std::function<Task<lt::entry>(ChannelPtr, const lt::bdecode_node&)>, std::less<>> requests_;
+  std::map<std::string, std::function<void(const ChannelPtr&, const lt::bdecode_node&)>, std::less<>> notes_;
+};
+
+class Channel : public std::enable_shared_from_this<Channel> {
+ public:
+  using Socket = asio::generic::stream_protocol::socket;
+  using Stream = boost::beast::websocket::stream<Socket>;
+
+  /// Use the factories below. `where` names the other side in messages.
+  Channel(Socket socket, std::string where, asio::ip::address remote);
+
+  [[nodiscard]] const std::string& where() const { return where_; }
+  void set_where(std::string where) { where_ = std::move(where); }
+  /// Unspecified for a local socket.
+  [[nodiscard]] const asio::ip::address& remote() const { return remote_; }
+  [[nodiscard]] bool is_open() const { return open_; }
+  [[nodiscard]] Stream& stream() { return stream_; }
+
+  /// Reads and answers until either side closes; then every pending request has failed. Once per channel.
+  Task<void> run(const Handlers& handlers);
+
+  template <class Note>
+  void note(const Note& note) {
+    lt::entry frame(lt::entry::dictionary_t);
+    frame["t"] = Note::name;
+    frame["b"] = codec::encode(note);
+    send(frame);
+  }
+
+  /// Throws what the other side's handler threw, or Error(unreachable) when the channel closes or the time is up.
+  template <class Request>
+  Task<typename Request::Reply> request(Request request, std::chrono::milliseconds limit) {
+    lt::entry body = codec::encode(request);
+    const std::string reply = co_await exchange(Request::name, std::move(body), limit);
+    co_return read_reply<typename Request::Reply>(reply);
+  }
+
+  /// Returns when less than a megabyte waits to be sent: for senders of many notes. Throws Error(unreachable) when closed.
+  Task<void> drained();
+
+  void close();
+
+ private:
+  template <class Reply>
+  static Reply read_reply(const std::string& frame) {
+    Reply reply;
+    codec::decode(parse_bencode(frame).dict_find("b"), reply, Reply::name);
+    return reply;
+  }
+
+  struct Pending {
+    explicit Pending(const Socket::executor_type& executor) : wake(executor) {}
+    asio::steady_timer wake;
+    std::string frame;
+    bool answered = false;
+  };
+
+  Task<std::string> exchange(const char* name, lt::entry body, std::chrono::milliseconds limit);
+  Task<void> answer(const Handlers& handlers, std::string frame);
+  void take_reply(std::int64_t number, std::string frame);
+  void send(const lt::entry& frame);
+  Task<void> write_all();
+
+  Stream stream_;
+  std::string where_;
+  asio::ip::address remote_;
+  bool open_ = true;
+  bool writing_ = false;
+  std::deque<std::string> outgoing_;
+  std::size_t outgoing_bytes_ = 0;
+  std::int64_t next_number_ = 1;
+  int answering_ = 0;
+  asio::steady_timer changed_;  ///< wakes whoever waits for room, in or out
+  std::unordered_map<std::int64_t, std::shared_ptr<Pending>> pending_;
+};
+
+/// Connects to a tracker's or node's channel at "host:port". `path` is "/control" or "/node". Throws Error(unreachable).
+Task<ChannelPtr> connect_channel(std::string host_port, std::string path, std::chrono::milliseconds limit);
+/// Connects to a local socket, whatever the length of its path. Throws Error(unreachable).
+Task<ChannelPtr> connect_local(std::string socket_path);
+
+}  // namespace mesh

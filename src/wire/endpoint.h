@@ -1,0 +1,22 @@
+// Addresses as people type them. Pure; any thread.
+#pragma once
+
+#include <boost/asio/ip/address.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <string>
+#include <string_view>
+
+namespace mesh {
+
+struct HostPort {
+  std::string host;
+  std::uint16_t port = 0;
+};
+
+/// "host:port", "1.2.3.4:80", "[::1]:80". Without a port: `default_port`, or an error when that is 0. Throws Error(usage).
+[[nodiscard]] HostPort parse_host_port(std::string_view text, std::uint16_t default_port = 0);
+/// "1.2.3.4:80", "[::1]:80".
+[[nodiscard]] std::string to_text(const boost::asio::ip::tcp::endpoint& endpoint);
+[[nodiscard]] std::string to_text(const std::string& address, std::uint16_t port);
+
+}  // namespace mesh

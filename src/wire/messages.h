@@ -1,0 +1,416 @@
+// The messages of the control channel (node <-> tracker), the node channel (node <-> node) and the local socket
+// (command <-> node). One vocabulary: what a tracker can be asked, a node can be asked.
+//
+// A message with a `Reply` is a request; one without is a note. All values; any thread.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/digest.h"
+#include "core/entry.h"
+
+namespace mesh {
+
+inline constexpr int protocol_version = 1;
+/// No frame is larger; senders page or batch well below it.
+inline constexpr std::size_t max_frame_bytes = std::size_t{16} << 20;
+/// Entries in one page of a resolve or listing, and in one inventory delta.
+inline constexpr std::size_t page_entries = 2000;
+
+/// A node as another can reach it: addresses in the order in which to try them.
+struct NodeRef {
+  std::uint32_t key = 0;
+  std::string name;
+  std::vector<std::string> addresses;
+  std::uint16_t peer_port = 0;
+  std::uint16_t channel_port = 0;
+  bool operator==(const NodeRef&) const = default;
+  template <class V>
+  void describe(V& v) { v("key", key), v("name", name), v("addr", addresses), v("peer", peer_port), v("chan", channel_port); }
+};
+
+// --- node to tracker -----------------------------------------------------------------------------------------------
+
+struct Welcome {
+  static constexpr const char* name = "welcome";
+  std::string observed;  ///< the asker's address as the tracker sees it
+  std::uint32_t key = 0;
+  template <class V>
+  void describe(V& v) { v("observed", observed), v("key", key); }
+};
+
+/// The first message of a node on a control channel. A command that only asks questions sends none.
+struct Hello {
+  static constexpr const char* name = "hello";
+  using Reply = Welcome;
+  int version = 0;
+  std::string instance;  ///< hex, made once per state directory: tells nodes of one name apart
+  std::string node;
+  std::vector<std::string> addresses;
+  bool advertised = false;  ///< the addresses were given by --advertise and are the only ones to use
+  std::uint16_t peer_port = 0;
+  std::uint16_t channel_port = 0;
+  bool head = false;
+  template <class V>
+  void describe(V& v) {
+    v("version", version), v("instance", instance), v("node", node), v("addr", addresses), v("adv", advertised), v("peer", peer_port),
+        v("chan", channel_port), v("head", head);
+  }
+};
+
+/// A note: what changed in the sender's files dir. `begin` opens a whole inventory, `end` closes it.
+struct Inventory {
+  static constexpr const char* name = "inventory";
+  bool begin = false;
+  bool end = false;
+  std::vector<FileEntry> put;
+  std::vector<std::string> removed;
+  template <class V>
+  void describe(V& v) { v("begin", begin), v("end", end), v("put", put), v("del", removed); }
+};
+
+struct ResolvedFile {
+  FileEntry entry;                      ///< of the chosen version; `id` unset where nobody has hashed it
+  std::vector<std::uint32_t> holders;   ///< keys of nodes that have the bytes, or of the one candidate
+  std::string problem;                  ///< why this path cannot be had, in words; then the rest does not count
+  template <class V>
+  void describe(V& v) { v("e", entry), v("h", holders), v("x", problem); }
+};
+
+struct Resolved {
+  static constexpr const char* name = "resolved";
+  std::vector<ResolvedFile> files;
+  std::vector<NodeRef> nodes;  ///< the nodes that `files` mention
+  std::string next;            ///< ask again with `after` = next; empty at the end
+  template <class V>
+  void describe(V& v) { v("files", files), v("nodes", nodes), v("next", next); }
+};
+
+/// Which files a WHAT names, each with its chosen version. The asker's own copies do not count unless nobody else has any.
+struct Resolve {
+  static constexpr const char* name = "resolve";
+  using Reply = Resolved;
+  std::string pattern;  ///< as in What
+  bool glob = false;
+  std::string from;
+  bool strict = false;
+  std::string after;
+  template <class V>
+  void describe(V& v) { v("pattern", pattern), v("glob", glob), v("from", from), v("strict", strict), v("after", after); }
+};
+
+/// A torrent: `info` is the bencoded info dictionary, whose SHA-1 is `infohash`.
+struct Torrent {
+  static constexpr const char* name = "torrent";
+  ContentId id;
+  InfoHash infohash;
+  std::string info;
+  int holders = 0;  ///< in a reply to Join: nodes other than the asker that have all the bytes
+  template <class V>
+  void describe(V& v) { v("id", id), v("infohash", infohash), v("info", info), v("holders", holders); }
+};
+
+/// "I want to download this": the torrent is made where needed and loaded at holders before the reply.
+struct Join {
+  static constexpr const char* name = "join";
+  using Reply = Torrent;
+  FileEntry file;          ///< `file.id` unset: the candidate on node `holder` must be hashed first
+  std::uint32_t holder = 0;
+  template <class V>
+  void describe(V& v) { v("file", file), v("holder", holder); }
+};
+
+struct Introduced {
+  static constexpr const char* name = "introduced";
+  std::vector<std::string> peers;      ///< "addr:port"
+  std::vector<std::string> sources;    ///< those of `peers` that have all the bytes
+  std::uint64_t self = 0;              ///< the asker in `getters`
+  std::vector<std::uint64_t> getters;  ///< the nodes that share the stripes
+  template <class V>
+  void describe(V& v) { v("peers", peers), v("sources", sources), v("self", self), v("getters", getters); }
+};
+
+/// "My torrent is loaded": the asker may be introduced from now on, and learns whom to connect to.
+struct Ready {
+  static constexpr const char* name = "ready";
+  using Reply = Introduced;
+  ContentId id;
+  InfoHash infohash;
+  template <class V>
+  void describe(V& v) { v("id", id), v("infohash", infohash); }
+};
+
+/// A note to the getters of a swarm: who shares the stripes now.
+struct Plan {
+  static constexpr const char* name = "plan";
+  ContentId id;
+  std::vector<std::uint64_t> getters;
+  template <class V>
+  void describe(V& v) { v("id", id), v("getters", getters); }
+};
+
+/// A note: this node's torrent is unloaded, nobody is to be sent to it.
+struct Unloaded {
+  static constexpr const char* name = "unloaded";
+  ContentId id;
+  template <class V>
+  void describe(V& v) { v("id", id); }
+};
+
+// --- tracker to node, node to node ---------------------------------------------------------------------------------
+
+struct Made {
+  static constexpr const char* name = "made";
+  std::vector<FileEntry> files;     ///< as asked, with content ids
+  std::vector<std::string> errors;  ///< as many; empty where it went well
+  template <class V>
+  void describe(V& v) { v("files", files), v("errors", errors); }
+};
+
+/// Hash these files and say their content ids; for those above `small_file_bytes` the torrent is kept ready.
+struct Make {
+  static constexpr const char* name = "make";
+  using Reply = Made;
+  std::vector<FileEntry> files;
+  bool torrents_for_small = false;
+  template <class V>
+  void describe(V& v) { v("files", files), v("small", torrents_for_small); }
+};
+
+/// Load the torrent of these bytes, named by one of the two, for seeding and say what it is.
+struct Load {
+  static constexpr const char* name = "load";
+  using Reply = Torrent;
+  ContentId id;
+  InfoHash infohash;
+  template <class V>
+  void describe(V& v) { v("id", id), v("infohash", infohash); }
+};
+
+struct Probed {
+  static constexpr const char* name = "probed";
+  std::vector<FileEntry> found;  ///< none or one
+  template <class V>
+  void describe(V& v) { v("found", found); }
+};
+
+/// Do you have this path, although no delta has said so yet?
+struct ProbePath {
+  static constexpr const char* name = "probe";
+  using Reply = Probed;
+  std::string path;
+  template <class V>
+  void describe(V& v) { v("path", path); }
+};
+
+struct FetchedFile {
+  ContentId id;
+  std::string data;
+  std::string error;
+  template <class V>
+  void describe(V& v) { v("id", id), v("data", data), v("error", error); }
+};
+
+struct Fetched {
+  static constexpr const char* name = "fetched";
+  std::vector<FetchedFile> files;  ///< in the order of the request; may be fewer, the rest is to be asked again
+  template <class V>
+  void describe(V& v) { v("files", files); }
+};
+
+/// The bytes of small files, as they were listed: a copy that has changed since is an error, not other bytes.
+struct Fetch {
+  static constexpr const char* name = "fetch";
+  using Reply = Fetched;
+  std::vector<FileEntry> files;
+  template <class V>
+  void describe(V& v) { v("files", files); }
+};
+
+// --- questions of the commands, to a node or to the tracker ---------------------------------------------------------
+
+struct ListItem {
+  FileEntry entry;
+  int holders = 0;
+  int versions = 0;
+  template <class V>
+  void describe(V& v) { v("e", entry), v("n", holders), v("v", versions); }
+};
+
+struct Listed {
+  static constexpr const char* name = "listed";
+  std::vector<ListItem> items;
+  std::string next;
+  template <class V>
+  void describe(V& v) { v("items", items), v("next", next); }
+};
+
+struct List {
+  static constexpr const char* name = "list";
+  using Reply = Listed;
+  std::string pattern;
+  bool glob = false;
+  bool recursive = false;
+  bool local = false;
+  std::string after;
+  template <class V>
+  void describe(V& v) { v("pattern", pattern), v("glob", glob), v("recursive", recursive), v("local", local), v("after", after); }
+};
+
+struct VersionInfo {
+  FileEntry entry;
+  bool chosen = false;
+  std::vector<std::string> nodes;
+  template <class V>
+  void describe(V& v) { v("e", entry), v("chosen", chosen), v("nodes", nodes); }
+};
+
+struct Versions {
+  static constexpr const char* name = "versions";
+  std::vector<VersionInfo> versions;
+  template <class V>
+  void describe(V& v) { v("versions", versions); }
+};
+
+struct Info {
+  static constexpr const char* name = "info";
+  using Reply = Versions;
+  std::string path;
+  template <class V>
+  void describe(V& v) { v("path", path); }
+};
+
+struct TransferInfo {
+  std::string path;
+  std::string state;  ///< queued, hashing, connecting, downloading, checking, placing, waiting, seeding
+  std::int64_t done = 0;
+  std::int64_t total = 0;
+  std::int64_t down_rate = 0;  ///< bytes per second
+  std::int64_t up_rate = 0;
+  std::int64_t sent = 0;        ///< payload bytes sent to others
+  std::int64_t from_sources = 0;  ///< payload bytes from peers that had the whole file when they connected
+  std::int64_t from_getters = 0;
+  int peers = 0;
+  std::int64_t eta = -1;  ///< seconds; -1: unknown
+  bool queued = false;
+  std::string detail;
+  template <class V>
+  void describe(V& v) {
+    v("path", path), v("state", state), v("done", done), v("total", total), v("down", down_rate), v("up", up_rate), v("sent", sent),
+        v("src", from_sources), v("get", from_getters), v("peers", peers), v("eta", eta), v("queued", queued), v("detail", detail);
+  }
+};
+
+struct NodeStatus {
+  std::string node;
+  std::string error;
+  bool tracker_connected = false;
+  int files = 0;
+  int torrents_loaded = 0;
+  std::vector<TransferInfo> transfers;
+  template <class V>
+  void describe(V& v) {
+    v("node", node), v("error", error), v("tracker", tracker_connected), v("files", files), v("loaded", torrents_loaded), v("transfers", transfers);
+  }
+};
+
+struct StatusReply {
+  static constexpr const char* name = "status-reply";
+  std::vector<NodeStatus> nodes;
+  template <class V>
+  void describe(V& v) { v("nodes", nodes); }
+};
+
+struct StatusAsk {
+  static constexpr const char* name = "status";
+  using Reply = StatusReply;
+  bool mesh = false;
+  template <class V>
+  void describe(V& v) { v("mesh", mesh); }
+};
+
+struct TorrentFile {
+  static constexpr const char* name = "torrent-file";
+  Torrent torrent;
+  std::string file_name;               ///< what the torrent's one file is to be called
+  std::vector<std::string> trackers;   ///< announce addresses, "host:port"
+  template <class V>
+  void describe(V& v) { v("torrent", torrent), v("name", file_name), v("trackers", trackers); }
+};
+
+/// A torrent of the chosen version of `path`, for other BitTorrent clients.
+struct TorrentAsk {
+  static constexpr const char* name = "torrent-ask";
+  using Reply = TorrentFile;
+  std::string path;
+  template <class V>
+  void describe(V& v) { v("path", path); }
+};
+
+// --- local socket -----------------------------------------------------------------------------------------------------
+
+struct GetOutcome {
+  std::string path;  ///< absolute local path
+  std::string mesh_path;
+  int what = 0;      ///< index into the request's whats
+  int status = 0;
+  std::string error;
+  bool kept = false;  ///< it was there already
+  std::int64_t size = 0;
+  bool print = false;  ///< one of the lines for stdout
+  template <class V>
+  void describe(V& v) {
+    v("path", path), v("mesh", mesh_path), v("what", what), v("status", status), v("error", error), v("kept", kept), v("size", size),
+        v("print", print);
+  }
+};
+
+struct GetReply {
+  static constexpr const char* name = "get-reply";
+  int status = 0;
+  std::vector<GetOutcome> outcomes;
+  template <class V>
+  void describe(V& v) { v("status", status), v("outcomes", outcomes); }
+};
+
+/// Put files into this node's files dir. Ends when all are there or have failed (`detach`: as soon as it is noted down).
+/// When the asker's connection closes first, a get that is not detached is stopped; partials stay.
+struct Get {
+  static constexpr const char* name = "get";
+  using Reply = GetReply;
+  std::vector<std::string> whats;
+  std::string from;
+  bool strict = false;
+  bool force = false;
+  bool wait = false;
+  bool detach = false;
+  template <class V>
+  void describe(V& v) {
+    v("whats", whats), v("from", from), v("strict", strict), v("force", force), v("wait", wait), v("detach", detach);
+  }
+};
+
+/// A note to the asker of a Get, a few times a second.
+struct Progress {
+  static constexpr const char* name = "progress";
+  std::vector<TransferInfo> active;
+  std::int64_t done = 0;
+  std::int64_t total = 0;
+  std::int64_t rate = 0;
+  int files_done = 0;
+  int files_total = 0;
+  int peers = 0;
+  std::string phase;   ///< what is being waited for when nothing moves
+  template <class V>
+  void describe(V& v) {
+    v("active", active), v("done", done), v("total", total), v("rate", rate), v("fdone", files_done), v("ftotal", files_total), v("peers", peers),
+        v("phase", phase);
+  }
+};
+
+/// What is wrong with an entry that came from the network, in words; empty when nothing is.
+[[nodiscard]] std::string entry_fault(const FileEntry& entry);
+
+}  // namespace mesh

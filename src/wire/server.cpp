@@ -1,0 +1,165 @@
+#include "wire/server.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/beast/core/tcp_stream.hpp>
+#include <boost/beast/http.hpp>
+#include <boost/beast/websocket/rfc6455.hpp>
+#include <filesystem>
+
+#include "wire/endpoint.h"
+
+namespace mesh {
+
+using boost::system::error_code;
+using asio::ip::tcp;
+namespace beast = boost::beast;
+namespace http = beast::http;
+
+struct Server::Shared {
+  Shared(asio::io_context& io, OnHttp http_handler, OnChannel channel_handler, int limit)
+      : acceptor(io), on_http(std::move(http_handler)), on_channel(std::move(channel_handler)), max_connections(limit) {}
+  tcp::acceptor acceptor;
+  OnHttp on_http;
+  OnChannel on_channel;
+  int max_connections;
+  int connections = 0;
+};
+
+Server::Server(asio::io_context& io, const tcp::endpoint& at, OnHttp on_http, OnChannel on_channel, int max_connections)
+    : shared_(std::make_shared<Shared>(io, std::move(on_http), std::move(on_channel), max_connections)) {
+  error_code ec;
+  auto& acceptor = shared_->acceptor;
+  acceptor.open(at.protocol(), ec);
+  if (!ec) acceptor.set_option(tcp::acceptor::reuse_address(true), ec);
+  if (!ec) acceptor.bind(at, ec);
+  if (!ec) acceptor.listen(asio::socket_base::max_listen_connections, ec);
+  if (ec) throw Error(Status::failed, "cannot listen on " + to_text(at) + ": " + ec.message());
+  asio::co_spawn(io, accept_all(shared_), asio::detached);
+}
+
+Server::~Server() { close(); }
+tcp::endpoint Server::local() const { return shared_->acceptor.local_endpoint(); }
+void Server::close() {
+  error_code ignored;
+  shared_->acceptor.close(ignored);
+}
+
+Task<void> Server::accept_all(std::shared_ptr<Shared> shared) {
+  while (shared->acceptor.is_open()) {
+    error_code ec;
+    tcp::socket socket = co_await shared->acceptor.async_accept(asio::redirect_error(asio::use_awaitable, ec));
+    if (ec == asio::error::operation_aborted) co_return;
+    if (ec) {
+      co_await sleep_for(std::chrono::milliseconds(100));  // out of descriptors, most likely
+      continue;
+    }
+    if (shared->connections >= shared->max_connections) continue;
+    asio::co_spawn(shared->acceptor.get_executor(), serve(shared, std::move(socket)), asio::detached);
+  }
+}
+
+Task<void> Server::serve(std::shared_ptr<Shared> shared, tcp::socket socket) {
+  ++shared->connections;
+  const std::shared_ptr<void> counted(nullptr, [shared](void*) { --shared->connections; });
+  error_code ec;
+  socket.set_option(tcp::no_delay(true), ec);
+  tcp::endpoint remote = socket.remote_endpoint(ec);
+  if (ec) co_return;
+  if (remote.address().is_v6() && remote.address().to_v6().is_v4_mapped())
+    remote.address(asio::ip::make_address_v4(asio::ip::v4_mapped, remote.address().to_v6()));
+  beast::tcp_stream stream(std::move(socket));
+  beast::flat_buffer buffer(16 * 1024);
+  for (;;) {
+    http::request_parser<http::empty_body> parser;
+    parser.header_limit(8 * 1024);
+    stream.expires_after(std::chrono::seconds(10));
+    co_await http::async_read(stream, buffer, parser, asio::redirect_error(asio::use_awaitable, ec));
+    if (ec) break;
+    stream.expires_never();
+    const auto& request = parser.get();
+    if (beast::websocket::is_upgrade(request)) {
+      const std::string path(request.target());
+      auto channel = std::make_shared<Channel>(Channel::Socket(stream.release_socket()), to_text(remote), remote.address());
+      co_await channel->stream().async_accept(request, asio::redirect_error(asio::use_awaitable, ec));
+      if (!ec) co_await shared->on_channel(path, channel);
+      channel->close();
+      co_return;
+    }
+    HttpReply reply{404, "not found\n"};
+    if (request.method() != http::verb::get)
+      reply = {405, "only GET is served\n"};
+    else if (shared->on_http)
+      reply = co_await shared->on_http(std::string(request.target()), remote.address());
+    http::response<http::string_body> response(static_cast<http::status>(reply.status), request.version());
+    response.set(http::field::content_type, reply.content_type);
+    response.keep_alive(request.keep_alive());
+    response.body() = std::move(reply.body);
+    response.prepare_payload();
+    co_await http::async_write(stream, response, asio::redirect_error(asio::use_awaitable, ec));
+    if (ec || !request.keep_alive()) break;
+  }
+  stream.socket().shutdown(tcp::socket::shutdown_both, ec);
+}
+
+struct LocalServer::Shared {
+  Shared(asio::io_context& io, Server::OnChannel channel_handler) : acceptor(io), on_channel(std::move(channel_handler)) {}
+  asio::local::stream_protocol::acceptor acceptor;
+  Server::OnChannel on_channel;
+  std::string path;
+};
+
+LocalServer::LocalServer(asio::io_context& io, const std::string& path, Server::OnChannel on_channel)
+    : shared_(std::make_shared<Shared>(io, std::move(on_channel))) {
+  shared_->path = path;
+  const std::filesystem::path full(path);
+  const int dir = ::open(full.parent_path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+  error_code ec(dir < 0 ? errno : 0, boost::system::system_category());
+  if (!ec) {
+    // A sockaddr_un holds 107 bytes; the directory's descriptor makes any path short.
+    const std::string shortened = "/proc/self/fd/" + std::to_string(dir) + "/" + full.filename().string();
+    ::unlinkat(dir, full.filename().c_str(), 0);
+    auto& acceptor = shared_->acceptor;
+    const mode_t before = ::umask(0177);
+    acceptor.open({}, ec);
+    if (!ec) acceptor.bind(asio::local::stream_protocol::endpoint(shortened), ec);
+    if (!ec) acceptor.listen(asio::socket_base::max_listen_connections, ec);
+    ::umask(before);
+    ::close(dir);
+  }
+  if (ec) throw Error(Status::failed, path + ": cannot listen: " + ec.message());
+  asio::co_spawn(io, accept_all(shared_), asio::detached);
+}
+
+LocalServer::~LocalServer() { close(); }
+void LocalServer::close() {
+  error_code ignored;
+  if (!shared_->acceptor.is_open()) return;
+  shared_->acceptor.close(ignored);
+  ::unlink(shared_->path.c_str());
+}
+
+Task<void> LocalServer::accept_all(std::shared_ptr<Shared> shared) {
+  while (shared->acceptor.is_open()) {
+    error_code ec;
+    asio::local::stream_protocol::socket socket = co_await shared->acceptor.async_accept(asio::redirect_error(asio::use_awaitable, ec));
+    if (ec == asio::error::operation_aborted) co_return;
+    if (ec) {
+      co_await sleep_for(std::chrono::milliseconds(100));
+      continue;
+    }
+    auto channel = std::make_shared<Channel>(Channel::Socket(std::move(socket)), "a command", asio::ip::address{});
+    auto serve = [](std::shared_ptr<Shared> owner, ChannelPtr served) -> Task<void> {
+      error_code failed;
+      co_await served->stream().async_accept(asio::redirect_error(asio::use_awaitable, failed));
+      if (!failed) co_await owner->on_channel("/local", served);
+      served->close();
+    };
+    asio::co_spawn(shared->acceptor.get_executor(), serve(shared, channel), asio::detached);
+  }
+}
+
+}  // namespace mesh

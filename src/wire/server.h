@@ -1,0 +1,53 @@
+// Listens for channels and plain HTTP on one TCP port, and for channels on a local socket.
+//
+// All on the one thread of the io_context. Bounds: a request head of at most 8 KiB without a body, 10 s to send it, a fixed
+// number of connections at once.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "wire/channel.h"
+#include "wire/flow.h"
+
+namespace mesh {
+
+struct HttpReply {
+  int status = 200;
+  std::string body;
+  std::string content_type = "text/plain";
+};
+
+class Server {
+ public:
+  using OnHttp = std::function<Task<HttpReply>(std::string target, asio::ip::address remote)>;
+  /// Must run the channel; the connection is over when it returns.
+  using OnChannel = std::function<Task<void>(std::string path, ChannelPtr channel)>;
+
+  /// Listens at once; throws Error(failed) when it cannot. `on_http` may be empty.
+  Server(asio::io_context& io, const asio::ip::tcp::endpoint& at, OnHttp on_http, OnChannel on_channel, int max_connections);
+  ~Server();
+  [[nodiscard]] asio::ip::tcp::endpoint local() const;
+  void close();
+
+ private:
+  struct Shared;
+  static Task<void> accept_all(std::shared_ptr<Shared> shared);
+  static Task<void> serve(std::shared_ptr<Shared> shared, asio::ip::tcp::socket socket);
+  std::shared_ptr<Shared> shared_;
+};
+
+/// Replaces what is left of an earlier socket at `path`. The socket is for its owner alone (mode 0600).
+class LocalServer {
+ public:
+  LocalServer(asio::io_context& io, const std::string& path, Server::OnChannel on_channel);
+  ~LocalServer();
+  void close();
+
+ private:
+  struct Shared;
+  static Task<void> accept_all(std::shared_ptr<Shared> shared);
+  std::shared_ptr<Shared> shared_;
+};
+
+}  // namespace mesh

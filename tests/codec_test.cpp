@@ -1,0 +1,42 @@
+#include "wire/codec.h"
+
+#include "test.h"
+#include "wire/messages.h"
+
+using namespace mesh;
+
+TEST_CASE("messages: what is written is read") {
+  Resolved m;
+  m.next = "n";
+  m.files.push_back({{"p\n\xc3\xa4", Kind::link, 5, -1, 0777, "t", *ContentId::from(std::string(32, 'c'))}, {1, 2}, "x"});
+  m.nodes.push_back({7, "node", {"1.2.3.4", "::1"}, 6881, 6882});
+  const auto back = from_bencode<Resolved>(to_bencode(m));
+  CHECK(back.next == m.next);
+  REQUIRE(back.files.size() == 1);
+  CHECK(back.files[0].entry == m.files[0].entry);
+  CHECK(back.files[0].holders == m.files[0].holders);
+  CHECK(back.nodes == m.nodes);
+  Plan plan;
+  plan.getters = {~std::uint64_t{0}, 1};
+  CHECK(from_bencode<Plan>(to_bencode(plan)).getters == plan.getters);
+}
+
+TEST_CASE("messages: what is not of the shape is refused") {
+  CHECK_THROWS_AS(from_bencode<Resolved>("garbage"), CodecError);
+  CHECK_THROWS_AS(from_bencode<Resolved>("le"), CodecError);
+  CHECK_THROWS_AS(from_bencode<Resolved>("d5:filesi1ee"), CodecError);
+  CHECK_THROWS_AS(from_bencode<Load>("d2:id3:abce"), CodecError);
+  CHECK_THROWS_AS(from_bencode<NodeRef>("d4:peeri70000ee"), CodecError);
+  CHECK_THROWS_AS(from_bencode<Resolved>(std::string(100, 'l') + std::string(100, 'e')), CodecError);
+  CHECK(from_bencode<Load>("d7:unknowni1ee").id == ContentId{});
+}
+
+TEST_CASE("messages: entries from the network are checked") {
+  CHECK(entry_fault({"a", Kind::file, 1, 1, 0644, {}, {}}).empty());
+  CHECK_FALSE(entry_fault({"../a", Kind::file, 1, 1, 0644, {}, {}}).empty());
+  CHECK_FALSE(entry_fault({"a", Kind::file, -1, 1, 0644, {}, {}}).empty());
+  CHECK_FALSE(entry_fault({"a", static_cast<Kind>(9), 1, 1, 0644, {}, {}}).empty());
+  CHECK_FALSE(entry_fault({"a", Kind::link, 0, 1, 0777, "/etc/passwd", {}}).empty());
+  CHECK_FALSE(entry_fault({"d/a", Kind::link, 0, 1, 0777, "../../x", {}}).empty());
+  CHECK(entry_fault({"d/a", Kind::link, 0, 1, 0777, "../x", {}}).empty());
+}

@@ -1,0 +1,47 @@
+#include "core/merkle.h"
+
+#include <libtorrent/create_torrent.hpp>
+#include <libtorrent/file_storage.hpp>
+
+#include "core/piece_plan.h"
+#include "test.h"
+
+using namespace mesh;
+
+TEST_CASE("content ids: known values") {
+  CHECK(content_id_of_bytes("").hex() == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  CHECK(content_id_of_bytes("abc") == sha256("abc"));
+  // Two leaves: the hash of both hashes.
+  const std::string two(block_bytes + 1, 'x');
+  const auto left = sha256(two.substr(0, block_bytes)), right = sha256("x");
+  CHECK(content_id_of_bytes(two) == sha256(std::string(left.view()) + std::string(right.view())));
+  // Three leaves are padded with a zero hash to four.
+  const std::string three(2 * block_bytes + 1, 'x');
+  const auto low = sha256(std::string(left.view()) + std::string(left.view()));
+  const auto high = sha256(std::string(right.view()) + std::string(32, '\0'));
+  CHECK(content_id_of_bytes(three) == sha256(std::string(low.view()) + std::string(high.view())));
+}
+
+TEST_CASE("content ids: by pieces as by leaves") {
+  for (const std::int64_t size : {65537L, 200000L, 262144L, 1000000L}) {
+    const auto piece = piece_length_for(size);
+    std::string data(static_cast<std::size_t>(size), '\0');
+    for (std::size_t i = 0; i < data.size(); ++i) data[i] = static_cast<char>(i * 7919 >> 3);
+    std::vector<Sha256> roots;
+    for (std::int64_t at = 0; at < size; at += piece) {
+      std::vector<Sha256> leaves;
+      const auto part = std::string_view(data).substr(static_cast<std::size_t>(at), static_cast<std::size_t>(piece));
+      for (std::size_t b = 0; b < part.size(); b += block_bytes) leaves.push_back(sha256(part.substr(b, block_bytes)));
+      roots.push_back(piece_root(leaves, piece));
+    }
+    CHECK(content_id_of_pieces(roots, piece) == content_id_of_bytes(data));
+  }
+}
+
+TEST_CASE("pieces: at most 512 of a sensible length") {
+  CHECK(piece_length_for(1) == 64 * 1024);
+  CHECK(piece_length_for(64 << 20) == 128 * 1024);
+  CHECK(piece_count_for(64 << 20) == 512);
+  CHECK(piece_length_for(std::int64_t{1} << 40) == 16 << 20);
+  for (std::int64_t size = 1; size < std::int64_t{8} << 30; size = size * 3 + 1) CHECK(piece_count_for(size) <= 512);
+}

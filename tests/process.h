@@ -1,0 +1,93 @@
+// Whole swarms of real processes on loopback, for tests: a temporary directory, trackers, nodes and commands, each with
+// ports of its own. Everything is stopped and removed when the Mesh goes. Polls with a deadline; nothing sleeps blindly.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace mesh::test {
+
+namespace fs = std::filesystem;
+
+/// A program that was run to its end.
+struct Ran {
+  int status = -1;
+  std::string out;
+  std::string err;
+};
+
+class Process {
+ public:
+  Process(std::vector<std::string> argv, const fs::path& directory, const fs::path& log);
+  ~Process();
+  Process(const Process&) = delete;
+  Process& operator=(const Process&) = delete;
+  void signal(int number) const;
+  /// Waits for the end; kills it and returns nothing when the time is up.
+  std::optional<int> wait(std::chrono::seconds limit);
+  [[nodiscard]] bool is_running();
+  [[nodiscard]] pid_t pid() const { return pid_; }
+
+ private:
+  pid_t pid_ = -1;
+  std::optional<int> status_;
+};
+
+class Mesh {
+ public:
+  /// On loopback, or, with another address, in a network namespace that has it.
+  explicit Mesh(std::string host = "127.0.0.1");
+  ~Mesh();
+  [[nodiscard]] static bool can_have_namespace();
+  Mesh(const Mesh&) = delete;
+  Mesh& operator=(const Mesh&) = delete;
+
+  [[nodiscard]] const fs::path& root() const { return root_; }
+  [[nodiscard]] fs::path files(const std::string& node) const { return root_ / node; }
+  [[nodiscard]] std::string tracker() const { return host_ + ":" + std::to_string(tracker_port_); }
+
+  void start_tracker();
+  void stop_tracker(int signal);
+  /// Starts meshseed and waits until its tracker knows its files.
+  void start_node(const std::string& node, std::vector<std::string> extra = {});
+  void stop_node(const std::string& node, int signal);
+  Process& node(const std::string& name) { return *nodes_.at(name); }
+  [[nodiscard]] std::string log(const std::string& name) const;
+
+  Ran run(std::vector<std::string> argv, std::chrono::seconds limit = std::chrono::seconds(60)) const;
+  /// meshget on a node's files dir.
+  Ran get(const std::string& node, std::vector<std::string> arguments, std::chrono::seconds limit = std::chrono::seconds(60)) const;
+  Ran file(const std::string& node, std::vector<std::string> arguments) const;
+  std::unique_ptr<Process> start(std::vector<std::string> argv, const std::string& log);
+
+  /// Waits until the tracker counts this many copies in its catalog.
+  [[nodiscard]] bool copies_become(int count) const;
+
+ private:
+  std::string host_;
+  std::string namespace_;  ///< empty: the machine's own network
+  fs::path root_;
+  int tracker_port_ = 0;
+  int next_port_ = 0;
+  std::unique_ptr<Process> tracker_;
+  std::map<std::string, std::unique_ptr<Process>> nodes_;
+  std::map<std::string, int> ports_;
+};
+
+/// Polls until `done` or the time is up; returns what it said last.
+bool eventually(const std::function<bool()>& done, std::chrono::seconds limit = std::chrono::seconds(20));
+
+void write_file(const fs::path& path, const std::string& bytes);
+[[nodiscard]] std::string read_file(const fs::path& path);
+/// `size` bytes that differ by seed and do not compress.
+[[nodiscard]] std::string noise(std::size_t size, std::uint64_t seed);
+[[nodiscard]] std::string program(const std::string& name);
+
+}  // namespace mesh::test

@@ -1,0 +1,199 @@
+#include "disk/storage.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <thread>
+
+#include "core/piece_plan.h"
+#include "node/maker.h"
+#include "process.h"
+#include "test.h"
+
+using namespace mesh;
+using namespace mesh::test;
+
+namespace {
+
+struct Scratch {
+  Scratch() {
+    std::string name = (fs::temp_directory_path() / "meshswarm-storage-XXXXXX").string();
+    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error(name);
+    path = name;
+  }
+  ~Scratch() { fs::remove_all(path); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  fs::path path;
+};
+
+Fd open_file(const fs::path& path, int flags) { return Fd(::open(path.c_str(), flags | O_CLOEXEC, 0600)); }
+
+HashedFile hashed(const fs::path& path) {
+  const std::atomic<bool> stop = false;
+  const Fd fd = open_file(path, O_RDONLY);
+  return hash_file(fd.get(), static_cast<std::int64_t>(fs::file_size(path)), 3, stop);
+}
+
+FileStamp stamp(const fs::path& path) {
+  struct stat s{};
+  ::stat(path.c_str(), &s);
+  return stamp_of(s);
+}
+
+/// Writes every piece of `bytes` that is not verified, block by block, `backwards` or in order.
+void fill(Storage& storage, const std::string& bytes, bool backwards) {
+  const auto& layout = storage.layout();
+  for (int piece = 0; piece < layout.count(); ++piece) {
+    if (storage.verified()[static_cast<std::size_t>(piece)] != 0) continue;
+    std::vector<int> starts;
+    for (int at = 0; at < layout.length_of(piece); at += block_bytes) starts.push_back(at);
+    if (backwards) std::ranges::reverse(starts);
+    for (const int at : starts) {
+      const auto length = std::min<std::int64_t>(block_bytes, layout.length_of(piece) - at);
+      REQUIRE_FALSE(storage.write(piece, at, {bytes.data() + piece * layout.piece_length + at, static_cast<std::size_t>(length)}));
+    }
+    lt::sha1_hash hash;
+    REQUIRE_FALSE(storage.hash(piece, hash));
+    CHECK(hash == layout.hashes[static_cast<std::size_t>(piece)]);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("storage: what is downloaded is hashed on its way, in any order, and holes stay holes") {
+  const Scratch scratch;
+  auto bytes = noise(1'000'000, 1);
+  std::fill(bytes.begin() + 65536, bytes.begin() + 3 * 65536, '\0');   // two whole pieces
+  std::fill(bytes.begin() + 400'000, bytes.begin() + 440'000, '\0');  // and a part of one
+  write_file(scratch.path / "source", bytes);
+  const auto file = hashed(scratch.path / "source");
+  CHECK(file.id == content_id_of_bytes(bytes));
+  for (const bool backwards : {false, true}) {
+    const auto part = scratch.path / (backwards ? "backwards" : "forwards");
+    Fd fd = open_file(part, O_RDWR | O_CREAT);
+    REQUIRE(::ftruncate(fd.get(), static_cast<off_t>(bytes.size())) == 0);
+    Storage storage(file.layout, std::move(fd), "", "");
+    CHECK(std::ranges::count(storage.verified(), '\1') == 2);  // the zeros are known
+    CHECK_FALSE(storage.content_id());
+    fill(storage, bytes, backwards);
+    CHECK(storage.content_id() == file.id);
+    CHECK(read_file(part) == bytes);
+    struct stat s{};
+    ::stat(part.c_str(), &s);
+    CHECK(s.st_blocks * 512 < static_cast<std::int64_t>(bytes.size()) - 2 * 65536);
+  }
+}
+
+TEST_CASE("storage: a download goes on from a snapshot") {
+  const Scratch scratch;
+  const auto bytes = noise(700'000, 2);
+  write_file(scratch.path / "source", bytes);
+  const auto file = hashed(scratch.path / "source");
+  Fd fd = open_file(scratch.path / "part", O_RDWR | O_CREAT);
+  REQUIRE(::ftruncate(fd.get(), static_cast<off_t>(bytes.size())) == 0);
+  Storage::Snapshot snapshot;
+  {
+    Storage first(file.layout, std::move(fd), "", "");
+    REQUIRE_FALSE(first.write(0, 0, {bytes.data(), block_bytes}));
+    lt::sha1_hash hash;
+    REQUIRE_FALSE(first.hash(0, hash));  // the rest of the piece is missing
+    CHECK(hash != file.layout.hashes[0]);
+    first.clear(0);
+    for (int at = 0; at < 65536; at += block_bytes) REQUIRE_FALSE(first.write(1, at, {bytes.data() + 65536 + at, block_bytes}));
+    REQUIRE_FALSE(first.hash(1, hash));
+    snapshot = first.sync();
+    REQUIRE_FALSE(snapshot.error);
+  }
+  Storage second(file.layout, open_file(scratch.path / "part", O_RDWR), snapshot.have, snapshot.roots);
+  CHECK(second.verified()[0] == 0);
+  CHECK(second.verified()[1] == 1);
+  fill(second, bytes, false);
+  CHECK(second.content_id() == file.id);
+  CHECK(read_file(scratch.path / "part") == bytes);
+}
+
+TEST_CASE("storage: a failed piece's zeros are written over what was there") {
+  const Scratch scratch;
+  std::string bytes = noise(200'000, 3);
+  std::fill(bytes.begin(), bytes.begin() + block_bytes, '\0');
+  write_file(scratch.path / "source", bytes);
+  const auto file = hashed(scratch.path / "source");
+  Fd fd = open_file(scratch.path / "part", O_RDWR | O_CREAT);
+  REQUIRE(::ftruncate(fd.get(), static_cast<off_t>(bytes.size())) == 0);
+  Storage storage(file.layout, std::move(fd), "", "");
+  const auto wrong = noise(65536, 4);
+  for (int at = 0; at < 65536; at += block_bytes) REQUIRE_FALSE(storage.write(0, at, {wrong.data() + at, block_bytes}));
+  lt::sha1_hash hash;
+  REQUIRE_FALSE(storage.hash(0, hash));
+  CHECK(storage.verified()[0] == 0);
+  storage.clear(0);
+  fill(storage, bytes, false);
+  CHECK(read_file(scratch.path / "part") == bytes);
+}
+
+TEST_CASE("storage: what is served is never written, and a change is noticed before its bytes are sent") {
+  const Scratch scratch;
+  const auto path = scratch.path / "file";
+  write_file(path, noise(300'000, 5));
+  const auto file = hashed(path);
+  std::string fault;
+  Storage storage(file.layout, open_file(path, O_RDONLY), stamp(path), [&](const std::string& why) { fault = why; });
+  std::vector<char> block(block_bytes);
+  CHECK_FALSE(storage.read(0, 0, block));
+  CHECK(storage.write(0, 0, block) == std::errc::read_only_file_system);
+  const auto edited = "edited" + read_file(path).substr(6);
+  {
+    const Fd fd = open_file(path, O_WRONLY);
+    REQUIRE(::pwrite(fd.get(), "edited", 6, 0) == 6);
+  }
+  CHECK_FALSE(storage.read_cached(0, 0, block));
+  CHECK(storage.read(0, 0, block));
+  CHECK_FALSE(fault.empty());
+  CHECK(read_file(path) == edited);
+}
+
+TEST_CASE("storage: readers go on while it is frozen") {
+  const Scratch scratch;
+  const auto bytes = noise(2'000'000, 6);
+  write_file(scratch.path / "source", bytes);
+  const auto file = hashed(scratch.path / "source");
+  Fd fd = open_file(scratch.path / "part", O_RDWR | O_CREAT);
+  REQUIRE(::ftruncate(fd.get(), static_cast<off_t>(bytes.size())) == 0);
+  Storage storage(file.layout, std::move(fd), "", "");
+  fill(storage, bytes, false);
+  std::atomic<bool> stop = false;
+  std::atomic<int> bad = 0;
+  std::vector<std::jthread> readers;
+  for (int i = 0; i < 3; ++i)
+    readers.emplace_back([&] {
+      std::vector<char> block(block_bytes);
+      while (!stop)
+        if (storage.read(1, 0, block) || std::string_view(block.data(), block.size()) != std::string_view(bytes).substr(65536, block_bytes)) ++bad;
+    });
+  for (int i = 0; i < 50; ++i) storage.freeze(open_file(scratch.path / "part", O_RDONLY), stamp(scratch.path / "part"), {});
+  stop = true;
+  readers.clear();
+  CHECK(bad == 0);
+}
+
+TEST_CASE("torrents: only what make_torrent could have made is read") {
+  const Scratch scratch;
+  write_file(scratch.path / "f", noise(200'000, 7));
+  const auto torrent = make_torrent(hashed(scratch.path / "f"));
+  CHECK(read_torrent(torrent));
+  auto other = torrent;
+  other.id = ContentId{};
+  CHECK_FALSE(read_torrent(other));
+  other = torrent;
+  other.infohash = InfoHash{};
+  CHECK_FALSE(read_torrent(other));
+  for (std::size_t i = 0; i < torrent.info.size(); i += 7) {
+    other = torrent;
+    other.info[i] = static_cast<char>(other.info[i] ^ 1);
+    CHECK_FALSE(read_torrent(other));
+    other.info = torrent.info.substr(0, i);
+    CHECK_FALSE(read_torrent(other));
+  }
+}

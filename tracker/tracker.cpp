@@ -1,0 +1,708 @@
+#include "tracker.h"
+
+#include <algorithm>
+
+#include "core/format.h"
+#include "core/piece_plan.h"
+#include "wire/endpoint.h"
+
+namespace mesh {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr auto make_limit = std::chrono::hours(24);  // a terabyte from a slow disk; a lost node ends it at once
+constexpr auto load_limit = seconds(10);
+constexpr auto probe_limit = milliseconds(300);
+constexpr auto status_limit = seconds(2);
+constexpr auto settle_grace = seconds(3);     // nodes reconnect within this after a restart
+constexpr auto register_limit = seconds(60);  // the longest that a question waits for a node's inventory
+constexpr int announce_interval = 120;
+constexpr int early_sources = 4;
+
+std::string no_such(const std::string& what, std::size_t nodes) {
+  return printable(what.empty() ? "/" : what) + ": not found on any of " + std::to_string(nodes) + (nodes == 1 ? " node" : " nodes");
+}
+
+FileEntry entry_of(const std::string& path, const Copy& copy) {
+  return {path, copy.kind, copy.size, copy.mtime, copy.mode, std::string(copy.target), copy.id != nullptr ? *copy.id : ContentId{}};
+}
+
+}  // namespace
+
+Tracker::Tracker(asio::io_context& io, TrackerOptions options)
+    : io_(io),
+      options_(std::move(options)),
+      handlers_(make_handlers()),
+      server_(
+          io, options_.listen, [this](std::string target, asio::ip::address remote) { return serve_http(std::move(target), remote); },
+          [this](std::string path, ChannelPtr channel) { return serve_channel(std::move(path), std::move(channel)); },
+          options_.max_connections) {}
+
+Handlers Tracker::make_handlers() {
+  Handlers h;
+  h.on<Hello>([this](ChannelPtr channel, Hello hello) -> Task<Welcome> { co_return enlist(channel, std::move(hello)); });
+  h.on_note<Inventory>([this](const ChannelPtr& channel, Inventory delta) { take_inventory(channel, std::move(delta)); });
+  h.on<Resolve>([this](ChannelPtr channel, Resolve question) { return resolve(std::move(channel), std::move(question)); });
+  h.on<Join>([this](ChannelPtr channel, Join question) { return join(std::move(channel), std::move(question)); });
+  h.on<Ready>([this](ChannelPtr channel, Ready question) { return introduce(std::move(channel), question); });
+  h.on_note<Unloaded>([this](const ChannelPtr& channel, Unloaded note) {
+    if (const auto* node = node_of(channel)) leave(node->key, note.id);
+  });
+  h.on<List>([this](ChannelPtr channel, List question) { return list(std::move(channel), std::move(question)); });
+  h.on<Info>([this](ChannelPtr channel, Info question) { return info(std::move(channel), std::move(question)); });
+  h.on<StatusAsk>([this](ChannelPtr channel, StatusAsk question) { return status(std::move(channel), question); });
+  h.on<TorrentAsk>([this](ChannelPtr channel, TorrentAsk question) { return torrent_for(std::move(channel), std::move(question)); });
+  return h;
+}
+
+Task<void> Tracker::serve_channel(std::string path, ChannelPtr channel) {
+  if (path != "/control") co_return;
+  co_await channel->run(handlers_);
+  if (const auto it = by_channel_.find(channel.get()); it != by_channel_.end()) drop_node(it->second);
+}
+
+// --- membership --------------------------------------------------------------------------------------------------------
+
+Welcome Tracker::enlist(const ChannelPtr& channel, Hello hello) {
+  if (hello.version != protocol_version)
+    throw Error(Status::refused, "this tracker speaks protocol " + std::to_string(protocol_version) + ", " + printable(hello.node) + " speaks " +
+                                     std::to_string(hello.version) + "; install one version everywhere");
+  if (by_channel_.contains(channel.get())) throw Error(Status::refused, "a second hello on one channel");
+  if (hello.node.empty() || hello.node.size() > 255 || hello.addresses.size() > 32) throw Error(Status::refused, "no sensible hello");
+  // A node that lost its connection may be back before this side has noticed.
+  std::vector<NodeKey> stale;
+  for (const auto& [key, node] : nodes_)
+    if (node.hello.instance == hello.instance) stale.push_back(key);
+  for (const auto key : stale) {
+    const auto old = nodes_[key].channel;
+    drop_node(key);
+    old->close();
+  }
+  const auto key = next_key_++;
+  channel->set_where(hello.node);
+  by_channel_[channel.get()] = key;
+  nodes_[key] = Node{key, std::move(hello), channel, false, Clock::now()};
+  return {channel->remote().to_string(), key};
+}
+
+void Tracker::drop_node(NodeKey key) {
+  const auto it = nodes_.find(key);
+  if (it == nodes_.end()) return;
+  by_channel_.erase(it->second.channel.get());
+  nodes_.erase(it);
+  catalog_.remove_node(key);
+  std::vector<ContentId> left;
+  for (const auto& [id, swarm] : swarms_)
+    if (swarm.ready.contains(key)) left.push_back(id);
+  for (const auto& id : left) leave(key, id);
+}
+
+void Tracker::take_inventory(const ChannelPtr& channel, Inventory delta) {
+  auto* node = node_of(channel);
+  if (node == nullptr) return;
+  for (const auto& path : delta.removed) catalog_.remove(node->key, path);
+  for (const auto& entry : delta.put) {
+    if (!entry_fault(entry).empty()) continue;
+    catalog_.put(node->key, entry);
+    if (entry.id.is_set() && swarms_.contains(entry.id)) plan_soon(entry.id);
+  }
+  if (delta.end) node->registered = true;
+}
+
+Tracker::Node* Tracker::node_of(const ChannelPtr& channel) {
+  const auto it = by_channel_.find(channel.get());
+  return it == by_channel_.end() ? nullptr : &nodes_.at(it->second);
+}
+
+std::string Tracker::node_name(NodeKey key) const {
+  const auto it = nodes_.find(key);
+  return it == nodes_.end() ? "a node that is gone" : it->second.hello.node;
+}
+
+std::vector<std::string> Tracker::addresses(const Node& node, const asio::ip::address& asker) const {
+  if (node.hello.advertised) return node.hello.addresses;
+  const auto seen = node.channel->remote();
+  // A node beside the tracker is seen on loopback, which serves only its neighbours there.
+  if (!seen.is_loopback()) return {seen.to_string()};
+  if (asker.is_loopback() || asker.is_unspecified()) return {seen.to_string()};
+  return node.hello.addresses;
+}
+
+NodeRef Tracker::reference(const Node& node, const asio::ip::address& asker) const {
+  return {node.key, node.hello.node, addresses(node, asker), node.hello.peer_port, node.hello.channel_port};
+}
+
+// --- which files ---------------------------------------------------------------------------------------------------------
+
+Task<void> Tracker::wait_until_settled(bool nothing_found) {
+  const auto settled = [&] {
+    const auto now = Clock::now();
+    if (nothing_found && now - started_ < settle_grace) return false;
+    return std::ranges::all_of(nodes_, [&](const auto& pair) { return pair.second.registered || now - pair.second.since > register_limit; });
+  };
+  while (!settled()) co_await sleep_for(milliseconds(20));
+}
+
+std::vector<Copy> Tracker::copies(std::string_view path) const {
+  auto out = catalog_.copies(path);
+  for (auto& copy : out)
+    if (const auto it = nodes_.find(copy.node); it != nodes_.end()) copy.head = it->second.hello.head;
+  return out;
+}
+
+Task<bool> Tracker::probe(std::string path) {
+  const auto found = std::make_shared<bool>(false);
+  Together asked(io_.get_executor());
+  ProbePath question;
+  question.path = path;
+  // A node that does not answer in time has no say.
+  auto ask = [](Tracker* self, NodeKey key, ChannelPtr channel, ProbePath asked_for, std::shared_ptr<bool> hit) -> Task<void> {
+    const Probed reply = co_await channel->request(asked_for, probe_limit);
+    for (const auto& entry : reply.found)
+      if (entry.path == asked_for.path && entry_fault(entry).empty() && self->nodes_.contains(key)) {
+        self->catalog_.put(key, entry);
+        *hit = true;
+      }
+  };
+  for (const auto& [key, node] : nodes_) asked.add(ask(this, key, node.channel, question, found));
+  co_await asked.all();
+  co_return *found;
+}
+
+Task<void> Tracker::hash(std::map<NodeKey, Make> work) {
+  Together asked(io_.get_executor());
+  // When a node goes, its copies go with it, and the question is settled too.
+  auto ask = [](Tracker* self, NodeKey key, ChannelPtr channel, Make request) -> Task<void> {
+    const Made reply = co_await channel->request(request, make_limit);
+    for (std::size_t i = 0; i < reply.files.size() && i < request.files.size() && i < reply.errors.size(); ++i) {
+      const auto& path = request.files[i].path;
+      if (!self->nodes_.contains(key)) break;
+      if (reply.errors[i].empty() && reply.files[i].path == path && entry_fault(reply.files[i]).empty())
+        self->catalog_.put(key, reply.files[i]);
+      else
+        self->catalog_.remove(key, path);  // it changed meanwhile; the node's next delta says to what
+    }
+  };
+  for (auto& [key, request] : work)
+    if (const auto it = nodes_.find(key); it != nodes_.end()) asked.add(ask(this, key, it->second.channel, std::move(request)));
+  co_await asked.all();
+}
+
+Task<Resolved> Tracker::resolve(ChannelPtr channel, Resolve question) {
+  const What what{question.pattern, question.pattern, question.glob};
+  if (!what.pattern.empty() && !is_mesh_path(what.pattern)) throw Error(Status::usage, printable(what.pattern) + ": the path " + std::string(path_fault(what.pattern)));
+  const auto page = [&] {
+    std::vector<std::string> paths;
+    catalog_.walk(what, question.after, [&](const std::string& path) {
+      paths.push_back(path);
+      return paths.size() < page_entries;
+    });
+    return paths;
+  };
+  co_await wait_until_settled(false);
+  auto paths = page();
+  if (paths.empty() && question.after.empty()) {
+    co_await wait_until_settled(true);
+    paths = page();
+    if (paths.empty() && !what.is_glob && !what.pattern.empty() && co_await probe(what.pattern)) paths = page();
+    if (paths.empty()) {
+      if (what.pattern.empty() && !nodes_.empty()) co_return Resolved{};  // the whole of an empty mesh
+      throw Error(Status::not_found, no_such(what.pattern, nodes_.size()));
+    }
+  }
+  const auto* asker = node_of(channel);
+  const NodeKey own = asker != nullptr ? asker->key : 0;
+  std::optional<NodeKey> from;
+  if (!question.from.empty()) {
+    for (const auto& [key, node] : nodes_)
+      if (node.hello.node == question.from) from = key;
+    if (!from) throw Error(Status::not_found, printable(question.from) + ": no node of this name is in the mesh");
+  }
+  const auto choose = [&](const std::string& path) {
+    auto field = copies(path);
+    if (!from && field.size() > 1) std::erase_if(field, [&](const Copy& c) { return c.node == own; });
+    return choose_version(field, {from, question.strict});
+  };
+  // Each round hashes what the choice hangs on; files that change meanwhile may need another.
+  for (int round = 0; round < 3; ++round) {
+    std::map<NodeKey, Make> work;
+    for (const auto& path : paths)
+      for (const auto key : choose(path).to_hash) {
+        for (const auto& copy : copies(path))
+          if (copy.node == key) work[key].files.push_back(entry_of(path, copy));
+      }
+    if (work.empty()) break;
+    co_await hash(std::move(work));
+  }
+  Resolved out;
+  std::set<NodeKey> mentioned;
+  for (const auto& path : paths) {
+    const auto choice = choose(path);
+    ResolvedFile file;
+    file.entry.path = path;
+    if (choice.conflict) {
+      file.problem = "several versions, and --strict allows one:";
+      for (const auto& copy : copies(path)) {
+        file.problem += " " + node_name(copy.node) + " (" + human_bytes(copy.size) + ", " + human_time(copy.mtime);
+        if (copy.id != nullptr) file.problem += ", " + copy.id->hex().substr(0, 12);
+        file.problem += ")";
+      }
+    } else if (!choice.chosen) {
+      if (from) continue;
+      file.problem = choice.to_hash.empty() ? "no node holds it any more" : "it changes faster than it can be hashed; try again later";
+    } else if (choice.chosen->kind == Kind::outside) {
+      file.problem = "on " + node_name(choice.chosen->node) + " it is a link out of the files directory, to " + printable(choice.chosen->target) +
+                     "; start meshseed there with --follow DIR for where it leads";
+    } else {
+      file.entry = entry_of(path, *choice.chosen);
+      if (choice.chosen->id != nullptr) {
+        for (const auto& holder : catalog_.holders(*choice.chosen->id)) {
+          if (holder.node == own && file.holders.empty() && holder.path != path) continue;
+          if (holder.path == path || file.entry.size > small_file_bytes) file.holders.push_back(holder.node);
+        }
+        // Small files are fetched by path; one node that has this very path is enough.
+        if (file.holders.empty()) file.holders.push_back(choice.chosen->node);
+        if (file.holders.size() > 16) {
+          std::ranges::shuffle(file.holders, random_);
+          file.holders.resize(16);
+        }
+      } else {
+        file.holders.push_back(choice.chosen->node);
+      }
+      mentioned.insert(file.holders.begin(), file.holders.end());
+    }
+    out.files.push_back(std::move(file));
+  }
+  if (paths.size() == page_entries) out.next = paths.back();
+  if (from && out.files.empty() && question.after.empty() && out.next.empty())
+    throw Error(Status::not_found, printable(what.pattern) + ": not found on node " + printable(question.from));
+  for (const auto key : mentioned)
+    if (const auto it = nodes_.find(key); it != nodes_.end()) out.nodes.push_back(reference(it->second, channel->remote()));
+  co_return out;
+}
+
+// --- swarms -----------------------------------------------------------------------------------------------------------
+
+bool Tracker::is_holder(const ContentId& id, NodeKey node) const {
+  const auto holders = catalog_.holders(id);
+  return std::ranges::find(holders, node, &Catalog::Holder::node) != holders.end();
+}
+
+void Tracker::seeds(NodeKey node, const Torrent& torrent) {
+  auto& swarm = swarms_[torrent.id];
+  swarm.infohash = torrent.infohash;
+  swarm.info = torrent.info;
+  swarm.ready.insert(node);
+  by_infohash_[torrent.infohash] = torrent.id;
+}
+
+Task<Torrent> Tracker::load(NodeKey node, ContentId id) {
+  std::function<Task<Torrent>()> work = [this, node, id]() -> Task<Torrent> {
+    const auto it = nodes_.find(node);
+    if (it == nodes_.end()) throw Error(Status::unreachable, "the node is gone");
+    Load request;
+    request.id = id;
+    Torrent torrent = co_await it->second.channel->request(request, load_limit);
+    if (torrent.id != id) throw Error(Status::failed, node_name(node) + ": loaded something else");
+    seeds(node, torrent);
+    co_return torrent;
+  };
+  return loads_.run({node, id}, std::move(work));
+}
+
+/// The torrent of `id`, once at least one node that is not the asker seeds it; more are asked in the background.
+Task<Torrent> Tracker::seeded(ContentId id, NodeKey asker) {
+  std::vector<NodeKey> sources;
+  for (const auto& holder : catalog_.holders(id))
+    if (holder.node != asker) sources.push_back(holder.node);
+  std::ranges::shuffle(sources, random_);
+  const auto is_ready = [&](NodeKey node) {
+    const auto it = swarms_.find(id);
+    return it != swarms_.end() && it->second.ready.contains(node);
+  };
+  std::ranges::stable_partition(sources, is_ready);
+  std::string trouble = "no node holds it any more";
+  std::optional<Torrent> torrent;
+  std::size_t used = 0;
+  for (; used < sources.size() && !torrent; ++used) {
+    if (is_ready(sources[used]) && !swarms_[id].info.empty()) {
+      torrent = Torrent{id, swarms_[id].infohash, swarms_[id].info, 0};
+      break;
+    }
+    try {
+      torrent = co_await load(sources[used], id);
+    } catch (const Error& error) {
+      trouble = node_name(sources[used]) + ": " + error.what();
+    }
+  }
+  // Others help from the start; a source that fails is simply not one.
+  auto help = [](Tracker* self, NodeKey node, ContentId what) -> Task<void> {
+    try {
+      co_await self->load(node, what);
+    } catch (const std::exception&) {
+    }
+  };
+  for (std::size_t i = used + 1; i < sources.size() && i < static_cast<std::size_t>(early_sources); ++i)
+    if (!is_ready(sources[i])) asio::co_spawn(io_, help(this, sources[i], id), asio::detached);
+  if (!torrent) {
+    // No holder is left, but getters may have all of it between them.
+    std::vector<NodeKey> getters;
+    if (const auto it = swarms_.find(id); it != swarms_.end())
+      for (const auto key : it->second.ready)
+        if (key != asker) getters.push_back(key);
+    if (getters.empty()) throw Error(Status::failed, trouble);
+    torrent = co_await load(getters.front(), id);
+  }
+  torrent->holders = 0;
+  for (const auto& holder : catalog_.holders(id))
+    if (holder.node != asker) ++torrent->holders;
+  co_return *torrent;
+}
+
+Task<Torrent> Tracker::join(ChannelPtr channel, Join question) {
+  const auto* asker = node_of(channel);
+  if (asker == nullptr) throw Error(Status::refused, "only a registered node can join a swarm");
+  const auto own = asker->key;
+  auto id = question.file.id;
+  if (!id.is_set()) {
+    if (!entry_fault(question.file).empty()) throw Error(Status::failed, "no sensible file");
+    const NodeKey holder = question.holder;
+    std::function<Task<FileEntry>()> work = [this, holder, file = question.file]() -> Task<FileEntry> {
+      const auto it = nodes_.find(holder);
+      if (it == nodes_.end()) throw Error(Status::failed, printable(file.path) + ": the node that held it is gone");
+      Make request;
+      request.files.push_back(file);
+      const Made made = co_await it->second.channel->request(request, make_limit);
+      if (made.files.size() != 1 || made.errors.size() != 1) throw Error(Status::failed, node_name(holder) + ": no sensible answer");
+      if (!made.errors[0].empty()) throw Error(Status::failed, printable(file.path) + ": on " + node_name(holder) + ": " + made.errors[0]);
+      if (nodes_.contains(holder) && made.files[0].path == file.path && entry_fault(made.files[0]).empty()) catalog_.put(holder, made.files[0]);
+      co_return made.files[0];
+    };
+    const std::pair<NodeKey, std::string> key(holder, question.file.path);
+    const FileEntry made = co_await makes_.run(key, std::move(work));
+    id = made.id;
+  }
+  co_return co_await seeded(id, own);
+}
+
+Task<Introduced> Tracker::introduce(ChannelPtr channel, Ready question) {
+  const auto* asker = node_of(channel);
+  if (asker == nullptr) throw Error(Status::refused, "only a registered node can join a swarm");
+  auto& swarm = swarms_[question.id];
+  swarm.infohash = question.infohash;
+  by_infohash_[question.infohash] = question.id;
+  std::vector<HandoutMember> members;
+  Introduced reply;
+  for (const auto key : swarm.ready)
+    if (key != asker->key) members.push_back({key, is_holder(question.id, key)});
+  for (const auto key : hand_out(members, {}, random_)) {
+    const auto& node = nodes_.at(key);
+    for (const auto& address : addresses(node, channel->remote())) {
+      reply.peers.push_back(to_text(address, node.hello.peer_port));
+      if (is_holder(question.id, key)) reply.sources.push_back(reply.peers.back());
+    }
+  }
+  if (const auto it = announced_.find(swarm.infohash); it != announced_.end())
+    for (const auto& [endpoint, peer] : it->second.peers)
+      if (reply.peers.size() < 60) reply.peers.push_back(to_text(endpoint));
+  swarm.ready.insert(asker->key);
+  reply.self = asker->key;
+  for (const auto key : swarm.ready)
+    if (!is_holder(question.id, key)) reply.getters.push_back(key);
+  plan_soon(question.id);
+  co_return reply;
+}
+
+void Tracker::plan_soon(const ContentId& id) {
+  const auto it = swarms_.find(id);
+  if (it == swarms_.end() || it->second.plan_due) return;
+  it->second.plan_due = true;
+  // Getters arrive and finish in bunches; one plan for a bunch.
+  auto tell = [](Tracker* self, ContentId what) -> Task<void> {
+    co_await sleep_for(milliseconds(20));
+    const auto found = self->swarms_.find(what);
+    if (found == self->swarms_.end()) co_return;
+    found->second.plan_due = false;
+    Plan plan;
+    plan.id = what;
+    for (const auto key : found->second.ready)
+      if (!self->is_holder(what, key)) plan.getters.push_back(key);
+    for (const auto key : plan.getters)
+      if (const auto node = self->nodes_.find(static_cast<NodeKey>(key)); node != self->nodes_.end()) node->second.channel->note(plan);
+  };
+  asio::co_spawn(io_, tell(this, id), asio::detached);
+}
+
+void Tracker::leave(NodeKey node, const ContentId& id) {
+  const auto it = swarms_.find(id);
+  if (it == swarms_.end() || it->second.ready.erase(node) == 0) return;
+  if (it->second.ready.empty()) {
+    by_infohash_.erase(it->second.infohash);
+    swarms_.erase(it);
+  } else {
+    plan_soon(id);
+  }
+}
+
+// --- questions ---------------------------------------------------------------------------------------------------------
+
+Task<Listed> Tracker::list(ChannelPtr, List question) {
+  co_await wait_until_settled(false);
+  Listed out;
+  std::string last;
+  const auto add = [&](const std::string& path) {
+    const auto all = copies(path);
+    ListItem item;
+    const auto choice = choose_version(all, {});
+    // An undecided choice still has a newest mtime to show.
+    const auto& shown = choice.chosen ? *choice.chosen : *std::ranges::max_element(all, {}, &Copy::mtime);
+    item.entry = entry_of(path, shown);
+    item.holders = static_cast<int>(all.size());
+    std::set<ContentId> ids;
+    std::set<std::pair<std::int64_t, std::int64_t>> candidates;
+    for (const auto& copy : all) {
+      if (copy.id != nullptr)
+        ids.insert(*copy.id);
+      else
+        candidates.insert({copy.size, copy.mtime});
+    }
+    item.versions = shown.kind == Kind::file ? static_cast<int>(std::max(ids.size(), candidates.empty() ? 0 : ids.empty() ? candidates.size() : ids.size())) : 1;
+    out.items.push_back(std::move(item));
+    last = path;
+    return out.items.size() < page_entries;
+  };
+  const What what{question.pattern, question.pattern, question.glob};
+  const auto page = [&] {
+    if (what.is_glob || question.recursive) {
+      catalog_.walk(what, question.after, add);
+      return;
+    }
+    // A file is listed as itself, a directory as what is in it.
+    const auto own = catalog_.copies(what.pattern);
+    const bool directory = what.pattern.empty() || own.empty() || std::ranges::any_of(own, [](const Copy& c) { return c.kind == Kind::directory; });
+    if (directory)
+      catalog_.list(what.pattern, question.after, add);
+    else if (question.after.empty())
+      add(what.pattern);
+  };
+  page();
+  if (out.items.empty() && question.after.empty()) {
+    co_await wait_until_settled(true);
+    page();
+    const bool empty_directory = !what.is_glob && (what.pattern.empty() || catalog_.contains(what.pattern));
+    if (out.items.empty() && !empty_directory) throw Error(Status::not_found, no_such(what.pattern, nodes_.size()));
+  }
+  if (out.items.size() >= page_entries) out.next = last;
+  co_return out;
+}
+
+Task<Versions> Tracker::info(ChannelPtr, Info question) {
+  co_await wait_until_settled(false);
+  if (!is_mesh_path(question.path)) throw Error(Status::usage, printable(question.path) + ": the path " + std::string(path_fault(question.path)));
+  auto all = copies(question.path);
+  if (all.empty()) {
+    co_await wait_until_settled(true);
+    co_await probe(question.path);
+    all = copies(question.path);
+  }
+  if (all.empty()) throw Error(Status::not_found, no_such(question.path, nodes_.size()));
+  const auto choice = choose_version(all, {});
+  Versions out;
+  for (const auto& copy : all) {
+    auto entry = entry_of(question.path, copy);
+    auto it = std::ranges::find_if(out.versions, [&](const VersionInfo& v) {
+      if (v.entry.kind != entry.kind) return false;
+      if (entry.kind == Kind::file) return entry.id.is_set() && v.entry.id == entry.id;
+      return v.entry.target == entry.target;
+    });
+    if (it == out.versions.end()) {
+      out.versions.push_back({entry, false, {}});
+      it = std::prev(out.versions.end());
+    }
+    if (entry.mtime > it->entry.mtime) it->entry = entry;
+    it->nodes.push_back(node_name(copy.node));
+    if (choice.chosen && choice.chosen->node == copy.node) it->chosen = true;
+  }
+  co_return out;
+}
+
+Task<StatusReply> Tracker::status(ChannelPtr, StatusAsk) {
+  const auto reply = std::make_shared<StatusReply>();
+  Together asked(io_.get_executor());
+  auto ask = [](std::string name, ChannelPtr channel, std::shared_ptr<StatusReply> all) -> Task<void> {
+    NodeStatus one;
+    one.node = name;
+    try {
+      const StatusAsk question;
+      StatusReply answer = co_await channel->request(question, status_limit);
+      if (!answer.nodes.empty()) one = std::move(answer.nodes.front());
+    } catch (const Error& error) {
+      one.error = error.what();
+    }
+    all->nodes.push_back(std::move(one));
+  };
+  for (const auto& [key, node] : nodes_) asked.add(ask(node.hello.node, node.channel, reply));
+  co_await asked.all();
+  std::ranges::sort(reply->nodes, {}, &NodeStatus::node);
+  co_return std::move(*reply);
+}
+
+Task<TorrentFile> Tracker::torrent_for(ChannelPtr channel, TorrentAsk question) {
+  Resolve ask;
+  ask.pattern = question.path;
+  const Resolved found = co_await resolve(channel, ask);
+  if (found.files.empty() || found.files[0].entry.path != question.path) throw Error(Status::not_found, no_such(question.path, nodes_.size()));
+  const auto& file = found.files[0];
+  if (!file.problem.empty()) throw Error(Status::failed, printable(question.path) + ": " + file.problem);
+  if (file.entry.kind != Kind::file) throw Error(Status::usage, printable(question.path) + ": a torrent is made of a file, and this is none");
+  if (file.entry.size == 0) throw Error(Status::usage, printable(question.path) + ": is empty, and a torrent has at least one byte");
+  std::string trouble = "no node holds it any more";
+  for (const auto key : file.holders) {
+    const auto it = nodes_.find(key);
+    if (it == nodes_.end()) continue;
+    try {
+      Make make;
+      make.files.push_back(file.entry);
+      make.torrents_for_small = true;
+      const Made made = co_await it->second.channel->request(make, make_limit);
+      if (made.files.size() != 1 || made.errors.size() != 1) continue;
+      if (!made.errors[0].empty()) throw Error(Status::failed, made.errors[0]);
+      if (nodes_.contains(key) && made.files[0].path == question.path && entry_fault(made.files[0]).empty()) catalog_.put(key, made.files[0]);
+      TorrentFile out;
+      out.torrent = co_await load(key, made.files[0].id);
+      out.file_name = std::string(last_part(question.path));
+      // This tracker, as the asker reached it.
+      boost::system::error_code ec;
+      const auto local = channel->stream().next_layer().local_endpoint(ec);
+      asio::ip::tcp::endpoint here = server_.local();
+      if (!ec && (local.protocol().family() == AF_INET || local.protocol().family() == AF_INET6) && local.size() <= here.capacity()) {
+        std::memcpy(here.data(), local.data(), local.size());
+        here.resize(local.size());
+      }
+      out.trackers.push_back(to_text(here));
+      co_return out;
+    } catch (const Error& error) {
+      trouble = "on " + node_name(key) + ": " + error.what();
+    }
+  }
+  throw Error(Status::failed, printable(question.path) + ": " + trouble);
+}
+
+// --- BEP 3 ------------------------------------------------------------------------------------------------------------
+
+Task<HttpReply> Tracker::serve_http(std::string target, asio::ip::address remote) {
+  const auto mark = std::min(target.find('?'), target.size());
+  const std::string path = target.substr(0, mark);
+  const std::string query = target.substr(std::min(mark + 1, target.size()));
+  HttpReply reply;
+  if (path == "/announce") {
+    reply.body = co_await announce(query, remote);
+  } else if (path == "/scrape") {
+    reply.body = scrape(query);
+  } else if (path == "/healthz") {
+    const auto registered = std::ranges::count_if(nodes_, [](const auto& pair) { return pair.second.registered; });
+    reply.body = "ok nodes=" + std::to_string(nodes_.size()) + " registered=" + std::to_string(registered) +
+                 " paths=" + std::to_string(catalog_.path_count()) + " copies=" + std::to_string(catalog_.copy_count()) +
+                 " swarms=" + std::to_string(swarms_.size()) + "\n";
+  } else {
+    reply = {404, "not found; this tracker serves /announce, /scrape, /healthz and the channel /control\n", "text/plain"};
+  }
+  co_return reply;
+}
+
+/// Whether the mesh has this torrent; asks the nodes when no swarm of it is loaded, so that the first peer of another
+/// BitTorrent client finds a seed at once.
+Task<bool> Tracker::know(InfoHash infohash) {
+  if (by_infohash_.contains(infohash)) co_return true;
+  const auto now = Clock::now();
+  if (const auto it = unknown_.find(infohash); it != unknown_.end() && now < it->second) co_return false;
+  const auto found = std::make_shared<bool>(false);
+  Together asked(io_.get_executor());
+  auto ask = [](Tracker* self, NodeKey key, ChannelPtr channel, InfoHash hash, std::shared_ptr<bool> hit) -> Task<void> {
+    Load request;
+    request.infohash = hash;
+    const Torrent torrent = co_await channel->request(request, seconds(2));
+    if (torrent.infohash != hash || !self->nodes_.contains(key)) co_return;
+    self->seeds(key, torrent);
+    *hit = true;
+  };
+  for (const auto& [key, node] : nodes_) asked.add(ask(this, key, node.channel, infohash, found));
+  co_await asked.all();
+  if (!*found) {
+    if (unknown_.size() > 10'000) unknown_.clear();
+    unknown_[infohash] = now + seconds(10);
+  }
+  co_return *found;
+}
+
+void Tracker::expire_announced() {
+  const auto now = Clock::now();
+  for (auto it = announced_.begin(); it != announced_.end();) {
+    announced_peers_ -= std::erase_if(it->second.peers, [&](const auto& pair) { return pair.second.expires < now; });
+    it = it->second.peers.empty() ? announced_.erase(it) : std::next(it);
+  }
+}
+
+SwarmCounts Tracker::counts(const InfoHash& infohash) const {
+  SwarmCounts out;
+  if (const auto it = announced_.find(infohash); it != announced_.end()) {
+    for (const auto& [endpoint, peer] : it->second.peers) ++(peer.complete ? out.complete : out.incomplete);
+    out.downloaded = it->second.downloaded;
+  }
+  if (const auto it = by_infohash_.find(infohash); it != by_infohash_.end())
+    for (const auto key : swarms_.at(it->second).ready) ++(is_holder(it->second, key) ? out.complete : out.incomplete);
+  return out;
+}
+
+Task<std::string> Tracker::announce(std::string_view query_text, asio::ip::address remote) {
+  std::string fault;
+  const auto query = parse_announce(query_text, fault);
+  if (!query) co_return failure_reply(fault);
+  const asio::ip::tcp::endpoint self(remote, query->port);
+  if (!co_await know(query->infohash)) co_return failure_reply("this torrent is not in the mesh");
+  if (query->event == AnnounceQuery::Event::stopped) {
+    if (const auto it = announced_.find(query->infohash); it != announced_.end()) announced_peers_ -= it->second.peers.erase(self);
+  } else {
+    if (announced_peers_ >= options_.max_announced_peers) expire_announced();
+    auto& swarm = announced_[query->infohash];
+    if (!swarm.peers.contains(self)) {
+      if (announced_peers_ >= options_.max_announced_peers) co_return failure_reply("the tracker is full; try again later");
+      ++announced_peers_;
+    }
+    swarm.peers[self] = {{self, query->peer_id}, query->left == 0, Clock::now() + seconds(2 * announce_interval)};
+    if (query->event == AnnounceQuery::Event::completed) ++swarm.downloaded;
+  }
+  std::vector<AnnouncedPeer> peers;
+  const auto room = [&] { return static_cast<int>(peers.size()) < query->wanted; };
+  if (const auto id = by_infohash_.find(query->infohash); id != by_infohash_.end()) {
+    std::vector<HandoutMember> members;
+    for (const auto key : swarms_.at(id->second).ready) members.push_back({key, is_holder(id->second, key)});
+    for (const auto key : hand_out(members, {}, random_)) {
+      const auto& node = nodes_.at(key);
+      for (const auto& address : addresses(node, remote)) {
+        boost::system::error_code ec;
+        const auto parsed = asio::ip::make_address(address, ec);
+        if (!ec && room()) peers.push_back({{parsed, node.hello.peer_port}, {}});
+      }
+    }
+  }
+  const auto now = Clock::now();
+  if (const auto it = announced_.find(query->infohash); it != announced_.end())
+    for (const auto& [endpoint, peer] : it->second.peers)
+      if (endpoint != self && peer.expires > now && room()) peers.push_back(peer.peer);
+  co_return announce_reply(*query, peers, counts(query->infohash), announce_interval);
+}
+
+std::string Tracker::scrape(std::string_view query) {
+  std::string fault;
+  const auto hashes = parse_scrape(query, fault);
+  if (!hashes) return failure_reply(fault);
+  std::vector<std::pair<InfoHash, SwarmCounts>> out;
+  for (const auto& hash : *hashes)
+    if (by_infohash_.contains(hash) || announced_.contains(hash)) out.emplace_back(hash, counts(hash));
+  return scrape_reply(out);
+}
+
+}  // namespace mesh

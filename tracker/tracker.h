@@ -1,0 +1,118 @@
+// The tracker service: the catalog of the mesh's files, the swarms that move them, and BEP 3 announces for any client.
+//
+// It holds no truth: every fact comes from a node that is connected now, so a restarted tracker is whole again once its
+// nodes have registered again, which they do by themselves. All of it runs on the one thread of its io_context.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <random>
+#include <set>
+#include <string>
+#include <unordered_map>
+
+#include "announce.h"
+#include "core/catalog.h"
+#include "peer_handout.h"
+#include "wire/flow.h"
+#include "wire/server.h"
+
+namespace mesh {
+
+struct TrackerOptions {
+  asio::ip::tcp::endpoint listen;
+  int max_connections = 20'000;
+  std::size_t max_announced_peers = 200'000;  ///< of other BitTorrent clients, over all swarms
+};
+
+class Tracker {
+ public:
+  /// Listens at once; throws Error where it cannot.
+  Tracker(asio::io_context& io, TrackerOptions options);
+  [[nodiscard]] asio::ip::tcp::endpoint local() const { return server_.local(); }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  struct Node {
+    NodeKey key = 0;
+    Hello hello;
+    ChannelPtr channel;
+    bool registered = false;  ///< its whole inventory has arrived
+    Clock::time_point since;
+  };
+  /// A swarm among the mesh's own nodes. Exists while any of them has the torrent loaded.
+  struct Swarm {
+    InfoHash infohash;
+    std::string info;
+    std::set<NodeKey> ready;
+    bool plan_due = false;
+  };
+  struct Announced {
+    AnnouncedPeer peer;
+    bool complete = false;
+    Clock::time_point expires;
+  };
+  struct AnnouncedSwarm {
+    std::map<asio::ip::tcp::endpoint, Announced> peers;
+    int downloaded = 0;
+  };
+
+  Handlers make_handlers();
+  Task<void> serve_channel(std::string path, ChannelPtr channel);
+  Task<HttpReply> serve_http(std::string target, asio::ip::address remote);
+
+  Welcome enlist(const ChannelPtr& channel, Hello hello);
+  void take_inventory(const ChannelPtr& channel, Inventory delta);
+  void drop_node(NodeKey key);
+
+  Task<void> wait_until_settled(bool nothing_found);
+  Task<Resolved> resolve(ChannelPtr channel, Resolve question);
+  Task<bool> probe(std::string path);
+  Task<void> hash(std::map<NodeKey, Make> work);
+  Task<Torrent> join(ChannelPtr channel, Join question);
+  void seeds(NodeKey node, const Torrent& torrent);
+  Task<Torrent> load(NodeKey node, ContentId id);
+  Task<Torrent> seeded(ContentId id, NodeKey asker);
+  Task<Introduced> introduce(ChannelPtr channel, Ready question);
+  void plan_soon(const ContentId& id);
+  void leave(NodeKey node, const ContentId& id);
+
+  Task<Listed> list(ChannelPtr channel, List question);
+  Task<Versions> info(ChannelPtr channel, Info question);
+  Task<StatusReply> status(ChannelPtr channel, StatusAsk question);
+  Task<TorrentFile> torrent_for(ChannelPtr channel, TorrentAsk question);
+
+  Task<std::string> announce(std::string_view query, asio::ip::address remote);
+  std::string scrape(std::string_view query);
+  Task<bool> know(InfoHash infohash);
+  void expire_announced();
+
+  [[nodiscard]] Node* node_of(const ChannelPtr& channel);
+  [[nodiscard]] std::vector<Copy> copies(std::string_view path) const;
+  [[nodiscard]] std::vector<std::string> addresses(const Node& node, const asio::ip::address& asker) const;
+  [[nodiscard]] NodeRef reference(const Node& node, const asio::ip::address& asker) const;
+  [[nodiscard]] bool is_holder(const ContentId& id, NodeKey node) const;
+  [[nodiscard]] SwarmCounts counts(const InfoHash& infohash) const;
+  [[nodiscard]] std::string node_name(NodeKey key) const;
+
+  asio::io_context& io_;
+  TrackerOptions options_;
+  Clock::time_point started_ = Clock::now();
+  std::mt19937 random_{std::random_device{}()};
+  Catalog catalog_;
+  NodeKey next_key_ = 1;
+  std::map<NodeKey, Node> nodes_;
+  std::unordered_map<const Channel*, NodeKey> by_channel_;
+  std::unordered_map<ContentId, Swarm> swarms_;
+  std::unordered_map<InfoHash, ContentId> by_infohash_;
+  std::unordered_map<InfoHash, AnnouncedSwarm> announced_;
+  std::size_t announced_peers_ = 0;
+  std::unordered_map<InfoHash, Clock::time_point> unknown_;  ///< infohashes that no node knew a moment ago
+  SingleFlight<std::pair<NodeKey, ContentId>, Torrent> loads_;
+  SingleFlight<std::pair<NodeKey, std::string>, FileEntry> makes_;
+  Handlers handlers_;
+  Server server_;
+};
+
+}  // namespace mesh
