@@ -30,7 +30,9 @@ Task<ChannelPtr> find_node_or_tracker(const NodeOptions& options) {
   ChannelPtr channel = co_await find_node(options);
   if (channel) co_return channel;
   if (options.trackers.empty())
-    throw Error(Status::unreachable, "no node runs on " + options.files.string() + ", and no tracker is known; start meshseed, or name one with --tracker HOST:PORT");
+    throw Error(Status::unreachable,
+                "no node runs on " + options.files.string() +
+                    ", and no tracker is known; start meshseed, or name one with --tracker HOST:PORT");
   std::string trouble = "no tracker is reachable:";
   for (const auto& tracker : options.trackers) {
     try {
@@ -45,11 +47,13 @@ Task<ChannelPtr> find_node_or_tracker(const NodeOptions& options) {
 
 void start_private_node(const NodeOptions& options) {
   int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) throw Error(Status::failed, "cannot make a pipe: " + std::generic_category().message(errno));
+  if (::pipe2(ends, O_CLOEXEC) != 0)
+    throw Error(Status::failed, "cannot make a pipe: " + std::generic_category().message(errno));
   const pid_t child = ::fork();
   if (child < 0) throw Error(Status::failed, "cannot start a node: " + std::generic_category().message(errno));
   if (child == 0) {
-    // Twice forked, so that nobody has to wait for it, and in a session of its own, so that Ctrl-C is the command's alone.
+    // Twice forked, so that nobody has to wait for it, and in a session of its own, so that Ctrl-C is the command's
+    // alone.
     ::setsid();
     if (::fork() != 0) std::_Exit(0);
     ::close(ends[0]);
@@ -89,11 +93,14 @@ void start_private_node(const NodeOptions& options) {
   ::waitpid(child, nullptr, 0);
   std::string said;
   char buffer[4096];
-  for (ssize_t n = 0; (n = ::read(ends[0], buffer, sizeof buffer)) > 0;) said.append(buffer, static_cast<std::size_t>(n));
+  for (ssize_t n = 0; (n = ::read(ends[0], buffer, sizeof buffer)) > 0;)
+    said.append(buffer, static_cast<std::size_t>(n));
   ::close(ends[0]);
   if (said == "ready") return;
   const auto space = said.find(' ');
-  if (space == std::string::npos) throw Error(Status::failed, "the node ended before it served; see " + (options.state_dir() / "meshget.log").string());
+  if (space == std::string::npos)
+    throw Error(Status::failed,
+                "the node ended before it served; see " + (options.state_dir() / "meshget.log").string());
   throw Error(static_cast<Status>(std::stoi(said)), said.substr(space + 1));
 }
 

@@ -26,7 +26,8 @@ template <class T>
 T run_to_end(asio::io_context& io, Task<T> work) {
   std::optional<T> result;
   std::exception_ptr error;
-  auto body = [](Task<T> task, std::optional<T>& out, std::exception_ptr& failed, asio::io_context& context) -> Task<void> {
+  auto body = [](Task<T> task, std::optional<T>& out, std::exception_ptr& failed,
+                 asio::io_context& context) -> Task<void> {
     try {
       out = co_await std::move(task);
     } catch (...) {

@@ -34,33 +34,48 @@ Task<std::optional<GetReply>> get_once(ChannelPtr channel, const Handlers& handl
 Task<int> run(const NodeOptions& node, const Asked& asked, ProgressView& view) {
   Handlers handlers;
   handlers.on_note<Progress>([&](const ChannelPtr&, Progress progress) { view.show(progress); });
+  std::vector<GetOutcome> outcomes;
+  handlers.on_note<Outcomes>([&](const ChannelPtr&, Outcomes page) {
+    for (auto& one : page.outcomes) outcomes.push_back(std::move(one));
+  });
   std::optional<GetReply> reply;
   const auto lost_after = std::chrono::seconds(15);
   auto seen = std::chrono::steady_clock::now();
   while (!reply) {
     ChannelPtr channel = co_await find_node(node);
     if (channel) {
+      outcomes.clear();
       reply = co_await get_once(channel, handlers, asked.get);
       if (!reply) seen = std::chrono::steady_clock::now();
     } else if (std::chrono::steady_clock::now() - seen > lost_after) {
-      throw Error(Status::unreachable, "the node went away and did not come back within 15 s; what has arrived is kept, and a get goes on from there");
+      throw Error(Status::unreachable,
+                  "the node went away and did not come back within 15 s; what has arrived is kept, and a get goes on "
+                  "from there");
     }
     // A node that is restarted goes on where it was, and so does this.
     if (!reply) co_await sleep_for(std::chrono::milliseconds(200));
   }
   view.clear();
-  for (const auto& one : reply->outcomes) {
+  for (const auto& one : outcomes) {
     if (!one.error.empty()) say("meshget", one.error);
     if (one.kept && one.print && !asked.quiet) say("meshget", printable(one.mesh_path) + ": is here already");
   }
   if (asked.json) {
     nlohmann::json files = nlohmann::json::array();
-    for (const auto& one : reply->outcomes)
-      files.push_back({{"path", one.path}, {"mesh_path", one.mesh_path}, {"what", asked.get.whats.at(static_cast<std::size_t>(one.what))}, {"status", one.status}, {"error", one.error}, {"kept", one.kept}, {"size", one.size}});
+    for (const auto& one : outcomes)
+      files.push_back({{"path", one.path},
+                       {"mesh_path", one.mesh_path},
+                       {"what", asked.get.whats.at(static_cast<std::size_t>(one.what))},
+                       {"status", one.status},
+                       {"error", one.error},
+                       {"kept", one.kept},
+                       {"size", one.size},
+                       {"from_sources", one.from_sources},
+                       {"from_getters", one.from_getters}});
     const nlohmann::json out = {{"status", reply->status}, {"detached", asked.get.detach}, {"files", files}};
     std::printf("%s\n", out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
   } else {
-    for (const auto& one : reply->outcomes) {
+    for (const auto& one : outcomes) {
       if (!one.print) continue;
       std::fwrite(one.path.data(), 1, one.path.size(), stdout);
       std::fputc(asked.print0 ? '\0' : '\n', stdout);
@@ -80,19 +95,26 @@ int main(int argc, char** argv) {
     std::string hash = "ondemand";
     add_common(app, options);
     add_node(app, options, hash);
-    app.add_option("WHAT", asked.get.whats, "A path, a directory, or a glob (*, ?, [...], and ** across directories), each with an optional file: prefix")->required();
+    app.add_option("WHAT", asked.get.whats,
+                   "A path, a directory, or a glob (*, ?, [...], and ** across directories), each with an optional "
+                   "file: prefix")
+        ->required();
     app.add_flag("--detach", asked.get.detach, "Return at once; the node goes on (meshfile status shows it)");
     app.add_option("--from", asked.get.from, "Only this node's version")->type_name("NODE");
     app.add_flag("--strict", asked.get.strict, "Several versions of a path are an error");
     app.add_flag("--force", asked.get.force, "Replace local files that were made or changed here");
     app.add_flag("--wait", asked.get.wait, "Wait for what is not there yet: a tracker, the file, room on the disk");
-    app.add_option("--linger", asked.linger, "Where no meshseed runs: go on serving others for this long after they last needed it")->type_name("SECONDS")->check(CLI::Range(0, 86400));
+    app.add_option("--linger", asked.linger,
+                   "Where no meshseed runs: go on serving others for this long after they last needed it")
+        ->type_name("SECONDS")
+        ->check(CLI::Range(0, 86400));
     app.add_flag("--quiet", asked.quiet, "No progress");
     app.add_flag("--json", asked.json, "The outcome as JSON");
     app.add_flag("--print0", asked.print0, "Paths end with NUL instead of a newline");
-    app.footer("Prints one absolute local path for each WHAT that it got; for a glob, one for each file.\n\n"
-               "Exit status, the highest where there are several WHATs: 0 done, 1 a transfer failed, 2 usage, 3 not found,\n"
-               "4 no tracker, node or peer reachable, 5 refused, 130 interrupted.");
+    app.footer(
+        "Prints one absolute local path for each WHAT that it got; for a glob, one for each file.\n\n"
+        "Exit status, the highest where there are several WHATs: 0 done, 1 a transfer failed, 2 usage, 3 not found,\n"
+        "4 no tracker, node or peer reachable, 5 refused, 130 interrupted.");
     if (const int status = parse(app, options, argc, argv); status >= 0) return status;
     std::error_code ec;
     options.node.files = std::filesystem::absolute(options.node.files, ec).lexically_normal();
@@ -105,7 +127,9 @@ int main(int argc, char** argv) {
       asio::io_context io(1);
       if (!run_to_end(io, find_node(options.node))) {
         if (options.node.trackers.empty())
-          throw Error(Status::unreachable, "no node runs on " + options.node.files.string() + ", and no tracker is known; start meshseed, or name one with --tracker HOST:PORT");
+          throw Error(Status::unreachable,
+                      "no node runs on " + options.node.files.string() +
+                          ", and no tracker is known; start meshseed, or name one with --tracker HOST:PORT");
         try {
           start_private_node(options.node);
         } catch (const Error& error) {
@@ -124,7 +148,8 @@ int main(int argc, char** argv) {
       io.stop();
     });
     std::optional<int> status;
-    auto body = [](Task<int> task, std::optional<int>& out, std::exception_ptr& error, asio::io_context& context) -> Task<void> {
+    auto body = [](Task<int> task, std::optional<int>& out, std::exception_ptr& error,
+                   asio::io_context& context) -> Task<void> {
       try {
         out = co_await std::move(task);
       } catch (...) {

@@ -5,13 +5,15 @@
 int main(int argc, char** argv) {
   using namespace mesh;
   return guarded("meshseed", [&] {
-    CLI::App app("A node of the mesh: offers the files directory, and fetches into it what meshget asks for.", "meshseed");
+    CLI::App app("A node of the mesh: offers the files directory, and fetches into it what meshget asks for.",
+                 "meshseed");
     CommonOptions options;
     std::string hash = "ondemand";
     add_common(app, options);
     add_node(app, options, hash);
-    app.footer("Runs in the foreground until SIGTERM or SIGINT; a get that had not ended goes on at the next start.\n\n"
-               "Exit status: 0 stopped by a signal, 1 failed, 2 usage.");
+    app.footer(
+        "Runs in the foreground until SIGTERM or SIGINT; a get that had not ended goes on at the next start.\n\n"
+        "Exit status: 0 stopped by a signal, 1 failed, 2 usage.");
     if (const int status = parse(app, options, argc, argv); status >= 0) return status;
     options.node.hash_eagerly = hash == "eager";
     const bool quiet = options.log_level == "error";

@@ -9,19 +9,28 @@
 int main(int argc, char** argv) {
   using namespace mesh;
   return guarded("meshtracker", [&] {
-    CLI::App app("The mesh's tracker: knows which node has which file, and brings those who want one together.", "meshtracker");
+    CLI::App app("The mesh's tracker: knows which node has which file, and brings those who want one together.",
+                 "meshtracker");
     CommonOptions options;
     add_common(app, options);
-    app.add_option("--listen", options.node.listen, "Where to listen (default: 0.0.0.0:6969; 127.0.0.1:6969 without --open)")->type_name("ADDR:PORT");
-    app.footer("Serves on one port: /control for nodes, /announce and /scrape for any BitTorrent client, /healthz.\n\nExit status: 0 stopped by a signal, 1 failed, 2 usage.");
+    app.add_option("--listen", options.node.listen,
+                   "Where to listen (default: 0.0.0.0:6969; 127.0.0.1:6969 without --open)")
+        ->type_name("ADDR:PORT");
+    app.footer(
+        "Serves on one port: /control for nodes, /announce and /scrape for any BitTorrent client, /healthz.\n\nExit "
+        "status: 0 stopped by a signal, 1 failed, 2 usage.");
     if (const int status = parse(app, options, argc, argv); status >= 0) return status;
 
-    const auto where = options.node.listen.empty() ? HostPort{options.node.open ? "0.0.0.0" : "127.0.0.1", 6969} : parse_host_port(options.node.listen, 6969);
+    const auto where = options.node.listen.empty() ? HostPort{options.node.open ? "0.0.0.0" : "127.0.0.1", 6969}
+                                                   : parse_host_port(options.node.listen, 6969);
     boost::system::error_code ec;
     const auto address = asio::ip::make_address(where.host, ec);
     if (ec) throw Error(Status::usage, "--listen " + options.node.listen + ": is no IP address and port");
     if (!options.node.open && !address.is_loopback())
-      throw Error(Status::usage, "--listen " + options.node.listen + " is not on loopback; without --open (everyone who reaches the port may use it) all stays on loopback");
+      throw Error(
+          Status::usage,
+          "--listen " + options.node.listen +
+              " is not on loopback; without --open (everyone who reaches the port may use it) all stays on loopback");
     std::signal(SIGPIPE, SIG_IGN);
     asio::io_context io(1);
     TrackerOptions tracker_options;
@@ -30,7 +39,9 @@ int main(int argc, char** argv) {
     asio::signal_set signals(io, SIGTERM, SIGINT);
     signals.async_wait([&](const boost::system::error_code&, int) { io.stop(); });
     if (options.log_level != "error")
-      say("meshtracker", "listening on " + to_text(tracker.local()) + (options.node.open ? "; open: everyone who can reach this port may use it" : "; on loopback only"));
+      say("meshtracker",
+          "listening on " + to_text(tracker.local()) +
+              (options.node.open ? "; open: everyone who can reach this port may use it" : "; on loopback only"));
     io.run();
     // Nothing here outlives the process: every fact is a node's, and the nodes will tell it again.
     std::_Exit(0);

@@ -15,7 +15,9 @@ namespace {
 namespace fs = std::filesystem;
 
 /// Every key that a configuration file may have: one file serves all commands, each of which takes what it knows.
-const std::set<std::string> known_keys = {"files", "state", "control", "tracker", "open", "key", "log-level", "listen", "advertise", "name", "head", "follow", "ignore", "hash", "linger"};
+const std::set<std::string> known_keys = {"files", "state",     "control", "tracker",   "open",
+                                          "key",   "log-level", "listen",  "advertise", "name",
+                                          "head",  "follow",    "ignore",  "hash",      "linger"};
 
 void apply_config(CLI::App& app, const fs::path& file) {
   std::ifstream in(file);
@@ -27,12 +29,14 @@ void apply_config(CLI::App& app, const fs::path& file) {
     throw Error(Status::usage, file.string() + ": " + error.what());
   }
   for (const auto& item : items) {
-    if (!item.parents.empty() || !known_keys.contains(item.name)) throw Error(Status::usage, file.string() + ": unknown key '" + printable(item.fullname()) + "'");
+    if (!item.parents.empty() || !known_keys.contains(item.name))
+      throw Error(Status::usage, file.string() + ": unknown key '" + printable(item.fullname()) + "'");
     auto* option = app.get_option_no_throw("--" + item.name);
     if (option == nullptr || !option->empty()) continue;
     try {
       if (option->get_expected_max() == 0) {
-        if (item.inputs != std::vector<std::string>{"false"}) option->add_result(item.inputs.empty() ? "true" : item.inputs.front());
+        if (item.inputs != std::vector<std::string>{"false"})
+          option->add_result(item.inputs.empty() ? "true" : item.inputs.front());
       } else {
         for (const auto& input : item.inputs) option->add_result(input);
       }
@@ -47,25 +51,56 @@ void apply_config(CLI::App& app, const fs::path& file) {
 
 void add_common(CLI::App& app, CommonOptions& options) {
   app.set_version_flag("--version", std::string(MESH_VERSION));
-  app.add_option("--files", options.node.files, "The files directory")->envname("MESH_FILES")->type_name("DIR")->default_str(options.node.files.string());
-  app.add_option("--state", options.node.state, "Where this node keeps its state, on the same file system (default: .mesh in the files directory)")->type_name("DIR");
-  app.add_option("--tracker", options.node.trackers, "A tracker; may be given several times")->envname("MESH_TRACKER")->type_name("HOST:PORT")->delimiter(',')->allow_extra_args(false);
-  app.add_option("--control", options.node.control, "The local socket (default: control in the state directory)")->envname("MESH_CONTROL")->type_name("SOCKET");
-  app.add_flag("--open", options.node.open, "Without a key, let everyone who can reach the ports use them; else all stays on loopback");
-  app.add_option("--key", options.key, "The mesh key (not supported by this version: refused)")->envname("MESH_KEY")->type_name("FILE");
-  app.add_option("--config", options.config, "Configuration file (default: ~/.config/mesh.conf, then /etc/mesh/mesh.conf)")->type_name("FILE");
-  app.add_option("--log-level", options.log_level, "error or info")->check(CLI::IsMember({"error", "info"}))->type_name("LEVEL");
+  app.add_option("--files", options.node.files, "The files directory")
+      ->envname("MESH_FILES")
+      ->type_name("DIR")
+      ->default_str(options.node.files.string());
+  app.add_option("--state", options.node.state,
+                 "Where this node keeps its state, on the same file system (default: .mesh in the files directory)")
+      ->type_name("DIR");
+  app.add_option("--tracker", options.node.trackers, "A tracker; may be given several times")
+      ->envname("MESH_TRACKER")
+      ->type_name("HOST:PORT")
+      ->delimiter(',')
+      ->allow_extra_args(false);
+  app.add_option("--control", options.node.control, "The local socket (default: control in the state directory)")
+      ->envname("MESH_CONTROL")
+      ->type_name("SOCKET");
+  app.add_flag("--open", options.node.open,
+               "Without a key, let everyone who can reach the ports use them; else all stays on loopback");
+  app.add_option("--key", options.key, "The mesh key (not supported by this version: refused)")
+      ->envname("MESH_KEY")
+      ->type_name("FILE");
+  app.add_option("--config", options.config,
+                 "Configuration file (default: ~/.config/mesh.conf, then /etc/mesh/mesh.conf)")
+      ->type_name("FILE");
+  app.add_option("--log-level", options.log_level, "error or info")
+      ->check(CLI::IsMember({"error", "info"}))
+      ->type_name("LEVEL");
 }
 
 void add_node(CLI::App& app, CommonOptions& options, std::string& hash) {
   auto& node = options.node;
-  app.add_option("--listen", node.listen, "Peers connect here, and to the next port for the node channel (default: 0.0.0.0:6881, or the next free pair)")->type_name("ADDR:PORT");
-  app.add_option("--advertise", node.advertise, "An address at which others reach this node; may be given several times")->type_name("ADDR")->allow_extra_args(false);
+  app.add_option(
+         "--listen", node.listen,
+         "Peers connect here, and to the next port for the node channel (default: 0.0.0.0:6881, or the next free pair)")
+      ->type_name("ADDR:PORT");
+  app.add_option("--advertise", node.advertise,
+                 "An address at which others reach this node; may be given several times")
+      ->type_name("ADDR")
+      ->allow_extra_args(false);
   app.add_option("--name", node.name, "This node's name (default: the host name)")->type_name("NODE");
   app.add_flag("--head", node.head, "This node's copies win over newer ones elsewhere");
-  app.add_option("--follow", node.follow, "Serve what links in the files directory lead to in DIR; may be given several times")->type_name("DIR")->allow_extra_args(false);
-  app.add_option("--ignore", node.ignore, "Never offer files of this name (a glob); may be given several times")->type_name("GLOB")->allow_extra_args(false);
-  app.add_option("--hash", hash, "When to hash files: ondemand, or eager, at idle priority")->check(CLI::IsMember({"ondemand", "eager"}))->type_name("WHEN");
+  app.add_option("--follow", node.follow,
+                 "Serve what links in the files directory lead to in DIR; may be given several times")
+      ->type_name("DIR")
+      ->allow_extra_args(false);
+  app.add_option("--ignore", node.ignore, "Never offer files of this name (a glob); may be given several times")
+      ->type_name("GLOB")
+      ->allow_extra_args(false);
+  app.add_option("--hash", hash, "When to hash files: ondemand, or eager, at idle priority")
+      ->check(CLI::IsMember({"ondemand", "eager"}))
+      ->type_name("WHEN");
 }
 
 int parse(CLI::App& app, CommonOptions& options, int argc, char** argv) {
@@ -84,14 +119,20 @@ int parse(CLI::App& app, CommonOptions& options, int argc, char** argv) {
     apply_config(app, options.config);
   } else {
     std::error_code ec;
-    if (const char* home = std::getenv("HOME"); home != nullptr && fs::exists(fs::path(home) / ".config/mesh.conf", ec)) apply_config(app, fs::path(home) / ".config/mesh.conf");
+    if (const char* home = std::getenv("HOME"); home != nullptr && fs::exists(fs::path(home) / ".config/mesh.conf", ec))
+      apply_config(app, fs::path(home) / ".config/mesh.conf");
     if (fs::exists("/etc/mesh/mesh.conf", ec)) apply_config(app, "/etc/mesh/mesh.conf");
   }
-  if (!options.key.empty()) throw Error(Status::usage, "--key: mesh keys are not supported by this version; stay on loopback, or give --open on a network that you trust");
+  if (!options.key.empty())
+    throw Error(Status::usage,
+                "--key: mesh keys are not supported by this version; stay on loopback, or give --open on a network "
+                "that you trust");
   return -1;
 }
 
-void say(const std::string& program, const std::string& text) { std::fprintf(stderr, "%s: %s\n", program.c_str(), text.c_str()); }
+void say(const std::string& program, const std::string& text) {
+  std::fprintf(stderr, "%s: %s\n", program.c_str(), text.c_str());
+}
 
 int guarded(const std::string& program, const std::function<int()>& run) {
   try {

@@ -22,17 +22,22 @@ int terminal_width() {
 
 std::string percent(std::int64_t done, std::int64_t total) {
   char out[16];
-  std::snprintf(out, sizeof out, "%3d%%", total > 0 ? static_cast<int>(100.0 * static_cast<double>(done) / static_cast<double>(total)) : 100);
+  std::snprintf(out, sizeof out, "%3d%%",
+                total > 0 ? static_cast<int>(100.0 * static_cast<double>(done) / static_cast<double>(total)) : 100);
   return out;
 }
 
 std::string bar(std::int64_t done, std::int64_t total, int width) {
-  const auto full = total > 0 ? static_cast<int>(static_cast<double>(width) * static_cast<double>(done) / static_cast<double>(total)) : width;
-  return "[" + std::string(static_cast<std::size_t>(std::clamp(full, 0, width)), '#') + std::string(static_cast<std::size_t>(std::clamp(width - full, 0, width)), '-') + "]";
+  const auto full =
+      total > 0 ? static_cast<int>(static_cast<double>(width) * static_cast<double>(done) / static_cast<double>(total))
+                : width;
+  return "[" + std::string(static_cast<std::size_t>(std::clamp(full, 0, width)), '#') +
+         std::string(static_cast<std::size_t>(std::clamp(width - full, 0, width)), '-') + "]";
 }
 
 std::string figures(std::int64_t done, std::int64_t total, std::int64_t rate, std::int64_t eta, int peers) {
-  std::string out = percent(done, total) + "  " + human_bytes(done) + " / " + human_bytes(total) + "  " + human_bytes(rate) + "/s";
+  std::string out =
+      percent(done, total) + "  " + human_bytes(done) + " / " + human_bytes(total) + "  " + human_bytes(rate) + "/s";
   if (eta >= 0) out += "  ETA " + human_seconds(eta);
   return out + "  " + std::to_string(peers) + (peers == 1 ? " peer" : " peers");
 }
@@ -41,7 +46,9 @@ std::int64_t eta_of(const Progress& p) { return p.rate > 0 ? (p.total - p.done) 
 
 }  // namespace
 
-std::string describe_transfer(const TransferInfo& info) { return figures(info.done, info.total, info.down_rate, info.eta, info.peers); }
+std::string describe_transfer(const TransferInfo& info) {
+  return figures(info.done, info.total, info.down_rate, info.eta, info.peers);
+}
 
 ProgressView::ProgressView(bool quiet) : quiet_(quiet), terminal_(!quiet && ::isatty(STDERR_FILENO) == 1) {}
 ProgressView::~ProgressView() { clear(); }
@@ -80,13 +87,20 @@ void ProgressView::draw(const Progress& progress) {
     if (name.size() > 28) name = "..." + name.substr(name.size() - 25);
     name.resize(28, ' ');
     const bool moving = info.state == "downloading" && info.detail.empty();
-    put(name + " " + bar(info.done, info.total, 16) + " " + (moving ? describe_transfer(info) : percent(info.done, info.total) + "  " + info.state + (info.detail.empty() ? "" : ": " + printable(info.detail))));
+    put(name + " " + bar(info.done, info.total, 16) + " " +
+        (moving ? describe_transfer(info)
+                : percent(info.done, info.total) + "  " + info.state +
+                      (info.detail.empty() ? "" : ": " + printable(info.detail))));
   }
-  if (progress.active.size() > most_bars) put("... and " + std::to_string(progress.active.size() - most_bars) + " more");
-  std::string total = "total " + std::to_string(progress.files_done) + "/" + std::to_string(progress.files_total) + " files";
+  if (progress.active.size() > most_bars)
+    put("... and " + std::to_string(progress.active.size() - most_bars) + " more");
+  std::string total =
+      "total " + std::to_string(progress.files_done) + "/" + std::to_string(progress.files_total) + " files";
   total.resize(std::max<std::size_t>(total.size(), 28), ' ');
-  put(progress.phase.empty() ? total + " " + bar(progress.done, progress.total, 16) + " " + figures(progress.done, progress.total, progress.rate, eta_of(progress), progress.peers)
-                             : printable(progress.phase));
+  put(progress.phase.empty()
+          ? total + " " + bar(progress.done, progress.total, 16) + " " +
+                figures(progress.done, progress.total, progress.rate, eta_of(progress), progress.peers)
+          : printable(progress.phase));
   std::fputs(out.c_str(), stderr);
 }
 
@@ -95,7 +109,8 @@ void ProgressView::line(const Progress& progress) {
   if (now - last_line_ < line_every) return;
   last_line_ = now;
   if (!progress.phase.empty()) {
-    if (std::exchange(last_phase_, progress.phase) != progress.phase) std::fprintf(stderr, "%s\n", printable(progress.phase).c_str());
+    if (std::exchange(last_phase_, progress.phase) != progress.phase)
+      std::fprintf(stderr, "%s\n", printable(progress.phase).c_str());
     return;
   }
   std::string text = std::to_string(progress.files_done) + "/" + std::to_string(progress.files_total) + " files  " +

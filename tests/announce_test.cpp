@@ -8,7 +8,10 @@ using namespace mesh;
 
 TEST_CASE("announce: a client's query") {
   std::string error;
-  const auto q = parse_announce("info_hash=%00%01%02%03%04%05%06%07%08%09abcdefghij&peer_id=-AB0000-abcdefghijkl&port=6881&left=5&numwant=7&event=started&compact=1&junk=%41", error);
+  const auto q = parse_announce(
+      "info_hash=%00%01%02%03%04%05%06%07%08%09abcdefghij&peer_id=-AB0000-abcdefghijkl&port=6881&left=5&numwant=7&"
+      "event=started&compact=1&junk=%41",
+      error);
   REQUIRE(q);
   CHECK(q->infohash.view() == std::string_view("\0\1\2\3\4\5\6\7\x08\x09"
                                                "abcdefghij",
@@ -20,8 +23,10 @@ TEST_CASE("announce: a client's query") {
 }
 
 TEST_CASE("announce: what is malformed is refused with a reason") {
-  for (const char* bad : {"", "port=1", "info_hash=short&port=1", "info_hash=%0&port=1", "info_hash=abcdefghijabcdefghij", "info_hash=abcdefghijabcdefghij&port=0",
-                          "info_hash=abcdefghijabcdefghij&port=65536", "info_hash=abcdefghijabcdefghij&port=1&left=-1", "info_hash=abcdefghijabcdefghij&port=1&peer_id=x"}) {
+  for (const char* bad :
+       {"", "port=1", "info_hash=short&port=1", "info_hash=%0&port=1", "info_hash=abcdefghijabcdefghij",
+        "info_hash=abcdefghijabcdefghij&port=0", "info_hash=abcdefghijabcdefghij&port=65536",
+        "info_hash=abcdefghijabcdefghij&port=1&left=-1", "info_hash=abcdefghijabcdefghij&port=1&peer_id=x"}) {
     std::string error;
     CHECK_FALSE(parse_announce(bad, error));
     CHECK_FALSE(error.empty());
@@ -35,7 +40,8 @@ TEST_CASE("announce: compact replies for IPv4 and IPv6, and dictionaries") {
   AnnounceQuery q;
   const std::vector<AnnouncedPeer> peers = {{{make_address("1.2.3.4"), 258}, {}}, {{make_address("::1"), 3}, {}}};
   CHECK(announce_reply(q, peers, {1, 2, 3}, 120) ==
-        std::string("d8:completei1e10:incompletei2e8:intervali120e12:min intervali30e5:peers6:\1\2\3\4\1\2") + "6:peers618:" + std::string(15, '\0') + '\1' + '\0' + '\3' + "e");
+        std::string("d8:completei1e10:incompletei2e8:intervali120e12:min intervali30e5:peers6:\1\2\3\4\1\2") +
+            "6:peers618:" + std::string(15, '\0') + '\1' + '\0' + '\3' + "e");
   q.compact = false;
   CHECK(announce_reply(q, peers, {}, 120).find("d2:ip7:1.2.3.44:porti258ee") != std::string::npos);
 }

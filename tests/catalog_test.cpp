@@ -6,7 +6,8 @@ using namespace mesh;
 
 namespace {
 FileEntry entry(const std::string& path, Kind kind = Kind::file) { return {path, kind, 1, 1, 0644, {}, {}}; }
-std::vector<std::string> walked(const Catalog& catalog, const std::string& pattern, bool glob, const std::string& after = {}) {
+std::vector<std::string> walked(const Catalog& catalog, const std::string& pattern, bool glob,
+                                const std::string& after = {}) {
   std::vector<std::string> out;
   catalog.walk({pattern, pattern, glob}, after, [&](const std::string& path) {
     out.push_back(path);

@@ -8,7 +8,10 @@ TEST_CASE("names are safe to print") {
   CHECK(printable("plain \xc3\xa4") == "plain \xc3\xa4");
   CHECK(printable("a\nb\x1b[2J") == "a\\x0ab\\x1b[2J");
   CHECK(printable("\xff\xc3") == "\\xff\\xc3");
-  CHECK(printable("\xc2\x9b" "1A") == "\\xc2\\x9b" "1A");
+  CHECK(printable("\xc2\x9b"
+                  "1A") ==
+        "\\xc2\\x9b"
+        "1A");
 }
 
 TEST_CASE("numbers as people read them") {

@@ -18,7 +18,9 @@ TEST_CASE("globs: what matches") {
   CHECK(Glob("a/**/x").matches("a/x"));
   CHECK(Glob("a/**/x").matches("a/b/c/x"));
   CHECK_FALSE(Glob("a/**/x").matches("b/x"));
-  CHECK(Glob("a?c").matches("a\xc3\xa4" "c"));
+  CHECK(
+      Glob("a?c").matches("a\xc3\xa4"
+                          "c"));
   CHECK(Glob("[a-c]x").matches("bx"));
   CHECK_FALSE(Glob("[!a-c]x").matches("bx"));
   CHECK(Glob("[]]").matches("]"));

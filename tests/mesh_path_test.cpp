@@ -6,8 +6,11 @@
 using namespace mesh;
 
 TEST_CASE("mesh paths: what is one, and what is not") {
-  for (const char* good : {"a", "a/b/c", ".hidden", "a b", "-dash", "a\nb", "\xc3\xa4/\xe2\x82\xac", "...", "a/.mesh"}) CHECK(is_mesh_path(good));
-  for (const char* bad : {"", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "a/./b", ".mesh", ".mesh/parts/x", "\xff", "a/\xc0\xaf", "\xed\xa0\x80"}) CHECK_FALSE(is_mesh_path(bad));
+  for (const char* good : {"a", "a/b/c", ".hidden", "a b", "-dash", "a\nb", "\xc3\xa4/\xe2\x82\xac", "...", "a/.mesh"})
+    CHECK(is_mesh_path(good));
+  for (const char* bad : {"", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "a/./b", ".mesh", ".mesh/parts/x", "\xff",
+                          "a/\xc0\xaf", "\xed\xa0\x80"})
+    CHECK_FALSE(is_mesh_path(bad));
   CHECK_FALSE(is_mesh_path(std::string_view("a\0b", 3)));
   CHECK(is_mesh_path(std::string(255, 'x')));
   CHECK_FALSE(is_mesh_path(std::string(256, 'x')));
@@ -38,7 +41,8 @@ TEST_CASE("WHATs: as people type them") {
   CHECK(read("dir//./sub/").pattern == "dir/sub");
   CHECK(read("vm/*.qcow2").is_glob);
   CHECK_FALSE(read("vm/a.qcow2").is_glob);
-  for (const char* bad : {"../x", "a/../b", "/tmp/minimega/files/../x", "", "file:", ".mesh/control", "tar:x.tar", "http://host/x"}) {
+  for (const char* bad :
+       {"../x", "a/../b", "/tmp/minimega/files/../x", "", "file:", ".mesh/control", "tar:x.tar", "http://host/x"}) {
     try {
       static_cast<void>(read(bad));
       FAIL(bad);

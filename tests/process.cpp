@@ -89,13 +89,18 @@ std::optional<int> Process::wait(std::chrono::seconds limit) {
   return status_;
 }
 
-bool Mesh::can_have_namespace() { return ::geteuid() == 0 && std::system("ip netns add meshswarm-probe 2>/dev/null && ip netns del meshswarm-probe") == 0; }
+bool Mesh::can_have_namespace() {
+  return ::geteuid() == 0 &&
+         std::system("ip netns add meshswarm-probe 2>/dev/null && ip netns del meshswarm-probe") == 0;
+}
 
 Mesh::Mesh(std::string host) : host_(std::move(host)) {
   if (host_ != "127.0.0.1") {
     namespace_ = "meshswarm-" + std::to_string(::getpid());
     const auto in = "ip netns exec " + namespace_ + " ip ";
-    if (std::system(("ip netns add " + namespace_ + " && " + in + "link set lo up && " + in + "addr add " + host_ + "/24 dev lo").c_str()) != 0)
+    if (std::system(("ip netns add " + namespace_ + " && " + in + "link set lo up && " + in + "addr add " + host_ +
+                     "/24 dev lo")
+                        .c_str()) != 0)
       throw std::runtime_error("cannot make the namespace " + namespace_);
   }
   std::string name = (fs::temp_directory_path() / "meshswarm-test-XXXXXX").string();
@@ -112,8 +117,10 @@ Mesh::~Mesh() {
   run({"pkill", "-9", "-f", root_.string()});
   std::error_code ec;
   for (const auto& item : fs::recursive_directory_iterator(root_, fs::directory_options::skip_permission_denied, ec))
-    if (item.is_directory(ec) && !item.is_symlink(ec)) fs::permissions(item.path(), fs::perms::owner_all, fs::perm_options::add, ec);
-  fs::remove_all(root_, ec);
+    if (item.is_directory(ec) && !item.is_symlink(ec))
+      fs::permissions(item.path(), fs::perms::owner_all, fs::perm_options::add, ec);
+  // MESH_TEST_KEEP=1 leaves files and logs for a look.
+  if (std::getenv("MESH_TEST_KEEP") == nullptr) fs::remove_all(root_, ec);
   if (!namespace_.empty() && std::system(("ip netns del " + namespace_).c_str()) != 0) std::perror("ip netns del");
 }
 
@@ -126,7 +133,8 @@ void Mesh::start_tracker() {
   std::vector<std::string> argv = {program("meshtracker"), "--listen", tracker()};
   if (!namespace_.empty()) argv.emplace_back("--open");
   tracker_ = start(argv, "tracker");
-  if (!eventually([&] { return run({"curl", "-sf", "http://" + tracker() + "/healthz"}).status == 0; })) throw std::runtime_error("the tracker does not serve: " + log("tracker"));
+  if (!eventually([&] { return run({"curl", "-sf", "http://" + tracker() + "/healthz"}).status == 0; }))
+    throw std::runtime_error("the tracker does not serve: " + log("tracker"));
 }
 
 void Mesh::stop_tracker(int number) {
@@ -139,12 +147,24 @@ void Mesh::start_node(const std::string& name, std::vector<std::string> extra) {
   fs::create_directories(files(name));
   if (!ports_.contains(name)) ports_[name] = free_port_pair();
   const auto before = log(name);
-  std::vector<std::string> argv = {program("meshseed"), "--files", files(name).string(), "--tracker", tracker(), "--name", name, "--listen", host_ + ":" + std::to_string(ports_[name])};
+  std::vector<std::string> argv = {program("meshseed"),
+                                   "--files",
+                                   files(name).string(),
+                                   "--tracker",
+                                   tracker(),
+                                   "--name",
+                                   name,
+                                   "--listen",
+                                   host_ + ":" + std::to_string(ports_[name])};
   if (!namespace_.empty()) argv.emplace_back("--open");
   argv.insert(argv.end(), extra.begin(), extra.end());
   nodes_[name] = start(argv, name);
-  if (!eventually([&] { return log(name).substr(before.size()).find("scanned") != std::string::npos && log(name).substr(before.size()).find("registered") != std::string::npos; },
-                  std::chrono::seconds(60)))
+  if (!eventually(
+          [&] {
+            return log(name).substr(before.size()).find("scanned") != std::string::npos &&
+                   log(name).substr(before.size()).find("registered") != std::string::npos;
+          },
+          std::chrono::seconds(60)))
     throw std::runtime_error(name + " does not serve: " + log(name));
 }
 
@@ -187,7 +207,10 @@ Ran Mesh::file(const std::string& name, std::vector<std::string> arguments) cons
 }
 
 bool Mesh::copies_become(int count) const {
-  return eventually([&] { return run({"curl", "-s", "http://" + tracker() + "/healthz"}).out.find(" copies=" + std::to_string(count) + " ") != std::string::npos; });
+  return eventually([&] {
+    return run({"curl", "-s", "http://" + tracker() + "/healthz"}).out.find(" copies=" + std::to_string(count) + " ") !=
+           std::string::npos;
+  });
 }
 
 bool eventually(const std::function<bool()>& done, std::chrono::seconds limit) {

@@ -1,5 +1,6 @@
 // Whole swarms of real processes on loopback, for tests: a temporary directory, trackers, nodes and commands, each with
-// ports of its own. Everything is stopped and removed when the Mesh goes. Polls with a deadline; nothing sleeps blindly.
+// ports of its own. Everything is stopped and removed when the Mesh goes. Polls with a deadline; nothing sleeps
+// blindly.
 #pragma once
 
 #include <chrono>
@@ -63,7 +64,8 @@ class Mesh {
 
   Ran run(std::vector<std::string> argv, std::chrono::seconds limit = std::chrono::seconds(60)) const;
   /// meshget on a node's files dir.
-  Ran get(const std::string& node, std::vector<std::string> arguments, std::chrono::seconds limit = std::chrono::seconds(60)) const;
+  Ran get(const std::string& node, std::vector<std::string> arguments,
+          std::chrono::seconds limit = std::chrono::seconds(60)) const;
   Ran file(const std::string& node, std::vector<std::string> arguments) const;
   std::unique_ptr<Process> start(std::vector<std::string> argv, const std::string& log);
 

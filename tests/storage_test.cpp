@@ -37,7 +37,7 @@ HashedFile hashed(const fs::path& path) {
 }
 
 FileStamp stamp(const fs::path& path) {
-  struct stat s{};
+  struct stat s {};
   ::stat(path.c_str(), &s);
   return stamp_of(s);
 }
@@ -52,7 +52,8 @@ void fill(Storage& storage, const std::string& bytes, bool backwards) {
     if (backwards) std::ranges::reverse(starts);
     for (const int at : starts) {
       const auto length = std::min<std::int64_t>(block_bytes, layout.length_of(piece) - at);
-      REQUIRE_FALSE(storage.write(piece, at, {bytes.data() + piece * layout.piece_length + at, static_cast<std::size_t>(length)}));
+      REQUIRE_FALSE(storage.write(piece, at,
+                                  {bytes.data() + piece * layout.piece_length + at, static_cast<std::size_t>(length)}));
     }
     lt::sha1_hash hash;
     REQUIRE_FALSE(storage.hash(piece, hash));
@@ -65,7 +66,7 @@ void fill(Storage& storage, const std::string& bytes, bool backwards) {
 TEST_CASE("storage: what is downloaded is hashed on its way, in any order, and holes stay holes") {
   const Scratch scratch;
   auto bytes = noise(1'000'000, 1);
-  std::fill(bytes.begin() + 65536, bytes.begin() + 3 * 65536, '\0');   // two whole pieces
+  std::fill(bytes.begin() + 65536, bytes.begin() + 3 * 65536, '\0');  // two whole pieces
   std::fill(bytes.begin() + 400'000, bytes.begin() + 440'000, '\0');  // and a part of one
   write_file(scratch.path / "source", bytes);
   const auto file = hashed(scratch.path / "source");
@@ -80,7 +81,7 @@ TEST_CASE("storage: what is downloaded is hashed on its way, in any order, and h
     fill(storage, bytes, backwards);
     CHECK(storage.content_id() == file.id);
     CHECK(read_file(part) == bytes);
-    struct stat s{};
+    struct stat s {};
     ::stat(part.c_str(), &s);
     CHECK(s.st_blocks * 512 < static_cast<std::int64_t>(bytes.size()) - 2 * 65536);
   }
@@ -101,7 +102,8 @@ TEST_CASE("storage: a download goes on from a snapshot") {
     REQUIRE_FALSE(first.hash(0, hash));  // the rest of the piece is missing
     CHECK(hash != file.layout.hashes[0]);
     first.clear(0);
-    for (int at = 0; at < 65536; at += block_bytes) REQUIRE_FALSE(first.write(1, at, {bytes.data() + 65536 + at, block_bytes}));
+    for (int at = 0; at < 65536; at += block_bytes)
+      REQUIRE_FALSE(first.write(1, at, {bytes.data() + 65536 + at, block_bytes}));
     REQUIRE_FALSE(first.hash(1, hash));
     snapshot = first.sync();
     REQUIRE_FALSE(snapshot.error);
@@ -170,9 +172,12 @@ TEST_CASE("storage: readers go on while it is frozen") {
     readers.emplace_back([&] {
       std::vector<char> block(block_bytes);
       while (!stop)
-        if (storage.read(1, 0, block) || std::string_view(block.data(), block.size()) != std::string_view(bytes).substr(65536, block_bytes)) ++bad;
+        if (storage.read(1, 0, block) ||
+            std::string_view(block.data(), block.size()) != std::string_view(bytes).substr(65536, block_bytes))
+          ++bad;
     });
-  for (int i = 0; i < 50; ++i) storage.freeze(open_file(scratch.path / "part", O_RDONLY), stamp(scratch.path / "part"), {});
+  for (int i = 0; i < 50; ++i)
+    storage.freeze(open_file(scratch.path / "part", O_RDONLY), stamp(scratch.path / "part"), {});
   stop = true;
   readers.clear();
   CHECK(bad == 0);

@@ -34,7 +34,8 @@ TEST_CASE("stripes: a piece opens when another getter has it, all open when the 
   std::vector<int> availability(64, 1);
   std::map<int, int> priority;
   for (const auto& [piece, p] : gate.update(have, availability, 1)) priority[piece] = p;
-  const auto closed = std::ranges::find_if(priority, [](const auto& pair) { return pair.second == StripeGate::closed; })->first;
+  const auto closed =
+      std::ranges::find_if(priority, [](const auto& pair) { return pair.second == StripeGate::closed; })->first;
   availability[static_cast<std::size_t>(closed)] = 2;
   const auto opened = gate.update(have, availability, 1);
   REQUIRE(opened.size() == 1);

@@ -19,7 +19,7 @@ namespace {
 constexpr std::size_t mb = 1 << 20;
 
 std::int64_t disk_bytes(const fs::path& file) {
-  struct stat s{};
+  struct stat s {};
   return ::stat(file.c_str(), &s) == 0 ? s.st_blocks * 512 : -1;
 }
 
@@ -31,7 +31,8 @@ TEST_CASE("a file reaches several nodes at once, as one swarm") {
   write_file(mesh.files("n0") / "vm/disk.img", bytes);
   for (const char* node : {"n0", "n1", "n2", "n3"}) mesh.start_node(node);
   std::vector<std::unique_ptr<Process>> gets;
-  for (const char* node : {"n1", "n2", "n3"}) gets.push_back(mesh.start({program("meshget"), "--files", mesh.files(node).string(), "vm/disk.img"}, "get"));
+  for (const char* node : {"n1", "n2", "n3"})
+    gets.push_back(mesh.start({program("meshget"), "--files", mesh.files(node).string(), "vm/disk.img"}, "get"));
   for (auto& get : gets) CHECK(get->wait(seconds(60)) == 0);
   for (const char* node : {"n1", "n2", "n3"}) CHECK((read_file(mesh.files(node) / "vm/disk.img") == bytes));
   const auto list = mesh.file("n1", {"list", "vm", "--json"});
@@ -61,7 +62,8 @@ TEST_CASE("stdout holds the absolute path and nothing else") {
 TEST_CASE("a tree arrives as it was: odd names, modes, times, links, empty files and directories, holes") {
   Mesh mesh;
   const auto tree = mesh.files("n0") / "tree";
-  const char* names[] = {"plain", "with space", "-dash", "new\nline", "\xc3\xa4\xe2\x82\xac", "back\\slash", "[br]", "star*"};
+  const char* names[] = {"plain",       "with space", "-dash", "new\nline", "\xc3\xa4\xe2\x82\xac",
+                         "back\\slash", "[br]",       "star*"};
   int count = 0;
   for (int dir = 0; dir < 10; ++dir) {
     const auto where = tree / (std::string(names[dir % 8]) + std::to_string(dir));
@@ -82,7 +84,8 @@ TEST_CASE("a tree arrives as it was: odd names, modes, times, links, empty files
   {
     const int fd = ::open((tree / "sparse").c_str(), O_WRONLY);
     const auto data = noise(mb, 7);
-    for (const off_t at : {std::int64_t{0}, std::int64_t{3} << 30, (std::int64_t{5} << 30) - static_cast<std::int64_t>(mb)})
+    for (const off_t at :
+         {std::int64_t{0}, std::int64_t{3} << 30, (std::int64_t{5} << 30) - static_cast<std::int64_t>(mb)})
       REQUIRE(::pwrite(fd, data.data(), data.size(), at) == static_cast<ssize_t>(data.size()));
     ::close(fd);
   }
@@ -99,7 +102,8 @@ TEST_CASE("a tree arrives as it was: odd names, modes, times, links, empty files
   CHECK(fs::file_size(got / "sparse") == std::uintmax_t{5} << 30);
   CHECK(disk_bytes(got / "sparse") <= disk_bytes(tree / "sparse") + 64 * 1024);
   CHECK(mesh.run({"cmp", (tree / "sparse").string(), (got / "sparse").string()}, seconds(120)).status == 0);
-  const auto rsync = mesh.run({"rsync", "-rlptnci", "--delete", "--exclude=.mesh", "--exclude=sparse", tree.string() + "/", got.string() + "/"});
+  const auto rsync = mesh.run({"rsync", "-rlptnci", "--delete", "--exclude=.mesh", "--exclude=sparse",
+                               tree.string() + "/", got.string() + "/"});
   CHECK(rsync.out.empty());
   CHECK(rsync.status == 0);
 }
@@ -166,8 +170,12 @@ TEST_CASE("an edit of a served file survives, and no getter ends with a mixture"
   for (const char* node : {"n0", "n1", "n2"}) mesh.start_node(node);
   SECTION("while it is being downloaded") {
     std::vector<std::unique_ptr<Process>> gets;
-    for (const char* node : {"n1", "n2"}) gets.push_back(mesh.start({program("meshget"), "--files", mesh.files(node).string(), "x"}, "get"));
-    REQUIRE(eventually([&] { return mesh.log("n1").find("here") != std::string::npos || mesh.file("n1", {"status"}).out.find("downloading") != std::string::npos; }));
+    for (const char* node : {"n1", "n2"})
+      gets.push_back(mesh.start({program("meshget"), "--files", mesh.files(node).string(), "x"}, "get"));
+    REQUIRE(eventually([&] {
+      return mesh.log("n1").find("here") != std::string::npos ||
+             mesh.file("n1", {"status"}).out.find("downloading") != std::string::npos;
+    }));
     auto after = before;
     const auto edit = noise(64 * 1024, 9);
     std::copy(edit.begin(), edit.end(), after.begin() + 30 * static_cast<std::ptrdiff_t>(mb));
@@ -287,7 +295,8 @@ TEST_CASE("a node that is killed in mid-get goes on where it was") {
   mesh.start_node("n0");
   mesh.start_node("n1");
   CHECK(mesh.get("n1", {"--detach", "x"}).status == 0);
-  REQUIRE(eventually([&] { return fs::exists(mesh.files("n1") / ".mesh/parts") && !fs::is_empty(mesh.files("n1") / ".mesh/parts"); }));
+  REQUIRE(eventually(
+      [&] { return fs::exists(mesh.files("n1") / ".mesh/parts") && !fs::is_empty(mesh.files("n1") / ".mesh/parts"); }));
   mesh.stop_node("n1", SIGKILL);
   CHECK((!fs::exists(mesh.files("n1") / "x") || fs::file_size(mesh.files("n1") / "x") == bytes.size()));
   mesh.start_node("n1");
@@ -303,7 +312,8 @@ TEST_CASE("Ctrl-C keeps what has arrived, says so, and the next get goes on from
   mesh.start_node("n0");
   mesh.start_node("n1");
   auto get = mesh.start({program("meshget"), "--files", mesh.files("n1").string(), "x"}, "get");
-  REQUIRE(eventually([&] { return fs::exists(mesh.files("n1") / ".mesh/parts") && !fs::is_empty(mesh.files("n1") / ".mesh/parts"); }));
+  REQUIRE(eventually(
+      [&] { return fs::exists(mesh.files("n1") / ".mesh/parts") && !fs::is_empty(mesh.files("n1") / ".mesh/parts"); }));
   get->signal(SIGINT);
   CHECK(get->wait(seconds(10)) == 130);
   CHECK(mesh.log("get").find("kept") != std::string::npos);
@@ -317,7 +327,9 @@ TEST_CASE("a second get of the same path joins the first") {
   mesh.start_node("n0");
   mesh.start_node("n1");
   std::vector<std::unique_ptr<Process>> gets;
-  for (int i = 0; i < 3; ++i) gets.push_back(mesh.start({program("meshget"), "--files", mesh.files("n1").string(), "x"}, "get" + std::to_string(i)));
+  for (int i = 0; i < 3; ++i)
+    gets.push_back(
+        mesh.start({program("meshget"), "--files", mesh.files("n1").string(), "x"}, "get" + std::to_string(i)));
   for (auto& get : gets) CHECK(get->wait(seconds(60)) == 0);
   const auto log = mesh.log("n1");
   CHECK(log.find("x: here") == log.rfind("x: here"));
@@ -351,7 +363,10 @@ TEST_CASE("the tracker dies in mid-get: the get finishes") {
   mesh.start_node("n0");
   mesh.start_node("n1");
   auto get = mesh.start({program("meshget"), "--files", mesh.files("n1").string(), "x"}, "get");
-  REQUIRE(eventually([&] { return mesh.file("n1", {"status"}).out.find("downloading") != std::string::npos || fs::exists(mesh.files("n1") / "x"); }));
+  REQUIRE(eventually([&] {
+    return mesh.file("n1", {"status"}).out.find("downloading") != std::string::npos ||
+           fs::exists(mesh.files("n1") / "x");
+  }));
   mesh.stop_tracker(SIGKILL);
   CHECK(get->wait(seconds(60)) == 0);
   CHECK((read_file(mesh.files("n1") / "x") == bytes));
@@ -409,8 +424,9 @@ TEST_CASE("aria2 downloads from the mesh by meshfile torrent") {
   REQUIRE(torrent.status == 0);
   CHECK(torrent.out == (mesh.root() / "x.torrent").string() + "\n");
   CHECK(torrent.err.find("--index-out=1=x.img") != std::string::npos);
-  const auto ran = mesh.run({"aria2c", "-q", "--no-conf", "--seed-time=0", "--enable-dht=false", "--listen-port=" + std::to_string(31000 + ::getpid() % 1000), "-d", mesh.root().string(), "--index-out=1=x.img",
-                             (mesh.root() / "x.torrent").string()});
+  const auto ran = mesh.run({"aria2c", "-q", "--no-conf", "--seed-time=0", "--enable-dht=false",
+                             "--listen-port=" + std::to_string(31000 + ::getpid() % 1000), "-d", mesh.root().string(),
+                             "--index-out=1=x.img", (mesh.root() / "x.torrent").string()});
   CHECK(ran.status == 0);
   CHECK((read_file(mesh.root() / "x.img") == bytes));
 }
@@ -429,8 +445,8 @@ TEST_CASE("transmission downloads from the mesh by meshfile torrent") {
   fs::create_directories(mesh.root() / "config");
   write_file(mesh.root() / "done", "#!/bin/sh\ntouch " + (mesh.root() / "finished").string() + "\n");
   ::chmod((mesh.root() / "done").c_str(), 0755);
-  auto client = mesh.start({"transmission-cli", "-g", (mesh.root() / "config").string(), "-w", mesh.root().string(), "-M", "-f", (mesh.root() / "done").string(),
-                            torrent.at("torrent").get<std::string>()},
+  auto client = mesh.start({"transmission-cli", "-g", (mesh.root() / "config").string(), "-w", mesh.root().string(),
+                            "-M", "-f", (mesh.root() / "done").string(), torrent.at("torrent").get<std::string>()},
                            "transmission");
   CHECK(eventually([&] { return fs::exists(mesh.root() / "finished"); }, seconds(60)));
   CHECK((read_file(mesh.root() / torrent.at("content_id").get<std::string>()) == bytes));
@@ -439,7 +455,8 @@ TEST_CASE("transmission downloads from the mesh by meshfile torrent") {
 TEST_CASE("two nodes cannot share a files directory") {
   Mesh mesh;
   mesh.start_node("n0");
-  const auto second = mesh.run({program("meshseed"), "--files", mesh.files("n0").string(), "--tracker", mesh.tracker()});
+  const auto second =
+      mesh.run({program("meshseed"), "--files", mesh.files("n0").string(), "--tracker", mesh.tracker()});
   CHECK(second.status == 1);
   CHECK(second.err.find("another node runs here already") != std::string::npos);
 }
@@ -449,7 +466,8 @@ TEST_CASE("without --open nothing leaves loopback") {
   CHECK(mesh.run({program("meshtracker"), "--listen", "0.0.0.0:0"}).status == 2);
   CHECK(mesh.run({program("meshseed"), "--files", mesh.files("x").string(), "--listen", "0.0.0.0:0"}).status == 2);
   CHECK(mesh.run({program("meshseed"), "--files", mesh.files("x").string(), "--tracker", "10.0.0.1:6969"}).status == 2);
-  CHECK(mesh.run({program("meshget"), "--files", mesh.files("x").string(), "--tracker", "10.0.0.1:6969", "x"}).status == 2);
+  CHECK(mesh.run({program("meshget"), "--files", mesh.files("x").string(), "--tracker", "10.0.0.1:6969", "x"}).status ==
+        2);
 }
 
 TEST_CASE("a corrupted state database is set aside, and costs nobody a file") {

@@ -9,7 +9,9 @@ using namespace mesh;
 namespace {
 const ContentId low = *ContentId::from(std::string(32, '\1'));
 const ContentId high = *ContentId::from(std::string(32, '\2'));
-Copy file(NodeKey node, std::int64_t mtime, const ContentId* id, bool head = false) { return {node, Kind::file, 10, mtime, 0644, id, {}, head}; }
+Copy file(NodeKey node, std::int64_t mtime, const ContentId* id, bool head = false) {
+  return {node, Kind::file, 10, mtime, 0644, id, {}, head};
+}
 }  // namespace
 
 TEST_CASE("versions: the newest wins, hashed or not") {
@@ -53,7 +55,11 @@ TEST_CASE("versions: a link out of the files dir is found, never chosen over a f
 }
 
 TEST_CASE("versions: every order of the copies gives the same choice") {
-  std::vector<Copy> copies = {file(1, 100, &low), file(2, 100, &high), file(3, 90, &high), {4, Kind::link, 0, 100, 0, nullptr, "x", false}, {5, Kind::directory, 0, 100, 0, nullptr, {}, false}};
+  std::vector<Copy> copies = {file(1, 100, &low),
+                              file(2, 100, &high),
+                              file(3, 90, &high),
+                              {4, Kind::link, 0, 100, 0, nullptr, "x", false},
+                              {5, Kind::directory, 0, 100, 0, nullptr, {}, false}};
   std::ranges::sort(copies, {}, &Copy::node);
   do {
     CHECK(choose_version(copies, {}).chosen->node == 2);

@@ -104,7 +104,8 @@ TEST_CASE("watcher: a bare change of times hides nothing") {
     const std::lock_guard lock(w.mutex);
     const auto* file = w.holdings.find(std::string_view("d/f"));
     const auto* dir = w.holdings.find(std::string_view("d"));
-    return file != nullptr && dir != nullptr && file->entry.mtime == 1'000'000'000'000'000 && dir->entry.mtime == 1'000'000'000'000'000;
+    return file != nullptr && dir != nullptr && file->entry.mtime == 1'000'000'000'000'000 &&
+           dir->entry.mtime == 1'000'000'000'000'000;
   }));
 }
 
@@ -142,9 +143,12 @@ TEST_CASE("gate: nothing leads out of the files dir") {
   fs::create_symlink("../../../../../../etc/passwd", w.root / "in/relative");
   fs::create_symlink("/etc", w.root / "directory");
   fs::create_symlink("in", w.root / "inside");
-  for (const char* path : {"absolute", "in/relative", "directory/passwd", "../x", "in/../../x", "/etc/passwd", ".mesh/state.db"}) CHECK_THROWS(w.gate.open_file(path));
+  for (const char* path :
+       {"absolute", "in/relative", "directory/passwd", "../x", "in/../../x", "/etc/passwd", ".mesh/state.db"})
+    CHECK_THROWS(w.gate.open_file(path));
   CHECK_NOTHROW(w.gate.open_file("inside/file"));
-  for (const char* path : {"directory/new", "inside/new", "../new", "in/../../new"}) CHECK_THROWS(w.gate.open_parent(path, true));
+  for (const char* path : {"directory/new", "inside/new", "../new", "in/../../new"})
+    CHECK_THROWS(w.gate.open_parent(path, true));
   CHECK_NOTHROW(w.gate.open_parent("in/new/deeper/file", true));
   CHECK(w.gate.look("absolute")->entry.kind == Kind::outside);
   CHECK(w.gate.look("inside")->entry.kind == Kind::link);

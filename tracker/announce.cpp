@@ -10,7 +10,12 @@ namespace {
 constexpr int max_wanted = 200;
 constexpr std::size_t max_scraped = 64;
 
-int hex_value(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; }
+int hex_value(char c) {
+  return c >= '0' && c <= '9'   ? c - '0'
+         : c >= 'a' && c <= 'f' ? c - 'a' + 10
+         : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                : -1;
+}
 
 std::optional<std::string> unescape(std::string_view text) {
   std::string out;
@@ -97,7 +102,10 @@ std::optional<AnnounceQuery> parse_announce(std::string_view query, std::string&
       out.no_peer_id = value == "1";
     } else if (key == "event") {
       using Event = AnnounceQuery::Event;
-      out.event = value == "started" ? Event::started : value == "stopped" ? Event::stopped : value == "completed" ? Event::completed : Event::none;
+      out.event = value == "started"     ? Event::started
+                  : value == "stopped"   ? Event::stopped
+                  : value == "completed" ? Event::completed
+                                         : Event::none;
     }
     return nullptr;
   });
@@ -123,7 +131,8 @@ std::optional<std::vector<InfoHash>> parse_scrape(std::string_view query, std::s
   return out;
 }
 
-std::string announce_reply(const AnnounceQuery& query, std::span<const AnnouncedPeer> peers, const SwarmCounts& counts, int interval_seconds) {
+std::string announce_reply(const AnnounceQuery& query, std::span<const AnnouncedPeer> peers, const SwarmCounts& counts,
+                           int interval_seconds) {
   lt::entry reply(lt::entry::dictionary_t);
   reply["interval"] = interval_seconds;
   reply["min interval"] = interval_seconds / 4;

@@ -41,7 +41,8 @@ struct SwarmCounts {
   int downloaded = 0;
 };
 
-[[nodiscard]] std::string announce_reply(const AnnounceQuery& query, std::span<const AnnouncedPeer> peers, const SwarmCounts& counts, int interval_seconds);
+[[nodiscard]] std::string announce_reply(const AnnounceQuery& query, std::span<const AnnouncedPeer> peers,
+                                         const SwarmCounts& counts, int interval_seconds);
 [[nodiscard]] std::string scrape_reply(std::span<const std::pair<InfoHash, SwarmCounts>> swarms);
 [[nodiscard]] std::string failure_reply(std::string_view reason);
 

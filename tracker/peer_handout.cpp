@@ -4,7 +4,8 @@
 
 namespace mesh {
 
-std::vector<NodeKey> hand_out(std::span<const HandoutMember> members, const HandoutLimits& limits, std::mt19937& random) {
+std::vector<NodeKey> hand_out(std::span<const HandoutMember> members, const HandoutLimits& limits,
+                              std::mt19937& random) {
   std::vector<HandoutMember> shuffled(members.begin(), members.end());
   std::ranges::shuffle(shuffled, random);
   std::ranges::stable_partition(shuffled, &HandoutMember::complete);

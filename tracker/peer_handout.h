@@ -22,6 +22,7 @@ struct HandoutMember {
 
 /// A random choice of `members` within the limits, sources first. As each newcomer connects to those before it, every
 /// pair of a small swarm is introduced exactly once, and a large one becomes a random graph of bounded out-degree.
-[[nodiscard]] std::vector<NodeKey> hand_out(std::span<const HandoutMember> members, const HandoutLimits& limits, std::mt19937& random);
+[[nodiscard]] std::vector<NodeKey> hand_out(std::span<const HandoutMember> members, const HandoutLimits& limits,
+                                            std::mt19937& random);
 
 }  // namespace mesh

@@ -22,11 +22,18 @@ constexpr int announce_interval = 120;
 constexpr int early_sources = 4;
 
 std::string no_such(const std::string& what, std::size_t nodes) {
-  return printable(what.empty() ? "/" : what) + ": not found on any of " + std::to_string(nodes) + (nodes == 1 ? " node" : " nodes");
+  return printable(what.empty() ? "/" : what) + ": not found on any of " + std::to_string(nodes) +
+         (nodes == 1 ? " node" : " nodes");
 }
 
 FileEntry entry_of(const std::string& path, const Copy& copy) {
-  return {path, copy.kind, copy.size, copy.mtime, copy.mode, std::string(copy.target), copy.id != nullptr ? *copy.id : ContentId{}};
+  return {path,
+          copy.kind,
+          copy.size,
+          copy.mtime,
+          copy.mode,
+          std::string(copy.target),
+          copy.id != nullptr ? *copy.id : ContentId{}};
 }
 
 }  // namespace
@@ -36,15 +43,19 @@ Tracker::Tracker(asio::io_context& io, TrackerOptions options)
       options_(std::move(options)),
       handlers_(make_handlers()),
       server_(
-          io, options_.listen, [this](std::string target, asio::ip::address remote) { return serve_http(std::move(target), remote); },
+          io, options_.listen,
+          [this](std::string target, asio::ip::address remote) { return serve_http(std::move(target), remote); },
           [this](std::string path, ChannelPtr channel) { return serve_channel(std::move(path), std::move(channel)); },
           options_.max_connections) {}
 
 Handlers Tracker::make_handlers() {
   Handlers h;
-  h.on<Hello>([this](ChannelPtr channel, Hello hello) -> Task<Welcome> { co_return enlist(channel, std::move(hello)); });
-  h.on_note<Inventory>([this](const ChannelPtr& channel, Inventory delta) { take_inventory(channel, std::move(delta)); });
-  h.on<Resolve>([this](ChannelPtr channel, Resolve question) { return resolve(std::move(channel), std::move(question)); });
+  h.on<Hello>(
+      [this](ChannelPtr channel, Hello hello) -> Task<Welcome> { co_return enlist(channel, std::move(hello)); });
+  h.on_note<Inventory>(
+      [this](const ChannelPtr& channel, Inventory delta) { take_inventory(channel, std::move(delta)); });
+  h.on<Resolve>(
+      [this](ChannelPtr channel, Resolve question) { return resolve(std::move(channel), std::move(question)); });
   h.on<Join>([this](ChannelPtr channel, Join question) { return join(std::move(channel), std::move(question)); });
   h.on<Ready>([this](ChannelPtr channel, Ready question) { return introduce(std::move(channel), question); });
   h.on_note<Unloaded>([this](const ChannelPtr& channel, Unloaded note) {
@@ -53,7 +64,8 @@ Handlers Tracker::make_handlers() {
   h.on<List>([this](ChannelPtr channel, List question) { return list(std::move(channel), std::move(question)); });
   h.on<Info>([this](ChannelPtr channel, Info question) { return info(std::move(channel), std::move(question)); });
   h.on<StatusAsk>([this](ChannelPtr channel, StatusAsk question) { return status(std::move(channel), question); });
-  h.on<TorrentAsk>([this](ChannelPtr channel, TorrentAsk question) { return torrent_for(std::move(channel), std::move(question)); });
+  h.on<TorrentAsk>(
+      [this](ChannelPtr channel, TorrentAsk question) { return torrent_for(std::move(channel), std::move(question)); });
   return h;
 }
 
@@ -63,14 +75,17 @@ Task<void> Tracker::serve_channel(std::string path, ChannelPtr channel) {
   if (const auto it = by_channel_.find(channel.get()); it != by_channel_.end()) drop_node(it->second);
 }
 
-// --- membership --------------------------------------------------------------------------------------------------------
+// --- membership
+// --------------------------------------------------------------------------------------------------------
 
 Welcome Tracker::enlist(const ChannelPtr& channel, Hello hello) {
   if (hello.version != protocol_version)
-    throw Error(Status::refused, "this tracker speaks protocol " + std::to_string(protocol_version) + ", " + printable(hello.node) + " speaks " +
-                                     std::to_string(hello.version) + "; install one version everywhere");
+    throw Error(Status::refused, "this tracker speaks protocol " + std::to_string(protocol_version) + ", " +
+                                     printable(hello.node) + " speaks " + std::to_string(hello.version) +
+                                     "; install one version everywhere");
   if (by_channel_.contains(channel.get())) throw Error(Status::refused, "a second hello on one channel");
-  if (hello.node.empty() || hello.node.size() > 255 || hello.addresses.size() > 32) throw Error(Status::refused, "no sensible hello");
+  if (hello.node.empty() || hello.node.size() > 255 || hello.addresses.size() > 32)
+    throw Error(Status::refused, "no sensible hello");
   // A node that lost its connection may be back before this side has noticed.
   std::vector<NodeKey> stale;
   for (const auto& [key, node] : nodes_)
@@ -134,13 +149,17 @@ NodeRef Tracker::reference(const Node& node, const asio::ip::address& asker) con
   return {node.key, node.hello.node, addresses(node, asker), node.hello.peer_port, node.hello.channel_port};
 }
 
-// --- which files ---------------------------------------------------------------------------------------------------------
+// --- which files
+// ---------------------------------------------------------------------------------------------------------
 
 Task<void> Tracker::wait_until_settled(bool nothing_found) {
+  const auto deadline = Clock::now() + register_limit;
   const auto settled = [&] {
     const auto now = Clock::now();
+    if (now > deadline) return true;
     if (nothing_found && now - started_ < settle_grace) return false;
-    return std::ranges::all_of(nodes_, [&](const auto& pair) { return pair.second.registered || now - pair.second.since > register_limit; });
+    return std::ranges::all_of(
+        nodes_, [&](const auto& pair) { return pair.second.registered || now - pair.second.since > register_limit; });
   };
   while (!settled()) co_await sleep_for(milliseconds(20));
 }
@@ -158,7 +177,8 @@ Task<bool> Tracker::probe(std::string path) {
   ProbePath question;
   question.path = path;
   // A node that does not answer in time has no say.
-  auto ask = [](Tracker* self, NodeKey key, ChannelPtr channel, ProbePath asked_for, std::shared_ptr<bool> hit) -> Task<void> {
+  auto ask = [](Tracker* self, NodeKey key, ChannelPtr channel, ProbePath asked_for,
+                std::shared_ptr<bool> hit) -> Task<void> {
     const Probed reply = co_await channel->request(asked_for, probe_limit);
     for (const auto& entry : reply.found)
       if (entry.path == asked_for.path && entry_fault(entry).empty() && self->nodes_.contains(key)) {
@@ -171,28 +191,25 @@ Task<bool> Tracker::probe(std::string path) {
   co_return *found;
 }
 
-Task<void> Tracker::hash(std::map<NodeKey, Make> work) {
+Task<void> Tracker::hash(std::map<NodeKey, Make> work, std::shared_ptr<Refusals> refusals) {
   Together asked(io_.get_executor());
+  // What was hashed is in the catalog by the time of the reply: the node's delta came before it on the same channel.
   // When a node goes, its copies go with it, and the question is settled too.
-  auto ask = [](Tracker* self, NodeKey key, ChannelPtr channel, Make request) -> Task<void> {
+  auto ask = [](NodeKey key, ChannelPtr channel, Make request, std::shared_ptr<Refusals> refused) -> Task<void> {
     const Made reply = co_await channel->request(request, make_limit);
-    for (std::size_t i = 0; i < reply.files.size() && i < request.files.size() && i < reply.errors.size(); ++i) {
-      const auto& path = request.files[i].path;
-      if (!self->nodes_.contains(key)) break;
-      if (reply.errors[i].empty() && reply.files[i].path == path && entry_fault(reply.files[i]).empty())
-        self->catalog_.put(key, reply.files[i]);
-      else
-        self->catalog_.remove(key, path);  // it changed meanwhile; the node's next delta says to what
-    }
+    for (std::size_t i = 0; i < request.files.size() && i < reply.errors.size(); ++i)
+      if (!reply.errors[i].empty()) (*refused)[request.files[i].path][key] = reply.errors[i];
   };
   for (auto& [key, request] : work)
-    if (const auto it = nodes_.find(key); it != nodes_.end()) asked.add(ask(this, key, it->second.channel, std::move(request)));
+    if (const auto it = nodes_.find(key); it != nodes_.end())
+      asked.add(ask(key, it->second.channel, std::move(request), refusals));
   co_await asked.all();
 }
 
 Task<Resolved> Tracker::resolve(ChannelPtr channel, Resolve question) {
   const What what{question.pattern, question.pattern, question.glob};
-  if (!what.pattern.empty() && !is_mesh_path(what.pattern)) throw Error(Status::usage, printable(what.pattern) + ": the path " + std::string(path_fault(what.pattern)));
+  if (!what.pattern.empty() && !is_mesh_path(what.pattern))
+    throw Error(Status::usage, printable(what.pattern) + ": the path " + std::string(path_fault(what.pattern)));
   const auto page = [&] {
     std::vector<std::string> paths;
     catalog_.walk(what, question.after, [&](const std::string& path) {
@@ -206,7 +223,10 @@ Task<Resolved> Tracker::resolve(ChannelPtr channel, Resolve question) {
   if (paths.empty() && question.after.empty()) {
     co_await wait_until_settled(true);
     paths = page();
-    if (paths.empty() && !what.is_glob && !what.pattern.empty() && co_await probe(what.pattern)) paths = page();
+    if (paths.empty() && !what.is_glob && !what.pattern.empty()) {
+      co_await probe(what.pattern);
+      paths = page();
+    }
     if (paths.empty()) {
       if (what.pattern.empty() && !nodes_.empty()) co_return Resolved{};  // the whole of an empty mesh
       throw Error(Status::not_found, no_such(what.pattern, nodes_.size()));
@@ -220,9 +240,12 @@ Task<Resolved> Tracker::resolve(ChannelPtr channel, Resolve question) {
       if (node.hello.node == question.from) from = key;
     if (!from) throw Error(Status::not_found, printable(question.from) + ": no node of this name is in the mesh");
   }
+  const auto refusals = std::make_shared<Refusals>();
   const auto choose = [&](const std::string& path) {
     auto field = copies(path);
     if (!from && field.size() > 1) std::erase_if(field, [&](const Copy& c) { return c.node == own; });
+    if (const auto it = refusals->find(path); it != refusals->end())
+      std::erase_if(field, [&](const Copy& c) { return c.id == nullptr && it->second.contains(c.node); });
     return choose_version(field, {from, question.strict});
   };
   // Each round hashes what the choice hangs on; files that change meanwhile may need another.
@@ -234,7 +257,7 @@ Task<Resolved> Tracker::resolve(ChannelPtr channel, Resolve question) {
           if (copy.node == key) work[key].files.push_back(entry_of(path, copy));
       }
     if (work.empty()) break;
-    co_await hash(std::move(work));
+    co_await hash(std::move(work), refusals);
   }
   Resolved out;
   std::set<NodeKey> mentioned;
@@ -251,25 +274,34 @@ Task<Resolved> Tracker::resolve(ChannelPtr channel, Resolve question) {
       }
     } else if (!choice.chosen) {
       if (from) continue;
-      file.problem = choice.to_hash.empty() ? "no node holds it any more" : "it changes faster than it can be hashed; try again later";
+      file.problem = choice.to_hash.empty() ? "no node holds it any more"
+                                            : "it changes faster than it can be hashed; try again later";
+      if (const auto it = refusals->find(path); it != refusals->end())
+        file.problem = "on " + node_name(it->second.begin()->first) + ": " + it->second.begin()->second;
     } else if (choice.chosen->kind == Kind::outside) {
-      file.problem = "on " + node_name(choice.chosen->node) + " it is a link out of the files directory, to " + printable(choice.chosen->target) +
-                     "; start meshseed there with --follow DIR for where it leads";
+      file.problem = "on " + node_name(choice.chosen->node) + " it is a link out of the files directory, to " +
+                     printable(choice.chosen->target) + "; start meshseed there with --follow DIR for where it leads";
     } else {
       file.entry = entry_of(path, *choice.chosen);
-      if (choice.chosen->id != nullptr) {
-        for (const auto& holder : catalog_.holders(*choice.chosen->id)) {
-          if (holder.node == own && file.holders.empty() && holder.path != path) continue;
-          if (holder.path == path || file.entry.size > small_file_bytes) file.holders.push_back(holder.node);
-        }
-        // Small files are fetched by path; one node that has this very path is enough.
+      if (!from) {
+        const auto all = choose_version(copies(path), {});
+        file.own_wins = all.chosen && all.chosen->node == own;
+      }
+      if (choice.chosen->id != nullptr && file.entry.size <= small_file_bytes) {
+        // Small files are fetched by path.
+        for (const auto& copy : copies(path))
+          if (copy.node != own && copy.id != nullptr && *copy.id == file.entry.id) file.holders.push_back(copy.node);
         if (file.holders.empty()) file.holders.push_back(choice.chosen->node);
-        if (file.holders.size() > 16) {
-          std::ranges::shuffle(file.holders, random_);
-          file.holders.resize(16);
+      } else if (choice.chosen->id != nullptr) {
+        for (const auto& holder : catalog_.holders(*choice.chosen->id)) {
+          if (holder.node != own || choice.chosen->node == own) file.holders.push_back(holder.node);
         }
       } else {
         file.holders.push_back(choice.chosen->node);
+      }
+      if (file.holders.size() > 16) {
+        std::ranges::shuffle(file.holders, random_);
+        file.holders.resize(16);
       }
       mentioned.insert(file.holders.begin(), file.holders.end());
     }
@@ -279,16 +311,13 @@ Task<Resolved> Tracker::resolve(ChannelPtr channel, Resolve question) {
   if (from && out.files.empty() && question.after.empty() && out.next.empty())
     throw Error(Status::not_found, printable(what.pattern) + ": not found on node " + printable(question.from));
   for (const auto key : mentioned)
-    if (const auto it = nodes_.find(key); it != nodes_.end()) out.nodes.push_back(reference(it->second, channel->remote()));
+    if (const auto it = nodes_.find(key); it != nodes_.end())
+      out.nodes.push_back(reference(it->second, channel->remote()));
   co_return out;
 }
 
-// --- swarms -----------------------------------------------------------------------------------------------------------
-
-bool Tracker::is_holder(const ContentId& id, NodeKey node) const {
-  const auto holders = catalog_.holders(id);
-  return std::ranges::find(holders, node, &Catalog::Holder::node) != holders.end();
-}
+// --- swarms
+// -----------------------------------------------------------------------------------------------------------
 
 void Tracker::seeds(NodeKey node, const Torrent& torrent) {
   auto& swarm = swarms_[torrent.id];
@@ -306,6 +335,7 @@ Task<Torrent> Tracker::load(NodeKey node, ContentId id) {
     request.id = id;
     Torrent torrent = co_await it->second.channel->request(request, load_limit);
     if (torrent.id != id) throw Error(Status::failed, node_name(node) + ": loaded something else");
+    if (!nodes_.contains(node)) throw Error(Status::unreachable, "the node is gone");
     seeds(node, torrent);
     co_return torrent;
   };
@@ -375,12 +405,14 @@ Task<Torrent> Tracker::join(ChannelPtr channel, Join question) {
       Make request;
       request.files.push_back(file);
       const Made made = co_await it->second.channel->request(request, make_limit);
-      if (made.files.size() != 1 || made.errors.size() != 1) throw Error(Status::failed, node_name(holder) + ": no sensible answer");
-      if (!made.errors[0].empty()) throw Error(Status::failed, printable(file.path) + ": on " + node_name(holder) + ": " + made.errors[0]);
-      if (nodes_.contains(holder) && made.files[0].path == file.path && entry_fault(made.files[0]).empty()) catalog_.put(holder, made.files[0]);
+      if (made.files.size() != 1 || made.errors.size() != 1)
+        throw Error(Status::failed, node_name(holder) + ": no sensible answer");
+      if (!made.errors[0].empty())
+        throw Error(Status::failed, printable(file.path) + ": on " + node_name(holder) + ": " + made.errors[0]);
       co_return made.files[0];
     };
-    const std::pair<NodeKey, std::string> key(holder, question.file.path);
+    const std::pair<NodeKey, std::string> key(holder, question.file.path + '\0' + std::to_string(question.file.size) +
+                                                          ' ' + std::to_string(question.file.mtime));
     const FileEntry made = co_await makes_.run(key, std::move(work));
     id = made.id;
   }
@@ -391,26 +423,30 @@ Task<Introduced> Tracker::introduce(ChannelPtr channel, Ready question) {
   const auto* asker = node_of(channel);
   if (asker == nullptr) throw Error(Status::refused, "only a registered node can join a swarm");
   auto& swarm = swarms_[question.id];
+  if (swarm.infohash.is_set() && swarm.infohash != question.infohash)
+    throw Error(Status::failed, "this swarm has another infohash; install one version everywhere");
   swarm.infohash = question.infohash;
   by_infohash_[question.infohash] = question.id;
   std::vector<HandoutMember> members;
   Introduced reply;
   for (const auto key : swarm.ready)
-    if (key != asker->key) members.push_back({key, is_holder(question.id, key)});
+    if (key != asker->key) members.push_back({key, catalog_.is_holder(question.id, key)});
   for (const auto key : hand_out(members, {}, random_)) {
-    const auto& node = nodes_.at(key);
+    const auto it = nodes_.find(key);
+    if (it == nodes_.end()) continue;
+    const auto& node = it->second;
     for (const auto& address : addresses(node, channel->remote())) {
       reply.peers.push_back(to_text(address, node.hello.peer_port));
-      if (is_holder(question.id, key)) reply.sources.push_back(reply.peers.back());
+      if (catalog_.is_holder(question.id, key)) reply.sources.push_back(reply.peers.back());
     }
   }
   if (const auto it = announced_.find(swarm.infohash); it != announced_.end())
     for (const auto& [endpoint, peer] : it->second.peers)
-      if (reply.peers.size() < 60) reply.peers.push_back(to_text(endpoint));
+      if (reply.peers.size() < 60 && peer.expires > Clock::now()) reply.peers.push_back(to_text(endpoint));
   swarm.ready.insert(asker->key);
   reply.self = asker->key;
   for (const auto key : swarm.ready)
-    if (!is_holder(question.id, key)) reply.getters.push_back(key);
+    if (!catalog_.is_holder(question.id, key)) reply.getters.push_back(key);
   plan_soon(question.id);
   co_return reply;
 }
@@ -428,9 +464,10 @@ void Tracker::plan_soon(const ContentId& id) {
     Plan plan;
     plan.id = what;
     for (const auto key : found->second.ready)
-      if (!self->is_holder(what, key)) plan.getters.push_back(key);
+      if (!self->catalog_.is_holder(what, key)) plan.getters.push_back(key);
     for (const auto key : plan.getters)
-      if (const auto node = self->nodes_.find(static_cast<NodeKey>(key)); node != self->nodes_.end()) node->second.channel->note(plan);
+      if (const auto node = self->nodes_.find(static_cast<NodeKey>(key)); node != self->nodes_.end())
+        node->second.channel->note(plan);
   };
   asio::co_spawn(io_, tell(this, id), asio::detached);
 }
@@ -438,6 +475,7 @@ void Tracker::plan_soon(const ContentId& id) {
 void Tracker::leave(NodeKey node, const ContentId& id) {
   const auto it = swarms_.find(id);
   if (it == swarms_.end() || it->second.ready.erase(node) == 0) return;
+  expire_announced();
   if (it->second.ready.empty()) {
     by_infohash_.erase(it->second.infohash);
     swarms_.erase(it);
@@ -446,7 +484,8 @@ void Tracker::leave(NodeKey node, const ContentId& id) {
   }
 }
 
-// --- questions ---------------------------------------------------------------------------------------------------------
+// --- questions
+// ---------------------------------------------------------------------------------------------------------
 
 Task<Listed> Tracker::list(ChannelPtr, List question) {
   co_await wait_until_settled(false);
@@ -468,7 +507,10 @@ Task<Listed> Tracker::list(ChannelPtr, List question) {
       else
         candidates.insert({copy.size, copy.mtime});
     }
-    item.versions = shown.kind == Kind::file ? static_cast<int>(std::max(ids.size(), candidates.empty() ? 0 : ids.empty() ? candidates.size() : ids.size())) : 1;
+    item.versions = shown.kind == Kind::file ? static_cast<int>(std::max(ids.size(), candidates.empty() ? 0
+                                                                                     : ids.empty() ? candidates.size()
+                                                                                                   : ids.size()))
+                                             : 1;
     out.items.push_back(std::move(item));
     last = path;
     return out.items.size() < page_entries;
@@ -481,7 +523,8 @@ Task<Listed> Tracker::list(ChannelPtr, List question) {
     }
     // A file is listed as itself, a directory as what is in it.
     const auto own = catalog_.copies(what.pattern);
-    const bool directory = what.pattern.empty() || own.empty() || std::ranges::any_of(own, [](const Copy& c) { return c.kind == Kind::directory; });
+    const bool directory = what.pattern.empty() || own.empty() ||
+                           std::ranges::any_of(own, [](const Copy& c) { return c.kind == Kind::directory; });
     if (directory)
       catalog_.list(what.pattern, question.after, add);
     else if (question.after.empty())
@@ -500,7 +543,8 @@ Task<Listed> Tracker::list(ChannelPtr, List question) {
 
 Task<Versions> Tracker::info(ChannelPtr, Info question) {
   co_await wait_until_settled(false);
-  if (!is_mesh_path(question.path)) throw Error(Status::usage, printable(question.path) + ": the path " + std::string(path_fault(question.path)));
+  if (!is_mesh_path(question.path))
+    throw Error(Status::usage, printable(question.path) + ": the path " + std::string(path_fault(question.path)));
   auto all = copies(question.path);
   if (all.empty()) {
     co_await wait_until_settled(true);
@@ -553,11 +597,14 @@ Task<TorrentFile> Tracker::torrent_for(ChannelPtr channel, TorrentAsk question) 
   Resolve ask;
   ask.pattern = question.path;
   const Resolved found = co_await resolve(channel, ask);
-  if (found.files.empty() || found.files[0].entry.path != question.path) throw Error(Status::not_found, no_such(question.path, nodes_.size()));
+  if (found.files.empty() || found.files[0].entry.path != question.path)
+    throw Error(Status::not_found, no_such(question.path, nodes_.size()));
   const auto& file = found.files[0];
   if (!file.problem.empty()) throw Error(Status::failed, printable(question.path) + ": " + file.problem);
-  if (file.entry.kind != Kind::file) throw Error(Status::usage, printable(question.path) + ": a torrent is made of a file, and this is none");
-  if (file.entry.size == 0) throw Error(Status::usage, printable(question.path) + ": is empty, and a torrent has at least one byte");
+  if (file.entry.kind != Kind::file)
+    throw Error(Status::usage, printable(question.path) + ": a torrent is made of a file, and this is none");
+  if (file.entry.size == 0)
+    throw Error(Status::usage, printable(question.path) + ": is empty, and a torrent has at least one byte");
   std::string trouble = "no node holds it any more";
   for (const auto key : file.holders) {
     const auto it = nodes_.find(key);
@@ -569,7 +616,6 @@ Task<TorrentFile> Tracker::torrent_for(ChannelPtr channel, TorrentAsk question) 
       const Made made = co_await it->second.channel->request(make, make_limit);
       if (made.files.size() != 1 || made.errors.size() != 1) continue;
       if (!made.errors[0].empty()) throw Error(Status::failed, made.errors[0]);
-      if (nodes_.contains(key) && made.files[0].path == question.path && entry_fault(made.files[0]).empty()) catalog_.put(key, made.files[0]);
       TorrentFile out;
       out.torrent = co_await load(key, made.files[0].id);
       out.file_name = std::string(last_part(question.path));
@@ -577,7 +623,8 @@ Task<TorrentFile> Tracker::torrent_for(ChannelPtr channel, TorrentAsk question) 
       boost::system::error_code ec;
       const auto local = channel->stream().next_layer().local_endpoint(ec);
       asio::ip::tcp::endpoint here = server_.local();
-      if (!ec && (local.protocol().family() == AF_INET || local.protocol().family() == AF_INET6) && local.size() <= here.capacity()) {
+      if (!ec && (local.protocol().family() == AF_INET || local.protocol().family() == AF_INET6) &&
+          local.size() <= here.capacity()) {
         std::memcpy(here.data(), local.data(), local.size());
         here.resize(local.size());
       }
@@ -590,7 +637,8 @@ Task<TorrentFile> Tracker::torrent_for(ChannelPtr channel, TorrentAsk question) 
   throw Error(Status::failed, printable(question.path) + ": " + trouble);
 }
 
-// --- BEP 3 ------------------------------------------------------------------------------------------------------------
+// --- BEP 3
+// ------------------------------------------------------------------------------------------------------------
 
 Task<HttpReply> Tracker::serve_http(std::string target, asio::ip::address remote) {
   const auto mark = std::min(target.find('?'), target.size());
@@ -604,10 +652,12 @@ Task<HttpReply> Tracker::serve_http(std::string target, asio::ip::address remote
   } else if (path == "/healthz") {
     const auto registered = std::ranges::count_if(nodes_, [](const auto& pair) { return pair.second.registered; });
     reply.body = "ok nodes=" + std::to_string(nodes_.size()) + " registered=" + std::to_string(registered) +
-                 " paths=" + std::to_string(catalog_.path_count()) + " copies=" + std::to_string(catalog_.copy_count()) +
-                 " swarms=" + std::to_string(swarms_.size()) + "\n";
+                 " paths=" + std::to_string(catalog_.path_count()) +
+                 " copies=" + std::to_string(catalog_.copy_count()) + " swarms=" + std::to_string(swarms_.size()) +
+                 "\n";
   } else {
-    reply = {404, "not found; this tracker serves /announce, /scrape, /healthz and the channel /control\n", "text/plain"};
+    reply = {404, "not found; this tracker serves /announce, /scrape, /healthz and the channel /control\n",
+             "text/plain"};
   }
   co_return reply;
 }
@@ -620,7 +670,8 @@ Task<bool> Tracker::know(InfoHash infohash) {
   if (const auto it = unknown_.find(infohash); it != unknown_.end() && now < it->second) co_return false;
   const auto found = std::make_shared<bool>(false);
   Together asked(io_.get_executor());
-  auto ask = [](Tracker* self, NodeKey key, ChannelPtr channel, InfoHash hash, std::shared_ptr<bool> hit) -> Task<void> {
+  auto ask = [](Tracker* self, NodeKey key, ChannelPtr channel, InfoHash hash,
+                std::shared_ptr<bool> hit) -> Task<void> {
     Load request;
     request.infohash = hash;
     const Torrent torrent = co_await channel->request(request, seconds(2));
@@ -648,11 +699,13 @@ void Tracker::expire_announced() {
 SwarmCounts Tracker::counts(const InfoHash& infohash) const {
   SwarmCounts out;
   if (const auto it = announced_.find(infohash); it != announced_.end()) {
-    for (const auto& [endpoint, peer] : it->second.peers) ++(peer.complete ? out.complete : out.incomplete);
+    for (const auto& [endpoint, peer] : it->second.peers)
+      if (peer.expires > Clock::now()) ++(peer.complete ? out.complete : out.incomplete);
     out.downloaded = it->second.downloaded;
   }
-  if (const auto it = by_infohash_.find(infohash); it != by_infohash_.end())
-    for (const auto key : swarms_.at(it->second).ready) ++(is_holder(it->second, key) ? out.complete : out.incomplete);
+  if (const auto it = by_infohash_.find(infohash); it != by_infohash_.end() && swarms_.contains(it->second))
+    for (const auto key : swarms_.at(it->second).ready)
+      ++(catalog_.is_holder(it->second, key) ? out.complete : out.incomplete);
   return out;
 }
 
@@ -663,12 +716,14 @@ Task<std::string> Tracker::announce(std::string_view query_text, asio::ip::addre
   const asio::ip::tcp::endpoint self(remote, query->port);
   if (!co_await know(query->infohash)) co_return failure_reply("this torrent is not in the mesh");
   if (query->event == AnnounceQuery::Event::stopped) {
-    if (const auto it = announced_.find(query->infohash); it != announced_.end()) announced_peers_ -= it->second.peers.erase(self);
+    if (const auto it = announced_.find(query->infohash); it != announced_.end())
+      announced_peers_ -= it->second.peers.erase(self);
   } else {
     if (announced_peers_ >= options_.max_announced_peers) expire_announced();
     auto& swarm = announced_[query->infohash];
     if (!swarm.peers.contains(self)) {
-      if (announced_peers_ >= options_.max_announced_peers) co_return failure_reply("the tracker is full; try again later");
+      if (announced_peers_ >= options_.max_announced_peers)
+        co_return failure_reply("the tracker is full; try again later");
       ++announced_peers_;
     }
     swarm.peers[self] = {{self, query->peer_id}, query->left == 0, Clock::now() + seconds(2 * announce_interval)};
@@ -676,15 +731,21 @@ Task<std::string> Tracker::announce(std::string_view query_text, asio::ip::addre
   }
   std::vector<AnnouncedPeer> peers;
   const auto room = [&] { return static_cast<int>(peers.size()) < query->wanted; };
-  if (const auto id = by_infohash_.find(query->infohash); id != by_infohash_.end()) {
+  if (const auto id = by_infohash_.find(query->infohash); id != by_infohash_.end() && swarms_.contains(id->second)) {
     std::vector<HandoutMember> members;
-    for (const auto key : swarms_.at(id->second).ready) members.push_back({key, is_holder(id->second, key)});
+    for (const auto key : swarms_.at(id->second).ready) members.push_back({key, catalog_.is_holder(id->second, key)});
+    Meet meet;
+    meet.id = id->second;
+    meet.peers.push_back(to_text(self));
     for (const auto key : hand_out(members, {}, random_)) {
-      const auto& node = nodes_.at(key);
-      for (const auto& address : addresses(node, remote)) {
+      const auto node = nodes_.find(key);
+      if (node == nodes_.end()) continue;
+      // Transmission tries uTP alone for minutes; a connection from this side is TCP.
+      if (query->left != 0 && query->event != AnnounceQuery::Event::stopped) node->second.channel->note(meet);
+      for (const auto& address : addresses(node->second, remote)) {
         boost::system::error_code ec;
         const auto parsed = asio::ip::make_address(address, ec);
-        if (!ec && room()) peers.push_back({{parsed, node.hello.peer_port}, {}});
+        if (!ec && room()) peers.push_back({{parsed, node->second.hello.peer_port}, {}});
       }
     }
   }

@@ -69,7 +69,9 @@ class Tracker {
   Task<void> wait_until_settled(bool nothing_found);
   Task<Resolved> resolve(ChannelPtr channel, Resolve question);
   Task<bool> probe(std::string path);
-  Task<void> hash(std::map<NodeKey, Make> work);
+  /// Why a node could not hash a path, by path and node.
+  using Refusals = std::map<std::string, std::map<NodeKey, std::string>>;
+  Task<void> hash(std::map<NodeKey, Make> work, std::shared_ptr<Refusals> refusals);
   Task<Torrent> join(ChannelPtr channel, Join question);
   void seeds(NodeKey node, const Torrent& torrent);
   Task<Torrent> load(NodeKey node, ContentId id);
@@ -92,7 +94,6 @@ class Tracker {
   [[nodiscard]] std::vector<Copy> copies(std::string_view path) const;
   [[nodiscard]] std::vector<std::string> addresses(const Node& node, const asio::ip::address& asker) const;
   [[nodiscard]] NodeRef reference(const Node& node, const asio::ip::address& asker) const;
-  [[nodiscard]] bool is_holder(const ContentId& id, NodeKey node) const;
   [[nodiscard]] SwarmCounts counts(const InfoHash& infohash) const;
   [[nodiscard]] std::string node_name(NodeKey key) const;
 

@@ -25,7 +25,7 @@ void Catalog::put(NodeKey node, const FileEntry& entry) {
   if (entry.kind == Kind::file && entry.id.is_set()) {
     auto& content = contents_[entry.id];
     content.id = entry.id;
-    content.holders.emplace_back(node, &at->first);
+    content.holders.emplace(node, &at->first);
     copy->content = &content;
   }
   if (!entry.target.empty()) targets_[{entry.path, node}] = entry.target;
@@ -35,8 +35,7 @@ void Catalog::forget_content(const Stored& copy, const std::string& path) {
   if (copy.kind == Kind::link || copy.kind == Kind::outside) targets_.erase({path, copy.node});
   if (copy.content == nullptr) return;
   auto& holders = copy.content->holders;
-  const auto it = std::ranges::find(holders, std::pair(copy.node, &path));
-  if (it != holders.end()) holders.erase(it);
+  holders.erase({copy.node, &path});
   if (holders.empty()) contents_.erase(ContentId(copy.content->id));
 }
 
@@ -68,9 +67,12 @@ std::vector<Copy> Catalog::copies(std::string_view path) const {
   const auto at = paths_.find(path);
   if (at == paths_.end()) return out;
   for (const auto& stored : at->second) {
-    Copy copy{stored.node, stored.kind, stored.size, stored.mtime, stored.mode, stored.content ? &stored.content->id : nullptr, {}, false};
+    Copy copy{stored.node,  stored.kind, stored.size,
+              stored.mtime, stored.mode, stored.content ? &stored.content->id : nullptr,
+              {},           false};
     if (stored.kind == Kind::link || stored.kind == Kind::outside)
-      if (const auto target = targets_.find({at->first, stored.node}); target != targets_.end()) copy.target = target->second;
+      if (const auto target = targets_.find({at->first, stored.node}); target != targets_.end())
+        copy.target = target->second;
     out.push_back(copy);
   }
   return out;
@@ -80,9 +82,18 @@ std::vector<Catalog::Holder> Catalog::holders(const ContentId& id) const {
   std::vector<Holder> out;
   const auto it = contents_.find(id);
   if (it == contents_.end()) return out;
-  for (const auto& [node, path] : it->second.holders)
-    if (std::ranges::find(out, node, &Holder::node) == out.end()) out.push_back({node, *path});
+  // One path a node: jump from node to node.
+  const auto& all = it->second.holders;
+  for (auto at = all.begin(); at != all.end(); at = all.lower_bound({at->first + 1, nullptr}))
+    out.push_back({at->first, *at->second});
   return out;
+}
+
+bool Catalog::is_holder(const ContentId& id, NodeKey node) const {
+  const auto it = contents_.find(id);
+  if (it == contents_.end()) return false;
+  const auto at = it->second.holders.lower_bound({node, nullptr});
+  return at != it->second.holders.end() && at->first == node;
 }
 
 void Catalog::walk(const What& what, std::string_view after, const Visit& visit) const {

@@ -8,6 +8,7 @@
 #include <boost/container/small_vector.hpp>
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -37,9 +38,10 @@ class Catalog {
     std::string_view path;
   };
   [[nodiscard]] std::vector<Holder> holders(const ContentId& id) const;
+  [[nodiscard]] bool is_holder(const ContentId& id, NodeKey node) const;
 
-  /// Calls `visit` with the sorted paths behind `after` that `what` names: a path, a directory with all below it, or what
-  /// a glob matches with all below that. Stops when `visit` returns false.
+  /// Calls `visit` with the sorted paths behind `after` that `what` names: a path, a directory with all below it, or
+  /// what a glob matches with all below that. Stops when `visit` returns false.
   using Visit = std::function<bool(const std::string& path)>;
   void walk(const What& what, std::string_view after, const Visit& visit) const;
   /// The same for what lies directly in directory `dir`, without what is below its directories.
@@ -51,7 +53,7 @@ class Catalog {
  private:
   struct Content {
     ContentId id;
-    boost::container::small_vector<std::pair<NodeKey, const std::string*>, 1> holders;
+    std::set<std::pair<NodeKey, const std::string*>> holders;
   };
   struct Stored {
     NodeKey node;
@@ -59,7 +61,7 @@ class Catalog {
     Kind kind;
     std::int64_t size;
     std::int64_t mtime;
-    Content* content;           ///< of a hashed file, else null
+    Content* content;  ///< of a hashed file, else null
   };
   using Copies = boost::container::small_vector<Stored, 1>;
   using Paths = std::map<std::string, Copies, std::less<>>;

@@ -36,7 +36,11 @@ std::string human_bytes(std::int64_t bytes) {
   int unit = 0;
   for (; value >= 999.5 && unit < 6; ++unit) value /= 1000;
   char out[32];
-  std::snprintf(out, sizeof out, unit == 0 || value >= 99.95 ? "%.0f %s" : value >= 9.995 ? "%.1f %s" : "%.2f %s", value, units[unit]);
+  std::snprintf(out, sizeof out,
+                unit == 0 || value >= 99.95 ? "%.0f %s"
+                : value >= 9.995            ? "%.1f %s"
+                                            : "%.2f %s",
+                value, units[unit]);
   return out;
 }
 
@@ -53,7 +57,8 @@ std::string human_seconds(std::int64_t seconds) {
 }
 
 std::string human_time(std::int64_t mtime_ns) {
-  const std::time_t seconds = static_cast<std::time_t>(mtime_ns / 1'000'000'000 - (mtime_ns % 1'000'000'000 < 0 ? 1 : 0));
+  const std::time_t seconds =
+      static_cast<std::time_t>(mtime_ns / 1'000'000'000 - (mtime_ns % 1'000'000'000 < 0 ? 1 : 0));
   std::tm tm{};
   localtime_r(&seconds, &tm);
   char out[32];

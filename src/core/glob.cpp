@@ -14,7 +14,8 @@ std::size_t character_bytes(std::string_view text, std::size_t at) {
   return std::min(length, text.size() - at);
 }
 
-/// A bracket expression that begins at pattern[at] == '[': where it ends and whether it holds `c`; nothing when it is not closed.
+/// A bracket expression that begins at pattern[at] == '[': where it ends and whether it holds `c`; nothing when it is
+/// not closed.
 struct Bracket {
   std::size_t end;
   bool holds;
@@ -36,7 +37,9 @@ std::optional<Bracket> bracket(std::string_view pattern, std::size_t at, std::st
       i += high.size();
     }
     // UTF-8 sorts as code points do, provided that the lengths agree.
-    const auto less = [](std::string_view a, std::string_view b) { return a.size() != b.size() ? a.size() < b.size() : a < b; };
+    const auto less = [](std::string_view a, std::string_view b) {
+      return a.size() != b.size() ? a.size() < b.size() : a < b;
+    };
     if (!less(c, low) && !less(high, c)) holds = true;
   }
   if (i >= pattern.size()) return std::nullopt;
@@ -138,7 +141,8 @@ Glob::Verdict Glob::judge(std::string_view path) const {
     return {true, 0};
   }
   for (std::size_t i = 0; i < parts.size() && i < parts_.size() && parts_[i] != "**"; ++i)
-    if (!part_matches(parts_[i], parts[i])) return {false, static_cast<std::size_t>(parts[i].data() + parts[i].size() - path.data())};
+    if (!part_matches(parts_[i], parts[i]))
+      return {false, static_cast<std::size_t>(parts[i].data() + parts[i].size() - path.data())};
   return {false, 0};
 }
 

@@ -55,7 +55,8 @@ ContentId content_id_of_leaves(std::span<const Sha256> leaves) { return merkle_r
 ContentId content_id_of_bytes(std::string_view bytes) {
   if (bytes.size() <= block_bytes) return sha256(bytes);
   std::vector<Sha256> leaves;
-  for (std::size_t at = 0; at < bytes.size(); at += block_bytes) leaves.push_back(sha256(bytes.substr(at, block_bytes)));
+  for (std::size_t at = 0; at < bytes.size(); at += block_bytes)
+    leaves.push_back(sha256(bytes.substr(at, block_bytes)));
   return content_id_of_leaves(leaves);
 }
 

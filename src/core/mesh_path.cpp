@@ -11,7 +11,11 @@ namespace mesh {
 bool is_utf8(std::string_view text) {
   for (std::size_t i = 0; i < text.size();) {
     const auto lead = static_cast<unsigned char>(text[i]);
-    const int extra = lead < 0x80 ? 0 : (lead & 0xe0) == 0xc0 ? 1 : (lead & 0xf0) == 0xe0 ? 2 : (lead & 0xf8) == 0xf0 ? 3 : -1;
+    const int extra = lead < 0x80             ? 0
+                      : (lead & 0xe0) == 0xc0 ? 1
+                      : (lead & 0xf0) == 0xe0 ? 2
+                      : (lead & 0xf8) == 0xf0 ? 3
+                                              : -1;
     if (extra < 0 || i + static_cast<std::size_t>(extra) >= text.size()) return false;
     unsigned code = extra == 0 ? lead : lead & (0x3fU >> extra);
     for (int k = 1; k <= extra; ++k) {
@@ -108,7 +112,8 @@ What parse_what(std::string_view text, std::string_view files_dir) {
     what.pattern += part;
   }
   if (!what.pattern.empty())
-    if (const auto fault = path_fault(what.pattern); !fault.empty()) throw Error(Status::usage, shown + ": the path " + std::string(fault));
+    if (const auto fault = path_fault(what.pattern); !fault.empty())
+      throw Error(Status::usage, shown + ": the path " + std::string(fault));
   what.is_glob = has_glob(what.pattern);
   return what;
 }

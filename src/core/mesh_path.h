@@ -40,8 +40,8 @@ struct What {
 };
 
 /// Reads a WHAT: an optional "file:" prefix, then a path, glob or directory. A leading '/' is the files dir's root; an
-/// absolute path under `files_dir` is taken as relative to it. Throws Error(usage) for "..", NUL, bad UTF-8, and for the
-/// prefixes that are not served yet.
+/// absolute path under `files_dir` is taken as relative to it. Throws Error(usage) for "..", NUL, bad UTF-8, and for
+/// the prefixes that are not served yet.
 [[nodiscard]] What parse_what(std::string_view text, std::string_view files_dir);
 
 }  // namespace mesh

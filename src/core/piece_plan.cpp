@@ -37,7 +37,8 @@ void StripeGate::set_getters(std::vector<std::uint64_t> getters) {
   }
 }
 
-std::vector<std::pair<int, std::uint8_t>> StripeGate::update(const std::vector<bool>& have, std::span<const int> availability, int sources) {
+std::vector<std::pair<int, std::uint8_t>> StripeGate::update(const std::vector<bool>& have,
+                                                             std::span<const int> availability, int sources) {
   bool share_done = true;
   for (std::size_t i = 0; i < mine_.size(); ++i)
     if (mine_[i] && !have[i]) share_done = false;

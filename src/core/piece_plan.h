@@ -17,8 +17,9 @@ inline constexpr std::int64_t small_file_bytes = 64 * 1024;
 [[nodiscard]] int piece_count_for(std::int64_t size);
 
 /// Stripes: while one copy is not yet out, every byte that the source sends twice delays everyone. So each getter wants
-/// a share of the pieces of its own from the source first, and leaves the others alone until a getter has them, or until
-/// its own share is done. Shares come from rendezvous hashing over the swarm's getters, so a join or a leave moves 1/n.
+/// a share of the pieces of its own from the source first, and leaves the others alone until a getter has them, or
+/// until its own share is done. Shares come from rendezvous hashing over the swarm's getters, so a join or a leave
+/// moves 1/n.
 class StripeGate {
  public:
   enum : std::uint8_t { closed = 0, open = 4, own = 7 };  // libtorrent's piece priorities
@@ -29,7 +30,8 @@ class StripeGate {
 
   /// The pieces whose priority changes, given what this getter has, how many connected peers have each piece (counting
   /// `sources` peers that have all of them).
-  [[nodiscard]] std::vector<std::pair<int, std::uint8_t>> update(const std::vector<bool>& have, std::span<const int> availability, int sources);
+  [[nodiscard]] std::vector<std::pair<int, std::uint8_t>> update(const std::vector<bool>& have,
+                                                                 std::span<const int> availability, int sources);
 
  private:
   std::uint64_t self_;

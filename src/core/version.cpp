@@ -8,7 +8,8 @@ namespace {
 
 /// What distinguishes two copies that tie on mtime. Files before links before directories, so that every node agrees.
 auto rank(const Copy& c) {
-  return std::tuple(-static_cast<int>(c.kind), c.kind == Kind::file && c.id != nullptr ? *c.id : ContentId{}, c.target, c.mode);
+  return std::tuple(-static_cast<int>(c.kind), c.kind == Kind::file && c.id != nullptr ? *c.id : ContentId{}, c.target,
+                    c.mode);
 }
 
 bool same_version(const Copy& a, const Copy& b) {

@@ -41,7 +41,9 @@ struct FileStamp {
   bool operator==(const FileStamp&) const = default;
 };
 
-[[nodiscard]] inline std::int64_t nanoseconds(const timespec& t) { return std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec; }
+[[nodiscard]] inline std::int64_t nanoseconds(const timespec& t) {
+  return std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
+}
 
 [[nodiscard]] inline FileStamp stamp_of(const struct stat& s) {
   return {s.st_dev, s.st_ino, s.st_size, nanoseconds(s.st_mtim), nanoseconds(s.st_ctim)};

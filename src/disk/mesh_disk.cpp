@@ -1,5 +1,6 @@
 #include "disk/mesh_disk.h"
 
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <deque>
@@ -80,7 +81,8 @@ using QueuePtr = std::shared_ptr<Queue>;
 
 class MeshDisk final : public lt::disk_interface {
  public:
-  MeshDisk(lt::io_context& io, std::shared_ptr<StorageRegistry> registry) : io_(io), registry_(std::move(registry)), pool_(disk_threads) {}
+  MeshDisk(lt::io_context& io, std::shared_ptr<StorageRegistry> registry)
+      : io_(io), registry_(std::move(registry)), pool_(disk_threads) {}
   ~MeshDisk() override { pool_.join(); }
   MeshDisk(const MeshDisk&) = delete;
   MeshDisk& operator=(const MeshDisk&) = delete;
@@ -96,11 +98,14 @@ class MeshDisk final : public lt::disk_interface {
   }
   void remove_torrent(lt::storage_index_t index) override { queues_[static_cast<std::uint32_t>(index)].reset(); }
 
-  void async_read(lt::storage_index_t index, lt::peer_request const& r, std::function<void(lt::disk_buffer_holder, lt::storage_error const&)> handler,
+  void async_read(lt::storage_index_t index, lt::peer_request const& r,
+                  std::function<void(lt::disk_buffer_holder, lt::storage_error const&)> handler,
                   lt::disk_job_flags_t) override {
     const auto queue = at(index);
     if (!queue->storage || r.length <= 0 || r.length > block_bytes || r.start < 0) {
-      asio::post(io_, [handler = std::move(handler)] { handler({}, to_storage_error(std::make_error_code(std::errc::invalid_argument), lt::operation_t::file_read)); });
+      asio::post(io_, [handler = std::move(handler)] {
+        handler({}, to_storage_error(std::make_error_code(std::errc::invalid_argument), lt::operation_t::file_read));
+      });
       return;
     }
     const int piece = static_cast<int>(r.piece);
@@ -110,14 +115,19 @@ class MeshDisk final : public lt::disk_interface {
       return;
     }
     auto held = std::make_shared<lt::disk_buffer_holder>(std::move(buffer));
-    asio::post(pool_, [this, queue, piece, r, held, handler = std::move(handler)]() mutable {
+    // The guard keeps the network thread running until its answers are out.
+    asio::post(pool_, [this, queue, piece, r, held, guard = asio::make_work_guard(io_),
+                       handler = std::move(handler)]() mutable {
       const auto ec = queue->storage->read(piece, r.start, {held->data(), static_cast<std::size_t>(r.length)});
-      asio::post(io_, [held, ec, handler = std::move(handler)] { handler(std::move(*held), to_storage_error(ec, lt::operation_t::file_read)); });
+      asio::post(io_, [held, ec, handler = std::move(handler)] {
+        handler(std::move(*held), to_storage_error(ec, lt::operation_t::file_read));
+      });
     });
   }
 
-  bool async_write(lt::storage_index_t index, lt::peer_request const& r, char const* bytes, std::shared_ptr<lt::disk_observer> observer,
-                   std::function<void(lt::storage_error const&)> handler, lt::disk_job_flags_t) override {
+  bool async_write(lt::storage_index_t index, lt::peer_request const& r, char const* bytes,
+                   std::shared_ptr<lt::disk_observer> observer, std::function<void(lt::storage_error const&)> handler,
+                   lt::disk_job_flags_t) override {
     Queue::Job job;
     job.kind = Queue::Job::Kind::write;
     job.piece = static_cast<int>(r.piece);
@@ -133,8 +143,9 @@ class MeshDisk final : public lt::disk_interface {
     return true;
   }
 
-  void async_hash(lt::storage_index_t index, lt::piece_index_t piece, lt::span<lt::sha256_hash>, lt::disk_job_flags_t,
-                  std::function<void(lt::piece_index_t, lt::sha1_hash const&, lt::storage_error const&)> handler) override {
+  void async_hash(
+      lt::storage_index_t index, lt::piece_index_t piece, lt::span<lt::sha256_hash>, lt::disk_job_flags_t,
+      std::function<void(lt::piece_index_t, lt::sha1_hash const&, lt::storage_error const&)> handler) override {
     Queue::Job job;
     job.kind = Queue::Job::Kind::hash;
     job.piece = static_cast<int>(piece);
@@ -143,29 +154,45 @@ class MeshDisk final : public lt::disk_interface {
   }
 
   // Torrents here are BitTorrent v1 alone; what belongs to v2 or moves files is refused, never silently ignored.
-  void async_hash2(lt::storage_index_t, lt::piece_index_t piece, int, lt::disk_job_flags_t,
-                   std::function<void(lt::piece_index_t, lt::sha256_hash const&, lt::storage_error const&)> handler) override {
+  void async_hash2(
+      lt::storage_index_t, lt::piece_index_t piece, int, lt::disk_job_flags_t,
+      std::function<void(lt::piece_index_t, lt::sha256_hash const&, lt::storage_error const&)> handler) override {
     asio::post(io_, [piece, handler = std::move(handler)] { handler(piece, {}, unsupported()); });
   }
-  void async_move_storage(lt::storage_index_t, std::string path, lt::move_flags_t,
-                          std::function<void(lt::status_t, std::string const&, lt::storage_error const&)> handler) override {
-    asio::post(io_, [path = std::move(path), handler = std::move(handler)] { handler(lt::status_t::fatal_disk_error, path, unsupported()); });
+  void async_move_storage(
+      lt::storage_index_t, std::string path, lt::move_flags_t,
+      std::function<void(lt::status_t, std::string const&, lt::storage_error const&)> handler) override {
+    asio::post(io_, [path = std::move(path), handler = std::move(handler)] {
+      handler(lt::status_t::fatal_disk_error, path, unsupported());
+    });
   }
-  void async_rename_file(lt::storage_index_t, lt::file_index_t file, std::string name,
-                         std::function<void(std::string const&, lt::file_index_t, lt::storage_error const&)> handler) override {
-    asio::post(io_, [file, name = std::move(name), handler = std::move(handler)] { handler(name, file, unsupported()); });
+  void async_rename_file(
+      lt::storage_index_t, lt::file_index_t file, std::string name,
+      std::function<void(std::string const&, lt::file_index_t, lt::storage_error const&)> handler) override {
+    asio::post(io_,
+               [file, name = std::move(name), handler = std::move(handler)] { handler(name, file, unsupported()); });
   }
-  void async_delete_files(lt::storage_index_t, lt::remove_flags_t, std::function<void(lt::storage_error const&)> handler) override {
+  void async_delete_files(lt::storage_index_t, lt::remove_flags_t,
+                          std::function<void(lt::storage_error const&)> handler) override {
     asio::post(io_, [handler = std::move(handler)] { handler(unsupported()); });
   }
-  void async_set_file_priority(lt::storage_index_t, lt::aux::vector<lt::download_priority_t, lt::file_index_t> priorities,
-                               std::function<void(lt::storage_error const&, lt::aux::vector<lt::download_priority_t, lt::file_index_t>)> handler) override {
-    asio::post(io_, [priorities = std::move(priorities), handler = std::move(handler)]() mutable { handler({}, std::move(priorities)); });
+  void async_set_file_priority(
+      lt::storage_index_t, lt::aux::vector<lt::download_priority_t, lt::file_index_t> priorities,
+      std::function<void(lt::storage_error const&, lt::aux::vector<lt::download_priority_t, lt::file_index_t>)> handler)
+      override {
+    asio::post(io_, [priorities = std::move(priorities), handler = std::move(handler)]() mutable {
+      handler({}, std::move(priorities));
+    });
   }
 
-  void async_release_files(lt::storage_index_t index, std::function<void()> handler) override { fence(index, std::move(handler)); }
-  void async_stop_torrent(lt::storage_index_t index, std::function<void()> handler) override { fence(index, std::move(handler)); }
-  void async_check_files(lt::storage_index_t index, lt::add_torrent_params const*, lt::aux::vector<std::string, lt::file_index_t>,
+  void async_release_files(lt::storage_index_t index, std::function<void()> handler) override {
+    fence(index, std::move(handler));
+  }
+  void async_stop_torrent(lt::storage_index_t index, std::function<void()> handler) override {
+    fence(index, std::move(handler));
+  }
+  void async_check_files(lt::storage_index_t index, lt::add_torrent_params const*,
+                         lt::aux::vector<std::string, lt::file_index_t>,
                          std::function<void(lt::status_t, lt::storage_error const&)> handler) override {
     // What is there was said in add_torrent_params::have_pieces, from verified and synced state.
     const bool known = at(index)->storage != nullptr;
@@ -176,7 +203,8 @@ class MeshDisk final : public lt::disk_interface {
         handler(lt::status_t::fatal_disk_error, unsupported());
     });
   }
-  void async_clear_piece(lt::storage_index_t index, lt::piece_index_t piece, std::function<void(lt::piece_index_t)> handler) override {
+  void async_clear_piece(lt::storage_index_t index, lt::piece_index_t piece,
+                         std::function<void(lt::piece_index_t)> handler) override {
     Queue::Job job;
     job.kind = Queue::Job::Kind::clear;
     job.piece = static_cast<int>(piece);
@@ -210,7 +238,7 @@ class MeshDisk final : public lt::disk_interface {
       queue->jobs.push_back(std::move(job));
       if (std::exchange(queue->running, true)) return;
     }
-    asio::post(pool_, [this, queue] { work(queue); });
+    asio::post(pool_, [this, queue, guard = asio::make_work_guard(io_)] { work(queue); });
   }
 
   /// On a pool thread: takes what waits, does it, and hands all results back in one go.
@@ -235,7 +263,9 @@ class MeshDisk final : public lt::disk_interface {
               ec = queue->storage->write(job.piece, job.start, {job.block, static_cast<std::size_t>(job.length)});
             blocks_.free_disk_buffer(job.block);
             written += static_cast<std::size_t>(job.length);
-            results.push_back([ec, handler = std::move(job.on_written)] { handler(to_storage_error(ec, lt::operation_t::file_write)); });
+            results.push_back([ec, handler = std::move(job.on_written)] {
+              handler(to_storage_error(ec, lt::operation_t::file_write));
+            });
             break;
           }
           case Queue::Job::Kind::hash: {
@@ -294,7 +324,8 @@ void StorageRegistry::remove(const lt::sha1_hash& infohash) {
 }
 
 lt::disk_io_constructor_type mesh_disk_constructor(std::shared_ptr<StorageRegistry> registry) {
-  return [registry = std::move(registry)](lt::io_context& io, lt::settings_interface const&, lt::counters&) -> std::unique_ptr<lt::disk_interface> {
+  return [registry = std::move(registry)](lt::io_context& io, lt::settings_interface const&,
+                                          lt::counters&) -> std::unique_ptr<lt::disk_interface> {
     return std::make_unique<MeshDisk>(io, registry);
   };
 }

@@ -46,12 +46,15 @@ PathGate::PathGate(const fs::path& files_dir, const fs::path& state_dir, const s
   if (ec) throw Error(Status::failed, files_dir.string() + ": cannot make the files directory: " + ec.message());
   files_dir_ = fs::canonical(files_dir, ec);
   root_ = Fd(::open(files_dir_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (ec || !root_) throw Error(Status::failed, files_dir.string() + ": cannot open the files directory: " + reason(errno));
+  if (ec || !root_)
+    throw Error(Status::failed, files_dir.string() + ": cannot open the files directory: " + reason(errno));
   state_dir_ = fs::weakly_canonical(state_dir, ec);
   for (const auto& dir : follow) {
     const auto real = fs::canonical(dir, ec);
     Fd fd(ec ? -1 : ::open(real.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!fd) throw Error(Status::usage, dir.string() + ": --follow needs a directory that can be read: " + (ec ? ec.message() : reason(errno)));
+    if (!fd)
+      throw Error(Status::usage, dir.string() + ": --follow needs a directory that can be read: " +
+                                     (ec ? ec.message() : reason(errno)));
     follow_.emplace_back(real, std::move(fd));
   }
 }
@@ -70,7 +73,8 @@ int PathGate::open_beneath(int root, const char* path, int flags, unsigned resol
 Fd PathGate::open_following(std::string_view path, int flags) const {
   Fd fd(open_beneath(root_.get(), zero_terminated(path).c_str(), flags, 0));
   if (fd || errno != EXDEV || follow_.empty()) return fd;
-  // A link leads out. Where it leads is looked up, and then opened beneath the --follow directory, whatever happens between.
+  // A link leads out. Where it leads is looked up, and then opened beneath the --follow directory, whatever happens
+  // between.
   std::error_code ec;
   const auto real = fs::canonical(files_dir_ / path, ec);
   if (ec) {
@@ -87,23 +91,26 @@ Fd PathGate::open_following(std::string_view path, int flags) const {
 }
 
 Fd PathGate::open_file(std::string_view path) const {
-  if (const auto fault = path_fault(path); !fault.empty()) throw Error(Status::usage, printable(path) + ": the path " + std::string(fault));
+  if (const auto fault = path_fault(path); !fault.empty())
+    throw Error(Status::usage, printable(path) + ": the path " + std::string(fault));
   Fd fd = open_following(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
   if (!fd) throw failure(path, errno);
-  struct stat s{};
+  struct stat s {};
   if (::fstat(fd.get(), &s) != 0) throw failure(path, errno);
   if (!S_ISREG(s.st_mode)) throw Error(Status::failed, printable(path) + ": is no regular file");
   return fd;
 }
 
-Fd PathGate::open_directory(std::string_view path) const { return open_following(path, O_RDONLY | O_DIRECTORY | O_NONBLOCK); }
+Fd PathGate::open_directory(std::string_view path) const {
+  return open_following(path, O_RDONLY | O_DIRECTORY | O_NONBLOCK);
+}
 
 std::optional<LocalEntry> PathGate::look(std::string_view path) const {
   if (!is_mesh_path(path)) return std::nullopt;
   const auto name = std::string(last_part(path));
   const Fd dir = open_directory(parent_path(path));
   if (!dir) return std::nullopt;
-  struct stat s{};
+  struct stat s {};
   if (::fstatat(dir.get(), name.c_str(), &s, AT_SYMLINK_NOFOLLOW) != 0) return std::nullopt;
   LocalEntry out;
   out.entry.path = path;
@@ -120,7 +127,7 @@ std::optional<LocalEntry> PathGate::look(std::string_view path) const {
     }
     if (link_destination(path, out.entry.target).empty()) {
       const Fd led = open_following(path, O_PATH);
-      struct stat there{};
+      struct stat there {};
       if (!led || ::fstat(led.get(), &there) != 0 || (!S_ISREG(there.st_mode) && !S_ISDIR(there.st_mode))) {
         out.entry.kind = Kind::outside;
       } else {
@@ -144,7 +151,8 @@ std::optional<LocalEntry> PathGate::look(std::string_view path) const {
 }
 
 Fd PathGate::open_parent(std::string_view path, bool make) const {
-  if (const auto fault = path_fault(path); !fault.empty()) throw Error(Status::usage, printable(path) + ": the path " + std::string(fault));
+  if (const auto fault = path_fault(path); !fault.empty())
+    throw Error(Status::usage, printable(path) + ": the path " + std::string(fault));
   const std::string parent(parent_path(path));
   constexpr int flags = O_RDONLY | O_DIRECTORY;
   Fd fd(open_beneath(root_.get(), zero_terminated(parent).c_str(), flags, RESOLVE_NO_SYMLINKS));
@@ -166,16 +174,16 @@ bool PathGate::is_being_written(int fd) {
   }
   if (errno == EAGAIN || errno == EBUSY) return true;
   // No leases for this user or on this file system.
-  struct stat wanted{};
+  struct stat wanted {};
   if (::fstat(fd, &wanted) != 0) return false;
   std::error_code ec;
   for (const auto& process : fs::directory_iterator("/proc", ec)) {
     if (process.path().filename().string().find_first_not_of("0123456789") != std::string::npos) continue;
     for (const auto& open : fs::directory_iterator(process.path() / "fd", ec)) {
-      struct stat s{};
+      struct stat s {};
       if (::stat(open.path().c_str(), &s) != 0 || s.st_ino != wanted.st_ino || s.st_dev != wanted.st_dev) continue;
       // The mode of the link itself shows how the file was opened.
-      struct stat link{};
+      struct stat link {};
       if (::lstat(open.path().c_str(), &link) == 0 && (link.st_mode & S_IWUSR) != 0) return true;
     }
   }

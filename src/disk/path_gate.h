@@ -1,8 +1,8 @@
 // The one gate through which mesh paths touch the disk.
 //
 // Every open is beneath the files dir (openat2 with RESOLVE_BENEATH, Linux 5.6), so that neither "..", nor an absolute
-// link, nor a link swapped in at the last moment leads out of it. Reading may follow links inside the files dir, and out
-// of it into the directories given by --follow. Writing follows no link at all. Thread-safe; all calls block.
+// link, nor a link swapped in at the last moment leads out of it. Reading may follow links inside the files dir, and
+// out of it into the directories given by --follow. Writing follows no link at all. Thread-safe; all calls block.
 #pragma once
 
 #include <filesystem>
@@ -26,7 +26,8 @@ struct LocalEntry {
 class PathGate {
  public:
   /// Makes the files dir when it is missing. Throws Error(failed).
-  PathGate(const std::filesystem::path& files_dir, const std::filesystem::path& state_dir, const std::vector<std::filesystem::path>& follow);
+  PathGate(const std::filesystem::path& files_dir, const std::filesystem::path& state_dir,
+           const std::vector<std::filesystem::path>& follow);
 
   [[nodiscard]] const std::filesystem::path& files_dir() const { return files_dir_; }
   [[nodiscard]] int root() const { return root_.get(); }
@@ -37,14 +38,15 @@ class PathGate {
   /// A directory, for reading ("" is the files dir). Empty when it cannot be opened, with errno set.
   [[nodiscard]] Fd open_directory(std::string_view path) const;
 
-  /// What lies at `path`, links not followed unless they lead into a --follow directory; nothing when there is nothing, or
-  /// nothing that is offered (devices, sockets, names that are no mesh paths).
+  /// What lies at `path`, links not followed unless they lead into a --follow directory; nothing when there is nothing,
+  /// or nothing that is offered (devices, sockets, names that are no mesh paths).
   [[nodiscard]] std::optional<LocalEntry> look(std::string_view path) const;
 
   /// The directory that holds `path`, for writing, made with its parents when missing. Throws Error.
   [[nodiscard]] Fd open_parent(std::string_view path, bool make) const;
 
-  /// Whether somebody has the open file open for writing: by a read lease where permitted, else by /proc (own processes).
+  /// Whether somebody has the open file open for writing: by a read lease where permitted, else by /proc (own
+  /// processes).
   [[nodiscard]] static bool is_being_written(int fd);
 
  private:

@@ -9,9 +9,11 @@ namespace {
 
 constexpr const char* schema =
     "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=5000;"
-    "CREATE TABLE IF NOT EXISTS hashes(device INTEGER, inode INTEGER, size INTEGER, mtime INTEGER, ctime INTEGER, id BLOB,"
+    "CREATE TABLE IF NOT EXISTS hashes(device INTEGER, inode INTEGER, size INTEGER, mtime INTEGER, ctime INTEGER, id "
+    "BLOB,"
     " PRIMARY KEY(device, inode)) WITHOUT ROWID;"
-    "CREATE TABLE IF NOT EXISTS received(path TEXT PRIMARY KEY, device INTEGER, inode INTEGER, size INTEGER, mtime INTEGER,"
+    "CREATE TABLE IF NOT EXISTS received(path TEXT PRIMARY KEY, device INTEGER, inode INTEGER, size INTEGER, mtime "
+    "INTEGER,"
     " ctime INTEGER, id BLOB) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS torrents(id BLOB PRIMARY KEY, infohash BLOB, info BLOB);"
     "CREATE INDEX IF NOT EXISTS torrents_by_infohash ON torrents(infohash);"
@@ -46,17 +48,23 @@ class StateDb::Statement {
     return *this;
   }
   Statement& bind(const FileStamp& stamp) {
-    return bind(static_cast<std::int64_t>(stamp.device)).bind(static_cast<std::int64_t>(stamp.inode)).bind(stamp.size).bind(stamp.mtime).bind(stamp.ctime);
+    return bind(static_cast<std::int64_t>(stamp.device))
+        .bind(static_cast<std::int64_t>(stamp.inode))
+        .bind(stamp.size)
+        .bind(stamp.mtime)
+        .bind(stamp.ctime);
   }
   bool row() { return sqlite3_step(statement_) == SQLITE_ROW; }
   void run() { sqlite3_step(statement_); }
   std::int64_t number(int column) { return sqlite3_column_int64(statement_, column); }
   std::string bytes(int column) {
     const auto* data = static_cast<const char*>(sqlite3_column_blob(statement_, column));
-    return data == nullptr ? std::string{} : std::string(data, static_cast<std::size_t>(sqlite3_column_bytes(statement_, column)));
+    return data == nullptr ? std::string{}
+                           : std::string(data, static_cast<std::size_t>(sqlite3_column_bytes(statement_, column)));
   }
   FileStamp stamp(int column) {
-    return {static_cast<std::uint64_t>(number(column)), static_cast<std::uint64_t>(number(column + 1)), number(column + 2), number(column + 3), number(column + 4)};
+    return {static_cast<std::uint64_t>(number(column)), static_cast<std::uint64_t>(number(column + 1)),
+            number(column + 2), number(column + 3), number(column + 4)};
   }
 
  private:
@@ -79,7 +87,8 @@ StateDb::StateDb(const std::filesystem::path& file) {
 }
 
 void StateDb::open(const std::filesystem::path& file) {
-  const int opened = sqlite3_open_v2(file.c_str(), &db_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX, nullptr);
+  const int opened =
+      sqlite3_open_v2(file.c_str(), &db_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX, nullptr);
   bool good = opened == SQLITE_OK && sqlite3_exec(db_, schema, nullptr, nullptr, nullptr) == SQLITE_OK;
   if (good) {
     Statement check(*this, "PRAGMA quick_check(1)");
@@ -123,7 +132,11 @@ std::optional<StateDb::Received> StateDb::find_received(std::string_view path, c
 }
 
 void StateDb::put_received(std::string_view path, const FileStamp& stamp, const ContentId& id) {
-  Statement(*this, "INSERT OR REPLACE INTO received VALUES(?,?,?,?,?,?,?)").bind(path).bind(stamp).bind(id.view()).run();
+  Statement(*this, "INSERT OR REPLACE INTO received VALUES(?,?,?,?,?,?,?)")
+      .bind(path)
+      .bind(stamp)
+      .bind(id.view())
+      .run();
 }
 
 std::optional<StoredTorrent> StateDb::find_torrent(const ContentId& id) {
@@ -143,7 +156,11 @@ std::optional<StoredTorrent> StateDb::find_torrent(const InfoHash& infohash) {
 }
 
 void StateDb::put_torrent(const StoredTorrent& torrent) {
-  Statement(*this, "INSERT OR REPLACE INTO torrents VALUES(?,?,?)").bind(torrent.id.view()).bind(torrent.infohash.view()).bind(torrent.info).run();
+  Statement(*this, "INSERT OR REPLACE INTO torrents VALUES(?,?,?)")
+      .bind(torrent.id.view())
+      .bind(torrent.infohash.view())
+      .bind(torrent.info)
+      .run();
 }
 
 std::optional<StoredPart> StateDb::find_part(const ContentId& id) {
@@ -153,10 +170,16 @@ std::optional<StoredPart> StateDb::find_part(const ContentId& id) {
 }
 
 void StateDb::put_part(const StoredPart& part) {
-  Statement(*this, "INSERT OR REPLACE INTO parts VALUES(?,?,?)").bind(part.id.view()).bind(part.have).bind(part.roots).run();
+  Statement(*this, "INSERT OR REPLACE INTO parts VALUES(?,?,?)")
+      .bind(part.id.view())
+      .bind(part.have)
+      .bind(part.roots)
+      .run();
 }
 
-void StateDb::remove_part(const ContentId& id) { Statement(*this, "DELETE FROM parts WHERE id=?").bind(id.view()).run(); }
+void StateDb::remove_part(const ContentId& id) {
+  Statement(*this, "DELETE FROM parts WHERE id=?").bind(id.view()).run();
+}
 
 std::vector<std::pair<std::int64_t, std::string>> StateDb::gets() {
   std::vector<std::pair<std::int64_t, std::string>> out;
@@ -171,7 +194,9 @@ std::int64_t StateDb::add_get(std::string_view request) {
   return sqlite3_last_insert_rowid(db_);
 }
 
-void StateDb::remove_get(std::int64_t number) { Statement(*this, "DELETE FROM gets WHERE number=?").bind(number).run(); }
+void StateDb::remove_get(std::int64_t number) {
+  Statement(*this, "DELETE FROM gets WHERE number=?").bind(number).run();
+}
 
 std::string StateDb::find_note(std::string_view key) {
   Statement s(*this, "SELECT text FROM notes WHERE key=?");

@@ -1,5 +1,5 @@
-// What a node remembers across restarts, in one SQLite file in the state directory: content ids of files by their stamps,
-// what meshget wrote, torrents, partial downloads and unfinished gets.
+// What a node remembers across restarts, in one SQLite file in the state directory: content ids of files by their
+// stamps, what meshget wrote, torrents, partial downloads and unfinished gets.
 //
 // All of it can be lost without losing a byte of anybody's files: a database that cannot be read is set aside and begun
 // anew. Thread-safe (one lock around each call); calls block, briefly.

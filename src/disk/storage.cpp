@@ -11,32 +11,38 @@ namespace {
 
 constexpr std::int64_t page = 4096;
 
-bool is_zero(const char* data, std::size_t size) { return size == 0 || (data[0] == 0 && std::memcmp(data, data + 1, size - 1) == 0); }
+bool is_zero(const char* data, std::size_t size) {
+  return size == 0 || (data[0] == 0 && std::memcmp(data, data + 1, size - 1) == 0);
+}
 
 std::error_code last_error() { return {errno, std::generic_category()}; }
 
 lt::sha1_hash hash_of_zeros(std::int64_t length) {
   static const std::string zeros(block_bytes, '\0');
   lt::hasher hasher;
-  for (std::int64_t at = 0; at < length; at += block_bytes) hasher.update({zeros.data(), static_cast<std::ptrdiff_t>(std::min<std::int64_t>(block_bytes, length - at))});
+  for (std::int64_t at = 0; at < length; at += block_bytes)
+    hasher.update({zeros.data(), static_cast<std::ptrdiff_t>(std::min<std::int64_t>(block_bytes, length - at))});
   return hasher.final();
 }
 
 std::vector<Sha256> leaves_of_zeros(std::int64_t length) {
   const std::string zeros(block_bytes, '\0');
   std::vector<Sha256> out(static_cast<std::size_t>(length / block_bytes), sha256(zeros));
-  if (length % block_bytes != 0) out.push_back(sha256(std::string_view(zeros).substr(0, static_cast<std::size_t>(length % block_bytes))));
+  if (length % block_bytes != 0)
+    out.push_back(sha256(std::string_view(zeros).substr(0, static_cast<std::size_t>(length % block_bytes))));
   return out;
 }
 
 }  // namespace
 
-Storage::Storage(PieceLayout layout, Fd file, const FileStamp& stamp, std::function<void(std::string)> on_fault) : layout_(std::move(layout)) {
+Storage::Storage(PieceLayout layout, Fd file, const FileStamp& stamp, std::function<void(std::string)> on_fault)
+    : layout_(std::move(layout)) {
   source_ = std::make_shared<const Source>(Source{std::move(file), false, stamp, std::move(on_fault)});
   verified_.assign(layout_.hashes.size(), '\1');
 }
 
-Storage::Storage(PieceLayout layout, Fd file, std::string_view have, std::string_view roots) : layout_(std::move(layout)) {
+Storage::Storage(PieceLayout layout, Fd file, std::string_view have, std::string_view roots)
+    : layout_(std::move(layout)) {
   source_ = std::make_shared<const Source>(Source{std::move(file), true, {}, {}});
   const auto pieces = layout_.hashes.size();
   verified_.assign(pieces, '\0');
@@ -65,6 +71,13 @@ Storage::Storage(PieceLayout layout, Fd file, std::string_view have, std::string
   };
   mark_zeros(0, pieces - 1);
   mark_zeros(pieces - 1, pieces);
+  // What an earlier run wrote and did not verify may lie where zeros belong.
+  for (std::size_t i = 0; i < pieces; ++i) {
+    const auto begin = static_cast<off_t>(i) * layout_.piece_length;
+    const auto data = verified_[i] != 0 ? -1 : ::lseek(source_->file.get(), begin, SEEK_DATA);
+    if (data >= 0 && data < begin + layout_.length_of(static_cast<int>(i)))
+      hashing_[static_cast<int>(i)].cleared = true;
+  }
 }
 
 Sha256 Storage::root_of(std::span<const Sha256> leaves) const {
@@ -85,7 +98,7 @@ void Storage::freeze(Fd file, std::optional<FileStamp> stamp, std::function<void
 
 bool Storage::is_unchanged(const Source& source) {
   if (!source.stamp) return true;
-  struct stat s{};
+  struct stat s {};
   return ::fstat(source.file.get(), &s) == 0 && stamp_of(s) == *source.stamp;
 }
 
@@ -164,7 +177,8 @@ std::error_code Storage::write(int piece, int start, std::span<const char> bytes
     while (at < bytes.size()) {
       const auto length = std::min<std::size_t>(page, bytes.size() - at);
       if (is_zero(bytes.data() + at, length)) {
-        if (const auto ec = write_all(*to, base + static_cast<std::int64_t>(from), bytes.subspan(from, at - from))) return ec;
+        if (const auto ec = write_all(*to, base + static_cast<std::int64_t>(from), bytes.subspan(from, at - from)))
+          return ec;
         from = at + length;
       }
       at += length;

@@ -1,9 +1,9 @@
 // One torrent's bytes on disk: a stretch of one open file, either served read-only or being downloaded.
 //
-// What is served is open read-only, so nothing that libtorrent decides can write to it; each read checks that the file is
-// still the one that was hashed. What is downloaded is hashed once, on its way to the disk: SHA-1 for the piece's check by
-// BEP 3, SHA-256 for the content id. Blocks of zeros are not written, pieces of zeros are known by their hash and never
-// asked for. Thread-safe; reads and writes block.
+// What is served is open read-only, so nothing that libtorrent decides can write to it; each read checks that the file
+// is still the one that was hashed. What is downloaded is hashed once, on its way to the disk: SHA-1 for the piece's
+// check by BEP 3, SHA-256 for the content id. Blocks of zeros are not written, pieces of zeros are known by their hash
+// and never asked for. Thread-safe; reads and writes block.
 #pragma once
 
 #include <boost/asio/buffer.hpp>
@@ -36,16 +36,16 @@ struct PieceLayout {
 
 class Storage {
  public:
-  /// To be served: `file` is open for reading and had `stamp` when it was hashed. `on_fault` runs once, on any thread, with
-  /// the reason, when a read fails or the file has changed.
+  /// To be served: `file` is open for reading and had `stamp` when it was hashed. `on_fault` runs once, on any thread,
+  /// with the reason, when a read fails or the file has changed.
   Storage(PieceLayout layout, Fd file, const FileStamp& stamp, std::function<void(std::string)> on_fault);
-  /// To be downloaded: `file` is open for reading and writing and has its full size. `have` (a byte a piece) and `roots`
-  /// are what an earlier download had verified and synced; empty where there was none.
+  /// To be downloaded: `file` is open for reading and writing and has its full size. `have` (a byte a piece) and
+  /// `roots` are what an earlier download had verified and synced; empty where there was none.
   Storage(PieceLayout layout, Fd file, std::string_view have, std::string_view roots);
 
   [[nodiscard]] const PieceLayout& layout() const { return layout_; }
-  /// The download is complete: from now on it is served from `file`, read-only; what could write to it is closed. Once it
-  /// is in place and will not be touched again, a second call with its stamp has reads check for changes.
+  /// The download is complete: from now on it is served from `file`, read-only; what could write to it is closed. Once
+  /// it is in place and will not be touched again, a second call with its stamp has reads check for changes.
   void freeze(Fd file, std::optional<FileStamp> stamp, std::function<void(std::string)> on_fault);
 
   /// Only what the page cache holds: false, without blocking, when the disk would be needed.

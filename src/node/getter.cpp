@@ -27,6 +27,7 @@ constexpr auto checkpoint_every = seconds(5);
 constexpr auto stalled_after = seconds(3);
 constexpr auto version_gone_after = seconds(6);
 constexpr auto unreachable_after = seconds(30);
+constexpr auto hopeless_after = seconds(180);
 constexpr std::size_t active_files = 6;
 constexpr std::size_t active_batches = 4;
 constexpr std::size_t batch_files = 256;
@@ -36,14 +37,18 @@ constexpr int most_attempts = 5;
 bool is_large(const FileEntry& entry) { return entry.kind == Kind::file && entry.size > small_file_bytes; }
 
 std::string no_room(const FileEntry& wanted, std::int64_t needed, std::int64_t free) {
-  return printable(wanted.path) + ": no room: " + human_bytes(needed) + " needed, " + human_bytes(free) + " free; what has arrived is kept, and a get goes on from there";
+  return printable(wanted.path) + ": no room: " + human_bytes(needed) + " needed, " + human_bytes(free) +
+         " free; what has arrived is kept, and a get goes on from there";
 }
 
-Error interrupted(const std::string& path) { return {Status::interrupted, printable(path) + ": stopped; what has arrived is kept, and a get goes on from there"}; }
+Error interrupted(const std::string& path) {
+  return {Status::interrupted, printable(path) + ": stopped; what has arrived is kept, and a get goes on from there"};
+}
 
 }  // namespace
 
-Getter::Getter(NodeParts& parts, const Handlers& handlers) : parts_(parts), handlers_(handlers), placer_(parts.gate, parts.db, parts.state_dir / "parts") {}
+Getter::Getter(NodeParts& parts, const Handlers& handlers)
+    : parts_(parts), handlers_(handlers), placer_(parts.gate, parts.db, parts.state_dir / "parts") {}
 
 GetOutcome Getter::outcome(const Planned& planned) const {
   GetOutcome out;
@@ -55,10 +60,13 @@ GetOutcome Getter::outcome(const Planned& planned) const {
   return out;
 }
 
-std::string Getter::conflict(const FileEntry& wanted, const LocalState& local, const std::vector<std::uint32_t>& holders) const {
+std::string Getter::conflict(const FileEntry& wanted, const LocalState& local,
+                             const std::vector<std::uint32_t>& holders) const {
   const auto name = holders.empty() ? node_names_.end() : node_names_.find(holders.front());
-  return printable(wanted.path) + ": kept: the local file (" + human_bytes(local.entry.size) + " of " + human_time(local.entry.mtime) + ") was made or changed here; the mesh has " +
-         human_bytes(wanted.size) + " of " + human_time(wanted.mtime) + (name == node_names_.end() ? "" : " on " + name->second) + " (--force replaces it)";
+  return printable(wanted.path) + ": kept: the local file (" + human_bytes(local.entry.size) + " of " +
+         human_time(local.entry.mtime) + ") was made or changed here; the mesh has " + human_bytes(wanted.size) +
+         " of " + human_time(wanted.mtime) + (name == node_names_.end() ? "" : " on " + name->second) +
+         " (--force replaces it)";
 }
 
 /// Waits; false when the get was cancelled.
@@ -70,7 +78,8 @@ Task<bool> Getter::pause(const GetTaskPtr& task, std::string phase, milliseconds
   co_return !task->cancelled;
 }
 
-// --- resolving ---------------------------------------------------------------------------------------------------------
+// --- resolving
+// ---------------------------------------------------------------------------------------------------------
 
 Task<void> Getter::resolve_one(GetTaskPtr task, int index, const What& what, Plan& plan, bool print) {
   Resolve question;
@@ -94,7 +103,7 @@ Task<void> Getter::resolve_one(GetTaskPtr task, int index, const What& what, Pla
   } while (!question.after.empty() && !task->cancelled);
 }
 
-Task<void> Getter::resolve(GetTaskPtr task, int index, Plan& plan, GetReply& reply) {
+Task<void> Getter::resolve(GetTaskPtr task, int index, Plan& plan, Results& results) {
   const auto& text = task->request.whats[static_cast<std::size_t>(index)];
   for (bool again = true; again;) {
     again = false;
@@ -131,37 +140,40 @@ Task<void> Getter::resolve(GetTaskPtr task, int index, Plan& plan, GetReply& rep
     failed.mesh_path = text;
     failed.status = static_cast<int>(task->cancelled ? Status::interrupted : trouble.status());
     failed.error = trouble.what();
-    reply.outcomes.push_back(std::move(failed));
+    results.push_back(std::move(failed));
   }
 }
 
-// --- one get -------------------------------------------------------------------------------------------------------------
+// --- one get
+// -------------------------------------------------------------------------------------------------------------
 
-Task<GetReply> Getter::run(GetTaskPtr task) {
+Task<std::vector<GetOutcome>> Getter::run(GetTaskPtr task) {
   tasks_.insert(task);
-  GetReply reply;
+  Results results;
   Plan plan;
   const auto fail = [&](const Planned& planned, const Error& error) {
     auto failed = outcome(planned);
     failed.status = static_cast<int>(error.status());
     failed.error = error.what();
     failed.print = false;
-    reply.outcomes.push_back(std::move(failed));
+    results.push_back(std::move(failed));
     ++task->files_done;
   };
   const auto settle = [&](const Planned& planned, bool kept) {
     auto done = outcome(planned);
     done.kept = kept;
-    reply.outcomes.push_back(std::move(done));
+    results.push_back(std::move(done));
     ++task->files_done;
     if (planned.file.entry.kind == Kind::file) task->settled_bytes += planned.file.entry.size;
   };
   try {
     task->phase = "asking the tracker";
-    for (int i = 0; i < static_cast<int>(task->request.whats.size()) && !task->cancelled; ++i) co_await resolve(task, i, plan, reply);
+    for (int i = 0; i < static_cast<int>(task->request.whats.size()) && !task->cancelled; ++i)
+      co_await resolve(task, i, plan, results);
     task->phase = "comparing with what is here";
     for (const auto& [path, planned] : plan.files)
-      if (planned.file.entry.kind == Kind::file && planned.file.problem.empty()) task->total_bytes += planned.file.entry.size;
+      if (planned.file.entry.kind == Kind::file && planned.file.problem.empty())
+        task->total_bytes += planned.file.entry.size;
     task->files_total = static_cast<int>(plan.files.size());
     const auto compare = [&] {
       for (auto& [path, planned] : plan.files) {
@@ -173,7 +185,7 @@ Task<GetReply> Getter::run(GetTaskPtr task) {
         }
       }
     };
-    co_await run_on(parts_.pool, compare);
+    co_await run_on(parts_.hash_pool, compare);
     task->phase.clear();
     // Directories first, parents before children, as the map is sorted; then links; then what has bytes.
     std::vector<Planned*> small;
@@ -196,11 +208,18 @@ Task<GetReply> Getter::run(GetTaskPtr task) {
         } else if (before.verdict == LocalState::Verdict::same) {
           if (before.received) placer_.refresh_attributes(wanted, before);
           settle(planned, true);
-        } else if (before.verdict == LocalState::Verdict::other_kind && (before.entry.kind == Kind::directory || !task->request.force)) {
-          throw Error(Status::failed, printable(path) + ": kept: a file in the mesh, but here it is a " + (before.entry.kind == Kind::directory ? "directory" : "link (--force replaces it)"));
+        } else if (planned.file.own_wins && !task->request.force &&
+                   (before.verdict == LocalState::Verdict::ours || before.verdict == LocalState::Verdict::unknown)) {
+          settle(planned, true);  // the version here is the mesh's choice; others are about to get it
+        } else if (before.verdict == LocalState::Verdict::other_kind &&
+                   (before.entry.kind == Kind::directory || !task->request.force)) {
+          throw Error(Status::failed,
+                      printable(path) + ": kept: a file in the mesh, but here it is a " +
+                          (before.entry.kind == Kind::directory ? "directory" : "link (--force replaces it)"));
         } else if (before.verdict == LocalState::Verdict::users && !task->request.force) {
           // The author's own newer file is what the mesh is about to offer to others.
-          if (before.received || before.entry.mtime <= wanted.mtime || !task->request.from.empty()) throw Error(Status::failed, conflict(wanted, before, planned.file.holders));
+          if (before.received || !planned.file.own_wins)
+            throw Error(Status::failed, conflict(wanted, before, planned.file.holders));
           settle(planned, true);
         } else {
           (is_large(wanted) ? large : small).push_back(&planned);
@@ -210,11 +229,11 @@ Task<GetReply> Getter::run(GetTaskPtr task) {
       }
     }
     Together work(parts_.io.get_executor());
-    if (!small.empty()) work.add(get_small(task, plan, std::move(small), reply));
+    if (!small.empty()) work.add(get_small(task, plan, std::move(small), results));
     for (auto* planned : large) {
       if (task->cancelled) break;
       co_await work.fewer_than(active_files);
-      work.add(get_large(task, *planned, reply, 0));
+      work.add(get_large(task, *planned, results, 0));
     }
     co_await work.all();
     const auto finish_directories = [&] {
@@ -231,17 +250,16 @@ Task<GetReply> Getter::run(GetTaskPtr task) {
     GetOutcome failed;
     failed.status = static_cast<int>(Status::failed);
     failed.error = error.what();
-    reply.outcomes.push_back(std::move(failed));
+    results.push_back(std::move(failed));
   }
   if (task->cancelled) {
     GetOutcome stopped;
     stopped.status = static_cast<int>(Status::interrupted);
-    reply.outcomes.push_back(std::move(stopped));
+    results.push_back(std::move(stopped));
   }
-  for (const auto& one : reply.outcomes) reply.status = static_cast<int>(worst(static_cast<Status>(reply.status), static_cast<Status>(one.status)));
-  std::ranges::stable_sort(reply.outcomes, {}, [](const GetOutcome& o) { return std::pair(o.what, o.mesh_path); });
+  std::ranges::stable_sort(results, {}, [](const GetOutcome& o) { return std::pair(o.what, o.mesh_path); });
   tasks_.erase(task);
-  co_return reply;
+  co_return results;
 }
 
 void Getter::cancel(const GetTaskPtr& task) {
@@ -254,7 +272,8 @@ void Getter::close() {
   channels_.clear();
 }
 
-// --- small files: on the node channel -----------------------------------------------------------------------------------
+// --- small files: on the node channel
+// -----------------------------------------------------------------------------------
 
 Task<ChannelPtr> Getter::channel_to(NodeRef node) {
   if (node.addresses.empty()) throw Error(Status::unreachable, node.name + ": has no address");
@@ -275,14 +294,15 @@ Task<ChannelPtr> Getter::channel_to(NodeRef node) {
   throw Error(Status::unreachable, node.name + ": cannot be reached at " + trouble);
 }
 
-Task<void> Getter::get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> files, GetReply& reply) {
+Task<void> Getter::get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> files, Results& results) {
   const auto finish = [&](const Planned& planned, Status status, const std::string& error, bool kept) {
     auto one = outcome(planned);
     one.status = static_cast<int>(status);
     one.error = error;
     one.kept = kept;
+    if (status == Status::ok && !kept) one.from_sources = one.size;
     one.print = one.print && status == Status::ok;
-    reply.outcomes.push_back(std::move(one));
+    results.push_back(std::move(one));
     ++task->files_done;
     if (status == Status::ok) task->settled_bytes += planned.file.entry.size;
   };
@@ -320,7 +340,8 @@ Task<void> Getter::get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> 
           Fetch question;
           for (std::size_t i = from; i < batch.files.size(); ++i) question.files.push_back(batch.files[i]->file.entry);
           const Fetched got = co_await channel->request(question, fetch_limit);
-          if (got.files.empty() || got.files.size() > question.files.size()) throw Error(Status::failed, node.name + ": sent no sensible answer");
+          if (got.files.empty() || got.files.size() > question.files.size())
+            throw Error(Status::failed, node.name + ": sent no sensible answer");
           std::vector<Placer::Small> ready;
           std::vector<Planned*> ready_for;
           for (const auto& file : got.files) {
@@ -329,12 +350,15 @@ Task<void> Getter::get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> 
             const auto& before = planned->before;
             if (!file.error.empty()) {
               failed.emplace_back(planned, "on " + node.name + ": " + file.error);
-            } else if (static_cast<std::int64_t>(file.data.size()) != wanted.size || content_id_of_bytes(file.data) != file.id || (wanted.id.is_set() && wanted.id != file.id)) {
+            } else if (static_cast<std::int64_t>(file.data.size()) != wanted.size ||
+                       content_id_of_bytes(file.data) != file.id || (wanted.id.is_set() && wanted.id != file.id)) {
               failed.emplace_back(planned, node.name + " sent other bytes than it said");
               parts_.log(printable(wanted.path) + ": " + node.name + " sent other bytes than it said");
             } else if (before.verdict == LocalState::Verdict::unknown && before.id == file.id) {
               finish(*planned, Status::ok, {}, true);
-            } else if (before.verdict == LocalState::Verdict::unknown && !(before.received && planned->before.id.is_set() && parts_.db.find_received(wanted.path, before.stamp)->unchanged) &&
+            } else if (before.verdict == LocalState::Verdict::unknown &&
+                       !(before.received && planned->before.id.is_set() &&
+                         parts_.db.find_received(wanted.path, before.stamp)->unchanged) &&
                        !task->request.force) {
               finish(*planned, Status::failed, conflict(wanted, before, planned->file.holders), false);
             } else {
@@ -352,7 +376,7 @@ Task<void> Getter::get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> 
           }
           if (!delta.put.empty()) parts_.publish(delta);
         }
-      } catch (const Error& error) {
+      } catch (const std::exception& error) {
         for (; from < batch.files.size(); ++from) failed.emplace_back(batch.files[from], error.what());
       }
     };
@@ -376,7 +400,8 @@ Task<void> Getter::get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> 
         const What what{planned->file.entry.path, planned->file.entry.path, false};
         co_await resolve_one(task, planned->what, what, fresh, planned->print);
         const auto it = fresh.files.find(planned->file.entry.path);
-        if (it == fresh.files.end() || !it->second.file.problem.empty() || it->second.file.entry.kind != Kind::file || is_large(it->second.file.entry)) {
+        if (it == fresh.files.end() || !it->second.file.problem.empty() || it->second.file.entry.kind != Kind::file ||
+            is_large(it->second.file.entry)) {
           finish(*planned, Status::failed, printable(planned->file.entry.path) + ": " + why, false);
           continue;
         }
@@ -392,12 +417,32 @@ Task<void> Getter::get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> 
   }
 }
 
-// --- large files: as swarms ------------------------------------------------------------------------------------------------
+// --- large files: as swarms
+// ------------------------------------------------------------------------------------------------
 
-Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, GetReply& reply, int attempt) {
+Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results, int attempt) {
   const auto& wanted = planned.file.entry;
   FileJobPtr job;
-  if (const auto it = jobs_.find(wanted.path); it != jobs_.end() && it->second->wanted_by > 0) {
+  const auto same_job = [&](const FileJob& other) {
+    const bool same = other.wanted.id.is_set() && wanted.id.is_set()
+                          ? other.wanted.id == wanted.id
+                          : other.wanted.size == wanted.size && other.wanted.mtime == wanted.mtime;
+    return same && other.wanted_by > 0 && other.force == task->request.force;
+  };
+  // Another version of this path is on its way: this one comes after it.
+  for (bool waited = false;; waited = true) {
+    const auto it = jobs_.find(wanted.path);
+    if (it == jobs_.end() || same_job(*it->second) || task->cancelled) {
+      if (waited) {
+        const auto look = [this, entry = planned.file.entry] { return placer_.examine(entry, parts_.stopping); };
+        planned.before = co_await run_on(parts_.hash_pool, look);
+      }
+      break;
+    }
+    const auto other = it->second;
+    while (!other->over && !task->cancelled) co_await other->changed.wait_for(tick);
+  }
+  if (const auto it = jobs_.find(wanted.path); it != jobs_.end() && same_job(*it->second)) {
     job = it->second;
   } else {
     job = std::make_shared<FileJob>(parts_.io.get_executor());
@@ -423,13 +468,14 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, GetReply& reply,
     stopped.status = static_cast<int>(Status::interrupted);
     stopped.error = interrupted(wanted.path).what();
     stopped.print = false;
-    reply.outcomes.push_back(std::move(stopped));
+    results.push_back(std::move(stopped));
     co_return;
   }
   if (job->version_gone && attempt < most_attempts && !task->cancelled) {
     std::string trouble;
     try {
-      co_await pause(task, printable(wanted.path) + ": " + job->error + "; looking for another version", milliseconds(300 * (attempt + 1)));
+      co_await pause(task, printable(wanted.path) + ": " + job->error + "; looking for another version",
+                     milliseconds(300 * (attempt + 1)));
       Plan fresh;
       const What what{wanted.path, wanted.path, false};
       co_await resolve_one(task, planned.what, what, fresh, planned.print);
@@ -440,8 +486,8 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, GetReply& reply,
         planned.file = it->second.file;
         planned.print = print;
         const auto look_again = [this, entry = planned.file.entry] { return placer_.examine(entry, parts_.stopping); };
-        planned.before = co_await run_on(parts_.pool, look_again);
-        co_await get_large(task, planned, reply, attempt + 1);
+        planned.before = co_await run_on(parts_.hash_pool, look_again);
+        co_await get_large(task, planned, results, attempt + 1);
         co_return;
       }
     } catch (const Error& error) {
@@ -453,8 +499,10 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, GetReply& reply,
   one.status = static_cast<int>(job->status);
   one.error = job->error;
   one.kept = job->kept;
+  one.from_sources = job->info.from_sources;
+  one.from_getters = job->info.from_getters;
   one.print = one.print && job->status == Status::ok;
-  reply.outcomes.push_back(std::move(one));
+  results.push_back(std::move(one));
   ++task->files_done;
   if (job->status == Status::ok) task->settled_bytes += wanted.size;
 }
@@ -476,7 +524,9 @@ Task<void> Getter::run_job(FileJobPtr job) {
     if (trouble) {
       // What no holder can give any more may be there in another version.
       job->version_gone = trouble->status() == Status::failed;
-      throw Error(trouble->status(), std::string(trouble->what()).starts_with(job->wanted.path) ? trouble->what() : printable(job->wanted.path) + ": " + trouble->what());
+      throw Error(trouble->status(), std::string(trouble->what()).starts_with(job->wanted.path)
+                                         ? trouble->what()
+                                         : printable(job->wanted.path) + ": " + trouble->what());
     }
     auto& before = job->before;
     if (before.verdict == LocalState::Verdict::unknown) {
@@ -513,7 +563,7 @@ Task<bool> Getter::copy_local(FileJobPtr job, const StoredTorrent& torrent) {
   const auto* item = parts_.holdings.find(torrent.id);
   if (item == nullptr || item->entry.path == job->wanted.path) co_return false;
   const std::string from = item->entry.path;
-  const auto part = parts_.part_file(torrent.id);
+  const auto part = std::filesystem::path(parts_.part_file(torrent.id).string() + ".copy");
   job->info.state = "copying from " + from;
   try {
     const auto copy_over = [&] {
@@ -521,27 +571,34 @@ Task<bool> Getter::copy_local(FileJobPtr job, const StoredTorrent& torrent) {
       Fd copy(::open(part.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
       if (!copy) throw Error(Status::failed, std::generic_category().message(errno));
       if (::ioctl(copy.get(), FICLONE, source.get()) != 0) {
-        if (::ftruncate(copy.get(), job->wanted.size) != 0) throw Error(Status::failed, std::generic_category().message(errno));
+        if (::ftruncate(copy.get(), job->wanted.size) != 0)
+          throw Error(Status::failed, std::generic_category().message(errno));
         // Data only: holes stay holes.
         for (off_t at = 0; at < job->wanted.size;) {
           off_t data = ::lseek(source.get(), at, SEEK_DATA);
           if (data < 0) break;
           off_t end = ::lseek(source.get(), data, SEEK_HOLE);
           for (off_t in = data, out = data; in < end;)
-            if (::copy_file_range(source.get(), &in, copy.get(), &out, static_cast<std::size_t>(end - in), 0) <= 0) throw Error(Status::failed, std::generic_category().message(errno));
+            if (::copy_file_range(source.get(), &in, copy.get(), &out, static_cast<std::size_t>(end - in), 0) <= 0)
+              throw Error(Status::failed, std::generic_category().message(errno));
           at = end;
         }
       }
-      if (hash_file(copy.get(), job->wanted.size, 2, parts_.stopping).id != torrent.id) throw Error(Status::failed, "it has changed");
+      if (::ftruncate(copy.get(), job->wanted.size) != 0)
+        throw Error(Status::failed, std::generic_category().message(errno));
+      if (hash_file(copy.get(), job->wanted.size, 2, parts_.stopping).id != torrent.id)
+        throw Error(Status::failed, "it has changed");
       placer_.finish_file(copy.get(), job->wanted);
       copy = Fd(::open(part.c_str(), O_RDONLY | O_CLOEXEC));
       return placer_.place(part, copy.get(), job->wanted, job->before, torrent.id);
     };
-    const LocalEntry placed = co_await run_on(parts_.pool, copy_over);
+    const LocalEntry placed = co_await run_on(parts_.hash_pool, copy_over);
     parts_.publish(parts_.holdings.set(placed));
     co_return true;
   } catch (const Error& error) {
-    parts_.log(printable(job->wanted.path) + ": cannot be copied from " + printable(from) + ": " + error.what() + "; it is fetched");
+    ::unlink(part.c_str());
+    parts_.log(printable(job->wanted.path) + ": cannot be copied from " + printable(from) + ": " + error.what() +
+               "; it is fetched");
   }
   co_return false;
 }
@@ -550,7 +607,8 @@ Task<void> Getter::download(FileJobPtr job, const Torrent& torrent) {
   const auto& wanted = job->wanted;
   const StoredTorrent stored{torrent.id, torrent.infohash, torrent.info};
   const auto layout = read_torrent(stored);
-  if (!layout || layout->size != wanted.size) throw Error(Status::failed, printable(wanted.path) + ": the torrent that the tracker handed on is not sound");
+  if (!layout || layout->size != wanted.size)
+    throw Error(Status::failed, printable(wanted.path) + ": the torrent that the tracker handed on is not sound");
   while (downloading_.contains(stored.id)) {
     job->info.state = "queued";
     job->info.queued = true;
@@ -575,14 +633,20 @@ Task<void> Getter::download(FileJobPtr job, const Torrent& torrent) {
     return sum;
   };
   const auto open = [&] {
-    struct stat s{};
-    const bool resumed = ::stat(part.c_str(), &s) == 0 && s.st_size == wanted.size;
+    struct stat s {};
+    const auto known = parts_.db.find_part(stored.id);
+    const bool resumed = known && ::stat(part.c_str(), &s) == 0 && s.st_size == wanted.size;
+    // The record never outlives the bytes that it speaks of.
+    if (!resumed) parts_.db.remove_part(stored.id);
+    ::chmod(part.c_str(), 0600);
     Fd fd(::open(part.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | (resumed ? 0 : O_TRUNC), 0600));
-    if (!fd || ::ftruncate(fd.get(), wanted.size) != 0) throw Error(Status::failed, printable(wanted.path) + ": " + part.string() + ": " + std::generic_category().message(errno));
-    const auto known = resumed ? parts_.db.find_part(stored.id) : std::nullopt;
+    if (!fd || ::ftruncate(fd.get(), wanted.size) != 0)
+      throw Error(Status::failed,
+                  printable(wanted.path) + ": " + part.string() + ": " + std::generic_category().message(errno));
     parts_.db.put_torrent(stored);
     Opened out;
-    out.storage = std::make_shared<Storage>(*layout, std::move(fd), known ? known->have : "", known ? known->roots : "");
+    out.storage =
+        std::make_shared<Storage>(*layout, std::move(fd), resumed ? known->have : "", resumed ? known->roots : "");
     out.missing = missing_bytes(*out.storage);
     return out;
   };
@@ -602,6 +666,7 @@ Task<void> Getter::download(FileJobPtr job, const Torrent& torrent) {
 
   const auto swarm = co_await parts_.swarm->load(stored, opened.storage, true);
   std::optional<Error> trouble;
+  bool trusted = true;
   try {
     const auto join = [&]() -> Task<void> {
       const auto tracker = co_await parts_.links->first(tracker_limit);
@@ -643,11 +708,14 @@ Task<void> Getter::download(FileJobPtr job, const Torrent& torrent) {
       }
       if (!swarm->error.empty()) {
         const int code = swarm->error_code;
-        if (code != ENOSPC && code != EDQUOT) throw Error(Status::failed, printable(wanted.path) + ": cannot be written: " + swarm->error);
-        if (!job->wait) throw Error(Status::failed, no_room(wanted, missing_bytes(*opened.storage), placer_.free_bytes()));
+        if (code != ENOSPC && code != EDQUOT)
+          throw Error(Status::failed, printable(wanted.path) + ": cannot be written: " + swarm->error);
+        if (!job->wait)
+          throw Error(Status::failed, no_room(wanted, missing_bytes(*opened.storage), placer_.free_bytes()));
         co_await wait_for_room(missing_bytes(*opened.storage));
         job->info.state = "downloading";
         job->info.detail.clear();
+        if (code == EDQUOT) co_await sleep_for(seconds(2));  // statvfs does not know of quotas
         parts_.swarm->resume(*swarm);
         progressed = Clock::now();
       }
@@ -673,10 +741,18 @@ Task<void> Getter::download(FileJobPtr job, const Torrent& torrent) {
         job->info.detail = why ? std::string("stalled: ") + why->what() : "stalled: no peer sends";
         if (why && why->status() != Status::unreachable && still > version_gone_after) {
           job->version_gone = true;
-          throw Error(Status::failed, printable(wanted.path) + ": its last holder went away or changed it before a whole copy was out: " + why->what());
+          throw Error(Status::failed,
+                      printable(wanted.path) +
+                          ": its last holder went away or changed it before a whole copy was out: " + why->what());
         }
-        if (why && why->status() == Status::unreachable && swarm->peers == 0 && still > unreachable_after && !job->wait)
-          throw Error(Status::unreachable, printable(wanted.path) + ": no peer is left, and " + why->what());
+        if (swarm->peers == 0 && still > unreachable_after && !job->wait)
+          throw Error(
+              Status::unreachable,
+              printable(wanted.path) + (why ? std::string(": no peer is left, and ") + why->what()
+                                            : std::string(": no node that has it can be reached on its peer port")));
+        if (still > hopeless_after && !job->wait)
+          throw Error(Status::failed, printable(wanted.path) + ": no peer has sent anything for " +
+                                          human_seconds(hopeless_after.count()));
       }
       co_await swarm->changed.wait_for(tick);
     }
@@ -685,12 +761,13 @@ Task<void> Getter::download(FileJobPtr job, const Torrent& torrent) {
     info.done = info.total;
     info.state = "placing";
     info.sent = swarm->sent;
-    for (const auto& [peer, bytes] : swarm->received) (swarm->sources.contains(peer) ? info.from_sources : info.from_getters) += bytes;
+    for (const auto& [peer, bytes] : swarm->received)
+      (swarm->sources.contains(peer) ? info.from_sources : info.from_getters) += bytes;
     // SHA-1 alone is not trusted (BEP 52 says why).
     if (opened.storage->content_id() != stored.id) {
-      ::unlink(part.c_str());
-      parts_.db.remove_part(stored.id);
-      throw Error(Status::failed, printable(wanted.path) + ": what arrived passes SHA-1 but not SHA-256; it is thrown away");
+      trusted = false;
+      throw Error(Status::failed,
+                  printable(wanted.path) + ": what arrived passes SHA-1 but not SHA-256; it is thrown away");
     }
     const auto reopen = [part] {
       Fd fd(::open(part.c_str(), O_RDONLY | O_CLOEXEC));
@@ -708,22 +785,32 @@ Task<void> Getter::download(FileJobPtr job, const Torrent& torrent) {
       return out;
     };
     const LocalEntry placed = co_await run_on(parts_.pool, finish);
-    auto on_fault = [this, path = wanted.path](std::string why) { asio::post(parts_.io, [this, path, why = std::move(why)] { parts_.withdraw(path, why); }); };
+    auto on_fault = [this, path = wanted.path](std::string why) {
+      asio::post(parts_.io, [this, path, why = std::move(why)] { parts_.withdraw(path, why); });
+    };
     opened.storage->freeze(std::move(serving), placed.stamp, on_fault);
     parts_.swarm->seed(swarm);
     parts_.publish(parts_.holdings.set(placed));
-    parts_.log(printable(wanted.path) + ": here; " + human_bytes(wanted.size) + ", from sources " + human_bytes(info.from_sources) + ", from other getters " + human_bytes(info.from_getters));
+    parts_.log(printable(wanted.path) + ": here; " + human_bytes(wanted.size) + ", from sources " +
+               human_bytes(info.from_sources) + ", from other getters " + human_bytes(info.from_getters));
   } catch (const Error& error) {
     trouble = error;
+  } catch (const std::exception& error) {
+    trouble = Error(Status::failed, printable(wanted.path) + ": " + error.what());
   }
   if (trouble) {
-    co_await checkpoint(swarm);
+    if (trusted) co_await checkpoint(swarm);
     parts_.swarm->unload(stored.id);
+    if (!trusted) {
+      ::unlink(part.c_str());
+      parts_.db.remove_part(stored.id);
+    }
     throw *trouble;
   }
 }
 
-// --- what is going on --------------------------------------------------------------------------------------------------------
+// --- what is going on
+// --------------------------------------------------------------------------------------------------------
 
 Progress Getter::progress(const GetTask& task) const {
   Progress out;

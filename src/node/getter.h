@@ -52,8 +52,8 @@ class Getter {
  public:
   Getter(NodeParts& parts, const Handlers& handlers);
 
-  /// Runs a get to its end. Never throws for what can go wrong with a file: that is in the reply.
-  Task<GetReply> run(GetTaskPtr task);
+  /// Runs a get to its end. Never throws for what can go wrong with a file: that is in the outcomes.
+  Task<std::vector<GetOutcome>> run(GetTaskPtr task);
   /// Stops a get; its partials stay.
   void cancel(const GetTaskPtr& task);
   [[nodiscard]] Progress progress(const GetTask& task) const;
@@ -71,15 +71,16 @@ class Getter {
     bool print = false;
     LocalState before;
   };
+  using Results = std::vector<GetOutcome>;
   struct Plan {
     std::map<std::string, Planned> files;
     std::map<std::uint32_t, NodeRef> nodes;
   };
 
-  Task<void> resolve(GetTaskPtr task, int index, Plan& plan, GetReply& reply);
+  Task<void> resolve(GetTaskPtr task, int index, Plan& plan, Results& results);
   Task<void> resolve_one(GetTaskPtr task, int index, const What& what, Plan& plan, bool print);
-  Task<void> get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> files, GetReply& reply);
-  Task<void> get_large(GetTaskPtr task, Planned& planned, GetReply& reply, int attempt);
+  Task<void> get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> files, Results& results);
+  Task<void> get_large(GetTaskPtr task, Planned& planned, Results& results, int attempt);
   Task<bool> pause(const GetTaskPtr& task, std::string phase, std::chrono::milliseconds time);
 
   Task<void> run_job(FileJobPtr job);
@@ -89,13 +90,14 @@ class Getter {
   Task<ChannelPtr> channel_to(NodeRef node);
 
   GetOutcome outcome(const Planned& planned) const;
-  [[nodiscard]] std::string conflict(const FileEntry& wanted, const LocalState& local, const std::vector<std::uint32_t>& holders) const;
+  [[nodiscard]] std::string conflict(const FileEntry& wanted, const LocalState& local,
+                                     const std::vector<std::uint32_t>& holders) const;
 
   NodeParts& parts_;
   const Handlers& handlers_;
   Placer placer_;
   std::set<GetTaskPtr> tasks_;
-  std::map<std::string, FileJobPtr> jobs_;   ///< by path
+  std::map<std::string, FileJobPtr> jobs_;  ///< by path
   std::set<ContentId> downloading_;
   std::map<std::string, ChannelPtr> channels_;  ///< to other nodes, by first address
   std::map<std::uint32_t, std::string> node_names_;

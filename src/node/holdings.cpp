@@ -49,14 +49,16 @@ Inventory Holdings::apply(std::vector<TreeChange> changes) {
       case TreeChange::Kind::gone: {
         if (const auto at = items_.find(change.path); at != items_.end()) erase(at, delta);
         const std::string below = change.path + '/';
-        for (auto at = items_.lower_bound(below); at != items_.end() && at->first.starts_with(below);) at = erase(at, delta);
+        for (auto at = items_.lower_bound(below); at != items_.end() && at->first.starts_with(below);)
+          at = erase(at, delta);
         break;
       }
       case TreeChange::Kind::scan_begins:
         ++scan_;
         break;
       case TreeChange::Kind::scan_ends:
-        for (auto at = items_.begin(); at != items_.end();) at = at->second.scan == scan_ ? std::next(at) : erase(at, delta);
+        for (auto at = items_.begin(); at != items_.end();)
+          at = at->second.scan == scan_ ? std::next(at) : erase(at, delta);
         complete_ = true;
         break;
     }
@@ -108,7 +110,8 @@ Listed Holdings::list(const List& question) const {
 
 std::vector<FileEntry> Holdings::page(std::string_view after, std::size_t limit) const {
   std::vector<FileEntry> out;
-  for (auto at = items_.upper_bound(after); at != items_.end() && out.size() < limit; ++at) out.push_back(at->second.entry);
+  for (auto at = items_.upper_bound(after); at != items_.end() && out.size() < limit; ++at)
+    out.push_back(at->second.entry);
   return out;
 }
 

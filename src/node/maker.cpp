@@ -46,7 +46,8 @@ HashedPiece hash_piece(int fd, std::int64_t begin, std::int64_t length, bool hol
     }
     sha1.update({buffer.data(), static_cast<std::ptrdiff_t>(part)});
     for (std::int64_t block = 0; block < part; block += block_bytes)
-      out.leaves.push_back(sha256({buffer.data() + block, static_cast<std::size_t>(std::min<std::int64_t>(block_bytes, part - block))}));
+      out.leaves.push_back(
+          sha256({buffer.data() + block, static_cast<std::size_t>(std::min<std::int64_t>(block_bytes, part - block))}));
     at += part;
   }
   out.sha1 = sha1.final();
@@ -111,7 +112,8 @@ HashedFile hash_file(int fd, std::int64_t size, unsigned threads, const std::ato
         }
         const auto hashed = hash_piece(fd, begin, out.layout.length_of(piece), false, buffer);
         out.layout.hashes[static_cast<std::size_t>(piece)] = hashed.sha1;
-        roots[static_cast<std::size_t>(piece)] = pieces == 1 ? content_id_of_leaves(hashed.leaves) : piece_root(hashed.leaves, out.layout.piece_length);
+        roots[static_cast<std::size_t>(piece)] =
+            pieces == 1 ? content_id_of_leaves(hashed.leaves) : piece_root(hashed.leaves, out.layout.piece_length);
       } catch (const std::exception& error) {
         const std::lock_guard lock(mutex);
         trouble = error.what();
@@ -144,10 +146,12 @@ std::optional<PieceLayout> read_torrent(const StoredTorrent& torrent) {
     layout.size = node.dict_find_int_value("length");
     layout.piece_length = node.dict_find_int_value("piece length");
     const auto pieces = node.dict_find_string_value("pieces");
-    if (layout.size <= 0 || layout.size > most_torrent_bytes || layout.piece_length != piece_length_for(layout.size)) return std::nullopt;
+    if (layout.size <= 0 || layout.size > most_torrent_bytes || layout.piece_length != piece_length_for(layout.size))
+      return std::nullopt;
     if (pieces.size() != static_cast<std::size_t>(piece_count_for(layout.size)) * 20) return std::nullopt;
     for (std::size_t i = 0; i < pieces.size(); i += 20) layout.hashes.emplace_back(pieces.data() + i);
-    if (encode_info(torrent.id, layout) != torrent.info || infohash_of(torrent.info) != torrent.infohash) return std::nullopt;
+    if (encode_info(torrent.id, layout) != torrent.info || infohash_of(torrent.info) != torrent.infohash)
+      return std::nullopt;
     return layout;
   } catch (const CodecError&) {
     return std::nullopt;

@@ -1,7 +1,7 @@
 // From bytes to a torrent: hashing a file once for both of its names, and the info dictionary.
 //
-// The torrent is a function of the content alone: one file, BitTorrent v1 (BEP 3), named by the content id in hex, piece
-// length by piece_length_for. Thread-safe; hash_file blocks and uses `threads` threads.
+// The torrent is a function of the content alone: one file, BitTorrent v1 (BEP 3), named by the content id in hex,
+// piece length by piece_length_for. Thread-safe; hash_file blocks and uses `threads` threads.
 #pragma once
 
 #include <atomic>
@@ -20,13 +20,14 @@ struct HashedFile {
   PieceLayout layout;
 };
 
-/// Reads `size` bytes of `fd` (holes are not read). Throws Error(failed) with the system's reason, or when `stop` is set.
+/// Reads `size` bytes of `fd` (holes are not read). Throws Error(failed) with the system's reason, or when `stop` is
+/// set.
 [[nodiscard]] HashedFile hash_file(int fd, std::int64_t size, unsigned threads, const std::atomic<bool>& stop);
 
 [[nodiscard]] StoredTorrent make_torrent(const HashedFile& file);
 
-/// The pieces of a torrent that came from elsewhere; nothing unless it is, byte for byte, one that make_torrent could have
-/// made for content `id`.
+/// The pieces of a torrent that came from elsewhere; nothing unless it is, byte for byte, one that make_torrent could
+/// have made for content `id`.
 [[nodiscard]] std::optional<PieceLayout> read_torrent(const StoredTorrent& torrent);
 
 /// A .torrent file around an info dictionary.

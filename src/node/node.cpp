@@ -68,8 +68,10 @@ void NodeParts::publish(const Inventory& delta) {
   if (delta.put.empty() && delta.removed.empty()) return;
   for (std::size_t put = 0, gone = 0; put < delta.put.size() || gone < delta.removed.size();) {
     Inventory part;
-    for (; gone < delta.removed.size() && part.removed.size() < page_entries; ++gone) part.removed.push_back(delta.removed[gone]);
-    for (; gone == delta.removed.size() && put < delta.put.size() && part.put.size() < page_entries; ++put) part.put.push_back(delta.put[put]);
+    for (; gone < delta.removed.size() && part.removed.size() < page_entries; ++gone)
+      part.removed.push_back(delta.removed[gone]);
+    for (; gone == delta.removed.size() && put < delta.put.size() && part.put.size() < page_entries; ++put)
+      part.put.push_back(delta.put[put]);
     links->note_all(part);
   }
   for (const auto& torrent : swarm->all())
@@ -77,7 +79,10 @@ void NodeParts::publish(const Inventory& delta) {
 }
 
 void NodeParts::withdraw(const std::string& path, const std::string& why) {
-  if (holdings.find(path) == nullptr) return;
+  const auto* item = holdings.find(path);
+  if (item == nullptr) return;
+  // Also where the same bytes are held under another path: what is loaded reads from this one.
+  if (const auto loaded = swarm->find(item->entry.id); loaded && !loaded->downloading) swarm->unload(item->entry.id);
   log(printable(path) + ": is not offered any more: " + why);
   publish(holdings.withdraw(path));
   // If it is there after all, as something else, it is a new candidate.
@@ -97,7 +102,8 @@ Fd Node::take_lock(const fs::path& state_dir) {
   ::chmod(state_dir.c_str(), 0700);
   Fd lock(::open((state_dir / "lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   if (!lock) throw Error(Status::failed, (state_dir / "lock").string() + ": " + std::generic_category().message(errno));
-  if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) throw Error(Status::failed, state_dir.string() + ": another node runs here already");
+  if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0)
+    throw Error(Status::failed, state_dir.string() + ": another node runs here already");
   return lock;
 }
 
@@ -111,24 +117,39 @@ Node::Node(asio::io_context& io, NodeOptions options, Log log) : io_(io) {
   const auto state_dir = options.state_dir();
   if (!options.open) {
     const auto refuse = [](const std::string& what) {
-      return Error(Status::usage, what + " is not on loopback; without --open (everyone who reaches the ports may use them) all stays on loopback");
+      return Error(Status::usage, what +
+                                      " is not on loopback; without --open (everyone who reaches the ports may use "
+                                      "them) all stays on loopback");
     };
     for (const auto& tracker : options.trackers)
       if (!is_loopback(parse_host_port(tracker).host)) throw refuse("--tracker " + tracker);
     for (const auto& address : options.advertise)
       if (!is_loopback(address)) throw refuse("--advertise " + address);
-    if (!options.listen.empty() && !is_loopback(parse_host_port(options.listen).host)) throw refuse("--listen " + options.listen);
+    if (!options.listen.empty() && !is_loopback(parse_host_port(options.listen).host))
+      throw refuse("--listen " + options.listen);
   }
   for (const auto& tracker : options.trackers) static_cast<void>(parse_host_port(tracker));
   for (const auto& address : options.advertise)
-    if (boost::system::error_code bad; asio::ip::make_address(address, bad), bad) throw Error(Status::usage, "--advertise " + printable(address) + ": is no IP address");
+    if (boost::system::error_code bad; asio::ip::make_address(address, bad), bad)
+      throw Error(Status::usage, "--advertise " + printable(address) + ": is no IP address");
   lock_ = take_lock(state_dir);
-  parts_.reset(new NodeParts{io, options, std::move(log), PathGate(options.files, state_dir, options.follow), state_dir, StateDb(state_dir / "state.db"), {}, {}, {}});
+  parts_.reset(new NodeParts{io,
+                             options,
+                             std::move(log),
+                             PathGate(options.files, state_dir, options.follow),
+                             state_dir,
+                             StateDb(state_dir / "state.db"),
+                             {},
+                             {},
+                             {}});
   auto& parts = *parts_;
-  struct stat files{};
-  struct stat state{};
-  if (::stat(parts.gate.files_dir().c_str(), &files) != 0 || ::stat(state_dir.c_str(), &state) != 0 || files.st_dev != state.st_dev)
-    throw Error(Status::usage, state_dir.string() + ": --state must be on the same file system as the files directory " + options.files.string());
+  struct stat files {};
+  struct stat state {};
+  if (::stat(parts.gate.files_dir().c_str(), &files) != 0 || ::stat(state_dir.c_str(), &state) != 0 ||
+      files.st_dev != state.st_dev)
+    throw Error(Status::usage, state_dir.string() +
+                                   ": --state must be on the same file system as the files directory " +
+                                   options.files.string());
   // What an interrupted placement left; partial downloads have a record, and stay.
   for (const auto& item : fs::directory_iterator(state_dir / "parts", ec)) {
     const auto name = item.path().filename().string();
@@ -184,7 +205,8 @@ Node::Node(asio::io_context& io, NodeOptions options, Log log) : io_(io) {
             if (const auto id = parts_->db.find_hash(change.entry.stamp)) change.entry.entry.id = *id;
         asio::post(io_, [this, alive, batch = std::move(changes)]() mutable {
           if (alive.expired()) return;
-          const bool ends = std::ranges::any_of(batch, [](const TreeChange& c) { return c.kind == TreeChange::Kind::scan_ends; });
+          const bool ends =
+              std::ranges::any_of(batch, [](const TreeChange& c) { return c.kind == TreeChange::Kind::scan_ends; });
           const bool first = !parts_->holdings.is_complete();
           parts_->publish(parts_->holdings.apply(std::move(batch)));
           if (ends && first) {
@@ -212,13 +234,17 @@ Node::Node(asio::io_context& io, NodeOptions options, Log log) : io_(io) {
 Node::~Node() {
   alive_.reset();
   watcher_.reset();
-  if (parts_) parts_->pool.join();
+  if (parts_) {
+    parts_->pool.join();
+    parts_->hash_pool.join();
+  }
 }
 
 void Node::listen() {
   auto& options = parts_->options;
   const bool any_port = options.listen.empty();
-  const auto where = any_port ? HostPort{options.open ? "0.0.0.0" : "127.0.0.1", default_port} : parse_host_port(options.listen, default_port);
+  const auto where = any_port ? HostPort{options.open ? "0.0.0.0" : "127.0.0.1", default_port}
+                              : parse_host_port(options.listen, default_port);
   boost::system::error_code ec;
   const auto address = asio::ip::make_address(where.host, ec);
   if (ec) throw Error(Status::usage, "--listen " + printable(options.listen) + ": is no IP address and port");
@@ -227,16 +253,22 @@ void Node::listen() {
   if (address.is_v6() && address.is_unspecified()) swarm.listen.emplace_back(asio::ip::address_v4::any(), where.port);
   swarm.pick_free_port = any_port;
   parts_->swarm = std::make_unique<Swarm>(io_, swarm, parts_->log);
-  const auto serve = [this](std::string path, ChannelPtr channel) { return serve_channel(std::move(path), std::move(channel), mesh_handlers_); };
+  const auto serve = [this](std::string path, ChannelPtr channel) {
+    return serve_channel(std::move(path), std::move(channel), mesh_handlers_);
+  };
   const auto next = static_cast<std::uint16_t>(where.port == 0 ? 0 : parts_->swarm->port() + 1);
   try {
-    server_ = std::make_unique<Server>(io_, asio::ip::tcp::endpoint(address, next), Server::OnHttp{}, serve, most_connections);
+    server_ = std::make_unique<Server>(io_, asio::ip::tcp::endpoint(address, next), Server::OnHttp{}, serve,
+                                       most_connections);
   } catch (const Error&) {
     if (!any_port) throw;
-    server_ = std::make_unique<Server>(io_, asio::ip::tcp::endpoint(address, 0), Server::OnHttp{}, serve, most_connections);
+    server_ =
+        std::make_unique<Server>(io_, asio::ip::tcp::endpoint(address, 0), Server::OnHttp{}, serve, most_connections);
   }
   local_ = std::make_unique<LocalServer>(io_, options.control_socket().string(),
-                                         [this](std::string path, ChannelPtr channel) { return serve_channel(std::move(path), std::move(channel), command_handlers_); });
+                                         [this](std::string path, ChannelPtr channel) {
+                                           return serve_channel(std::move(path), std::move(channel), command_handlers_);
+                                         });
 }
 
 Hello Node::hello() const {
@@ -264,8 +296,9 @@ Hello Node::hello() const {
 
 std::string Node::describe() const {
   const auto& options = parts_->options;
-  return "node " + options.name + ": files " + options.files.string() + ", peers on port " + std::to_string(parts_->swarm->port()) + ", node channel on port " +
-         std::to_string(server_->local().port()) + (options.open ? "; open: everyone who can reach these ports may read every file" : "; on loopback only");
+  return "node " + options.name + ": files " + options.files.string() + ", peers on port " +
+         std::to_string(parts_->swarm->port()) + ", node channel on port " + std::to_string(server_->local().port()) +
+         (options.open ? "; open: everyone who can reach these ports may read every file" : "; on loopback only");
 }
 
 Task<void> Node::serve_channel(std::string path, ChannelPtr channel, const Handlers& handlers) {
@@ -284,6 +317,10 @@ Task<void> Node::serve_channel(std::string path, ChannelPtr channel, const Handl
 void Node::serve_mesh() {
   offer_->serve(mesh_handlers_);
   mesh_handlers_.on_note<Plan>([this](const ChannelPtr&, Plan plan) { parts_->swarm->plan(plan.id, plan.getters); });
+  mesh_handlers_.on_note<Meet>([this](const ChannelPtr&, Meet meet) {
+    if (const auto torrent = parts_->swarm->find(meet.id); torrent && torrent->checked)
+      parts_->swarm->connect(*torrent, meet.peers);
+  });
   mesh_handlers_.on<StatusAsk>([this](ChannelPtr, StatusAsk) -> Task<StatusReply> {
     StatusReply out;
     out.nodes.push_back(status());
@@ -320,7 +357,8 @@ void Node::serve_commands() {
     TorrentFile out = co_await tracker->request(question, std::chrono::hours(24));
     // All the trackers that this node knows; others on loopback are of no use to whoever gets the file.
     for (const auto& name : parts_->links->names())
-      if (std::ranges::find(out.trackers, name) == out.trackers.end() && !is_loopback(parse_host_port(name).host)) out.trackers.push_back(name);
+      if (std::ranges::find(out.trackers, name) == out.trackers.end() && !is_loopback(parse_host_port(name).host))
+        out.trackers.push_back(name);
     co_return out;
   });
 }
@@ -333,7 +371,8 @@ Task<GetReply> Node::get(ChannelPtr channel, Get request) {
     // Mistakes in what was typed are said now; what can only be known later shows in the status.
     GetReply reply;
     try {
-      for (const auto& what : task->request.whats) static_cast<void>(parse_what(what, parts_->gate.files_dir().string()));
+      for (const auto& what : task->request.whats)
+        static_cast<void>(parse_what(what, parts_->gate.files_dir().string()));
     } catch (const Error&) {
       parts_->db.remove_get(task->number);
       throw;
@@ -353,18 +392,41 @@ Task<GetReply> Node::get(ChannelPtr channel, Get request) {
   };
   const auto over = std::make_shared<bool>(false);
   asio::co_spawn(io_, report(this, channel, task, over), asio::detached);
-  GetReply reply = co_await getter_->run(task);
+  auto outcomes = co_await getter_->run(task);
   *over = true;
   channel->note(getter_->progress(*task));
+  GetReply reply;
+  for (const auto& one : outcomes)
+    reply.status = static_cast<int>(worst(static_cast<Status>(reply.status), static_cast<Status>(one.status)));
+  for (std::size_t at = 0; at < outcomes.size() && channel->is_open(); at += page_entries) {
+    Outcomes page;
+    for (std::size_t i = at; i < std::min(at + page_entries, outcomes.size()); ++i)
+      page.outcomes.push_back(std::move(outcomes[i]));
+    channel->note(page);
+    co_await channel->drained();
+  }
   if (!parts_->stopping) parts_->db.remove_get(task->number);
   needed_ = Clock::now();
   co_return reply;
 }
 
 Task<void> Node::run_stored(GetTaskPtr task) {
-  const GetReply reply = co_await getter_->run(task);
-  for (const auto& one : reply.outcomes)
-    if (one.status != 0 && !one.error.empty()) parts_->log("get: " + one.error);
+  // Nobody waits for it, so a tracker or node that cannot be reached for a while is no reason to forget it.
+  for (bool again = true; again && !parts_->stopping;) {
+    again = false;
+    const auto outcomes = co_await getter_->run(task);
+    for (const auto& one : outcomes) {
+      if (static_cast<Status>(one.status) == Status::unreachable) again = true;
+      if (one.status != 0 && !one.error.empty()) parts_->log("get: " + one.error);
+    }
+    if (again) {
+      auto fresh = std::make_shared<GetTask>();
+      fresh->request = task->request;
+      fresh->number = task->number;
+      task = fresh;
+      for (int i = 0; i < 50 && !parts_->stopping; ++i) co_await sleep_for(milliseconds(100));
+    }
+  }
   if (!parts_->stopping) parts_->db.remove_get(task->number);
 }
 
@@ -404,7 +466,8 @@ Task<void> Node::until_unneeded() {
   const auto stay = seconds(parts_->options.linger_seconds.value_or(0));
   std::int64_t sent = 0;
   // First the command that it was made for has to find it.
-  for (const auto deadline = Clock::now() + seconds(10); commands_ == 0 && Clock::now() < deadline;) co_await sleep_for(milliseconds(20));
+  for (const auto deadline = Clock::now() + seconds(10); commands_ == 0 && Clock::now() < deadline;)
+    co_await sleep_for(milliseconds(20));
   needed_ = Clock::now();
   for (;;) {
     std::int64_t now_sent = 0;
@@ -412,9 +475,10 @@ Task<void> Node::until_unneeded() {
       parts_->swarm->refresh(*torrent);
       now_sent += torrent->sent;
     }
-    if (commands_ > 0 || !getter_->is_idle() || now_sent != sent) needed_ = Clock::now();
+    const bool needed = commands_ > 0 || !getter_->is_idle() || now_sent != sent;
+    if (needed) needed_ = Clock::now();
     sent = now_sent;
-    if (parts_->stopping || Clock::now() - needed_ > stay) co_return;
+    if (parts_->stopping || (!needed && Clock::now() - needed_ >= stay)) co_return;
     co_await sleep_for(milliseconds(200));
   }
 }

@@ -1,5 +1,5 @@
-// A node of the mesh: its files dir, its seat in the swarms, its channels. What meshseed is, and what meshget becomes for a
-// while where no daemon runs.
+// A node of the mesh: its files dir, its seat in the swarms, its channels. What meshseed is, and what meshget becomes
+// for a while where no daemon runs.
 //
 // One node per state directory, held by a lock. All of it runs on one thread, the io_context's; blocking work goes to a
 // small pool and comes back.
@@ -58,7 +58,7 @@ class Node {
   std::unique_ptr<LocalServer> local_;
   std::unique_ptr<Watcher> watcher_;
   std::set<ChannelPtr> channels_;  ///< that others opened
-  int commands_ = 0;  ///< connected to the local socket
+  int commands_ = 0;               ///< connected to the local socket
   std::chrono::steady_clock::time_point needed_ = std::chrono::steady_clock::now();
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -26,7 +26,9 @@ struct NodeOptions {
   std::size_t most_watches = SIZE_MAX;
 
   [[nodiscard]] std::filesystem::path state_dir() const { return state.empty() ? files / ".mesh" : state; }
-  [[nodiscard]] std::filesystem::path control_socket() const { return control.empty() ? state_dir() / "control" : control; }
+  [[nodiscard]] std::filesystem::path control_socket() const {
+    return control.empty() ? state_dir() / "control" : control;
+  }
 };
 
 }  // namespace mesh

@@ -28,7 +28,8 @@ struct NodeParts {
   std::unique_ptr<Swarm> swarm;
   std::unique_ptr<TrackerLinks> links;
   std::atomic<bool> stopping = false;
-  asio::thread_pool pool{4};
+  asio::thread_pool pool{4};       ///< for what is short
+  asio::thread_pool hash_pool{2};  ///< for what may read whole files
 
   /// Tells the trackers what changed in the holdings, and unloads what is no longer held.
   void publish(const Inventory& delta);

@@ -13,12 +13,13 @@
 namespace mesh {
 namespace {
 
-constexpr std::int64_t settle_ns = 2'000'000'000;   // a file that changed more recently is not remembered by its stamp
-constexpr std::size_t fetch_bytes = 4U << 20;       // in one reply
+constexpr std::int64_t settle_ns = 2'000'000'000;  // a file that changed more recently is not remembered by its stamp
+constexpr std::size_t fetch_bytes = 4U << 20;      // in one reply
 constexpr std::size_t fetch_files = 4096;
 
 std::int64_t now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch())
+      .count();
 }
 
 /// The calling thread reads only when nobody else does, for as long as this lives (ioprio_set(2)).
@@ -38,7 +39,7 @@ class IdlePriority {
 };
 
 FileStamp stamp_now(int fd) {
-  struct stat s{};
+  struct stat s {};
   if (::fstat(fd, &s) != 0) throw Error(Status::failed, std::generic_category().message(errno));
   return stamp_of(s);
 }
@@ -78,8 +79,10 @@ void Offer::serve(Handlers& handlers) {
 }
 
 Task<FileEntry> Offer::make(FileEntry asked, bool torrent_even_if_small) {
-  const std::string key = asked.path;
-  std::function<Task<FileEntry>()> work = [this, asked = std::move(asked), torrent_even_if_small] { return make_now(asked, torrent_even_if_small, false); };
+  const std::string key = asked.path + '\0' + std::to_string(asked.size) + ' ' + std::to_string(asked.mtime);
+  std::function<Task<FileEntry>()> work = [this, asked = std::move(asked), torrent_even_if_small] {
+    return make_now(asked, torrent_even_if_small, false);
+  };
   return making_.run(key, std::move(work));
 }
 
@@ -90,7 +93,8 @@ Task<FileEntry> Offer::make_now(FileEntry asked, bool torrent_even_if_small, boo
   const auto hash = [this, asked, torrent_even_if_small, idle, known_id, known_stamp] {
     auto local = parts_.gate.look(asked.path);
     if (!local || local->entry.kind != Kind::file) throw Error(Status::failed, "it is gone");
-    if (local->entry.size != asked.size || local->entry.mtime != asked.mtime) throw Error(Status::failed, "it has changed since it was listed");
+    if (local->entry.size != asked.size || local->entry.mtime != asked.mtime)
+      throw Error(Status::failed, "it has changed since it was listed");
     const Fd fd = parts_.gate.open_file(asked.path);
     if (PathGate::is_being_written(fd.get())) throw Error(Status::failed, "somebody has it open for writing");
     const auto stamp = stamp_now(fd.get());
@@ -103,7 +107,8 @@ Task<FileEntry> Offer::make_now(FileEntry asked, bool torrent_even_if_small, boo
       const auto begun = now_ns();
       const unsigned threads = idle ? 1 : std::max(1U, std::thread::hardware_concurrency());
       const auto hashed = hash_file(fd.get(), stamp.size, threads, parts_.stopping);
-      if (stamp_now(fd.get()) != stamp || PathGate::is_being_written(fd.get())) throw Error(Status::failed, "it changed while it was hashed");
+      if (stamp_now(fd.get()) != stamp || PathGate::is_being_written(fd.get()))
+        throw Error(Status::failed, "it changed while it was hashed");
       id = hashed.id;
       if (begun - std::max(stamp.mtime, stamp.ctime) > settle_ns) parts_.db.put_hash(stamp, hashed.id);
       if (wants_torrent) parts_.db.put_torrent(make_torrent(hashed));
@@ -112,7 +117,7 @@ Task<FileEntry> Offer::make_now(FileEntry asked, bool torrent_even_if_small, boo
     local->stamp = stamp;
     return *local;
   };
-  const LocalEntry made = co_await run_on(parts_.pool, hash);
+  const LocalEntry made = co_await run_on(parts_.hash_pool, hash);
   parts_.publish(parts_.holdings.set(made));
   co_return made.entry;
 }
@@ -142,13 +147,16 @@ Task<Torrent> Offer::load(Load asked) {
   }
   const auto layout = stored ? read_torrent(*stored) : std::nullopt;
   if (!layout) throw Error(Status::failed, printable(entry.path) + ": its torrent cannot be made");
-  auto on_fault = [this, path = entry.path](std::string why) { asio::post(parts_.io, [this, path, why = std::move(why)] { parts_.withdraw(path, why); }); };
+  auto on_fault = [this, path = entry.path](std::string why) {
+    asio::post(parts_.io, [this, path, why = std::move(why)] { parts_.withdraw(path, why); });
+  };
   std::shared_ptr<Storage> storage;
   std::string trouble;
   try {
     const auto open = [&]() -> StoragePtr {
       Fd fd = parts_.gate.open_file(entry.path);
-      if (stamp_now(fd.get()) != stamp || PathGate::is_being_written(fd.get())) throw Error(Status::failed, "it has changed since it was hashed");
+      if (stamp_now(fd.get()) != stamp || PathGate::is_being_written(fd.get()))
+        throw Error(Status::failed, "it has changed since it was hashed");
       return std::make_shared<Storage>(*layout, std::move(fd), stamp, on_fault);
     };
     storage = co_await run_on(parts_.pool, open);
@@ -189,13 +197,14 @@ Task<Fetched> Offer::fetch(Fetch asked) {
   const auto read_all = [this, &asked] {
     Read out;
     std::size_t bytes = 0;
-    const StateDb::Batch batch(parts_.db);
+    std::vector<std::pair<FileStamp, ContentId>> settled;
     for (const auto& file : asked.files) {
       FetchedFile got;
       try {
         auto local = parts_.gate.look(file.path);
         if (!local || local->entry.kind != Kind::file) throw Error(Status::failed, "it is gone");
-        if (local->entry.size != file.size || local->entry.mtime != file.mtime) throw Error(Status::failed, "it has changed since it was listed");
+        if (local->entry.size != file.size || local->entry.mtime != file.mtime)
+          throw Error(Status::failed, "it has changed since it was listed");
         if (file.size > small_file_bytes) throw Error(Status::failed, "it is too large for the node channel");
         const Fd fd = parts_.gate.open_file(file.path);
         if (PathGate::is_being_written(fd.get())) throw Error(Status::failed, "somebody has it open for writing");
@@ -204,7 +213,7 @@ Task<Fetched> Offer::fetch(Fetch asked) {
         if (stamp_now(fd.get()) != stamp) throw Error(Status::failed, "it changed while it was read");
         got.id = content_id_of_bytes(got.data);
         if (file.id.is_set() && got.id != file.id) throw Error(Status::failed, "it has changed since it was hashed");
-        if (now_ns() - std::max(stamp.mtime, stamp.ctime) > settle_ns) parts_.db.put_hash(stamp, got.id);
+        if (now_ns() - std::max(stamp.mtime, stamp.ctime) > settle_ns) settled.emplace_back(stamp, got.id);
         local->entry.id = got.id;
         local->stamp = stamp;
         if (!file.id.is_set()) out.learnt.push_back(std::move(*local));
@@ -216,6 +225,8 @@ Task<Fetched> Offer::fetch(Fetch asked) {
       out.reply.files.push_back(std::move(got));
       if (bytes > fetch_bytes) break;
     }
+    const StateDb::Batch batch(parts_.db);
+    for (const auto& [stamp, id] : settled) parts_.db.put_hash(stamp, id);
     return out;
   };
   const auto read = co_await run_on(parts_.pool, read_all);
@@ -239,7 +250,8 @@ Task<void> Offer::hash_eagerly() {
         if (entry.kind != Kind::file || entry.id.is_set()) continue;
         try {
           std::function<Task<FileEntry>()> work = [this, entry] { return make_now(entry, false, true); };
-          co_await making_.run(entry.path, std::move(work));
+          const std::string key = entry.path;
+          co_await making_.run(key, std::move(work));
         } catch (const Error&) {
           // Unreadable or changing: whoever asks for it will be told.
         }

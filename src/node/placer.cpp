@@ -45,7 +45,9 @@ void set_attributes(int fd, const FileEntry& wanted, mode_t mask) {
 }
 
 std::string describe(const FileEntry& entry) {
-  return entry.kind == Kind::file ? human_bytes(entry.size) + " of " + human_time(entry.mtime) : entry.kind == Kind::directory ? "a directory" : "a link";
+  return entry.kind == Kind::file        ? human_bytes(entry.size) + " of " + human_time(entry.mtime)
+         : entry.kind == Kind::directory ? "a directory"
+                                         : "a link";
 }
 
 }  // namespace
@@ -80,12 +82,14 @@ LocalState Placer::examine(const FileEntry& wanted, const std::atomic<bool>& sto
   return out;
 }
 
-LocalEntry Placer::install(const std::string& part_name, int fd, const FileEntry& wanted, const LocalState& before, const ContentId& id) const {
+LocalEntry Placer::install(const std::string& part_name, int fd, const FileEntry& wanted, const LocalState& before,
+                           const ContentId& id) const {
   const Fd parts(::open(parts_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   const Fd parent = gate_.open_parent(wanted.path, true);
   const std::string name(last_part(wanted.path));
   const auto taken = [&] {
-    return Error(Status::failed, printable(wanted.path) + ": somebody put something else there meanwhile; it is kept (--force replaces it)");
+    return Error(Status::failed, printable(wanted.path) +
+                                     ": somebody put something else there meanwhile; it is kept (--force replaces it)");
   };
   if (before.verdict == LocalState::Verdict::absent) {
     if (::renameat2(parts.get(), part_name.c_str(), parent.get(), name.c_str(), RENAME_NOREPLACE) != 0) {
@@ -93,18 +97,21 @@ LocalEntry Placer::install(const std::string& part_name, int fd, const FileEntry
       fail(wanted, "cannot be put in place", errno);
     }
   } else {
-    const auto exchange = [&] { return ::renameat2(parts.get(), part_name.c_str(), parent.get(), name.c_str(), RENAME_EXCHANGE); };
+    const auto exchange = [&] {
+      return ::renameat2(parts.get(), part_name.c_str(), parent.get(), name.c_str(), RENAME_EXCHANGE);
+    };
     if (exchange() != 0) fail(wanted, "cannot be put in place", errno);
-    struct stat old{};
-    const bool expected = ::fstatat(parts.get(), part_name.c_str(), &old, AT_SYMLINK_NOFOLLOW) == 0 && old.st_ino == before.stamp.inode &&
-                          old.st_size == before.stamp.size && nanoseconds(old.st_mtim) == before.stamp.mtime;
+    struct stat old {};
+    const bool expected = ::fstatat(parts.get(), part_name.c_str(), &old, AT_SYMLINK_NOFOLLOW) == 0 &&
+                          old.st_ino == before.stamp.inode && old.st_size == before.stamp.size &&
+                          nanoseconds(old.st_mtim) == before.stamp.mtime;
     if (!expected) {
       if (exchange() != 0) fail(wanted, "cannot be put back", errno);
       throw taken();
     }
     ::unlinkat(parts.get(), part_name.c_str(), 0);
   }
-  struct stat s{};
+  struct stat s {};
   if (::fstat(fd, &s) != 0) fail(wanted, "cannot be read back", errno);
   LocalEntry out{wanted, stamp_of(s)};
   out.entry.id = id;
@@ -122,7 +129,8 @@ void Placer::finish_file(int fd, const FileEntry& wanted) const {
   if (::fsync(fd) != 0) fail(wanted, "cannot be synced", errno);
 }
 
-LocalEntry Placer::place(const std::filesystem::path& part, int fd, const FileEntry& wanted, const LocalState& before, const ContentId& id) const {
+LocalEntry Placer::place(const std::filesystem::path& part, int fd, const FileEntry& wanted, const LocalState& before,
+                         const ContentId& id) const {
   auto out = install(part.filename().string(), fd, wanted, before, id);
   const Fd parent = gate_.open_parent(wanted.path, false);
   ::fsync(parent.get());
@@ -144,7 +152,8 @@ std::vector<Placer::Placed> Placer::place_small(std::vector<Small>& files) const
       for (std::size_t at = 0; at < file.data.size();) {
         const auto n = ::pwrite(fds[i].get(), file.data.data() + at, file.data.size() - at, static_cast<off_t>(at));
         if (n < 0 && errno == ENOSPC)
-          throw Error(Status::failed, printable(file.wanted.path) + ": no room: " + human_bytes(file.wanted.size) + " needed, " + human_bytes(free_bytes()) + " free");
+          throw Error(Status::failed, printable(file.wanted.path) + ": no room: " + human_bytes(file.wanted.size) +
+                                          " needed, " + human_bytes(free_bytes()) + " free");
         if (n < 0) fail(file.wanted, "cannot be written", errno);
         at += static_cast<std::size_t>(n);
       }
@@ -180,9 +189,10 @@ std::vector<Placer::Placed> Placer::place_small(std::vector<Small>& files) const
 void Placer::refresh_attributes(const FileEntry& wanted, const LocalState& state) const {
   if (state.entry.mtime == wanted.mtime && state.entry.mode == (wanted.mode & file_mode_mask)) return;
   const Fd fd = gate_.open_file(wanted.path);
+  struct stat s {};
+  if (::fstat(fd.get(), &s) != 0 || stamp_of(s) != state.stamp || PathGate::is_being_written(fd.get())) return;
   set_attributes(fd.get(), wanted, file_mode_mask);
-  struct stat s{};
-  if (::fstat(fd.get(), &s) != 0 || s.st_ino != state.stamp.inode || s.st_size != state.stamp.size) return;
+  if (::fstat(fd.get(), &s) != 0 || s.st_size != state.stamp.size || nanoseconds(s.st_mtim) != wanted.mtime) return;
   db_.put_received(wanted.path, stamp_of(s), wanted.id);
   db_.put_hash(stamp_of(s), wanted.id);
 }
@@ -193,7 +203,8 @@ void Placer::make_directory(const FileEntry& wanted) const {
   if (::mkdirat(parent.get(), name.c_str(), 0755) == 0) return;
   if (errno != EEXIST) fail(wanted, "cannot make the directory", errno);
   if (const auto local = gate_.look(wanted.path); !local || local->entry.kind != Kind::directory)
-    throw Error(Status::failed, printable(wanted.path) + ": a directory in the mesh, but here it is " + (local ? describe(local->entry) : "something else") + "; move that away");
+    throw Error(Status::failed, printable(wanted.path) + ": a directory in the mesh, but here it is " +
+                                    (local ? describe(local->entry) : "something else") + "; move that away");
 }
 
 void Placer::finish_directory(const FileEntry& wanted) const {
@@ -204,7 +215,8 @@ void Placer::finish_directory(const FileEntry& wanted) const {
 
 bool Placer::make_link(const FileEntry& wanted, bool force) const {
   if (link_destination(wanted.path, wanted.target).empty())
-    throw Error(Status::failed, printable(wanted.path) + ": is a link out of the files directory, to " + printable(wanted.target) + "; it is not made");
+    throw Error(Status::failed, printable(wanted.path) + ": is a link out of the files directory, to " +
+                                    printable(wanted.target) + "; it is not made");
   const Fd parent = gate_.open_parent(wanted.path, true);
   const std::string name(last_part(wanted.path));
   const auto set_time = [&] {
@@ -222,18 +234,21 @@ bool Placer::make_link(const FileEntry& wanted, bool force) const {
     return true;
   }
   if (!local || local->entry.kind == Kind::directory || !force)
-    throw Error(Status::failed, printable(wanted.path) + ": kept: a link to " + printable(wanted.target) + " in the mesh, but here it is " +
-                                    (local ? describe(local->entry) : "something else") + (local && local->entry.kind == Kind::directory ? "" : " (--force replaces it)"));
+    throw Error(Status::failed, printable(wanted.path) + ": kept: a link to " + printable(wanted.target) +
+                                    " in the mesh, but here it is " +
+                                    (local ? describe(local->entry) : "something else") +
+                                    (local && local->entry.kind == Kind::directory ? "" : " (--force replaces it)"));
   const std::string fresh = ".mesh-link-" + std::to_string(::getpid());
   ::unlinkat(parent.get(), fresh.c_str(), 0);
-  if (::symlinkat(wanted.target.c_str(), parent.get(), fresh.c_str()) != 0 || ::renameat(parent.get(), fresh.c_str(), parent.get(), name.c_str()) != 0)
+  if (::symlinkat(wanted.target.c_str(), parent.get(), fresh.c_str()) != 0 ||
+      ::renameat(parent.get(), fresh.c_str(), parent.get(), name.c_str()) != 0)
     fail(wanted, "cannot make the link", errno);
   set_time();
   return false;
 }
 
 std::int64_t Placer::free_bytes() const {
-  struct statvfs s{};
+  struct statvfs s {};
   if (::statvfs(parts_.c_str(), &s) != 0) return INT64_MAX;
   return static_cast<std::int64_t>(s.f_bavail) * static_cast<std::int64_t>(s.f_frsize);
 }

@@ -23,12 +23,14 @@ lt::settings_pack settings(const std::string& listen) {
   s.set_str(p::listen_interfaces, listen);
   s.set_str(p::user_agent, "meshswarm/" MESH_VERSION);
   s.set_str(p::peer_fingerprint, "-MS0100-");
-  s.set_int(p::alert_mask, static_cast<int>(static_cast<std::uint32_t>(lt::alert_category::error | lt::alert_category::status | lt::alert_category::piece_progress)));
+  s.set_int(p::alert_mask,
+            static_cast<int>(static_cast<std::uint32_t>(lt::alert_category::error | lt::alert_category::status |
+                                                        lt::alert_category::piece_progress)));
   s.set_int(p::alert_queue_size, 20'000);
   // A mesh is one administrative domain: nothing of it is told to, or asked of, the outside.
-  for (const int off : {p::enable_dht, p::enable_lsd, p::enable_upnp, p::enable_natpmp, p::enable_outgoing_utp}) s.set_bool(off, false);
-  // Transmission tries uTP first, and for a long time nothing else.
-  s.set_bool(p::enable_incoming_utp, true);
+  for (const int off :
+       {p::enable_dht, p::enable_lsd, p::enable_upnp, p::enable_natpmp, p::enable_outgoing_utp, p::enable_incoming_utp})
+    s.set_bool(off, false);
   s.set_bool(p::enable_outgoing_tcp, true);
   s.set_bool(p::enable_incoming_tcp, true);
   // uTP costs three times TCP's CPU on a LAN; obfuscation hides nothing here and costs more.
@@ -64,11 +66,17 @@ lt::settings_pack settings(const std::string& listen) {
   return s;
 }
 
+lt::tcp::endpoint endpoint_of(const std::string& text) {
+  const auto [host, port] = parse_host_port(text);
+  return {lt::make_address(host), port};
+}
+
 lt::sha1_hash to_lt(const InfoHash& hash) { return lt::sha1_hash(hash.bytes.data()); }
 
 }  // namespace
 
-Swarm::Swarm(asio::io_context& io, const Options& options, Log log) : io_(io), log_(std::move(log)), idle_(options.idle) {
+Swarm::Swarm(asio::io_context& io, const Options& options, Log log)
+    : io_(io), log_(std::move(log)), idle_(options.idle) {
   auto wanted = options.listen;
   // A taken port is found by binding it once before libtorrent does, which reports it much later.
   for (int tries = 0;; ++tries) {
@@ -85,7 +93,8 @@ Swarm::Swarm(asio::io_context& io, const Options& options, Log log) : io_(io), l
         for (auto& other : wanted) other.port(probe.local_endpoint().port());
     }
     if (!ec) break;
-    if (!options.pick_free_port || tries > 100) throw Error(Status::failed, "cannot listen on " + to_text(wanted.front()) + ": " + ec.message());
+    if (!options.pick_free_port || tries > 100)
+      throw Error(Status::failed, "cannot listen on " + to_text(wanted.front()) + ": " + ec.message());
     for (auto& endpoint : wanted) endpoint.port(static_cast<std::uint16_t>(endpoint.port() + 2));
   }
   std::string listen;
@@ -126,32 +135,44 @@ std::vector<SwarmTorrentPtr> Swarm::all() const {
 
 Task<SwarmTorrentPtr> Swarm::load(StoredTorrent torrent, StoragePtr storage, bool downloading) {
   SwarmTorrentPtr loaded = find(torrent.id);
+  if (loaded && downloading && loaded->storage != storage) {
+    // A seed whose file is not what is wanted here: the download takes its place.
+    if (loaded->downloading) throw Error(Status::failed, "is being downloaded already");
+    unload(torrent.id);
+    loaded = nullptr;
+  }
   if (!loaded) {
     loaded = std::make_shared<SwarmTorrent>(io_.get_executor());
     loaded->torrent = std::move(torrent);
     loaded->storage = std::move(storage);
     loaded->downloading = downloading;
-    torrents_[loaded->torrent.id] = loaded;
-    by_infohash_[to_lt(loaded->torrent.infohash)] = loaded->torrent.id;
-    registry_->put(to_lt(loaded->torrent.infohash), loaded->storage);
 
     lt::error_code ec;
     lt::add_torrent_params params;
     const auto& info = loaded->torrent.info;
     const std::string file = "d4:info" + info + "e";
-    params.ti = std::make_shared<lt::torrent_info>(lt::span<char const>(file.data(), static_cast<std::ptrdiff_t>(file.size())), ec, lt::from_span);
+    params.ti = std::make_shared<lt::torrent_info>(
+        lt::span<char const>(file.data(), static_cast<std::ptrdiff_t>(file.size())), ec, lt::from_span);
     if (ec) throw Error(Status::failed, "libtorrent refuses the torrent: " + ec.message());
     params.save_path = ".";
     // Added paused: connecting begins with `introduce`, when peers are known and can be tried at once.
-    params.flags = lt::torrent_flags::paused | lt::torrent_flags::disable_dht | lt::torrent_flags::disable_lsd | lt::torrent_flags::need_save_resume;
+    params.flags = lt::torrent_flags::paused | lt::torrent_flags::disable_dht | lt::torrent_flags::disable_lsd |
+                   lt::torrent_flags::need_save_resume;
     const auto verified = loaded->storage->verified();
     params.have_pieces.resize(static_cast<int>(verified.size()));
     for (std::size_t i = 0; i < verified.size(); ++i)
       if (verified[i] != 0) params.have_pieces.set_bit(lt::piece_index_t(static_cast<int>(i)));
+    torrents_[loaded->torrent.id] = loaded;
+    by_infohash_[to_lt(loaded->torrent.infohash)] = loaded->torrent.id;
+    registry_->put(to_lt(loaded->torrent.infohash), loaded->storage);
     session_->async_add_torrent(std::move(params));
   }
-  while (!loaded->checked && loaded->error.empty() && find(loaded->torrent.id) == loaded) co_await loaded->changed.wait();
-  if (!loaded->checked) throw Error(Status::failed, loaded->error.empty() ? "was unloaded while it was loaded" : loaded->error);
+  while (!loaded->checked && loaded->error.empty() && find(loaded->torrent.id) == loaded)
+    co_await loaded->changed.wait();
+  if (!loaded->checked) {
+    if (find(loaded->torrent.id) == loaded) unload(loaded->torrent.id);
+    throw Error(Status::failed, loaded->error.empty() ? "was unloaded while it was loaded" : loaded->error);
+  }
   co_return loaded;
 }
 
@@ -167,11 +188,17 @@ void Swarm::unload(const ContentId& id) {
   if (on_unloaded) on_unloaded(id);
 }
 
+void Swarm::connect(SwarmTorrent& torrent, const std::vector<std::string>& peers) {
+  for (const auto& text : peers) {
+    try {
+      torrent.handle.connect_peer(endpoint_of(text), lt::peer_info::tracker);
+    } catch (const std::exception&) {
+      // Not an address: a tracker of another version.
+    }
+  }
+}
+
 void Swarm::introduce(const SwarmTorrentPtr& torrent, const Introduced& introduced) {
-  const auto endpoint_of = [](const std::string& text) {
-    const auto [host, port] = parse_host_port(text);
-    return lt::tcp::endpoint(lt::make_address(host), port);
-  };
   for (const auto& text : introduced.sources) {
     try {
       torrent->sources.insert(endpoint_of(text));
@@ -181,13 +208,7 @@ void Swarm::introduce(const SwarmTorrentPtr& torrent, const Introduced& introduc
   // Resuming a paused torrent connects at once to the peers that it knows; otherwise they wait for libtorrent's next
   // tick, up to a second.
   const bool fresh = static_cast<bool>(torrent->handle.flags() & lt::torrent_flags::paused);
-  for (const auto& text : introduced.peers) {
-    try {
-      torrent->handle.connect_peer(endpoint_of(text), lt::peer_info::tracker);
-    } catch (const std::exception&) {
-      // Not an address: a tracker of another version.
-    }
-  }
+  connect(*torrent, introduced.peers);
   if (torrent->downloading && torrent->gate == nullptr && introduced.self != 0)
     torrent->gate = std::make_unique<StripeGate>(torrent->storage->layout().count(), introduced.self);
   if (torrent->gate) torrent->gate->set_getters(introduced.getters);
@@ -242,6 +263,8 @@ void Swarm::resume(SwarmTorrent& torrent) {
   torrent.error.clear();
   torrent.error_code = 0;
   torrent.handle.clear_error();
+  // A failed write puts a torrent into upload mode, which only an auto-managed one leaves by itself.
+  torrent.handle.unset_flags(lt::torrent_flags::upload_mode);
   torrent.handle.resume();
 }
 
@@ -288,7 +311,8 @@ void Swarm::handle(lt::alert* alert) {
   } else if (const auto* failed = lt::alert_cast<lt::hash_failed_alert>(alert)) {
     if (const auto torrent = find(failed->handle)) {
       ++torrent->hash_failures;
-      log_("piece " + std::to_string(static_cast<int>(failed->piece_index)) + " of " + torrent->torrent.id.hex().substr(0, 12) + " failed its hash; it is asked for again");
+      log_("piece " + std::to_string(static_cast<int>(failed->piece_index)) + " of " +
+           torrent->torrent.id.hex().substr(0, 12) + " failed its hash; it is asked for again");
     }
   } else if (const auto* file_error = lt::alert_cast<lt::file_error_alert>(alert)) {
     if (const auto torrent = find(file_error->handle)) {

@@ -34,10 +34,10 @@ struct SwarmTorrent {
   StoragePtr storage;
   lt::torrent_handle handle;
   bool downloading = false;
-  bool checked = false;           ///< libtorrent has taken it in and can connect
-  std::string error;              ///< what stopped it, in words; a download can go on after `resume`
-  int error_code = 0;             ///< errno of the same
-  Event changed;                  ///< a piece, an error, or the end
+  bool checked = false;  ///< libtorrent has taken it in and can connect
+  std::string error;     ///< what stopped it, in words; a download can go on after `resume`
+  int error_code = 0;    ///< errno of the same
+  Event changed;         ///< a piece, an error, or the end
   Clock::time_point last_needed = Clock::now();
 
   int pieces_have = 0;
@@ -50,8 +50,8 @@ struct SwarmTorrent {
   int hash_failures = 0;
 
   std::unique_ptr<StripeGate> gate;
-  std::set<lt::tcp::endpoint> sources;                          ///< introduced as having everything
-  std::map<lt::tcp::endpoint, std::int64_t> received;           ///< payload bytes by peer
+  std::set<lt::tcp::endpoint> sources;                 ///< introduced as having everything
+  std::map<lt::tcp::endpoint, std::int64_t> received;  ///< payload bytes by peer
 };
 using SwarmTorrentPtr = std::shared_ptr<SwarmTorrent>;
 
@@ -85,6 +85,8 @@ class Swarm {
 
   /// Begins to connect to the peers that a tracker named.
   void introduce(const SwarmTorrentPtr& torrent, const Introduced& introduced);
+  /// Connects to peers within a second or so.
+  void connect(SwarmTorrent& torrent, const std::vector<std::string>& peers);
   void plan(const ContentId& id, const std::vector<std::uint64_t>& getters);
 
   /// Brings counters up to date; called a few times a second while something is going on.

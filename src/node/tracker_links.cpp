@@ -37,7 +37,8 @@ struct TrackerLinks::Shared {
   }
 };
 
-TrackerLinks::TrackerLinks(asio::io_context& io, std::vector<std::string> trackers, Facts facts, const Handlers& handlers)
+TrackerLinks::TrackerLinks(asio::io_context& io, std::vector<std::string> trackers, Facts facts,
+                           const Handlers& handlers)
     : shared_(std::make_shared<Shared>(io, std::move(facts), handlers)), names_(std::move(trackers)) {
   std::ranges::sort(names_);
   names_.erase(std::unique(names_.begin(), names_.end()), names_.end());
@@ -75,7 +76,8 @@ Task<void> TrackerLinks::keep(std::shared_ptr<Shared> shared, std::shared_ptr<Li
     } catch (const Error& error) {
       link->trouble = error.what();
       if (link->trouble.starts_with(link->address + ": ")) link->trouble.erase(0, link->address.size() + 2);
-      if (!said && !shared->closed) shared->facts.log("tracker " + link->address + ": " + link->trouble + "; trying again");
+      if (!said && !shared->closed)
+        shared->facts.log("tracker " + link->address + ": " + link->trouble + "; trying again");
       said = true;
     }
     link->channel.reset();
@@ -118,15 +120,21 @@ Task<ChannelPtr> TrackerLinks::first(milliseconds limit) {
   const auto shared = shared_;
   const auto deadline = std::chrono::steady_clock::now() + limit;
   if (shared->links.empty())
-    throw Error(Status::unreachable, "no tracker is known; name one with --tracker HOST:PORT, MESH_TRACKER or the configuration file");
+    throw Error(Status::unreachable,
+                "no tracker is known; name one with --tracker HOST:PORT, MESH_TRACKER or the configuration file");
   for (;;) {
     for (const auto& link : shared->links)
       if (link->registered && link->channel && link->channel->is_open()) co_return link->channel;
-    if (shared->closed || std::chrono::steady_clock::now() >= deadline) break;
+    // A node that is still scanning its files has a tracker, only not yet a whole inventory to show to it.
+    const bool scanning = !shared->facts.scan_complete() && std::ranges::any_of(shared->links, [](const auto& link) {
+      return link->told && link->channel;
+    });
+    if (shared->closed || (std::chrono::steady_clock::now() >= deadline && !scanning)) break;
     co_await sleep_for(milliseconds(10));
   }
   std::string text = "no tracker is reachable:";
-  for (const auto& link : shared->links) text += " " + link->address + " (" + (link->trouble.empty() ? "registering" : link->trouble) + ")";
+  for (const auto& link : shared->links)
+    text += " " + link->address + " (" + (link->trouble.empty() ? "registering" : link->trouble) + ")";
   throw Error(Status::unreachable, text);
 }
 

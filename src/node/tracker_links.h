@@ -1,7 +1,7 @@
 // This node's control channels: one to each tracker of its list, kept up for as long as the node lives.
 //
-// A lost tracker is tried again after a random wait that grows to two seconds, so that a restarted tracker is whole again
-// within moments and is not met by everybody at once. All on the node's loop.
+// A lost tracker is tried again after a random wait that grows to two seconds, so that a restarted tracker is whole
+// again within moments and is not met by everybody at once. All on the node's loop.
 #pragma once
 
 #include <functional>

@@ -19,8 +19,8 @@ namespace {
 
 constexpr std::size_t batch_entries = 1000;
 constexpr int deepest = 200;
-constexpr std::uint32_t wanted_events = IN_CREATE | IN_MODIFY | IN_CLOSE_WRITE | IN_ATTRIB | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE |
-                                        IN_ONLYDIR | IN_DONT_FOLLOW | IN_EXCL_UNLINK;
+constexpr std::uint32_t wanted_events = IN_CREATE | IN_MODIFY | IN_CLOSE_WRITE | IN_ATTRIB | IN_MOVED_FROM |
+                                        IN_MOVED_TO | IN_DELETE | IN_ONLYDIR | IN_DONT_FOLLOW | IN_EXCL_UNLINK;
 
 }  // namespace
 
@@ -30,11 +30,13 @@ bool is_temporary_name(std::string_view name) {
   if (name.size() < 9 || name.front() != '.' || name[name.size() - 7] != '.') return false;
   const auto suffix = name.substr(name.size() - 6);
   const auto in = [](char c, char low, char high) { return c >= low && c <= high; };
-  const bool random = std::ranges::all_of(suffix, [&](char c) { return in(c, '0', '9') || in(c, 'A', 'Z') || in(c, 'a', 'z'); });
+  const bool random =
+      std::ranges::all_of(suffix, [&](char c) { return in(c, '0', '9') || in(c, 'A', 'Z') || in(c, 'a', 'z'); });
   return random && std::ranges::any_of(suffix, [&](char c) { return in(c, '0', '9') || in(c, 'A', 'Z'); });
 }
 
-Watcher::Watcher(const PathGate& gate, Options options, std::optional<std::pair<std::uint64_t, std::uint64_t>> skip, OnChange on_change, Log log)
+Watcher::Watcher(const PathGate& gate, Options options, std::optional<std::pair<std::uint64_t, std::uint64_t>> skip,
+                 OnChange on_change, Log log)
     : gate_(gate), options_(std::move(options)), skip_(skip), on_change_(std::move(on_change)), log_(std::move(log)) {
   inotify_ = Fd(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   wake_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -49,7 +51,8 @@ Watcher::~Watcher() {
 }
 
 bool Watcher::is_ignored(std::string_view name) const {
-  return is_temporary_name(name) || std::ranges::any_of(options_.ignore, [&](const std::string& pattern) { return Glob(pattern).matches(name); });
+  return is_temporary_name(name) ||
+         std::ranges::any_of(options_.ignore, [&](const std::string& pattern) { return Glob(pattern).matches(name); });
 }
 
 void Watcher::emit(TreeChange change) {
@@ -62,16 +65,23 @@ void Watcher::flush() {
 }
 
 void Watcher::run() {
+  using Clock = std::chrono::steady_clock;
   scan_all();
   flush();
+  auto next_scan = Clock::now() + options_.rescan;
   while (!stop_) {
     std::array<pollfd, 2> fds{{{wake_.get(), POLLIN, 0}, {inotify_.get(), POLLIN, 0}}};
-    const int timeout = complete_ ? -1 : static_cast<int>(std::chrono::milliseconds(options_.rescan).count());
-    const int ready = ::poll(fds.data(), fds.size(), timeout);
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(next_scan - Clock::now()).count();
+    ::poll(fds.data(), fds.size(), complete_ ? -1 : static_cast<int>(std::clamp<std::int64_t>(left, 0, 1'000'000)));
     if (stop_) return;
-    if (ready == 0) rescan_now_ = true;
     if (fds[1].revents != 0) read_events();
-    if (std::exchange(rescan_now_, false)) scan_all();
+    if (!complete_ && Clock::now() >= next_scan) rescan_now_ = true;
+    if (std::exchange(rescan_now_, false)) {
+      const auto begun = Clock::now();
+      scan_all();
+      // A tree that takes long to scan is scanned less often.
+      next_scan = Clock::now() + std::max<Clock::duration>(options_.rescan, 10 * (Clock::now() - begun));
+    }
     for (const auto& dir : std::exchange(touched_, {}))
       if (!dir.empty())
         if (auto entry = gate_.look(dir)) emit({TreeChange::Kind::put, dir, std::move(*entry)});
@@ -87,33 +97,43 @@ void Watcher::scan_all() {
 }
 
 bool Watcher::watch(const std::string& dir, int fd) {
-  if (watch_of_.contains(dir)) return true;
-  if (complete_ || watch_of_.size() < options_.most_watches) {
+  // Also where it is watched already: after lost events the name may stand for another directory.
+  const auto known = watch_of_.find(dir);
+  if (known != watch_of_.end() || complete_ || watch_of_.size() < options_.most_watches) {
     // Through the descriptor, so that it is the very directory that is listed next.
     const std::string path = "/proc/self/fd/" + std::to_string(fd);
-    const int wd = watch_of_.size() < options_.most_watches ? ::inotify_add_watch(inotify_.get(), path.c_str(), wanted_events & ~std::uint32_t{IN_DONT_FOLLOW})
-                                                            : (errno = ENOSPC, -1);
+    const int wd =
+        known != watch_of_.end() || watch_of_.size() < options_.most_watches
+            ? ::inotify_add_watch(inotify_.get(), path.c_str(), wanted_events & ~std::uint32_t{IN_DONT_FOLLOW})
+            : (errno = ENOSPC, -1);
     if (wd >= 0) {
+      if (known != watch_of_.end() && known->second != wd) dir_of_.erase(known->second);
+      // One directory under two names (by --follow) gets its events under the last one alone; rescans see to the other.
+      if (const auto other = dir_of_.find(wd); other != dir_of_.end() && other->second != dir) complete_ = false;
       dir_of_[wd] = dir;
       watch_of_[dir] = wd;
       return true;
     }
     if (complete_)
-      log_("cannot watch " + gate_.absolute(dir) + ": " + std::strerror(errno) + "; the files directory is scanned again every " +
-           human_seconds(options_.rescan.count()) + " (mend: raise fs.inotify.max_user_watches)");
+      log_("cannot watch " + gate_.absolute(dir) + ": " + std::strerror(errno) +
+           "; the files directory is scanned again every " + human_seconds(options_.rescan.count()) +
+           " (mend: raise fs.inotify.max_user_watches)");
     complete_ = false;
   }
   return false;
 }
 
 void Watcher::forget_watches(const std::string& dir) {
-  for (auto it = watch_of_.lower_bound(dir); it != watch_of_.end() && (it->first == dir || it->first.starts_with(dir));) {
+  for (auto it = watch_of_.lower_bound(dir);
+       it != watch_of_.end() && (it->first == dir || it->first.starts_with(dir));) {
     if (it->first != dir && !is_below(it->first, dir)) {
       ++it;
       continue;
     }
-    ::inotify_rm_watch(inotify_.get(), it->second);
-    dir_of_.erase(it->second);
+    if (const auto own = dir_of_.find(it->second); own != dir_of_.end() && own->second == it->first) {
+      ::inotify_rm_watch(inotify_.get(), it->second);
+      dir_of_.erase(own);
+    }
     it = watch_of_.erase(it);
   }
 }
@@ -125,12 +145,13 @@ void Watcher::scan(const std::string& dir, int depth) {
     if (errno != ENOENT) log_(gate_.absolute(printable(dir)) + ": cannot be read: " + std::strerror(errno));
     return;
   }
-  struct stat own{};
+  struct stat own {};
   if (::fstat(fd.get(), &own) != 0) return;
   const std::pair<std::uint64_t, std::uint64_t> self(own.st_dev, own.st_ino);
   if (skip_ && self == *skip_) return;
   if (depth > deepest || std::ranges::find(above_, self) != above_.end()) {
-    log_(gate_.absolute(printable(dir)) + (depth > deepest ? ": is nested too deep; not offered" : ": leads back to a directory above it; not offered"));
+    log_(gate_.absolute(printable(dir)) +
+         (depth > deepest ? ": is nested too deep; not offered" : ": leads back to a directory above it; not offered"));
     return;
   }
   above_.push_back(self);
@@ -149,7 +170,8 @@ void Watcher::scan(const std::string& dir, int depth) {
     const auto path = dir.empty() ? name : dir + '/' + name;
     if (is_ignored(name)) continue;
     if (!is_mesh_path(path)) {
-      if (path != reserved_part) log_(printable(gate_.absolute(path)) + ": is not offered: the path " + std::string(path_fault(path)));
+      if (path != reserved_part)
+        log_(printable(gate_.absolute(path)) + ": is not offered: the path " + std::string(path_fault(path)));
       continue;
     }
     if (examine(path) == Kind::directory) scan(path, depth + 1);
@@ -159,7 +181,9 @@ void Watcher::scan(const std::string& dir, int depth) {
 
 std::optional<Kind> Watcher::examine(const std::string& path) {
   auto found = gate_.look(path);
-  if (found && found->entry.kind == Kind::directory && skip_ && std::pair(found->stamp.device, found->stamp.inode) == *skip_) return std::nullopt;
+  if (found && found->entry.kind == Kind::directory && skip_ &&
+      std::pair(found->stamp.device, found->stamp.inode) == *skip_)
+    return std::nullopt;
   if (found && found->entry.kind == Kind::file) {
     try {
       const Fd fd = gate_.open_file(path);
@@ -208,16 +232,21 @@ void Watcher::read_events() {
       if ((event.mask & (IN_CREATE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE)) != 0) touched_.insert(dir->second);
       if ((event.mask & (IN_MOVED_FROM | IN_DELETE)) != 0) {
         writing_.erase(path);
-        if ((event.mask & IN_ISDIR) != 0) forget_watches(path);
-        emit({TreeChange::Kind::gone, path, {}});
+        // It may be there again: an exchange of two names reports the coming before the going.
+        if ((event.mask & IN_ISDIR) != 0) {
+          forget_watches(path);
+          emit({TreeChange::Kind::gone, path, {}});
+        }
+        if (examine(path) == Kind::directory) scan(path, static_cast<int>(std::ranges::count(path, '/')) + 1);
       } else if ((event.mask & IN_MODIFY) != 0) {
-        // Reported as gone once; further writes change nothing until it is closed. (A bare change of mtime is a modification
-        // too, of a directory even, and no close follows it.)
+        // Reported as gone once; further writes change nothing until it is closed. (A bare change of mtime is a
+        // modification too, of a directory even, and no close follows it.)
         if (!writing_.contains(path) && !examine(path)) writing_.insert(path);
       } else {
         if ((event.mask & (IN_CLOSE_WRITE | IN_MOVED_TO)) != 0) writing_.erase(path);
         const auto kind = writing_.contains(path) ? std::nullopt : examine(path);
-        if (kind == Kind::directory && (event.mask & (IN_CREATE | IN_MOVED_TO)) != 0) scan(path, static_cast<int>(std::ranges::count(path, '/')) + 1);
+        if (kind == Kind::directory && (event.mask & (IN_CREATE | IN_MOVED_TO)) != 0)
+          scan(path, static_cast<int>(std::ranges::count(path, '/')) + 1);
       }
     }
   }

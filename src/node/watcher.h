@@ -1,7 +1,7 @@
 // Watches a files dir: one scan, then inotify, on a thread of its own.
 //
-// Changes are handed to `on_change` in batches, on that thread. A regular file that somebody has open for writing is not
-// reported until it is closed or renamed into place, and is reported as gone as soon as it is written to. Where the
+// Changes are handed to `on_change` in batches, on that thread. A regular file that somebody has open for writing is
+// not reported until it is closed or renamed into place, and is reported as gone as soon as it is written to. Where the
 // kernel has no watches left, the tree is scanned again every so often, and the log says so once.
 #pragma once
 
@@ -26,9 +26,9 @@ namespace mesh {
 
 struct TreeChange {
   enum class Kind {
-    put,           ///< `entry` is there, as described
-    gone,          ///< `path`, and all below it, is not there or not to be offered
-    scan_begins,   ///< what follows, up to scan_ends, is everything; what was known before and is not repeated is gone
+    put,          ///< `entry` is there, as described
+    gone,         ///< `path`, and all below it, is not there or not to be offered
+    scan_begins,  ///< what follows, up to scan_ends, is everything; what was known before and is not repeated is gone
     scan_ends,
   } kind = Kind::put;
   std::string path;
@@ -46,7 +46,8 @@ class Watcher {
   using Log = std::function<void(std::string)>;
 
   /// `gate` must outlive the watcher. `skip_inode`: the state directory, when it lies in the files dir.
-  Watcher(const PathGate& gate, Options options, std::optional<std::pair<std::uint64_t, std::uint64_t>> skip, OnChange on_change, Log log);
+  Watcher(const PathGate& gate, Options options, std::optional<std::pair<std::uint64_t, std::uint64_t>> skip,
+          OnChange on_change, Log log);
   /// Stops and joins.
   ~Watcher();
   Watcher(const Watcher&) = delete;

@@ -19,7 +19,7 @@
 namespace mesh {
 namespace {
 
-constexpr int max_answering = 256;
+constexpr int max_answering = 1024;
 constexpr std::size_t max_outgoing_bytes = std::size_t{64} << 20;
 constexpr std::size_t drained_bytes = std::size_t{1} << 20;
 
@@ -29,7 +29,10 @@ namespace websocket = boost::beast::websocket;
 }  // namespace
 
 Channel::Channel(Socket socket, std::string where, asio::ip::address remote)
-    : stream_(std::move(socket)), where_(std::move(where)), remote_(std::move(remote)), changed_(stream_.get_executor()) {
+    : stream_(std::move(socket)),
+      where_(std::move(where)),
+      remote_(std::move(remote)),
+      changed_(stream_.get_executor()) {
   stream_.binary(true);
   stream_.read_message_max(max_frame_bytes);
   // Pings keep the channel alive; a side that is silent for 12 s is gone.
@@ -77,10 +80,6 @@ Task<void> Channel::run(const Handlers& handlers) {
     } catch (const CodecError&) {
       break;  // the other side does not speak this protocol
     }
-    while (open_ && answering_ >= max_answering) {
-      changed_.expires_after(std::chrono::seconds(1));
-      co_await changed_.async_wait(asio::redirect_error(asio::use_awaitable, ec));
-    }
   }
   close();
 }
@@ -108,6 +107,8 @@ Task<void> Channel::answer(const Handlers& handlers, std::string text) {
     const auto body = node.dict_find_dict("b");
     if (it == handlers.requests_.end() || !body)
       fail(Status::failed, "does not serve '" + printable(std::string(node.dict_find_string_value("t"))) + "'");
+    else if (answering_ > max_answering)
+      fail(Status::failed, "too many requests at once; try again later");
     else
       reply["b"] = co_await it->second(self, body);
   } catch (const Error& error) {
@@ -116,7 +117,6 @@ Task<void> Channel::answer(const Handlers& handlers, std::string text) {
     fail(Status::failed, error.what());
   }
   --answering_;
-  changed_.cancel();
   send(reply);
 }
 
@@ -177,11 +177,13 @@ Task<std::string> Channel::exchange(const char* name, lt::entry body, std::chron
   pending_.erase(number);
   if (!pending->answered) {
     if (!open_) throw lost();
-    throw Error(Status::unreachable, where_ + ": no answer to '" + name + "' within " + std::to_string(limit.count()) + " ms");
+    throw Error(Status::unreachable,
+                where_ + ": no answer to '" + name + "' within " + std::to_string(limit.count()) + " ms");
   }
   const auto node = parse_bencode(pending->frame);
   if (const auto error = node.dict_find_dict("e"))
-    throw Error(static_cast<Status>(error.dict_find_int_value("status", 1)), std::string(error.dict_find_string_value("text")));
+    throw Error(static_cast<Status>(error.dict_find_int_value("status", 1)),
+                std::string(error.dict_find_string_value("text")));
   if (!node.dict_find_dict("b")) throw Error(Status::failed, where_ + ": sent a reply without a body");
   co_return std::move(pending->frame);
 }
@@ -192,7 +194,8 @@ Task<ChannelPtr> connect_channel(std::string host_port, std::string path, std::c
   const auto fail = [&](const error_code& ec) { return Error(Status::unreachable, host_port + ": " + ec.message()); };
   error_code ec;
   asio::ip::tcp::resolver resolver(executor);
-  const auto found = co_await resolver.async_resolve(host, std::to_string(port), asio::redirect_error(asio::use_awaitable, ec));
+  const auto found =
+      co_await resolver.async_resolve(host, std::to_string(port), asio::redirect_error(asio::use_awaitable, ec));
   if (ec) throw fail(ec);
   for (const auto& candidate : found) {
     const asio::ip::tcp::endpoint endpoint = candidate.endpoint();
@@ -207,7 +210,8 @@ Task<ChannelPtr> connect_channel(std::string host_port, std::string path, std::c
     if (timer->cancel() == 0 && !ec) ec = asio::error::timed_out;
     if (ec == asio::error::operation_aborted || ec == asio::error::bad_descriptor) ec = asio::error::timed_out;
     if (ec) continue;
-    auto channel = std::make_shared<Channel>(Channel::Socket(std::move(*socket)), to_text(endpoint), endpoint.address());
+    auto channel =
+        std::make_shared<Channel>(Channel::Socket(std::move(*socket)), to_text(endpoint), endpoint.address());
     co_await channel->stream().async_handshake(host_port, path, asio::redirect_error(asio::use_awaitable, ec));
     if (!ec) co_return channel;
   }
@@ -220,10 +224,13 @@ Task<ChannelPtr> connect_local(std::string socket_path) {
   const std::filesystem::path path(socket_path);
   const int dir = ::open(path.parent_path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
   error_code ec;
-  if (dir < 0) throw Error(Status::unreachable, socket_path + ": " + error_code(errno, boost::system::system_category()).message());
+  if (dir < 0)
+    throw Error(Status::unreachable,
+                socket_path + ": " + error_code(errno, boost::system::system_category()).message());
   asio::local::stream_protocol::socket socket(executor);
   const std::string shortened = "/proc/self/fd/" + std::to_string(dir) + "/" + path.filename().string();
-  co_await socket.async_connect(asio::local::stream_protocol::endpoint(shortened), asio::redirect_error(asio::use_awaitable, ec));
+  co_await socket.async_connect(asio::local::stream_protocol::endpoint(shortened),
+                                asio::redirect_error(asio::use_awaitable, ec));
   ::close(dir);
   if (ec) throw Error(Status::unreachable, socket_path + ": " + ec.message());
   auto channel = std::make_shared<Channel>(Channel::Socket(std::move(socket)), "this node", asio::ip::address{});

@@ -2,8 +2,8 @@
 //
 // Either side may send notes and requests at any time; replies carry the request's number. All of a channel runs on the
 // one thread of its executor; nothing here locks. A channel lives as long as its `run` or a pending request.
-// Bounds: a frame is at most max_frame_bytes, at most 256 requests of the other side are under way at once (reading
-// stops until one is done), and a reader that lets more than 64 MiB pile up here is cut off.
+// Bounds: a frame is at most max_frame_bytes, at most 1,024 requests of the other side are under way at once (more are
+// refused), and a reader that lets more than 64 MiB pile up here is cut off.
 #pragma once
 
 #include <utility>  // Boost 1.74's awaitable.hpp needs it and does not include it
@@ -41,7 +41,8 @@ class Handlers {
  public:
   template <class Request>
   void on(std::function<Task<typename Request::Reply>(ChannelPtr, Request)> handler) {
-    requests_[Request::name] = [handler = std::move(handler)](ChannelPtr channel, const lt::bdecode_node& body) -> Task<lt::entry> {
+    requests_[Request::name] = [handler = std::move(handler)](ChannelPtr channel,
+                                                              const lt::bdecode_node& body) -> Task<lt::entry> {
       Request request;
       codec::decode(body, request, Request::name);
       return run<Request>(handler, std::move(channel), std::move(request));
@@ -98,10 +99,15 @@ class Channel : public std::enable_shared_from_this<Channel> {
   Task<typename Request::Reply> request(Request request, std::chrono::milliseconds limit) {
     lt::entry body = codec::encode(request);
     const std::string reply = co_await exchange(Request::name, std::move(body), limit);
-    co_return read_reply<typename Request::Reply>(reply);
+    try {
+      co_return read_reply<typename Request::Reply>(reply);
+    } catch (const CodecError& error) {
+      throw Error(Status::failed, where_ + ": no sensible answer to '" + Request::name + "': " + error.what());
+    }
   }
 
-  /// Returns when less than a megabyte waits to be sent: for senders of many notes. Throws Error(unreachable) when closed.
+  /// Returns when less than a megabyte waits to be sent: for senders of many notes. Throws Error(unreachable) when
+  /// closed.
   Task<void> drained();
 
   void close();
@@ -140,7 +146,8 @@ class Channel : public std::enable_shared_from_this<Channel> {
   std::unordered_map<std::int64_t, std::shared_ptr<Pending>> pending_;
 };
 
-/// Connects to a tracker's or node's channel at "host:port". `path` is "/control" or "/node". Throws Error(unreachable).
+/// Connects to a tracker's or node's channel at "host:port". `path` is "/control" or "/node". Throws
+/// Error(unreachable).
 Task<ChannelPtr> connect_channel(std::string host_port, std::string path, std::chrono::milliseconds limit);
 /// Connects to a local socket, whatever the length of its path. Throws Error(unreachable).
 Task<ChannelPtr> connect_local(std::string socket_path);

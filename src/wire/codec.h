@@ -27,6 +27,9 @@ class CodecError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// In one list of a message; senders page well below it.
+inline constexpr int max_list_items = 100'000;
+
 namespace codec {
 
 struct Probe {
@@ -95,7 +98,9 @@ struct Decoder {
   }
 };
 
-[[noreturn]] inline void mismatch(const char* key) { throw CodecError(std::string("field '") + key + "' has the wrong type or range"); }
+[[noreturn]] inline void mismatch(const char* key) {
+  throw CodecError(std::string("field '") + key + "' has the wrong type or range");
+}
 
 template <class T>
 void decode(const lt::bdecode_node& node, T& value, const char* key) {
@@ -124,7 +129,7 @@ void decode(const lt::bdecode_node& node, T& value, const char* key) {
       value = static_cast<T>(number);
     }
   } else if constexpr (is_vector<T>::value) {
-    if (node.type() != lt::bdecode_node::list_t) mismatch(key);
+    if (node.type() != lt::bdecode_node::list_t || node.list_size() > max_list_items) mismatch(key);
     value.clear();
     for (int i = 0; i < node.list_size(); ++i) decode(node.list_at(i), value.emplace_back(), key);
   } else {

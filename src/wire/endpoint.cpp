@@ -8,7 +8,9 @@
 namespace mesh {
 
 HostPort parse_host_port(std::string_view text, std::uint16_t default_port) {
-  const auto bad = [&](const char* why) { return Error(Status::usage, printable(text) + ": " + why + "; an address is HOST:PORT or [IPV6]:PORT"); };
+  const auto bad = [&](const char* why) {
+    return Error(Status::usage, printable(text) + ": " + why + "; an address is HOST:PORT or [IPV6]:PORT");
+  };
   HostPort out{{}, default_port};
   std::string_view port;
   if (text.starts_with('[')) {
@@ -41,6 +43,8 @@ std::string to_text(const std::string& address, std::uint16_t port) {
   return (v6 ? "[" + address + "]" : address) + ":" + std::to_string(port);
 }
 
-std::string to_text(const boost::asio::ip::tcp::endpoint& endpoint) { return to_text(endpoint.address().to_string(), endpoint.port()); }
+std::string to_text(const boost::asio::ip::tcp::endpoint& endpoint) {
+  return to_text(endpoint.address().to_string(), endpoint.port());
+}
 
 }  // namespace mesh

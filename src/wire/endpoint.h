@@ -13,7 +13,8 @@ struct HostPort {
   std::uint16_t port = 0;
 };
 
-/// "host:port", "1.2.3.4:80", "[::1]:80". Without a port: `default_port`, or an error when that is 0. Throws Error(usage).
+/// "host:port", "1.2.3.4:80", "[::1]:80". Without a port: `default_port`, or an error when that is 0. Throws
+/// Error(usage).
 [[nodiscard]] HostPort parse_host_port(std::string_view text, std::uint16_t default_port = 0);
 /// "1.2.3.4:80", "[::1]:80".
 [[nodiscard]] std::string to_text(const boost::asio::ip::tcp::endpoint& endpoint);

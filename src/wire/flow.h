@@ -43,7 +43,9 @@ class Event {
   /// Returns at the next notify.
   Task<void> wait() { return wait_until(asio::steady_timer::time_point::max()); }
   /// Returns at the next notify, or when the time is up.
-  Task<void> wait_for(std::chrono::milliseconds time) { return wait_until(asio::steady_timer::clock_type::now() + time); }
+  Task<void> wait_for(std::chrono::milliseconds time) {
+    return wait_until(asio::steady_timer::clock_type::now() + time);
+  }
 
  private:
   Task<void> wait_until(asio::steady_timer::time_point deadline) {
@@ -92,8 +94,9 @@ class Together {
   std::shared_ptr<State> state_;
 };
 
-/// Runs a copy of the blocking `work` on a pool and comes back to the caller's own executor with its result or exception.
-/// `work` must be a named closure: GCC 12 copies closures that are temporaries of a co_await expression bit by bit.
+/// Runs a copy of the blocking `work` on a pool and comes back to the caller's own executor with its result or
+/// exception. `work` must be a named closure: GCC 12 copies closures that are temporaries of a co_await expression bit
+/// by bit.
 template <class Work>
 Task<std::invoke_result_t<Work>> run_on(asio::thread_pool& pool, Work& work) {
   using Result = std::invoke_result_t<Work>;

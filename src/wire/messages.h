@@ -28,7 +28,9 @@ struct NodeRef {
   std::uint16_t channel_port = 0;
   bool operator==(const NodeRef&) const = default;
   template <class V>
-  void describe(V& v) { v("key", key), v("name", name), v("addr", addresses), v("peer", peer_port), v("chan", channel_port); }
+  void describe(V& v) {
+    v("key", key), v("name", name), v("addr", addresses), v("peer", peer_port), v("chan", channel_port);
+  }
 };
 
 // --- node to tracker -----------------------------------------------------------------------------------------------
@@ -38,7 +40,9 @@ struct Welcome {
   std::string observed;  ///< the asker's address as the tracker sees it
   std::uint32_t key = 0;
   template <class V>
-  void describe(V& v) { v("observed", observed), v("key", key); }
+  void describe(V& v) {
+    v("observed", observed), v("key", key);
+  }
 };
 
 /// The first message of a node on a control channel. A command that only asks questions sends none.
@@ -55,8 +59,8 @@ struct Hello {
   bool head = false;
   template <class V>
   void describe(V& v) {
-    v("version", version), v("instance", instance), v("node", node), v("addr", addresses), v("adv", advertised), v("peer", peer_port),
-        v("chan", channel_port), v("head", head);
+    v("version", version), v("instance", instance), v("node", node), v("addr", addresses), v("adv", advertised),
+        v("peer", peer_port), v("chan", channel_port), v("head", head);
   }
 };
 
@@ -68,15 +72,20 @@ struct Inventory {
   std::vector<FileEntry> put;
   std::vector<std::string> removed;
   template <class V>
-  void describe(V& v) { v("begin", begin), v("end", end), v("put", put), v("del", removed); }
+  void describe(V& v) {
+    v("begin", begin), v("end", end), v("put", put), v("del", removed);
+  }
 };
 
 struct ResolvedFile {
-  FileEntry entry;                      ///< of the chosen version; `id` unset where nobody has hashed it
-  std::vector<std::uint32_t> holders;   ///< keys of nodes that have the bytes, or of the one candidate
-  std::string problem;                  ///< why this path cannot be had, in words; then the rest does not count
+  FileEntry entry;                     ///< of the chosen version; `id` unset where nobody has hashed it
+  std::vector<std::uint32_t> holders;  ///< keys of nodes that have the bytes, or of the one candidate
+  std::string problem;                 ///< why this path cannot be had, in words; then the rest does not count
+  bool own_wins = false;               ///< the asker's own copy would be chosen, were it asked for by somebody else
   template <class V>
-  void describe(V& v) { v("e", entry), v("h", holders), v("x", problem); }
+  void describe(V& v) {
+    v("e", entry), v("h", holders), v("x", problem), v("own", own_wins);
+  }
 };
 
 struct Resolved {
@@ -85,10 +94,13 @@ struct Resolved {
   std::vector<NodeRef> nodes;  ///< the nodes that `files` mention
   std::string next;            ///< ask again with `after` = next; empty at the end
   template <class V>
-  void describe(V& v) { v("files", files), v("nodes", nodes), v("next", next); }
+  void describe(V& v) {
+    v("files", files), v("nodes", nodes), v("next", next);
+  }
 };
 
-/// Which files a WHAT names, each with its chosen version. The asker's own copies do not count unless nobody else has any.
+/// Which files a WHAT names, each with its chosen version. The asker's own copies do not count unless nobody else has
+/// any.
 struct Resolve {
   static constexpr const char* name = "resolve";
   using Reply = Resolved;
@@ -98,7 +110,9 @@ struct Resolve {
   bool strict = false;
   std::string after;
   template <class V>
-  void describe(V& v) { v("pattern", pattern), v("glob", glob), v("from", from), v("strict", strict), v("after", after); }
+  void describe(V& v) {
+    v("pattern", pattern), v("glob", glob), v("from", from), v("strict", strict), v("after", after);
+  }
 };
 
 /// A torrent: `info` is the bencoded info dictionary, whose SHA-1 is `infohash`.
@@ -109,17 +123,21 @@ struct Torrent {
   std::string info;
   int holders = 0;  ///< in a reply to Join: nodes other than the asker that have all the bytes
   template <class V>
-  void describe(V& v) { v("id", id), v("infohash", infohash), v("info", info), v("holders", holders); }
+  void describe(V& v) {
+    v("id", id), v("infohash", infohash), v("info", info), v("holders", holders);
+  }
 };
 
 /// "I want to download this": the torrent is made where needed and loaded at holders before the reply.
 struct Join {
   static constexpr const char* name = "join";
   using Reply = Torrent;
-  FileEntry file;          ///< `file.id` unset: the candidate on node `holder` must be hashed first
+  FileEntry file;  ///< `file.id` unset: the candidate on node `holder` must be hashed first
   std::uint32_t holder = 0;
   template <class V>
-  void describe(V& v) { v("file", file), v("holder", holder); }
+  void describe(V& v) {
+    v("file", file), v("holder", holder);
+  }
 };
 
 struct Introduced {
@@ -129,7 +147,9 @@ struct Introduced {
   std::uint64_t self = 0;              ///< the asker in `getters`
   std::vector<std::uint64_t> getters;  ///< the nodes that share the stripes
   template <class V>
-  void describe(V& v) { v("peers", peers), v("sources", sources), v("self", self), v("getters", getters); }
+  void describe(V& v) {
+    v("peers", peers), v("sources", sources), v("self", self), v("getters", getters);
+  }
 };
 
 /// "My torrent is loaded": the asker may be introduced from now on, and learns whom to connect to.
@@ -139,7 +159,9 @@ struct Ready {
   ContentId id;
   InfoHash infohash;
   template <class V>
-  void describe(V& v) { v("id", id), v("infohash", infohash); }
+  void describe(V& v) {
+    v("id", id), v("infohash", infohash);
+  }
 };
 
 /// A note to the getters of a swarm: who shares the stripes now.
@@ -148,7 +170,21 @@ struct Plan {
   ContentId id;
   std::vector<std::uint64_t> getters;
   template <class V>
-  void describe(V& v) { v("id", id), v("getters", getters); }
+  void describe(V& v) {
+    v("id", id), v("getters", getters);
+  }
+};
+
+/// A note to nodes that seed: connect to these peers ("addr:port"), clients of another make that may not find the way
+/// themselves.
+struct Meet {
+  static constexpr const char* name = "meet";
+  ContentId id;
+  std::vector<std::string> peers;
+  template <class V>
+  void describe(V& v) {
+    v("id", id), v("peers", peers);
+  }
 };
 
 /// A note: this node's torrent is unloaded, nobody is to be sent to it.
@@ -156,7 +192,9 @@ struct Unloaded {
   static constexpr const char* name = "unloaded";
   ContentId id;
   template <class V>
-  void describe(V& v) { v("id", id); }
+  void describe(V& v) {
+    v("id", id);
+  }
 };
 
 // --- tracker to node, node to node ---------------------------------------------------------------------------------
@@ -166,7 +204,9 @@ struct Made {
   std::vector<FileEntry> files;     ///< as asked, with content ids
   std::vector<std::string> errors;  ///< as many; empty where it went well
   template <class V>
-  void describe(V& v) { v("files", files), v("errors", errors); }
+  void describe(V& v) {
+    v("files", files), v("errors", errors);
+  }
 };
 
 /// Hash these files and say their content ids; for those above `small_file_bytes` the torrent is kept ready.
@@ -176,7 +216,9 @@ struct Make {
   std::vector<FileEntry> files;
   bool torrents_for_small = false;
   template <class V>
-  void describe(V& v) { v("files", files), v("small", torrents_for_small); }
+  void describe(V& v) {
+    v("files", files), v("small", torrents_for_small);
+  }
 };
 
 /// Load the torrent of these bytes, named by one of the two, for seeding and say what it is.
@@ -186,14 +228,18 @@ struct Load {
   ContentId id;
   InfoHash infohash;
   template <class V>
-  void describe(V& v) { v("id", id), v("infohash", infohash); }
+  void describe(V& v) {
+    v("id", id), v("infohash", infohash);
+  }
 };
 
 struct Probed {
   static constexpr const char* name = "probed";
   std::vector<FileEntry> found;  ///< none or one
   template <class V>
-  void describe(V& v) { v("found", found); }
+  void describe(V& v) {
+    v("found", found);
+  }
 };
 
 /// Do you have this path, although no delta has said so yet?
@@ -202,7 +248,9 @@ struct ProbePath {
   using Reply = Probed;
   std::string path;
   template <class V>
-  void describe(V& v) { v("path", path); }
+  void describe(V& v) {
+    v("path", path);
+  }
 };
 
 struct FetchedFile {
@@ -210,14 +258,18 @@ struct FetchedFile {
   std::string data;
   std::string error;
   template <class V>
-  void describe(V& v) { v("id", id), v("data", data), v("error", error); }
+  void describe(V& v) {
+    v("id", id), v("data", data), v("error", error);
+  }
 };
 
 struct Fetched {
   static constexpr const char* name = "fetched";
   std::vector<FetchedFile> files;  ///< in the order of the request; may be fewer, the rest is to be asked again
   template <class V>
-  void describe(V& v) { v("files", files); }
+  void describe(V& v) {
+    v("files", files);
+  }
 };
 
 /// The bytes of small files, as they were listed: a copy that has changed since is an error, not other bytes.
@@ -226,7 +278,9 @@ struct Fetch {
   using Reply = Fetched;
   std::vector<FileEntry> files;
   template <class V>
-  void describe(V& v) { v("files", files); }
+  void describe(V& v) {
+    v("files", files);
+  }
 };
 
 // --- questions of the commands, to a node or to the tracker ---------------------------------------------------------
@@ -236,7 +290,9 @@ struct ListItem {
   int holders = 0;
   int versions = 0;
   template <class V>
-  void describe(V& v) { v("e", entry), v("n", holders), v("v", versions); }
+  void describe(V& v) {
+    v("e", entry), v("n", holders), v("v", versions);
+  }
 };
 
 struct Listed {
@@ -244,7 +300,9 @@ struct Listed {
   std::vector<ListItem> items;
   std::string next;
   template <class V>
-  void describe(V& v) { v("items", items), v("next", next); }
+  void describe(V& v) {
+    v("items", items), v("next", next);
+  }
 };
 
 struct List {
@@ -256,7 +314,9 @@ struct List {
   bool local = false;
   std::string after;
   template <class V>
-  void describe(V& v) { v("pattern", pattern), v("glob", glob), v("recursive", recursive), v("local", local), v("after", after); }
+  void describe(V& v) {
+    v("pattern", pattern), v("glob", glob), v("recursive", recursive), v("local", local), v("after", after);
+  }
 };
 
 struct VersionInfo {
@@ -264,14 +324,18 @@ struct VersionInfo {
   bool chosen = false;
   std::vector<std::string> nodes;
   template <class V>
-  void describe(V& v) { v("e", entry), v("chosen", chosen), v("nodes", nodes); }
+  void describe(V& v) {
+    v("e", entry), v("chosen", chosen), v("nodes", nodes);
+  }
 };
 
 struct Versions {
   static constexpr const char* name = "versions";
   std::vector<VersionInfo> versions;
   template <class V>
-  void describe(V& v) { v("versions", versions); }
+  void describe(V& v) {
+    v("versions", versions);
+  }
 };
 
 struct Info {
@@ -279,7 +343,9 @@ struct Info {
   using Reply = Versions;
   std::string path;
   template <class V>
-  void describe(V& v) { v("path", path); }
+  void describe(V& v) {
+    v("path", path);
+  }
 };
 
 struct TransferInfo {
@@ -289,7 +355,7 @@ struct TransferInfo {
   std::int64_t total = 0;
   std::int64_t down_rate = 0;  ///< bytes per second
   std::int64_t up_rate = 0;
-  std::int64_t sent = 0;        ///< payload bytes sent to others
+  std::int64_t sent = 0;          ///< payload bytes sent to others
   std::int64_t from_sources = 0;  ///< payload bytes from peers that had the whole file when they connected
   std::int64_t from_getters = 0;
   int peers = 0;
@@ -298,8 +364,9 @@ struct TransferInfo {
   std::string detail;
   template <class V>
   void describe(V& v) {
-    v("path", path), v("state", state), v("done", done), v("total", total), v("down", down_rate), v("up", up_rate), v("sent", sent),
-        v("src", from_sources), v("get", from_getters), v("peers", peers), v("eta", eta), v("queued", queued), v("detail", detail);
+    v("path", path), v("state", state), v("done", done), v("total", total), v("down", down_rate), v("up", up_rate),
+        v("sent", sent), v("src", from_sources), v("get", from_getters), v("peers", peers), v("eta", eta),
+        v("queued", queued), v("detail", detail);
   }
 };
 
@@ -312,7 +379,8 @@ struct NodeStatus {
   std::vector<TransferInfo> transfers;
   template <class V>
   void describe(V& v) {
-    v("node", node), v("error", error), v("tracker", tracker_connected), v("files", files), v("loaded", torrents_loaded), v("transfers", transfers);
+    v("node", node), v("error", error), v("tracker", tracker_connected), v("files", files),
+        v("loaded", torrents_loaded), v("transfers", transfers);
   }
 };
 
@@ -320,7 +388,9 @@ struct StatusReply {
   static constexpr const char* name = "status-reply";
   std::vector<NodeStatus> nodes;
   template <class V>
-  void describe(V& v) { v("nodes", nodes); }
+  void describe(V& v) {
+    v("nodes", nodes);
+  }
 };
 
 struct StatusAsk {
@@ -328,16 +398,20 @@ struct StatusAsk {
   using Reply = StatusReply;
   bool mesh = false;
   template <class V>
-  void describe(V& v) { v("mesh", mesh); }
+  void describe(V& v) {
+    v("mesh", mesh);
+  }
 };
 
 struct TorrentFile {
   static constexpr const char* name = "torrent-file";
   Torrent torrent;
-  std::string file_name;               ///< what the torrent's one file is to be called
-  std::vector<std::string> trackers;   ///< announce addresses, "host:port"
+  std::string file_name;              ///< what the torrent's one file is to be called
+  std::vector<std::string> trackers;  ///< announce addresses, "host:port"
   template <class V>
-  void describe(V& v) { v("torrent", torrent), v("name", file_name), v("trackers", trackers); }
+  void describe(V& v) {
+    v("torrent", torrent), v("name", file_name), v("trackers", trackers);
+  }
 };
 
 /// A torrent of the chosen version of `path`, for other BitTorrent clients.
@@ -346,37 +420,53 @@ struct TorrentAsk {
   using Reply = TorrentFile;
   std::string path;
   template <class V>
-  void describe(V& v) { v("path", path); }
+  void describe(V& v) {
+    v("path", path);
+  }
 };
 
-// --- local socket -----------------------------------------------------------------------------------------------------
+// --- local socket
+// -----------------------------------------------------------------------------------------------------
 
 struct GetOutcome {
   std::string path;  ///< absolute local path
   std::string mesh_path;
-  int what = 0;      ///< index into the request's whats
+  int what = 0;  ///< index into the request's whats
   int status = 0;
   std::string error;
   bool kept = false;  ///< it was there already
   std::int64_t size = 0;
-  bool print = false;  ///< one of the lines for stdout
+  bool print = false;             ///< one of the lines for stdout
+  std::int64_t from_sources = 0;  ///< bytes that came from nodes that had the whole file
+  std::int64_t from_getters = 0;  ///< and from those that were getting it too
   template <class V>
   void describe(V& v) {
-    v("path", path), v("mesh", mesh_path), v("what", what), v("status", status), v("error", error), v("kept", kept), v("size", size),
-        v("print", print);
+    v("path", path), v("mesh", mesh_path), v("what", what), v("status", status), v("error", error), v("kept", kept),
+        v("size", size), v("print", print), v("src", from_sources), v("get", from_getters);
+  }
+};
+
+/// Notes to the asker of a Get, before its reply: what became of each file, a page at a time.
+struct Outcomes {
+  static constexpr const char* name = "outcomes";
+  std::vector<GetOutcome> outcomes;
+  template <class V>
+  void describe(V& v) {
+    v("outcomes", outcomes);
   }
 };
 
 struct GetReply {
   static constexpr const char* name = "get-reply";
   int status = 0;
-  std::vector<GetOutcome> outcomes;
   template <class V>
-  void describe(V& v) { v("status", status), v("outcomes", outcomes); }
+  void describe(V& v) {
+    v("status", status);
+  }
 };
 
-/// Put files into this node's files dir. Ends when all are there or have failed (`detach`: as soon as it is noted down).
-/// When the asker's connection closes first, a get that is not detached is stopped; partials stay.
+/// Put files into this node's files dir. Ends when all are there or have failed (`detach`: as soon as it is noted
+/// down). When the asker's connection closes first, a get that is not detached is stopped; partials stay.
 struct Get {
   static constexpr const char* name = "get";
   using Reply = GetReply;
@@ -402,11 +492,11 @@ struct Progress {
   int files_done = 0;
   int files_total = 0;
   int peers = 0;
-  std::string phase;   ///< what is being waited for when nothing moves
+  std::string phase;  ///< what is being waited for when nothing moves
   template <class V>
   void describe(V& v) {
-    v("active", active), v("done", done), v("total", total), v("rate", rate), v("fdone", files_done), v("ftotal", files_total), v("peers", peers),
-        v("phase", phase);
+    v("active", active), v("done", done), v("total", total), v("rate", rate), v("fdone", files_done),
+        v("ftotal", files_total), v("peers", peers), v("phase", phase);
   }
 };
 

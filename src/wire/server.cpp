@@ -14,14 +14,17 @@
 
 namespace mesh {
 
-using boost::system::error_code;
 using asio::ip::tcp;
+using boost::system::error_code;
 namespace beast = boost::beast;
 namespace http = beast::http;
 
 struct Server::Shared {
   Shared(asio::io_context& io, OnHttp http_handler, OnChannel channel_handler, int limit)
-      : acceptor(io), on_http(std::move(http_handler)), on_channel(std::move(channel_handler)), max_connections(limit) {}
+      : acceptor(io),
+        on_http(std::move(http_handler)),
+        on_channel(std::move(channel_handler)),
+        max_connections(limit) {}
   tcp::acceptor acceptor;
   OnHttp on_http;
   OnChannel on_channel;
@@ -83,7 +86,8 @@ Task<void> Server::serve(std::shared_ptr<Shared> shared, tcp::socket socket) {
     const auto& request = parser.get();
     if (beast::websocket::is_upgrade(request)) {
       const std::string path(request.target());
-      auto channel = std::make_shared<Channel>(Channel::Socket(stream.release_socket()), to_text(remote), remote.address());
+      auto channel =
+          std::make_shared<Channel>(Channel::Socket(stream.release_socket()), to_text(remote), remote.address());
       co_await channel->stream().async_accept(request, asio::redirect_error(asio::use_awaitable, ec));
       if (!ec) co_await shared->on_channel(path, channel);
       channel->close();
@@ -106,7 +110,8 @@ Task<void> Server::serve(std::shared_ptr<Shared> shared, tcp::socket socket) {
 }
 
 struct LocalServer::Shared {
-  Shared(asio::io_context& io, Server::OnChannel channel_handler) : acceptor(io), on_channel(std::move(channel_handler)) {}
+  Shared(asio::io_context& io, Server::OnChannel channel_handler)
+      : acceptor(io), on_channel(std::move(channel_handler)) {}
   asio::local::stream_protocol::acceptor acceptor;
   Server::OnChannel on_channel;
   std::string path;
@@ -145,7 +150,8 @@ void LocalServer::close() {
 Task<void> LocalServer::accept_all(std::shared_ptr<Shared> shared) {
   while (shared->acceptor.is_open()) {
     error_code ec;
-    asio::local::stream_protocol::socket socket = co_await shared->acceptor.async_accept(asio::redirect_error(asio::use_awaitable, ec));
+    asio::local::stream_protocol::socket socket =
+        co_await shared->acceptor.async_accept(asio::redirect_error(asio::use_awaitable, ec));
     if (ec == asio::error::operation_aborted) co_return;
     if (ec) {
       co_await sleep_for(std::chrono::milliseconds(100));

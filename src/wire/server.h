@@ -1,7 +1,7 @@
 // Listens for channels and plain HTTP on one TCP port, and for channels on a local socket.
 //
-// All on the one thread of the io_context. Bounds: a request head of at most 8 KiB without a body, 10 s to send it, a fixed
-// number of connections at once.
+// All on the one thread of the io_context. Bounds: a request head of at most 8 KiB without a body, 10 s to send it, a
+// fixed number of connections at once.
 #pragma once
 
 #include <memory>
@@ -25,7 +25,8 @@ class Server {
   using OnChannel = std::function<Task<void>(std::string path, ChannelPtr channel)>;
 
   /// Listens at once; throws Error(failed) when it cannot. `on_http` may be empty.
-  Server(asio::io_context& io, const asio::ip::tcp::endpoint& at, OnHttp on_http, OnChannel on_channel, int max_connections);
+  Server(asio::io_context& io, const asio::ip::tcp::endpoint& at, OnHttp on_http, OnChannel on_channel,
+         int max_connections);
   ~Server();
   [[nodiscard]] asio::ip::tcp::endpoint local() const;
   void close();
