@@ -111,6 +111,15 @@ Task<void> Getter::resolve(GetTaskPtr task, int index, Plan& plan, Results& resu
     try {
       const What what = parse_what(text, parts_.gate.files_dir().string());
       co_await resolve_one(task, index, what, plan, true);
+      if (what.pattern.empty()) {
+        // The root is in no inventory; that it was asked for is answered all the same.
+        GetOutcome root;
+        root.path = parts_.gate.files_dir().string();
+        root.mesh_path = "/";
+        root.what = index;
+        root.print = true;
+        results.push_back(std::move(root));
+      }
       if (what.is_glob || what.pattern.empty()) co_return;
       // A link that was asked for by name is of little use without what it leads to.
       std::string path = what.pattern;

@@ -478,7 +478,9 @@ Task<void> Node::until_unneeded() {
     const bool needed = commands_ > 0 || !getter_->is_idle() || now_sent != sent;
     if (needed) needed_ = Clock::now();
     sent = now_sent;
-    if (parts_->stopping || (!needed && Clock::now() - needed_ >= stay)) co_return;
+    // Without a torrent there is nothing that others could still need.
+    const bool serves = !parts_->swarm->all().empty();
+    if (parts_->stopping || (!needed && (!serves || Clock::now() - needed_ >= stay))) co_return;
     co_await sleep_for(milliseconds(200));
   }
 }
