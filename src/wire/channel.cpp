@@ -39,7 +39,6 @@ Channel::Channel(Socket socket, std::string where, asio::ip::address remote)
   stream_.set_option(websocket::stream_base::timeout{std::chrono::seconds(10), std::chrono::seconds(12), true});
   if (!remote_.is_unspecified()) {
     // A small last segment must not wait for Nagle and a delayed ACK.
-    error_code ignored;
     const int on = 1;
     setsockopt(stream_.next_layer().native_handle(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   }
