@@ -104,4 +104,19 @@ void start_private_node(const NodeOptions& options) {
   throw Error(static_cast<Status>(std::stoi(said)), said.substr(space + 1));
 }
 
+void ensure_node(const NodeOptions& options) {
+  asio::io_context io(1);
+  if (run_to_end(io, find_node(options))) return;
+  if (options.trackers.empty())
+    throw Error(Status::unreachable,
+                "no node runs on " + options.files.string() +
+                    ", and no tracker is known; start meshseed, or name one with --tracker HOST:PORT");
+  try {
+    start_private_node(options);
+  } catch (const Error& error) {
+    // Another command was quicker, or the last node is just going: whoever asks next waits for it.
+    if (std::string(error.what()).find("another node runs here already") == std::string::npos) throw;
+  }
+}
+
 }  // namespace mesh

@@ -21,6 +21,10 @@ Task<ChannelPtr> find_node_or_tracker(const NodeOptions& options);
 /// this process has threads. Returns when the child serves; throws what kept it from doing so.
 void start_private_node(const NodeOptions& options);
 
+/// Makes sure that a node runs here: the one that does, or a private one. To be called before this process has threads.
+/// Throws Error(unreachable) where none runs and no tracker is known to a new one.
+void ensure_node(const NodeOptions& options);
+
 /// Runs `work` to its end on `io` and hands back what it returned or threw.
 template <class T>
 T run_to_end(asio::io_context& io, Task<T> work) {

@@ -18,10 +18,16 @@ using nlohmann::json;
 
 struct Asked {
   std::string path;
+  std::vector<std::string> whats;
+  Get get;
+  Stream stream;
+  std::vector<std::string> on;
   bool recursive = false;
   bool local = false;
   bool mesh = false;
   bool watch = false;
+  bool discard = false;
+  bool quiet = false;
   bool as_json = false;
   std::string output;
 };
@@ -76,6 +82,13 @@ Task<ChannelPtr> channel_for(const NodeOptions& node, const Handlers& handlers, 
   co_return channel;
 }
 
+/// What a listing says about a path of which there is not just one version.
+std::string conflict_mark(const ListItem& item) {
+  if (item.versions > 1)
+    return "  (" + std::to_string(item.versions) + (item.unsure ? " versions or more)" : " versions)");
+  return item.unsure ? "  (perhaps several versions)" : "";
+}
+
 Task<int> list(const NodeOptions& node, const Asked& asked, const Handlers& handlers) {
   const auto channel = co_await channel_for(node, handlers, asked.local);
   const auto what = parse_what(asked.path, node.files.string());
@@ -92,6 +105,7 @@ Task<int> list(const NodeOptions& node, const Asked& asked, const Handlers& hand
         auto one = to_json(item.entry);
         one["holders"] = item.holders;
         one["versions"] = item.versions;
+        one["versions_unsure"] = item.unsure;
         items.push_back(std::move(one));
       } else {
         const auto size = item.entry.kind == Kind::file
@@ -99,7 +113,7 @@ Task<int> list(const NodeOptions& node, const Asked& asked, const Handlers& hand
                               : std::string(item.entry.kind == Kind::directory ? "dir" : "link");
         std::printf("%9s  %s  %4d  %s%s\n", size.c_str(), human_time(item.entry.mtime).c_str(), item.holders,
                     shown_path(item.entry).c_str(),
-                    item.versions > 1 ? ("  (" + std::to_string(item.versions) + " versions)").c_str() : "");
+                    conflict_mark(item).c_str());
       }
     }
     question.after = page.next;
@@ -116,13 +130,26 @@ void print_status(const StatusReply& reply) {
     }
     std::printf("%s: %d entries, %d torrents loaded, tracker %s\n", printable(node.node).c_str(), node.files,
                 node.torrents_loaded, node.tracker_connected ? "connected" : "not reachable");
+    for (const auto& get : node.gets) {
+      std::string whats;
+      for (const auto& what : get.whats)
+        if (whats.size() < 100) whats += " " + printable(what);
+      if (get.state == "failed") {
+        std::printf("  get%s: failed: %s\n", whats.c_str(), get.errors.empty() ? "" : printable(get.errors[0]).c_str());
+        continue;
+      }
+      std::printf("  get%s: %s%s  %d/%d files  %s / %s  %s/s%s\n", whats.c_str(), printable(get.state).c_str(),
+                  get.detached ? "" : " (a meshget waits for it)", get.files_done, get.files_total,
+                  human_bytes(get.done).c_str(), human_bytes(get.total).c_str(), human_bytes(get.rate).c_str(),
+                  get.detail.empty() ? "" : ("  " + printable(get.detail)).c_str());
+    }
     for (const auto& t : node.transfers) {
       if (t.state == "seeding")
         std::printf("  %-40s seeding  %s sent  %s/s  %d peers\n", printable(t.path).c_str(),
                     human_bytes(t.sent).c_str(), human_bytes(t.up_rate).c_str(), t.peers);
       else
-        std::printf("  %-40s %s%s  %s%s\n", printable(t.path).c_str(), printable(t.state).c_str(),
-                    t.queued ? " (queued)" : "", describe_transfer(t).c_str(),
+        std::printf("  %-40s %s  %s%s\n", printable(t.path).c_str(), printable(t.state).c_str(),
+                    describe_transfer(t).c_str(),
                     t.detail.empty() ? "" : ("  " + printable(t.detail)).c_str());
     }
   }
@@ -150,11 +177,26 @@ Task<int> status(const NodeOptions& node, const Asked& asked, const Handlers& ha
                                {"eta_seconds", t.eta},
                                {"queued", t.queued},
                                {"detail", t.detail}});
+        json gets = json::array();
+        for (const auto& get : one.gets)
+          gets.push_back({{"number", get.number},
+                          {"whats", get.whats},
+                          {"state", get.state},
+                          {"detail", get.detail},
+                          {"detached", get.detached},
+                          {"files_done", get.files_done},
+                          {"files_total", get.files_total},
+                          {"done", get.done},
+                          {"total", get.total},
+                          {"rate", get.rate},
+                          {"status", get.status},
+                          {"errors", get.errors}});
         nodes.push_back({{"node", one.node},
                          {"error", one.error},
                          {"tracker_connected", one.tracker_connected},
                          {"entries", one.files},
                          {"torrents_loaded", one.torrents_loaded},
+                         {"gets", gets},
                          {"transfers", transfers}});
       }
       print(nodes);
@@ -246,23 +288,273 @@ Task<int> torrent(const NodeOptions& node, const Asked& asked, const Handlers& h
   co_return 0;
 }
 
+// --- orders --------------------------------------------------------------------------------------------------------
+
+/// Texts that every node reads alike, whatever its files dir.
+std::vector<std::string> portable(const std::vector<std::string>& whats, const NodeOptions& node) {
+  std::vector<std::string> out;
+  for (const auto& text : whats) out.push_back(portable_text(parse_what(text, node.files.string())));
+  return out;
+}
+
+/// Has the tracker pass a request on to other nodes.
+template <class Request>
+Task<Relayed> relay(const NodeOptions& node, const Handlers& handlers, Request request, std::vector<std::string> to) {
+  const auto channel = co_await channel_for(node, handlers, false);
+  Relay order;
+  order.order.kind = Request::name;
+  order.order.body = to_bencode(request);
+  if (to.size() != 1 || to.front() != "all") order.nodes = std::move(to);
+  co_return co_await channel->request(order, std::chrono::hours(24 * 365));
+}
+
+/// What each node answered to a get, wait or cancel; the lines of those that did it go to stdout.
+int print_answers(const Relayed& reply, const Asked& asked, const char* did) {
+  int status = 0;
+  json nodes = json::array();
+  for (const auto& answer : reply.answers) {
+    int one = answer.status;
+    if (one == 0 && !answer.body.empty() && std::string_view(did) != "stopped")
+      one = from_bencode<GetReply>(answer.body).status;
+    status = std::max(status, one);
+    if (asked.as_json)
+      nodes.push_back({{"node", answer.node}, {"status", one}, {"error", answer.error}});
+    else if (one == 0)
+      std::printf("%s: %s\n", printable(answer.node).c_str(), did);
+    else
+      say("meshfile", printable(answer.node) + ": " + answer.error);
+  }
+  if (asked.as_json) print({{"status", status}, {"nodes", nodes}});
+  if (reply.answers.empty()) throw Error(Status::unreachable, "no node is in the mesh");
+  return status;
+}
+
+Task<int> get(const NodeOptions& node, const Asked& asked, const Handlers& handlers) {
+  Get request = asked.get;
+  request.detach = true;
+  if (!asked.on.empty()) {
+    request.whats = portable(request.whats, node);
+    const Relayed reply = co_await relay(node, handlers, request, asked.on);
+    co_return print_answers(reply, asked, "gets it");
+  }
+  const auto channel = co_await channel_for(node, handlers, true);
+  const GetReply reply = co_await channel->request(request, std::chrono::seconds(30));
+  if (asked.as_json)
+    print({{"status", reply.status}, {"detached", true}});
+  else if (::isatty(STDERR_FILENO) == 1)
+    say("meshfile", "under way; meshfile status shows it, meshfile wait waits for it");
+  co_return reply.status;
+}
+
+Task<int> wait(const NodeOptions& node, const Asked& asked, const Handlers& handlers,
+               std::shared_ptr<std::vector<GetOutcome>> outcomes) {
+  Wait request;
+  request.whats = asked.whats;
+  if (!asked.on.empty()) {
+    request.whats = portable(request.whats, node);
+    const Relayed reply = co_await relay(node, handlers, request, asked.on);
+    co_return print_answers(reply, asked, "done");
+  }
+  const auto channel = co_await channel_for(node, handlers, true);
+  const GetReply reply = co_await channel->request(request, std::chrono::hours(24 * 365));
+  json errors = json::array();
+  for (const auto& one : *outcomes) {
+    if (asked.as_json)
+      errors.push_back({{"what", one.mesh_path}, {"status", one.status}, {"error", one.error}});
+    else
+      say("meshfile", one.error);
+  }
+  if (asked.as_json) print({{"status", reply.status}, {"errors", errors}});
+  co_return reply.status;
+}
+
+Task<int> cancel(const NodeOptions& node, const Asked& asked, const Handlers& handlers) {
+  Cancel request;
+  request.whats = asked.whats;
+  request.discard = asked.discard;
+  if (!asked.on.empty()) {
+    request.whats = portable(request.whats, node);
+    const Relayed reply = co_await relay(node, handlers, request, asked.on);
+    co_return print_answers(reply, asked, "stopped");
+  }
+  const auto channel = co_await channel_for(node, handlers, true);
+  const Cancelled reply = co_await channel->request(request, std::chrono::minutes(1));
+  if (asked.as_json) print({{"stopped", reply.stopped}, {"discarded", reply.discarded}});
+  co_return 0;
+}
+
+json to_json(const Deleted& deleted) {
+  return {{"deleted", deleted.paths},
+          {"count", deleted.count},
+          {"bytes", deleted.bytes},
+          {"errors", deleted.errors},
+          {"status", deleted.status}};
+}
+
+void print_deleted(const std::string& node, const Deleted& deleted) {
+  for (const auto& error : deleted.errors) say("meshfile", (node.empty() ? "" : printable(node) + ": ") + error);
+  if (deleted.count == 0) return;
+  std::printf("%sdeleted %lld, %s", node.empty() ? "" : (printable(node) + ": ").c_str(),
+              static_cast<long long>(deleted.count), human_bytes(deleted.bytes).c_str());
+  if (deleted.paths.size() <= 20)
+    for (const auto& path : deleted.paths) std::printf("%s%s", &path == &deleted.paths.front() ? ": " : " ", printable(path).c_str());
+  std::printf("\n");
+}
+
+Task<int> remove(const NodeOptions& node, const Asked& asked, const Handlers& handlers) {
+  Delete request;
+  request.whats = portable(asked.whats, node);
+  if (!asked.mesh) {
+    const auto channel = co_await channel_for(node, handlers, true);
+    const Deleted reply = co_await channel->request(request, std::chrono::hours(24));
+    if (asked.as_json)
+      print(to_json(reply));
+    else
+      print_deleted("", reply);
+    co_return reply.status;
+  }
+  const std::vector<std::string> everyone(1, "all");
+  const Relayed reply = co_await relay(node, handlers, request, everyone);
+  int status = 0;
+  bool found = false;
+  std::string nothing;
+  json nodes = json::array();
+  for (const auto& answer : reply.answers) {
+    Deleted deleted;
+    if (answer.status == 0) {
+      deleted = from_bencode<Deleted>(answer.body);
+    } else {
+      deleted.status = answer.status;
+      deleted.errors.push_back(answer.error);
+    }
+    // A node that has nothing of it has nothing to report.
+    if (deleted.status == static_cast<int>(Status::not_found)) {
+      if (!deleted.errors.empty()) nothing = deleted.errors.front();
+      deleted.errors.clear();
+      deleted.status = 0;
+      if (deleted.count == 0) continue;
+    }
+    found = true;
+    status = std::max(status, deleted.status);
+    if (asked.as_json) {
+      auto one = to_json(deleted);
+      one["node"] = answer.node;
+      nodes.push_back(std::move(one));
+    } else {
+      print_deleted(answer.node, deleted);
+    }
+  }
+  if (asked.as_json) print({{"nodes", nodes}, {"absent", reply.absent}});
+  for (const auto& name : reply.absent)
+    say("meshfile", printable(name) + ": is not in the mesh now; what it has of this comes back with it");
+  if (!found) throw Error(Status::not_found, nothing.empty() ? "no node has anything of it" : "on no node: " + nothing);
+  co_return status;
+}
+
+Task<int> stream(const NodeOptions& node, const Asked& asked, const Handlers& handlers) {
+  const auto channel = co_await channel_for(node, handlers, true);
+  Stream request = asked.stream;
+  request.path = asked.path;
+  const StreamEnd end = co_await channel->request(request, std::chrono::hours(24 * 365));
+  if (asked.as_json) {
+    const json out = {{"size", end.size}, {"from_sources", end.from_sources}, {"from_getters", end.from_getters}};
+    std::fprintf(stderr, "%s\n", out.dump().c_str());
+  }
+  co_return 0;
+}
+
+/// Straight to stdout: a reader that is slow holds up the node in turn.
+void write_out(const std::string& data) {
+  for (std::size_t at = 0; at < data.size();) {
+    const auto n = ::write(STDOUT_FILENO, data.data() + at, data.size() - at);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) {
+      say("meshfile", "stdout: " + std::generic_category().message(errno));
+      std::_Exit(static_cast<int>(Status::failed));
+    }
+    at += static_cast<std::size_t>(n);
+  }
+}
+
+/// What a shell may put in place of the word that is being typed: one path a line, directories with a '/'.
+Task<int> complete(const NodeOptions& node, const Asked& asked, const Handlers& handlers) {
+  constexpr std::size_t most = 1000;
+  std::string_view word = asked.path;
+  std::string lead;
+  const auto strip = [&](std::string_view prefix) {
+    if (!word.starts_with(prefix)) return;
+    lead += prefix;
+    word.remove_prefix(prefix.size());
+  };
+  strip("file:");
+  strip(node.files.string() + "/");
+  while (word.starts_with('/')) strip("/");
+  const auto slash = word.rfind('/');
+  List question;
+  question.pattern = slash == std::string_view::npos ? "" : std::string(word.substr(0, slash));
+  question.prefix = std::string(slash == std::string_view::npos ? word : word.substr(slash + 1));
+  question.local = asked.local;
+  if (!question.pattern.empty() && !is_mesh_path(question.pattern)) co_return 0;
+  const auto channel = co_await channel_for(node, handlers, asked.local);
+  std::size_t said = 0;
+  do {
+    const Listed page = co_await channel->request(question, std::chrono::seconds(3));
+    for (const auto& item : page.items) {
+      if (item.entry.path.find('\n') != std::string::npos || ++said > most) continue;
+      std::printf("%s%s%s\n", lead.c_str(), item.entry.path.c_str(), item.entry.kind == Kind::directory ? "/" : "");
+    }
+    question.after = page.next;
+  } while (!question.after.empty() && said < most);
+  co_return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   return guarded("meshfile", [&] {
-    CLI::App app("Shows what is in the mesh, and what is going on in it.", "meshfile");
+    CLI::App app("Shows what is in the mesh and what is going on in it, and has nodes get, delete and stream files.",
+                 "meshfile");
     CommonOptions options;
     Asked asked;
     add_common(app, options);
     app.add_flag("--json", asked.as_json, "JSON on stdout");
     app.require_subcommand(1);
     app.fallthrough();
+    const auto add_on = [&](CLI::App* command, const char* help) {
+      command->add_option("--on", asked.on, help)->type_name("all|NODE,...")->delimiter(',')->allow_extra_args(false);
+    };
     auto* list_command = app.add_subcommand(
         "list", "What a directory, or the whole mesh, holds: size, time, number of nodes that have it");
     list_command->add_option("PATH", asked.path, "A path, directory or glob (default: /)")->default_str("/");
     list_command->add_flag("-r,--recursive", asked.recursive, "With everything below");
     list_command->add_flag("--local", asked.local, "Only this node's files");
-    auto* status_command = app.add_subcommand("status", "This node's transfers");
+    auto* get_command = app.add_subcommand("get", "Has this node get files, and returns at once");
+    add_get(*get_command, asked.get);
+    int active = 0;
+    add_limits(*get_command, asked.get.max_down, asked.get.max_up, active);
+    add_on(get_command, "Have other nodes get them: all, or these");
+    auto* wait_command = app.add_subcommand("wait", "Waits until gets are done, and says how they ended");
+    wait_command->add_option("WHAT", asked.whats, "As it was asked for, or a file of it (default: every get)");
+    wait_command->add_flag("--quiet", asked.quiet, "No progress");
+    add_on(wait_command, "Wait for what other nodes get: all, or these");
+    auto* cancel_command = app.add_subcommand("cancel", "Stops getting files; what has arrived is kept");
+    cancel_command->add_option("WHAT", asked.whats, "What is not wanted any more")->required();
+    cancel_command->add_flag("--discard", asked.discard, "Drop what has arrived as well");
+    add_on(cancel_command, "On other nodes: all, or these");
+    auto* delete_command = app.add_subcommand("delete", "Deletes files, globs, directories with all below");
+    delete_command->add_option("WHAT", asked.whats, "A path, directory or glob; / empties the files directory")
+        ->required();
+    delete_command->add_flag("--mesh", asked.mesh, "On every node that has it");
+    auto* stream_command = app.add_subcommand(
+        "stream", "Writes a file to stdout while it arrives, without putting it into the files directory");
+    stream_command->add_option("PATH", asked.path, "The file")->required();
+    stream_command->add_option("--from", asked.stream.from, "Only this node's version")->type_name("NODE");
+    stream_command->add_flag("--strict", asked.stream.strict, "Several versions of the path are an error");
+    stream_command
+        ->add_option("--spool", asked.stream.spool, "Keep at most this much on the disk at once (default: the file)")
+        ->transform(CLI::AsSizeValue(true))
+        ->type_name("SIZE");
+    auto* status_command = app.add_subcommand("status", "This node's gets and transfers");
     status_command->add_flag("--mesh", asked.mesh, "Every node's");
     status_command->add_flag("--watch", asked.watch, "Again every second");
     auto* info_command =
@@ -273,22 +565,57 @@ int main(int argc, char** argv) {
                                                "the file from the mesh, and prints its path");
     torrent_command->add_option("PATH", asked.path)->required();
     torrent_command->add_option("-o,--output", asked.output, "Write to FILE (- is stdout)")->type_name("FILE");
+    // For the shells' completion; not for people.
+    auto* complete_command = app.add_subcommand("complete", "")->group("");
+    complete_command->add_option("WORD", asked.path);
+    complete_command->add_flag("--local", asked.local);
     app.footer(
-        "Asks the node of the files directory, or, where none runs, the tracker.\n\nExit status: 0 done, 1 failed, 2 "
-        "usage, 3 not found, 4 no tracker or node reachable, 5 refused.");
+        "list, info, torrent and what is done on other nodes ask the node of the files directory, or, where none runs,\n"
+        "the tracker. meshfile COMMAND --help says more.\n\n"
+        "Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 no tracker or node reachable, 5 refused, 130 stopped.");
     for (auto* command : app.get_subcommands({})) command->fallthrough();
+    const auto all = app.get_subcommands({});
+    if (argc > 1 && argv[1][0] != '-' &&
+        std::ranges::none_of(all, [&](const CLI::App* command) { return command->get_name() == argv[1]; }))
+      throw Error(Status::usage, "'" + printable(argv[1]) + "' is no command of meshfile (meshfile --help lists them)");
     if (const int status = parse(app, options, argc, argv); status >= 0) return status;
-    if (asked.path.empty()) asked.path = "/";
+    if (asked.path.empty() && !complete_command->parsed()) asked.path = "/";
+    asked.get.max_active = active;
     std::error_code ec;
     options.node.files = std::filesystem::absolute(options.node.files, ec).lexically_normal();
+    for (const auto& what : asked.get.whats) static_cast<void>(parse_what(what, options.node.files.string()));
+    for (const auto& what : asked.whats) static_cast<void>(parse_what(what, options.node.files.string()));
     std::signal(SIGPIPE, SIG_DFL);
+    if (stream_command->parsed() && ::isatty(STDOUT_FILENO) == 1)
+      throw Error(Status::usage, "stream: stdout is a terminal; send it to a file or a program");
+    // These need a node: where none runs, this is the time to start one.
+    if (stream_command->parsed() || (get_command->parsed() && asked.on.empty())) {
+      options.node.linger_seconds = 30;
+      ensure_node(options.node);
+    }
     asio::io_context io(1);
-    const Handlers handlers;
-    auto work = list_command->parsed()     ? list(options.node, asked, handlers)
-                : status_command->parsed() ? status(options.node, asked, handlers)
-                : info_command->parsed()   ? info(options.node, asked, handlers)
-                                           : torrent(options.node, asked, handlers);
+    ProgressView view(asked.quiet || asked.as_json);
+    const auto outcomes = std::make_shared<std::vector<GetOutcome>>();
+    Handlers handlers;
+    handlers.on_note<StreamData>([](const ChannelPtr&, StreamData note) { write_out(note.data); });
+    handlers.on_note<Progress>([&](const ChannelPtr&, Progress progress) { view.show(progress); });
+    handlers.on_note<Outcomes>([&](const ChannelPtr&, Outcomes page) {
+      view.clear();
+      for (auto& one : page.outcomes) outcomes->push_back(std::move(one));
+    });
+    const auto& node = options.node;
+    auto work = list_command->parsed()       ? list(node, asked, handlers)
+                : get_command->parsed()      ? get(node, asked, handlers)
+                : wait_command->parsed()     ? wait(node, asked, handlers, outcomes)
+                : cancel_command->parsed()   ? cancel(node, asked, handlers)
+                : delete_command->parsed()   ? remove(node, asked, handlers)
+                : stream_command->parsed()   ? stream(node, asked, handlers)
+                : status_command->parsed()   ? status(node, asked, handlers)
+                : info_command->parsed()     ? info(node, asked, handlers)
+                : complete_command->parsed() ? complete(node, asked, handlers)
+                                             : torrent(node, asked, handlers);
     const int status = run_to_end(io, std::move(work));
+    view.clear();
     std::fflush(stdout);
     std::_Exit(status);
     return status;

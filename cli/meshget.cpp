@@ -95,15 +95,8 @@ int main(int argc, char** argv) {
     std::string hash = "ondemand";
     add_common(app, options);
     add_node(app, options, hash);
-    app.add_option("WHAT", asked.get.whats,
-                   "A path, a directory, or a glob (*, ?, [...], and ** across directories), each with an optional "
-                   "file: prefix")
-        ->required();
+    add_get(app, asked.get);
     app.add_flag("--detach", asked.get.detach, "Return at once; the node goes on (meshfile status shows it)");
-    app.add_option("--from", asked.get.from, "Only this node's version")->type_name("NODE");
-    app.add_flag("--strict", asked.get.strict, "Several versions of a path are an error");
-    app.add_flag("--force", asked.get.force, "Replace local files that were made or changed here");
-    app.add_flag("--wait", asked.get.wait, "Wait for what is not there yet: a tracker, the file, room on the disk");
     app.add_option("--linger", asked.linger,
                    "Where no meshseed runs: go on serving others for this long after they last needed it")
         ->type_name("SECONDS")
@@ -122,22 +115,11 @@ int main(int argc, char** argv) {
     options.node.hash_eagerly = hash == "eager";
     options.node.linger_seconds = asked.linger;
     std::signal(SIGPIPE, SIG_IGN);
-    {
-      // No threads yet: a node of our own can still be forked.
-      asio::io_context io(1);
-      if (!run_to_end(io, find_node(options.node))) {
-        if (options.node.trackers.empty())
-          throw Error(Status::unreachable,
-                      "no node runs on " + options.node.files.string() +
-                          ", and no tracker is known; start meshseed, or name one with --tracker HOST:PORT");
-        try {
-          start_private_node(options.node);
-        } catch (const Error& error) {
-          // Another command was quicker, or the last node is just going: `run` waits for it.
-          if (std::string(error.what()).find("another node runs here already") == std::string::npos) throw;
-        }
-      }
-    }
+    // The limits hold for this get; where it is the node, for the node as well.
+    asked.get.max_down = options.node.max_down;
+    asked.get.max_up = options.node.max_up;
+    asked.get.max_active = options.node.max_active;
+    ensure_node(options.node);
     asio::io_context io(1);
     ProgressView view(asked.quiet);
     bool interrupted = false;

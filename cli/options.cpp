@@ -17,7 +17,8 @@ namespace fs = std::filesystem;
 /// Every key that a configuration file may have: one file serves all commands, each of which takes what it knows.
 const std::set<std::string> known_keys = {"files", "state",     "control", "tracker",   "open",
                                           "key",   "log-level", "listen",  "advertise", "name",
-                                          "head",  "follow",    "ignore",  "hash",      "linger"};
+                                          "head",  "follow",    "ignore",  "hash",      "linger",
+                                          "max-down", "max-up", "max-active", "refuse"};
 
 void apply_config(CLI::App& app, const fs::path& file) {
   std::ifstream in(file);
@@ -101,6 +102,36 @@ void add_node(CLI::App& app, CommonOptions& options, std::string& hash) {
   app.add_option("--hash", hash, "When to hash files: ondemand, or eager, at idle priority")
       ->check(CLI::IsMember({"ondemand", "eager"}))
       ->type_name("WHEN");
+  add_limits(app, node.max_down, node.max_up, node.max_active);
+  app.add_option("--refuse", node.refuse,
+                 "Do not get (meshfile get --on) or delete (meshfile delete --mesh) for other nodes; may be given twice")
+      ->check(CLI::IsMember({"get", "delete"}))
+      ->type_name("ORDER")
+      ->allow_extra_args(false);
+}
+
+void add_limits(CLI::App& app, std::int64_t& down, std::int64_t& up, int& active) {
+  app.add_option("--max-down", down, "Take at most this many bytes per second (10M, 500K; default: no limit)")
+      ->transform(CLI::AsSizeValue(true))
+      ->type_name("RATE");
+  app.add_option("--max-up", up, "Send at most this many bytes per second (default: no limit)")
+      ->transform(CLI::AsSizeValue(true))
+      ->type_name("RATE");
+  app.add_option("--max-active", active, "Download at most this many large files at once (default: 6)")
+      ->check(CLI::Range(1, 1000))
+      ->type_name("N");
+}
+
+void add_get(CLI::App& app, Get& get) {
+  app.add_option("WHAT", get.whats,
+                 "A path, a directory, or a glob (*, ?, [...], and ** across directories), each with an optional file: "
+                 "prefix")
+      ->required();
+  app.add_option("--from", get.from, "Only this node's version")->type_name("NODE");
+  app.add_flag("--strict", get.strict, "Several versions of a path are an error");
+  app.add_flag("--force", get.force, "Replace local files that were made or changed here");
+  app.add_flag("--wait", get.wait, "Wait for what is not there yet: a tracker, the file, room on the disk");
+  app.add_flag("--no-backing", get.no_backing, "Leave out the backing files of qcow2 images");
 }
 
 int parse(CLI::App& app, CommonOptions& options, int argc, char** argv) {

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "node/node_options.h"
+#include "wire/messages.h"
 
 namespace mesh {
 
@@ -21,8 +22,13 @@ struct CommonOptions {
 
 /// --files, --tracker, --open, --key, --control, --state, --config, --log-level, --version.
 void add_common(CLI::App& app, CommonOptions& options);
-/// The flags of a node: --listen, --advertise, --name, --head, --follow, --ignore, --hash.
+/// The flags of a node: --listen, --advertise, --name, --head, --follow, --ignore, --hash, --max-down, --max-up,
+/// --max-active, --refuse.
 void add_node(CLI::App& app, CommonOptions& options, std::string& hash);
+/// WHAT... and the flags of a get: --from, --strict, --force, --wait, --no-backing.
+void add_get(CLI::App& app, Get& get);
+/// --max-down, --max-up, --max-active: of a node, or of one get.
+void add_limits(CLI::App& app, std::int64_t& down, std::int64_t& up, int& active);
 
 /// Parses; prints help, version and usage errors itself. Returns an exit status to leave with, or -1 to go on.
 int parse(CLI::App& app, CommonOptions& options, int argc, char** argv);

@@ -32,7 +32,7 @@ TEST_CASE("catalog: walks and lists") {
   CHECK(walked(c, "b/*.img", true, "b/1.img") == Paths{"b/2.img"});
   CHECK(walked(c, "none", false).empty());
   Paths listed;
-  c.list("", "", [&](const std::string& path) {
+  c.list("", "", "", [&](const std::string& path) {
     listed.push_back(path);
     return true;
   });

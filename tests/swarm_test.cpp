@@ -403,7 +403,7 @@ TEST_CASE("a full disk: status 1 with the sizes, and --wait goes on when there i
   CHECK(full.err.find("free") != std::string::npos);
   CHECK_FALSE(fs::exists(small / "x"));
   auto get = mesh.start({program("meshget"), "--files", small.string(), "--wait", "x"}, "get");
-  REQUIRE(eventually([&] { return mesh.file("n1", {"status"}).out.find("waiting") != std::string::npos; }));
+  REQUIRE(eventually([&] { return mesh.file("n1", {"status"}).out.find("paused") != std::string::npos; }));
   fs::remove(small / "filler");
   CHECK(get->wait(seconds(30)) == 0);
   CHECK((read_file(small / "x") == bytes));

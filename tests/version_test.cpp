@@ -65,3 +65,27 @@ TEST_CASE("versions: every order of the copies gives the same choice") {
     CHECK(choose_version(copies, {}).chosen->node == 2);
   } while (std::ranges::next_permutation(copies, {}, &Copy::node).found);
 }
+
+TEST_CASE("versions: a listing counts what is certain to differ, and says where it may be more") {
+  const auto sized = [](std::int64_t size, std::int64_t mtime, const ContentId* id) {
+    auto copy = file(1, mtime, id);
+    copy.size = size;
+    return copy;
+  };
+  const auto count = [](std::vector<Copy> copies) {
+    const auto n = count_versions(copies);
+    return std::pair(n.certain, n.unsure);
+  };
+  CHECK(count({}) == std::pair(0, false));
+  CHECK(count({sized(10, 1, &low), sized(10, 2, &low)}) == std::pair(1, false));
+  CHECK(count({sized(10, 1, &low), sized(10, 2, &high)}) == std::pair(2, false));
+  CHECK(count({sized(10, 1, nullptr), sized(11, 1, nullptr)}) == std::pair(2, false));
+  CHECK(count({sized(10, 1, nullptr), sized(10, 1, nullptr)}) == std::pair(1, false));
+  CHECK(count({sized(10, 1, nullptr), sized(10, 2, nullptr)}) == std::pair(1, true));
+  CHECK(count({sized(10, 1, &low), sized(10, 1, nullptr)}) == std::pair(1, false));
+  CHECK(count({sized(10, 1, &low), sized(10, 2, nullptr)}) == std::pair(1, true));
+  auto link = file(1, 1, nullptr);
+  link.kind = Kind::link;
+  link.target = "a";
+  CHECK(count({sized(10, 1, &low), link}) == std::pair(2, false));
+}

@@ -20,6 +20,9 @@ constexpr auto settle_grace = seconds(3);     // nodes reconnect within this aft
 constexpr auto register_limit = seconds(60);  // the longest that a question waits for a node's inventory
 constexpr int announce_interval = 120;
 constexpr int early_sources = 4;
+constexpr auto order_limit = std::chrono::minutes(10);  // a tree of millions of files takes a while to delete
+constexpr std::size_t most_absent = 10'000;
+constexpr std::size_t most_located = 8;  // holders of one small file; a getter spreads its questions over them
 
 std::string no_such(const std::string& what, std::size_t nodes) {
   return printable(what.empty() ? "/" : what) + ": not found on any of " + std::to_string(nodes) +
@@ -61,6 +64,9 @@ Handlers Tracker::make_handlers() {
   h.on_note<Unloaded>([this](const ChannelPtr& channel, Unloaded note) {
     if (const auto* node = node_of(channel)) leave(node->key, note.id);
   });
+  h.on<Locate>(
+      [this](ChannelPtr channel, Locate question) { return locate(std::move(channel), std::move(question)); });
+  h.on<Relay>([this](ChannelPtr, Relay asked) { return relay(std::move(asked)); });
   h.on<List>([this](ChannelPtr channel, List question) { return list(std::move(channel), std::move(question)); });
   h.on<Info>([this](ChannelPtr channel, Info question) { return info(std::move(channel), std::move(question)); });
   h.on<StatusAsk>([this](ChannelPtr channel, StatusAsk question) { return status(std::move(channel), question); });
@@ -97,6 +103,7 @@ Welcome Tracker::enlist(const ChannelPtr& channel, Hello hello) {
   }
   const auto key = next_key_++;
   channel->set_where(hello.node);
+  absent_.erase(hello.node);
   by_channel_[channel.get()] = key;
   nodes_[key] = Node{key, std::move(hello), channel, false, Clock::now()};
   return {channel->remote().to_string(), key};
@@ -106,7 +113,13 @@ void Tracker::drop_node(NodeKey key) {
   const auto it = nodes_.find(key);
   if (it == nodes_.end()) return;
   by_channel_.erase(it->second.channel.get());
+  const auto name = it->second.hello.node;
   nodes_.erase(it);
+  if (std::ranges::none_of(nodes_, [&](const auto& pair) { return pair.second.hello.node == name; })) {
+    absent_[name] = Clock::now();
+    if (absent_.size() > most_absent)
+      absent_.erase(std::ranges::min_element(absent_, {}, [](const auto& pair) { return pair.second; }));
+  }
   catalog_.remove_node(key);
   std::vector<ContentId> left;
   for (const auto& [id, swarm] : swarms_)
@@ -487,6 +500,70 @@ void Tracker::leave(NodeKey node, const ContentId& id) {
 // --- questions
 // ---------------------------------------------------------------------------------------------------------
 
+Task<Located> Tracker::locate(ChannelPtr channel, Locate question) {
+  const auto* asker = node_of(channel);
+  const NodeKey own = asker != nullptr ? asker->key : 0;
+  Located out;
+  std::set<NodeKey> mentioned;
+  if (question.files.size() > page_entries) question.files.resize(page_entries);
+  for (const auto& file : question.files) {
+    auto& holders = out.files.emplace_back().nodes;
+    for (const auto& copy : catalog_.copies(file.path)) {
+      if (copy.node == own || copy.kind != Kind::file || copy.size != file.size) continue;
+      if (file.id.is_set() ? copy.id != nullptr && *copy.id == file.id : copy.mtime == file.mtime)
+        holders.push_back(copy.node);
+    }
+    if (holders.size() > most_located) {
+      std::ranges::shuffle(holders, random_);
+      holders.resize(most_located);
+    }
+    mentioned.insert(holders.begin(), holders.end());
+  }
+  for (const auto key : mentioned)
+    if (const auto it = nodes_.find(key); it != nodes_.end())
+      out.nodes.push_back(reference(it->second, channel->remote()));
+  co_return out;
+}
+
+Task<Relayed> Tracker::relay(Relay asked) {
+  co_await wait_until_settled(false);
+  const auto reply = std::make_shared<Relayed>();
+  Together orders(io_.get_executor());
+  auto pass_on = [](std::string name, ChannelPtr channel, Order order, std::shared_ptr<Relayed> all) -> Task<void> {
+    Relayed::Answer answer;
+    answer.node = name;
+    const std::chrono::milliseconds limit = order.kind == Wait::name ? std::chrono::hours(24 * 365) : order_limit;
+    try {
+      Ordered done = co_await channel->request(order, limit);
+      answer.body = std::move(done.body);
+    } catch (const Error& error) {
+      answer.status = static_cast<int>(error.status());
+      answer.error = error.what();
+    }
+    all->answers.push_back(std::move(answer));
+  };
+  std::set<std::string> wanted(asked.nodes.begin(), asked.nodes.end());
+  std::set<std::string> found;
+  for (const auto& [key, node] : nodes_) {
+    if (!wanted.empty() && !wanted.contains(node.hello.node)) continue;
+    found.insert(node.hello.node);
+    orders.add(pass_on(node.hello.node, node.channel, asked.order, reply));
+  }
+  for (const auto& name : wanted) {
+    if (found.contains(name)) continue;
+    Relayed::Answer answer;
+    answer.node = name;
+    answer.status = static_cast<int>(absent_.contains(name) ? Status::unreachable : Status::not_found);
+    answer.error = absent_.contains(name) ? "has left the mesh" : "no node of this name is in the mesh";
+    reply->answers.push_back(std::move(answer));
+  }
+  co_await orders.all();
+  for (const auto& [name, since] : absent_)
+    if (wanted.empty()) reply->absent.push_back(name);
+  std::ranges::sort(reply->answers, {}, &Relayed::Answer::node);
+  co_return std::move(*reply);
+}
+
 Task<Listed> Tracker::list(ChannelPtr, List question) {
   co_await wait_until_settled(false);
   Listed out;
@@ -499,18 +576,9 @@ Task<Listed> Tracker::list(ChannelPtr, List question) {
     const auto& shown = choice.chosen ? *choice.chosen : *std::ranges::max_element(all, {}, &Copy::mtime);
     item.entry = entry_of(path, shown);
     item.holders = static_cast<int>(all.size());
-    std::set<ContentId> ids;
-    std::set<std::pair<std::int64_t, std::int64_t>> candidates;
-    for (const auto& copy : all) {
-      if (copy.id != nullptr)
-        ids.insert(*copy.id);
-      else
-        candidates.insert({copy.size, copy.mtime});
-    }
-    item.versions = shown.kind == Kind::file ? static_cast<int>(std::max(ids.size(), candidates.empty() ? 0
-                                                                                     : ids.empty() ? candidates.size()
-                                                                                                   : ids.size()))
-                                             : 1;
+    const auto versions = count_versions(all);
+    item.versions = versions.certain;
+    item.unsure = versions.unsure;
     out.items.push_back(std::move(item));
     last = path;
     return out.items.size() < page_entries;
@@ -526,12 +594,12 @@ Task<Listed> Tracker::list(ChannelPtr, List question) {
     const bool directory = what.pattern.empty() || own.empty() ||
                            std::ranges::any_of(own, [](const Copy& c) { return c.kind == Kind::directory; });
     if (directory)
-      catalog_.list(what.pattern, question.after, add);
+      catalog_.list(what.pattern, question.prefix, question.after, add);
     else if (question.after.empty())
       add(what.pattern);
   };
   page();
-  if (out.items.empty() && question.after.empty()) {
+  if (out.items.empty() && question.after.empty() && question.prefix.empty()) {
     co_await wait_until_settled(true);
     page();
     const bool empty_directory = !what.is_glob && (what.pattern.empty() || catalog_.contains(what.pattern));

@@ -80,6 +80,8 @@ class Tracker {
   void plan_soon(const ContentId& id);
   void leave(NodeKey node, const ContentId& id);
 
+  Task<Located> locate(ChannelPtr channel, Locate question);
+  Task<Relayed> relay(Relay asked);
   Task<Listed> list(ChannelPtr channel, List question);
   Task<Versions> info(ChannelPtr channel, Info question);
   Task<StatusReply> status(ChannelPtr channel, StatusAsk question);
@@ -104,6 +106,7 @@ class Tracker {
   Catalog catalog_;
   NodeKey next_key_ = 1;
   std::map<NodeKey, Node> nodes_;
+  std::map<std::string, Clock::time_point> absent_;  ///< names of nodes that were here, and since when they are not
   std::unordered_map<const Channel*, NodeKey> by_channel_;
   std::unordered_map<ContentId, Swarm> swarms_;
   std::unordered_map<InfoHash, ContentId> by_infohash_;

@@ -100,8 +100,8 @@ void Catalog::walk(const What& what, std::string_view after, const Visit& visit)
   walk_paths(paths_, what, after, [&](Paths::const_iterator at) { return visit(at->first); });
 }
 
-void Catalog::list(std::string_view dir, std::string_view after, const Visit& visit) const {
-  list_paths(paths_, dir, after, [&](Paths::const_iterator at) { return visit(at->first); });
+void Catalog::list(std::string_view dir, std::string_view prefix, std::string_view after, const Visit& visit) const {
+  list_paths(paths_, dir, prefix, after, [&](Paths::const_iterator at) { return visit(at->first); });
 }
 
 }  // namespace mesh

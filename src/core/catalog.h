@@ -44,8 +44,9 @@ class Catalog {
   /// what a glob matches with all below that. Stops when `visit` returns false.
   using Visit = std::function<bool(const std::string& path)>;
   void walk(const What& what, std::string_view after, const Visit& visit) const;
-  /// The same for what lies directly in directory `dir`, without what is below its directories.
-  void list(std::string_view dir, std::string_view after, const Visit& visit) const;
+  /// The same for what lies directly in directory `dir` and has a name that begins with `prefix`, without what is below
+  /// its directories.
+  void list(std::string_view dir, std::string_view prefix, std::string_view after, const Visit& visit) const;
 
   [[nodiscard]] std::size_t path_count() const { return paths_.size(); }
   [[nodiscard]] std::size_t copy_count() const { return copy_count_; }

@@ -3,6 +3,8 @@
 #include <optional>
 #include <span>
 
+#include "core/mesh_path.h"
+
 namespace mesh {
 namespace {
 
@@ -144,6 +146,11 @@ Glob::Verdict Glob::judge(std::string_view path) const {
     if (!part_matches(parts_[i], parts[i]))
       return {false, static_cast<std::size_t>(parts[i].data() + parts[i].size() - path.data())};
   return {false, 0};
+}
+
+bool names(const What& what, std::string_view path) {
+  if (what.is_glob) return Glob(what.pattern).judge(path).taken;
+  return path == what.pattern || is_below(path, what.pattern);
 }
 
 }  // namespace mesh

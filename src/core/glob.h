@@ -36,4 +36,8 @@ class Glob {
   bool deep_ = false;  ///< has a "**"
 };
 
+struct What;
+/// Whether a WHAT names `path`: as itself, as something below the directory that it is, or by matching its glob.
+[[nodiscard]] bool names(const What& what, std::string_view path);
+
 }  // namespace mesh

@@ -118,4 +118,6 @@ What parse_what(std::string_view text, std::string_view files_dir) {
   return what;
 }
 
+std::string portable_text(const What& what) { return "file:" + (what.pattern.empty() ? "/" : what.pattern); }
+
 }  // namespace mesh

@@ -43,5 +43,7 @@ struct What {
 /// absolute path under `files_dir` is taken as relative to it. Throws Error(usage) for "..", NUL, bad UTF-8, and for
 /// the prefixes that are not served yet.
 [[nodiscard]] What parse_what(std::string_view text, std::string_view files_dir);
+/// The same WHAT as a text that any node reads alike, wherever its files dir is.
+[[nodiscard]] std::string portable_text(const What& what);
 
 }  // namespace mesh

@@ -47,11 +47,14 @@ void walk_paths(const Map& map, const What& what, std::string_view after, const 
   }
 }
 
-/// What lies directly in directory `dir`, without what is below its directories.
+/// What lies directly in directory `dir` and has a name that begins with `prefix`, without what is below its
+/// directories.
 template <class Map, class Visit>
-void list_paths(const Map& map, std::string_view dir, std::string_view after, const Visit& visit) {
+void list_paths(const Map& map, std::string_view dir, std::string_view prefix, std::string_view after,
+                const Visit& visit) {
   std::string first(dir);
   if (!first.empty()) first += '/';
+  first += prefix;
   for (auto at = path_walk::begin(map, first, after); at != map.end() && at->first.starts_with(first);) {
     const auto slash = at->first.find('/', first.size());
     if (slash == std::string::npos) {

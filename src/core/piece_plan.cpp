@@ -13,6 +13,16 @@ std::uint64_t mix(std::uint64_t x) {
   return x ^ (x >> 31);
 }
 
+/// The pieces of `self`'s stripe.
+std::vector<bool> share(std::size_t pieces, std::uint64_t self, const std::vector<std::uint64_t>& getters) {
+  std::vector<bool> out(pieces);
+  for (std::size_t piece = 0; piece < pieces; ++piece) {
+    const auto weight = [piece](std::uint64_t id) { return std::pair(mix(id ^ mix(piece)), id); };
+    out[piece] = std::ranges::none_of(getters, [&](std::uint64_t id) { return weight(id) > weight(self); });
+  }
+  return out;
+}
+
 }  // namespace
 
 std::int64_t piece_length_for(std::int64_t size) {
@@ -26,31 +36,62 @@ int piece_count_for(std::int64_t size) {
   return static_cast<int>((size + length - 1) / length);
 }
 
-StripeGate::StripeGate(int pieces, std::uint64_t self)
-    : self_(self), mine_(static_cast<std::size_t>(pieces), true), priority_(static_cast<std::size_t>(pieces), open) {}
+StripeGate::StripeGate(int pieces)
+    : mine_(static_cast<std::size_t>(pieces), true), priority_(static_cast<std::size_t>(pieces), open) {}
 
-void StripeGate::set_getters(std::vector<std::uint64_t> getters) {
-  getters_ = std::move(getters);
-  for (std::size_t piece = 0; piece < mine_.size(); ++piece) {
-    const auto weight = [piece](std::uint64_t id) { return std::pair(mix(id ^ mix(piece)), id); };
-    mine_[piece] = std::ranges::none_of(getters_, [&](std::uint64_t id) { return weight(id) > weight(self_); });
-  }
+void StripeGate::set_getters(std::uint64_t self, const std::vector<std::uint64_t>& getters) {
+  getters_ = getters.size();
+  mine_ = share(mine_.size(), self, getters);
 }
 
-std::vector<std::pair<int, std::uint8_t>> StripeGate::update(const std::vector<bool>& have,
-                                                             std::span<const int> availability, int sources) {
+PieceGate::Changes StripeGate::update(const std::vector<bool>& have, std::span<const int> availability, int sources) {
   bool share_done = true;
   for (std::size_t i = 0; i < mine_.size(); ++i)
     if (mine_[i] && !have[i]) share_done = false;
   // With as many sources as getters there is nothing to spare.
-  const bool gated = getters_.size() >= 2 && static_cast<std::size_t>(sources) < getters_.size() && !share_done;
-  std::vector<std::pair<int, std::uint8_t>> changes;
+  const bool gated = getters_ >= 2 && static_cast<std::size_t>(sources) < getters_ && !share_done;
+  Changes changes;
   for (std::size_t i = 0; i < priority_.size(); ++i) {
     if (have[i]) continue;
     const bool elsewhere = i < availability.size() && availability[i] > sources;
     const std::uint8_t wanted = gated && mine_[i] ? own : !gated || elsewhere ? open : closed;
     // A gate that is open stays open: what was asked for is on its way.
     if (wanted == priority_[i] || (wanted == closed && priority_[i] == own)) continue;
+    priority_[i] = wanted;
+    changes.emplace_back(static_cast<int>(i), wanted);
+  }
+  return changes;
+}
+
+StreamGate::StreamGate(int pieces, int window)
+    : window_(std::max(window, 1)),
+      mine_(static_cast<std::size_t>(pieces), true),
+      priority_(static_cast<std::size_t>(pieces), 255) {}  // none: the first update sets all
+
+void StreamGate::set_getters(std::uint64_t self, const std::vector<std::uint64_t>& getters) {
+  getters_ = getters.size();
+  mine_ = share(mine_.size(), self, getters);
+}
+
+void StreamGate::set_reader(int position, bool starving) {
+  if (starving)
+    reach_ = std::min(std::max(reach_, 1) * 2, window_);
+  else if (position != position_)
+    reach_ = std::max(1, reach_ - 1);
+  position_ = position;
+}
+
+PieceGate::Changes StreamGate::update(const std::vector<bool>& have, std::span<const int> availability, int sources) {
+  const bool shared = getters_ >= 2 && static_cast<std::size_t>(sources) < getters_;
+  Changes changes;
+  for (std::size_t i = 0; i < priority_.size(); ++i) {
+    if (have[i]) continue;
+    const int ahead = static_cast<int>(i) - position_;
+    const bool elsewhere = i < availability.size() && availability[i] > sources;
+    std::uint8_t wanted = 0;
+    if (ahead >= 0 && ahead < window_ && (!shared || mine_[i] || elsewhere || ahead < reach_))
+      wanted = ahead < 2 ? 7 : ahead < 8 ? 6 : ahead < 32 ? 5 : ahead < 128 ? 4 : 3;
+    if (wanted == priority_[i]) continue;
     priority_[i] = wanted;
     changes.emplace_back(static_cast<int>(i), wanted);
   }

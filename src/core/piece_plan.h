@@ -16,26 +16,55 @@ inline constexpr std::int64_t small_file_bytes = 64 * 1024;
 [[nodiscard]] std::int64_t piece_length_for(std::int64_t size);
 [[nodiscard]] int piece_count_for(std::int64_t size);
 
+/// Says which pieces of a torrent to ask for. Priorities are libtorrent's.
+class PieceGate {
+ public:
+  using Changes = std::vector<std::pair<int, std::uint8_t>>;
+
+  virtual ~PieceGate() = default;
+  /// `self` and `getters` are ids that the tracker gave; a gate over fewer than two getters shares nothing.
+  virtual void set_getters(std::uint64_t self, const std::vector<std::uint64_t>& getters) = 0;
+  /// The pieces whose priority changes, given what this getter has, how many connected peers have each piece (counting
+  /// `sources` peers that have all of them).
+  [[nodiscard]] virtual Changes update(const std::vector<bool>& have, std::span<const int> availability,
+                                       int sources) = 0;
+};
+
 /// Stripes: while one copy is not yet out, every byte that the source sends twice delays everyone. So each getter wants
 /// a share of the pieces of its own from the source first, and leaves the others alone until a getter has them, or
 /// until its own share is done. Shares come from rendezvous hashing over the swarm's getters, so a join or a leave
 /// moves 1/n.
-class StripeGate {
+class StripeGate final : public PieceGate {
  public:
-  enum : std::uint8_t { closed = 0, open = 4, own = 7 };  // libtorrent's piece priorities
+  enum : std::uint8_t { closed = 0, open = 4, own = 7 };
 
-  /// `self` and `getters` are ids that the tracker gave; a gate over fewer than two getters closes nothing.
-  StripeGate(int pieces, std::uint64_t self);
-  void set_getters(std::vector<std::uint64_t> getters);
-
-  /// The pieces whose priority changes, given what this getter has, how many connected peers have each piece (counting
-  /// `sources` peers that have all of them).
-  [[nodiscard]] std::vector<std::pair<int, std::uint8_t>> update(const std::vector<bool>& have,
-                                                                 std::span<const int> availability, int sources);
+  explicit StripeGate(int pieces);
+  void set_getters(std::uint64_t self, const std::vector<std::uint64_t>& getters) override;
+  [[nodiscard]] Changes update(const std::vector<bool>& have, std::span<const int> availability, int sources) override;
 
  private:
-  std::uint64_t self_;
-  std::vector<std::uint64_t> getters_;
+  std::size_t getters_ = 0;
+  std::vector<bool> mine_;
+  std::vector<std::uint8_t> priority_;
+};
+
+/// For a reader that takes the pieces in order: a window ahead of it, the nearest first. Within the window the stripes
+/// hold, so that readers that start together share one copy; a reader that has to wait reaches over them, further each
+/// time.
+class StreamGate final : public PieceGate {
+ public:
+  /// `window`: how many pieces ahead of the reader may be asked for, at least one.
+  StreamGate(int pieces, int window);
+  void set_getters(std::uint64_t self, const std::vector<std::uint64_t>& getters) override;
+  /// The reader's next piece, and whether it has been waiting for it for longer than a moment.
+  void set_reader(int position, bool starving);
+  [[nodiscard]] Changes update(const std::vector<bool>& have, std::span<const int> availability, int sources) override;
+
+ private:
+  int window_;
+  int position_ = 0;
+  int reach_ = 1;  ///< how many pieces ahead are asked for whoever's they are
+  std::size_t getters_ = 0;
   std::vector<bool> mine_;
   std::vector<std::uint8_t> priority_;
 };

@@ -1,6 +1,8 @@
 #include "core/version.h"
 
 #include <algorithm>
+#include <map>
+#include <set>
 #include <tuple>
 
 namespace mesh {
@@ -20,6 +22,39 @@ bool same_version(const Copy& a, const Copy& b) {
 }
 
 }  // namespace
+
+VersionCount count_versions(std::span<const Copy> copies) {
+  VersionCount out;
+  // Files of different sizes differ, and so do different content ids of one size.
+  struct OfSize {
+    std::set<ContentId> ids;
+    std::set<std::int64_t> known;       ///< times of hashed copies
+    std::set<std::int64_t> candidates;  ///< times of the others
+  };
+  std::map<std::int64_t, OfSize> sizes;
+  std::set<std::pair<Kind, std::string_view>> others;
+  for (const auto& copy : copies) {
+    if (copy.kind != Kind::file) {
+      others.emplace(copy.kind, copy.kind == Kind::directory ? std::string_view{} : copy.target);
+      continue;
+    }
+    auto& of_size = sizes[copy.size];
+    if (copy.id != nullptr) {
+      of_size.ids.insert(*copy.id);
+      of_size.known.insert(copy.mtime);
+    } else {
+      of_size.candidates.insert(copy.mtime);
+    }
+  }
+  out.certain = static_cast<int>(others.size());
+  for (const auto& [size, of_size] : sizes) {
+    out.certain += std::max(1, static_cast<int>(of_size.ids.size()));
+    // Copies of one size and time are taken for one version, as rsync takes them; any other candidate may be another.
+    out.unsure = out.unsure || (of_size.known.empty() ? of_size.candidates.size() > 1
+                                                      : !std::ranges::includes(of_size.known, of_size.candidates));
+  }
+  return out;
+}
 
 Choice choose_version(std::span<const Copy> copies, const ChoiceRules& rules) {
   Choice choice;

@@ -39,6 +39,13 @@ struct Choice {
   bool conflict = false;         ///< strict, and there are several versions
 };
 
+/// How many versions `copies` are, for listings: those that are certain to differ, and whether there may be more.
+struct VersionCount {
+  int certain = 0;
+  bool unsure = false;
+};
+[[nodiscard]] VersionCount count_versions(std::span<const Copy> copies);
+
 [[nodiscard]] Choice choose_version(std::span<const Copy> copies, const ChoiceRules& rules);
 
 }  // namespace mesh

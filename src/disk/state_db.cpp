@@ -17,7 +17,8 @@ constexpr const char* schema =
     " ctime INTEGER, id BLOB) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS torrents(id BLOB PRIMARY KEY, infohash BLOB, info BLOB);"
     "CREATE INDEX IF NOT EXISTS torrents_by_infohash ON torrents(infohash);"
-    "CREATE TABLE IF NOT EXISTS parts(id BLOB PRIMARY KEY, have BLOB, roots BLOB);"
+    "CREATE TABLE IF NOT EXISTS partials(id BLOB PRIMARY KEY, have BLOB, roots BLOB, path BLOB);"
+    "CREATE TABLE IF NOT EXISTS ended(number INTEGER PRIMARY KEY, outcome BLOB);"
     "CREATE TABLE IF NOT EXISTS gets(number INTEGER PRIMARY KEY AUTOINCREMENT, request BLOB);"
     "CREATE TABLE IF NOT EXISTS notes(key TEXT PRIMARY KEY, text TEXT) WITHOUT ROWID;";
 
@@ -164,21 +165,39 @@ void StateDb::put_torrent(const StoredTorrent& torrent) {
 }
 
 std::optional<StoredPart> StateDb::find_part(const ContentId& id) {
-  Statement s(*this, "SELECT have, roots FROM parts WHERE id=?");
+  Statement s(*this, "SELECT have, roots, path FROM partials WHERE id=?");
   if (!s.bind(id.view()).row()) return std::nullopt;
-  return StoredPart{id, s.bytes(0), s.bytes(1)};
+  return StoredPart{id, s.bytes(0), s.bytes(1), s.bytes(2)};
 }
 
 void StateDb::put_part(const StoredPart& part) {
-  Statement(*this, "INSERT OR REPLACE INTO parts VALUES(?,?,?)")
+  Statement(*this, "INSERT OR REPLACE INTO partials VALUES(?,?,?,?)")
       .bind(part.id.view())
       .bind(part.have)
       .bind(part.roots)
+      .bind(part.path)
       .run();
 }
 
 void StateDb::remove_part(const ContentId& id) {
-  Statement(*this, "DELETE FROM parts WHERE id=?").bind(id.view()).run();
+  Statement(*this, "DELETE FROM partials WHERE id=?").bind(id.view()).run();
+}
+
+std::vector<ContentId> StateDb::parts_of(std::string_view path) {
+  std::vector<ContentId> out;
+  Statement s(*this, "SELECT id FROM partials WHERE path=?");
+  s.bind(path);
+  while (s.row())
+    if (const auto id = ContentId::from(s.bytes(0))) out.push_back(*id);
+  return out;
+}
+
+std::vector<std::pair<ContentId, std::string>> StateDb::parts() {
+  std::vector<std::pair<ContentId, std::string>> out;
+  Statement s(*this, "SELECT id, path FROM partials");
+  while (s.row())
+    if (const auto id = ContentId::from(s.bytes(0))) out.emplace_back(*id, s.bytes(1));
+  return out;
 }
 
 std::vector<std::pair<std::int64_t, std::string>> StateDb::gets() {
@@ -192,6 +211,29 @@ std::int64_t StateDb::add_get(std::string_view request) {
   const std::lock_guard lock(mutex_);
   Statement(*this, "INSERT INTO gets(request) VALUES(?)").bind(request).run();
   return sqlite3_last_insert_rowid(db_);
+}
+
+void StateDb::change_get(std::int64_t number, std::string_view request) {
+  Statement(*this, "UPDATE gets SET request=?1 WHERE number=?2").bind(request).bind(number).run();
+}
+
+std::vector<std::string> StateDb::ended() {
+  std::vector<std::string> out;
+  Statement s(*this, "SELECT outcome FROM ended ORDER BY number");
+  while (s.row()) out.push_back(s.bytes(0));
+  return out;
+}
+
+void StateDb::put_ended(std::int64_t number, std::string_view outcome) {
+  const std::lock_guard lock(mutex_);
+  Statement(*this, "INSERT OR REPLACE INTO ended VALUES(?,?)").bind(number).bind(outcome).run();
+  Statement(*this, "DELETE FROM ended WHERE number NOT IN (SELECT number FROM ended ORDER BY number DESC LIMIT ?)")
+      .bind(std::int64_t{most_ended})
+      .run();
+}
+
+void StateDb::remove_ended(std::int64_t number) {
+  Statement(*this, "DELETE FROM ended WHERE number=?").bind(number).run();
 }
 
 void StateDb::remove_get(std::int64_t number) {

@@ -34,6 +34,7 @@ struct StoredPart {
   ContentId id;
   std::string have;
   std::string roots;
+  std::string path;  ///< under which it was wanted last
 };
 
 class StateDb {
@@ -60,11 +61,22 @@ class StateDb {
   [[nodiscard]] std::optional<StoredPart> find_part(const ContentId& id);
   void put_part(const StoredPart& part);
   void remove_part(const ContentId& id);
+  /// The partials that were wanted under `path`.
+  [[nodiscard]] std::vector<ContentId> parts_of(std::string_view path);
+  /// All of them, with their paths.
+  [[nodiscard]] std::vector<std::pair<ContentId, std::string>> parts();
 
   /// Gets that have not ended, as they were asked for.
   [[nodiscard]] std::vector<std::pair<std::int64_t, std::string>> gets();
   std::int64_t add_get(std::string_view request);
+  void change_get(std::int64_t number, std::string_view request);
   void remove_get(std::int64_t number);
+
+  /// How detached gets ended, the newest `most_ended` of them.
+  static constexpr int most_ended = 100;
+  [[nodiscard]] std::vector<std::string> ended();
+  void put_ended(std::int64_t number, std::string_view outcome);
+  void remove_ended(std::int64_t number);
 
   /// A short text under a key; empty when there is none.
   [[nodiscard]] std::string find_note(std::string_view key);

@@ -110,11 +110,26 @@ void Storage::fault(const Source& source, const std::string& why) {
   if (source.on_fault) source.on_fault(why);
 }
 
+void Storage::drop(int piece) {
+  {
+    const std::lock_guard lock(mutex_);
+    dropped_.resize(verified_.size(), '\0');
+    dropped_[static_cast<std::size_t>(piece)] = '\1';
+  }
+  ::fallocate(source()->file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, piece * layout_.piece_length,
+              layout_.length_of(piece));
+}
+
+bool Storage::is_dropped(int piece) const {
+  const std::lock_guard lock(mutex_);
+  return !dropped_.empty() && dropped_[static_cast<std::size_t>(piece)] != 0;
+}
+
 bool Storage::read_cached(int piece, int start, std::span<char> out) const {
   const auto from = source();
   iovec part{out.data(), out.size()};
   const auto n = ::preadv2(from->file.get(), &part, 1, piece * layout_.piece_length + start, RWF_NOWAIT);
-  return n == static_cast<ssize_t>(out.size()) && is_unchanged(*from);
+  return n == static_cast<ssize_t>(out.size()) && is_unchanged(*from) && !is_dropped(piece);
 }
 
 std::error_code Storage::read_all(const Source& source, std::int64_t at, std::span<char> out) {
@@ -132,6 +147,8 @@ std::error_code Storage::read_all(const Source& source, std::int64_t at, std::sp
 std::error_code Storage::read(int piece, int start, std::span<char> out) {
   const auto from = source();
   const auto ec = read_all(*from, piece * layout_.piece_length + start, out);
+  // Asked after reading: what was read may have been a hole by then.
+  if (is_dropped(piece)) return std::make_error_code(std::errc::no_message_available);
   if (!is_unchanged(*from)) {
     fault(*from, "the file has changed since it was hashed");
     return std::make_error_code(std::errc::operation_canceled);

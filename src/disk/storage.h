@@ -59,6 +59,10 @@ class Storage {
   /// The piece failed: what is known of it is forgotten, and its zeros will be written.
   void clear(int piece);
 
+  /// Gives up a verified piece's bytes on the disk, for a spool that may not grow: from now on it cannot be read.
+  void drop(int piece);
+  [[nodiscard]] bool is_dropped(int piece) const;
+
   /// The pieces that are verified, for libtorrent and for the resume state; a byte a piece.
   [[nodiscard]] std::string verified() const;
   /// Verified pieces and their SHA-256 roots, after syncing the data that they speak of.
@@ -101,6 +105,7 @@ class Storage {
   bool faulted_ = false;
   std::map<int, Hashing> hashing_;
   std::string verified_;
+  std::string dropped_;  ///< a byte a piece; empty while none is
   std::vector<Sha256> roots_;
 };
 

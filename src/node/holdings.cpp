@@ -94,15 +94,16 @@ const Holdings::Item* Holdings::find(const ContentId& id) const {
 Listed Holdings::list(const List& question) const {
   Listed out;
   const auto add = [&](Items::const_iterator at) {
-    out.items.push_back({at->second.entry, 1, 1});
+    out.items.push_back({at->second.entry, 1, 1, false});
     return out.items.size() < page_entries;
   };
   const auto own = items_.find(question.pattern);
   if (question.glob || question.recursive || (own != items_.end() && own->second.entry.kind != Kind::directory))
     walk_paths(items_, What{question.pattern, question.pattern, question.glob}, question.after, add);
   else
-    list_paths(items_, question.pattern, question.after, add);
-  if (out.items.empty() && question.after.empty() && own == items_.end() && !question.pattern.empty())
+    list_paths(items_, question.pattern, question.prefix, question.after, add);
+  if (out.items.empty() && question.after.empty() && own == items_.end() && !question.pattern.empty() &&
+      question.prefix.empty())
     throw Error(Status::not_found, printable(question.pattern) + ": not found on this node");
   if (out.items.size() >= page_entries) out.next = out.items.back().entry.path;
   return out;

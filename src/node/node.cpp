@@ -5,6 +5,7 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -75,7 +76,8 @@ void NodeParts::publish(const Inventory& delta) {
     links->note_all(part);
   }
   for (const auto& torrent : swarm->all())
-    if (!torrent->downloading && holdings.find(torrent->torrent.id) == nullptr) swarm->unload(torrent->torrent.id);
+    if (!torrent->downloading && !torrent->spooled && holdings.find(torrent->torrent.id) == nullptr)
+      swarm->unload(torrent->torrent.id);
 }
 
 void NodeParts::withdraw(const std::string& path, const std::string& why) {
@@ -143,6 +145,8 @@ Node::Node(asio::io_context& io, NodeOptions options, Log log) : io_(io) {
                              {},
                              {}});
   auto& parts = *parts_;
+  parts.small_down = Pacer(options.max_down);
+  parts.small_up = Pacer(options.max_up);
   struct stat files {};
   struct stat state {};
   if (::stat(parts.gate.files_dir().c_str(), &files) != 0 || ::stat(state_dir.c_str(), &state) != 0 ||
@@ -168,6 +172,9 @@ Node::Node(asio::io_context& io, NodeOptions options, Log log) : io_(io) {
   }
   offer_ = std::make_unique<Offer>(parts);
   getter_ = std::make_unique<Getter>(parts, mesh_handlers_);
+  gets_ = std::make_unique<Gets>(parts, *getter_);
+  orders_ = std::make_unique<Orders>(parts, *gets_);
+  streamer_ = std::make_unique<Streamer>(parts, *getter_);
   serve_mesh();
   serve_commands();
   listen();
@@ -218,17 +225,7 @@ Node::Node(asio::io_context& io, NodeOptions options, Log log) : io_(io) {
       parts.log);
   asio::co_spawn(io, tick(), asio::detached);
   if (options.hash_eagerly) asio::co_spawn(io, offer_->hash_eagerly(), asio::detached);
-  // Gets that had not ended when the node went down go on.
-  for (const auto& [number, bytes] : parts.db.gets()) {
-    try {
-      auto task = std::make_shared<GetTask>();
-      task->request = from_bencode<Get>(bytes);
-      task->number = number;
-      asio::co_spawn(io, run_stored(task), asio::detached);
-    } catch (const CodecError&) {
-      parts.db.remove_get(number);
-    }
-  }
+  gets_->resume();
 }
 
 Node::~Node() {
@@ -252,6 +249,8 @@ void Node::listen() {
   swarm.listen = {{address, where.port}};
   if (address.is_v6() && address.is_unspecified()) swarm.listen.emplace_back(asio::ip::address_v4::any(), where.port);
   swarm.pick_free_port = any_port;
+  swarm.max_down = options.max_down;
+  swarm.max_up = options.max_up;
   parts_->swarm = std::make_unique<Swarm>(io_, swarm, parts_->log);
   const auto serve = [this](std::string path, ChannelPtr channel) {
     return serve_channel(std::move(path), std::move(channel), mesh_handlers_);
@@ -316,6 +315,7 @@ Task<void> Node::serve_channel(std::string path, ChannelPtr channel, const Handl
 
 void Node::serve_mesh() {
   offer_->serve(mesh_handlers_);
+  orders_->serve_mesh(mesh_handlers_);
   mesh_handlers_.on_note<Plan>([this](const ChannelPtr&, Plan plan) { parts_->swarm->plan(plan.id, plan.getters); });
   mesh_handlers_.on_note<Meet>([this](const ChannelPtr&, Meet meet) {
     if (const auto torrent = parts_->swarm->find(meet.id); torrent && torrent->checked)
@@ -330,7 +330,10 @@ void Node::serve_mesh() {
 
 void Node::serve_commands() {
   auto& h = command_handlers_;
-  h.on<Get>([this](ChannelPtr channel, Get request) { return get(std::move(channel), std::move(request)); });
+  orders_->serve_commands(h);
+  h.on<Stream>([this](ChannelPtr channel, Stream asked) {
+    return streamer_->stream(std::move(channel), std::move(asked));
+  });
   h.on<StatusAsk>([this](ChannelPtr, StatusAsk question) -> Task<StatusReply> {
     StatusReply out;
     if (!question.mesh) {
@@ -363,79 +366,14 @@ void Node::serve_commands() {
   });
 }
 
-Task<GetReply> Node::get(ChannelPtr channel, Get request) {
-  auto task = std::make_shared<GetTask>();
-  task->request = std::move(request);
-  task->number = parts_->db.add_get(to_bencode(task->request));
-  if (task->request.detach) {
-    // Mistakes in what was typed are said now; what can only be known later shows in the status.
-    GetReply reply;
-    try {
-      for (const auto& what : task->request.whats)
-        static_cast<void>(parse_what(what, parts_->gate.files_dir().string()));
-    } catch (const Error&) {
-      parts_->db.remove_get(task->number);
-      throw;
-    }
-    asio::co_spawn(io_, run_stored(task), asio::detached);
-    co_return reply;
-  }
-  auto report = [](Node* self, ChannelPtr to, GetTaskPtr about, std::shared_ptr<bool> over) -> Task<void> {
-    while (!*over) {
-      if (!to->is_open()) {
-        self->getter_->cancel(about);
-        co_return;
-      }
-      to->note(self->getter_->progress(*about));
-      for (int i = 0; i < 4 && !*over && to->is_open(); ++i) co_await sleep_for(milliseconds(50));
-    }
-  };
-  const auto over = std::make_shared<bool>(false);
-  asio::co_spawn(io_, report(this, channel, task, over), asio::detached);
-  auto outcomes = co_await getter_->run(task);
-  *over = true;
-  channel->note(getter_->progress(*task));
-  GetReply reply;
-  for (const auto& one : outcomes)
-    reply.status = static_cast<int>(worst(static_cast<Status>(reply.status), static_cast<Status>(one.status)));
-  for (std::size_t at = 0; at < outcomes.size() && channel->is_open(); at += page_entries) {
-    Outcomes page;
-    for (std::size_t i = at; i < std::min(at + page_entries, outcomes.size()); ++i)
-      page.outcomes.push_back(std::move(outcomes[i]));
-    channel->note(page);
-    co_await channel->drained();
-  }
-  if (!parts_->stopping) parts_->db.remove_get(task->number);
-  needed_ = Clock::now();
-  co_return reply;
-}
-
-Task<void> Node::run_stored(GetTaskPtr task) {
-  // Nobody waits for it, so a tracker or node that cannot be reached for a while is no reason to forget it.
-  for (bool again = true; again && !parts_->stopping;) {
-    again = false;
-    const auto outcomes = co_await getter_->run(task);
-    for (const auto& one : outcomes) {
-      if (static_cast<Status>(one.status) == Status::unreachable) again = true;
-      if (one.status != 0 && !one.error.empty()) parts_->log("get: " + one.error);
-    }
-    if (again) {
-      auto fresh = std::make_shared<GetTask>();
-      fresh->request = task->request;
-      fresh->number = task->number;
-      task = fresh;
-      for (int i = 0; i < 50 && !parts_->stopping; ++i) co_await sleep_for(milliseconds(100));
-    }
-  }
-  if (!parts_->stopping) parts_->db.remove_get(task->number);
-}
-
 NodeStatus Node::status() const {
   NodeStatus out;
   out.node = parts_->options.name;
   out.tracker_connected = parts_->links->any();
   out.files = static_cast<int>(parts_->holdings.size());
-  out.transfers = getter_->transfers();
+  out.gets = gets_->list();
+  out.transfers = getter_->downloads().transfers();
+  for (auto& info : streamer_->transfers()) out.transfers.push_back(std::move(info));
   for (const auto& torrent : parts_->swarm->all()) {
     ++out.torrents_loaded;
     if (torrent->downloading || !torrent->checked) continue;
@@ -475,7 +413,7 @@ Task<void> Node::until_unneeded() {
       parts_->swarm->refresh(*torrent);
       now_sent += torrent->sent;
     }
-    const bool needed = commands_ > 0 || !getter_->is_idle() || now_sent != sent;
+    const bool needed = commands_ > 0 || !getter_->is_idle() || !streamer_->is_idle() || now_sent != sent;
     if (needed) needed_ = Clock::now();
     sent = now_sent;
     // Without a torrent there is nothing that others could still need.
@@ -490,7 +428,7 @@ Task<void> Node::stop() {
   local_->close();
   server_->close();
   const auto deadline = Clock::now() + seconds(4);
-  while (!getter_->is_idle() && Clock::now() < deadline) co_await sleep_for(milliseconds(20));
+  while ((!getter_->is_idle() || !streamer_->is_idle()) && Clock::now() < deadline) co_await sleep_for(milliseconds(20));
   parts_->links->close();
   getter_->close();
   for (const auto& channel : std::set<ChannelPtr>(channels_)) channel->close();
@@ -498,6 +436,12 @@ Task<void> Node::stop() {
 
 int run_node(NodeOptions options, const Node::Log& log, const std::function<void()>& ready) {
   std::signal(SIGPIPE, SIG_IGN);
+  // Peers, small files under way and a large tree's watches: more descriptors than the usual soft limit allows.
+  rlimit descriptors{};
+  if (::getrlimit(RLIMIT_NOFILE, &descriptors) == 0) {
+    descriptors.rlim_cur = std::min<rlim_t>(descriptors.rlim_max, 65'536);
+    ::setrlimit(RLIMIT_NOFILE, &descriptors);
+  }
   std::signal(SIGIO, SIG_IGN);  // a lease that PathGate::is_being_written held for an instant was broken
   asio::io_context io(1);
   const bool temporary = options.linger_seconds.has_value();

@@ -11,8 +11,11 @@
 
 #include "disk/fd.h"
 #include "node/getter.h"
+#include "node/gets.h"
 #include "node/node_parts.h"
 #include "node/offer.h"
+#include "node/orders.h"
+#include "node/streamer.h"
 #include "node/watcher.h"
 #include "wire/server.h"
 
@@ -42,8 +45,6 @@ class Node {
   void serve_mesh();
   void serve_commands();
   Task<void> serve_channel(std::string path, ChannelPtr channel, const Handlers& handlers);
-  Task<GetReply> get(ChannelPtr channel, Get request);
-  Task<void> run_stored(GetTaskPtr task);
   Task<void> tick();
   NodeStatus status() const;
 
@@ -54,6 +55,9 @@ class Node {
   Handlers command_handlers_;
   std::unique_ptr<Offer> offer_;
   std::unique_ptr<Getter> getter_;
+  std::unique_ptr<Gets> gets_;
+  std::unique_ptr<Orders> orders_;
+  std::unique_ptr<Streamer> streamer_;
   std::unique_ptr<Server> server_;
   std::unique_ptr<LocalServer> local_;
   std::unique_ptr<Watcher> watcher_;

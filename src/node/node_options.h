@@ -1,6 +1,7 @@
 // How a node is set up, after flags, environment and configuration file have been read.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -21,6 +22,10 @@ struct NodeOptions {
   std::vector<std::filesystem::path> follow;
   std::vector<std::string> ignore;
   bool hash_eagerly = false;
+  std::int64_t max_down = 0;  ///< bytes per second; 0: as fast as it goes
+  std::int64_t max_up = 0;
+  int max_active = 6;               ///< large files downloaded at once
+  std::vector<std::string> refuse;  ///< what is not done for other nodes: get, delete
   /// Set for a node that lives for one command: how long it stays when nobody needs it any more.
   std::optional<int> linger_seconds;
   std::size_t most_watches = SIZE_MAX;

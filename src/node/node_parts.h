@@ -5,17 +5,23 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "disk/path_gate.h"
 #include "disk/state_db.h"
 #include "node/holdings.h"
 #include "node/node_options.h"
+#include "node/pacer.h"
 #include "node/swarm.h"
 #include "node/tracker_links.h"
 #include "wire/flow.h"
 
 namespace mesh {
+
+/// How long a question may wait for a tracker, and for one that is hashing on the way to its answer.
+inline constexpr auto tracker_limit = std::chrono::seconds(5);
+inline constexpr auto question_limit = std::chrono::hours(24);
 
 struct NodeParts {
   asio::io_context& io;
@@ -28,6 +34,9 @@ struct NodeParts {
   std::unique_ptr<Swarm> swarm;
   std::unique_ptr<TrackerLinks> links;
   std::atomic<bool> stopping = false;
+  std::set<ContentId> downloading{};  ///< by gets and streams: one of them at a time for each content
+  Pacer small_down{};                 ///< of what comes and goes on the node channel
+  Pacer small_up{};
   asio::thread_pool pool{4};       ///< for what is short
   asio::thread_pool hash_pool{2};  ///< for what may read whole files
 

@@ -234,6 +234,9 @@ Task<Fetched> Offer::fetch(Fetch asked) {
   for (const auto& entry : read.learnt)
     for (auto& put : parts_.holdings.set(entry).put) delta.put.push_back(std::move(put));
   if (!delta.put.empty()) parts_.publish(delta);
+  std::int64_t bytes = 0;
+  for (const auto& file : read.reply.files) bytes += static_cast<std::int64_t>(file.data.size());
+  co_await parts_.small_up.spend(bytes);
   co_return read.reply;
 }
 

@@ -50,6 +50,19 @@ std::string describe(const FileEntry& entry) {
                                          : "a link";
 }
 
+Error taken(const FileEntry& wanted) {
+  return {Status::failed, printable(wanted.path) +
+                              ": somebody put something else there meanwhile; it is kept (--force replaces it)"};
+}
+
+/// The disk is full.
+class NoRoom : public Error {
+ public:
+  explicit NoRoom(const std::string& text) : Error(Status::failed, text) {}
+};
+
+std::string in_proc(int fd) { return "/proc/self/fd/" + std::to_string(fd); }
+
 }  // namespace
 
 LocalState Placer::examine(const FileEntry& wanted, const std::atomic<bool>& stop) const {
@@ -87,13 +100,9 @@ LocalEntry Placer::install(const std::string& part_name, int fd, const FileEntry
   const Fd parts(::open(parts_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   const Fd parent = gate_.open_parent(wanted.path, true);
   const std::string name(last_part(wanted.path));
-  const auto taken = [&] {
-    return Error(Status::failed, printable(wanted.path) +
-                                     ": somebody put something else there meanwhile; it is kept (--force replaces it)");
-  };
   if (before.verdict == LocalState::Verdict::absent) {
     if (::renameat2(parts.get(), part_name.c_str(), parent.get(), name.c_str(), RENAME_NOREPLACE) != 0) {
-      if (errno == EEXIST) throw taken();
+      if (errno == EEXIST) throw taken(wanted);
       fail(wanted, "cannot be put in place", errno);
     }
   } else {
@@ -107,10 +116,15 @@ LocalEntry Placer::install(const std::string& part_name, int fd, const FileEntry
                           nanoseconds(old.st_mtim) == before.stamp.mtime;
     if (!expected) {
       if (exchange() != 0) fail(wanted, "cannot be put back", errno);
-      throw taken();
+      throw taken(wanted);
     }
     ::unlinkat(parts.get(), part_name.c_str(), 0);
   }
+  return placed(fd, wanted, id);
+}
+
+/// The file as it is now that it has its name.
+LocalEntry Placer::placed(int fd, const FileEntry& wanted, const ContentId& id) const {
   struct stat s {};
   if (::fstat(fd, &s) != 0) fail(wanted, "cannot be read back", errno);
   LocalEntry out{wanted, stamp_of(s)};
@@ -137,53 +151,93 @@ LocalEntry Placer::place(const std::filesystem::path& part, int fd, const FileEn
   return out;
 }
 
-std::vector<Placer::Placed> Placer::place_small(std::vector<Small>& files) const {
-  std::vector<Placed> out(files.size());
-  std::vector<Fd> fds(files.size());
-  std::vector<std::string> names(files.size());
-  static std::atomic<std::uint64_t> counter = 0;
+void Placer::write_small(Small& file, int parent, int parts) const {
+  // A file without a name, where it will have one, so that directories are touched once: when it is linked. What
+  // replaces another file is exchanged with it, and needs a name for that.
+  const bool nameless = file.before.verdict == LocalState::Verdict::absent;
+  Fd fd(nameless ? ::openat(parent, ".", O_RDWR | O_TMPFILE | O_CLOEXEC, 0600) : -1);
+  if (!fd) {
+    static std::atomic<std::uint64_t> counter = 0;
+    file.part = "small-" + std::to_string(::getpid()) + "-" + std::to_string(counter++);
+    fd = Fd(::openat(parts, file.part.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  }
+  if (!fd) fail(file.wanted, "cannot be written", errno);
+  for (std::size_t at = 0; at < file.data.size();) {
+    const auto n = ::pwrite(fd.get(), file.data.data() + at, file.data.size() - at, static_cast<off_t>(at));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && (errno == ENOSPC || errno == EDQUOT))
+      throw NoRoom(printable(file.wanted.path) + ": no room: " + human_bytes(file.wanted.size) + " needed, " +
+                   human_bytes(free_bytes()) + " free");
+    if (n < 0) fail(file.wanted, "cannot be written", errno);
+    at += static_cast<std::size_t>(n);
+  }
+  set_attributes(fd.get(), file.wanted, file_mode_mask);
+  // Open for writing nowhere when it appears under its name, so that it can be offered at once.
+  file.file = Fd(::open(in_proc(fd.get()).c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file.file) fail(file.wanted, "cannot be read back", errno);
+}
+
+void Placer::write_small(std::vector<Small>& files) const {
   const Fd parts(::open(parts_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  for (std::size_t i = 0; i < files.size(); ++i) {
-    auto& file = files[i];
+  Fd parent;
+  std::string_view parent_of;
+  for (auto& file : files) {
     try {
-      names[i] = "small-" + std::to_string(::getpid()) + "-" + std::to_string(counter++);
-      fds[i] = Fd(::openat(parts.get(), names[i].c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-      if (!fds[i]) fail(file.wanted, "cannot be written", errno);
-      for (std::size_t at = 0; at < file.data.size();) {
-        const auto n = ::pwrite(fds[i].get(), file.data.data() + at, file.data.size() - at, static_cast<off_t>(at));
-        if (n < 0 && errno == ENOSPC)
-          throw Error(Status::failed, printable(file.wanted.path) + ": no room: " + human_bytes(file.wanted.size) +
-                                          " needed, " + human_bytes(free_bytes()) + " free");
-        if (n < 0) fail(file.wanted, "cannot be written", errno);
-        at += static_cast<std::size_t>(n);
-      }
-      set_attributes(fds[i].get(), file.wanted, file_mode_mask);
-      // Open for writing nowhere when it appears under its name, so that it can be offered at once.
-      fds[i] = Fd(::openat(parts.get(), names[i].c_str(), O_RDONLY | O_CLOEXEC));
-      if (!fds[i]) fail(file.wanted, "cannot be read back", errno);
+      const auto dir = parent_path(file.wanted.path);
+      if (!parent || dir != parent_of) parent = gate_.open_parent(file.wanted.path, true);
+      parent_of = dir;
+      write_small(file, parent.get(), parts.get());
+    } catch (const NoRoom& error) {
+      file.error = error.what();
+      file.no_room = true;
     } catch (const Error& error) {
-      out[i].error = error.what();
-      ::unlinkat(parts.get(), names[i].c_str(), 0);
-      fds[i] = Fd();
+      file.error = error.what();
+    }
+    if (!file.error.empty()) {
+      if (!file.part.empty()) ::unlinkat(parts.get(), file.part.c_str(), 0);
+      file.part.clear();
+      file.file = Fd();
+      if (file.no_room) continue;  // its bytes may still find room
     }
     file.data.clear();
     file.data.shrink_to_fit();
   }
+}
+
+std::vector<Placer::Placed> Placer::place_small(std::vector<Small>& files) const {
+  std::vector<Placed> out(files.size());
+  const Fd parts(::open(parts_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   ::syncfs(parts.get());
-  {
-    const StateDb::Batch batch(db_);
-    for (std::size_t i = 0; i < files.size(); ++i) {
-      if (!fds[i]) continue;
-      try {
-        out[i].entry = install(names[i], fds[i].get(), files[i].wanted, files[i].before, files[i].id);
-      } catch (const Error& error) {
-        out[i].error = error.what();
-        ::unlinkat(parts.get(), names[i].c_str(), 0);
+  Fd parent;
+  std::string_view parent_of;
+  const StateDb::Batch batch(db_);
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    auto& file = files[i];
+    try {
+      const auto dir = parent_path(file.wanted.path);
+      if (!parent || dir != parent_of) parent = gate_.open_parent(file.wanted.path, true);
+      parent_of = dir;
+      const std::string name(last_part(file.wanted.path));
+      if (!file.part.empty()) {
+        out[i].entry = install(file.part, file.file.get(), file.wanted, file.before, file.id);
+      } else {
+        if (::linkat(AT_FDCWD, in_proc(file.file.get()).c_str(), parent.get(), name.c_str(), AT_SYMLINK_FOLLOW) != 0) {
+          if (errno == EEXIST) throw taken(file.wanted);
+          fail(file.wanted, "cannot be put in place", errno);
+        }
+        out[i].entry = placed(file.file.get(), file.wanted, file.id);
       }
+    } catch (const Error& error) {
+      out[i].error = error.what();
+      if (!file.part.empty()) ::unlinkat(parts.get(), file.part.c_str(), 0);
     }
   }
-  ::syncfs(parts.get());
   return out;
+}
+
+void Placer::sync_names() const {
+  const Fd parts(::open(parts_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  ::syncfs(parts.get());
 }
 
 void Placer::refresh_attributes(const FileEntry& wanted, const LocalState& state) const {

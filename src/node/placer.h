@@ -45,19 +45,27 @@ class Placer {
   LocalEntry place(const std::filesystem::path& part, int fd, const FileEntry& wanted, const LocalState& before,
                    const ContentId& id) const;
 
-  /// The same for small files whose bytes are at hand, many with two syncs in all. One error text a file, empty if
-  /// placed.
+  /// The same for small files whose bytes are at hand, in two steps so that many share one sync: `write_small` writes a
+  /// file that has no name yet, `place_small` syncs all that are given and names them. One error text a file, empty
+  /// where it went well.
   struct Small {
     FileEntry wanted;
     LocalState before;
     std::string data;
     ContentId id;
+    Fd file;           ///< once written: open read-only
+    std::string part;  ///< its name among the partials, where it needs one
+    std::string error;
+    bool no_room = false;  ///< the error is that the disk is full; `data` is still there
   };
+  void write_small(std::vector<Small>& files) const;
   struct Placed {
     std::optional<LocalEntry> entry;
     std::string error;
   };
   [[nodiscard]] std::vector<Placed> place_small(std::vector<Small>& files) const;
+  /// Syncs the names that place_small gave.
+  void sync_names() const;
 
   /// Gives a file that is ours, with the right bytes, the wanted mode and mtime.
   void refresh_attributes(const FileEntry& wanted, const LocalState& state) const;
@@ -74,6 +82,8 @@ class Placer {
  private:
   LocalEntry install(const std::string& part_name, int fd, const FileEntry& wanted, const LocalState& before,
                      const ContentId& id) const;
+  LocalEntry placed(int fd, const FileEntry& wanted, const ContentId& id) const;
+  void write_small(Small& file, int parent, int parts) const;
 
   const PathGate& gate_;
   StateDb& db_;

@@ -1,10 +1,14 @@
 #include "node/swarm.h"
 
+#include <algorithm>
 #include <boost/asio/post.hpp>
+#include <climits>
 #include <libtorrent/add_torrent_params.hpp>
 #include <libtorrent/alert_types.hpp>
 #include <libtorrent/extensions/smart_ban.hpp>
 #include <libtorrent/extensions/ut_pex.hpp>
+#include <libtorrent/ip_filter.hpp>
+#include <libtorrent/peer_class.hpp>
 #include <libtorrent/peer_info.hpp>
 #include <libtorrent/session_params.hpp>
 #include <libtorrent/settings_pack.hpp>
@@ -17,7 +21,9 @@
 namespace mesh {
 namespace {
 
-lt::settings_pack settings(const std::string& listen) {
+int rate(std::int64_t bytes) { return static_cast<int>(std::clamp<std::int64_t>(bytes, 0, INT_MAX)); }
+
+lt::settings_pack settings(const std::string& listen, const Swarm::Options& options) {
   lt::settings_pack s;
   using p = lt::settings_pack;
   s.set_str(p::listen_interfaces, listen);
@@ -63,6 +69,8 @@ lt::settings_pack settings(const std::string& listen) {
   s.set_bool(p::no_atime_storage, false);
   s.set_bool(p::prioritize_partial_pieces, false);
   s.set_int(p::stop_tracker_timeout, 0);
+  s.set_int(p::download_rate_limit, rate(options.max_down));
+  s.set_int(p::upload_rate_limit, rate(options.max_up));
   return s;
 }
 
@@ -101,9 +109,15 @@ Swarm::Swarm(asio::io_context& io, const Options& options, Log log)
   for (const auto& endpoint : wanted) listen += (listen.empty() ? "" : ",") + to_text(endpoint);
   port_ = wanted.front().port();
 
-  lt::session_params params(settings(listen), {});
+  lt::session_params params(settings(listen, options), {});
   params.disk_io_constructor = mesh_disk_constructor(registry_);
   session_ = std::make_unique<lt::session>(std::move(params));
+  // libtorrent exempts private networks from the limits, which is all that a mesh has.
+  lt::ip_filter everyone;
+  const auto global = std::uint32_t{1} << static_cast<std::uint32_t>(lt::session::global_peer_class_id);
+  everyone.add_rule(lt::make_address("0.0.0.0"), lt::make_address("255.255.255.255"), global);
+  everyone.add_rule(lt::make_address("::"), lt::make_address("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), global);
+  session_->set_peer_class_filter(everyone);
   session_->set_alert_notify([this, alive = std::weak_ptr<bool>(alive_)] {
     asio::post(io_, [this, alive] {
       if (!alive.expired()) pump();
@@ -133,7 +147,8 @@ std::vector<SwarmTorrentPtr> Swarm::all() const {
   return out;
 }
 
-Task<SwarmTorrentPtr> Swarm::load(StoredTorrent torrent, StoragePtr storage, bool downloading) {
+Task<SwarmTorrentPtr> Swarm::load(StoredTorrent torrent, StoragePtr storage, bool downloading,
+                                  std::unique_ptr<PieceGate> gate) {
   SwarmTorrentPtr loaded = find(torrent.id);
   if (loaded && downloading && loaded->storage != storage) {
     // A seed whose file is not what is wanted here: the download takes its place.
@@ -146,6 +161,7 @@ Task<SwarmTorrentPtr> Swarm::load(StoredTorrent torrent, StoragePtr storage, boo
     loaded->torrent = std::move(torrent);
     loaded->storage = std::move(storage);
     loaded->downloading = downloading;
+    loaded->gate = std::move(gate);
 
     lt::error_code ec;
     lt::add_torrent_params params;
@@ -209,9 +225,10 @@ void Swarm::introduce(const SwarmTorrentPtr& torrent, const Introduced& introduc
   // tick, up to a second.
   const bool fresh = static_cast<bool>(torrent->handle.flags() & lt::torrent_flags::paused);
   connect(*torrent, introduced.peers);
+  torrent->self = introduced.self;
   if (torrent->downloading && torrent->gate == nullptr && introduced.self != 0)
-    torrent->gate = std::make_unique<StripeGate>(torrent->storage->layout().count(), introduced.self);
-  if (torrent->gate) torrent->gate->set_getters(introduced.getters);
+    torrent->gate = std::make_unique<StripeGate>(torrent->storage->layout().count());
+  if (torrent->gate) torrent->gate->set_getters(torrent->self, introduced.getters);
   update_gate(*torrent);
   if (fresh) torrent->handle.resume();
   torrent->last_needed = SwarmTorrent::Clock::now();
@@ -220,7 +237,7 @@ void Swarm::introduce(const SwarmTorrentPtr& torrent, const Introduced& introduc
 void Swarm::plan(const ContentId& id, const std::vector<std::uint64_t>& getters) {
   const auto torrent = find(id);
   if (!torrent || !torrent->gate) return;
-  torrent->gate->set_getters(getters);
+  torrent->gate->set_getters(torrent->self, getters);
   update_gate(*torrent);
 }
 
@@ -236,6 +253,11 @@ void Swarm::update_gate(SwarmTorrent& torrent) {
   for (const auto& [piece, priority] : torrent.gate->update(have, availability, std::max(status.num_seeds, 1)))
     changes.emplace_back(lt::piece_index_t(piece), lt::download_priority_t(priority));
   if (!changes.empty()) torrent.handle.prioritize_pieces(changes);
+}
+
+void Swarm::limit(SwarmTorrent& torrent, std::int64_t down, std::int64_t up) {
+  torrent.handle.set_download_limit(down > 0 ? rate(down) : -1);
+  torrent.handle.set_upload_limit(up > 0 ? rate(up) : -1);
 }
 
 void Swarm::refresh(SwarmTorrent& torrent) {
@@ -315,7 +337,9 @@ void Swarm::handle(lt::alert* alert) {
            torrent->torrent.id.hex().substr(0, 12) + " failed its hash; it is asked for again");
     }
   } else if (const auto* file_error = lt::alert_cast<lt::file_error_alert>(alert)) {
-    if (const auto torrent = find(file_error->handle)) {
+    // A peer asked for what a spool dropped: libtorrent tells it, and nothing is wrong.
+    const bool dropped = file_error->error == boost::system::errc::no_message_available;
+    if (const auto torrent = find(file_error->handle); torrent && !dropped) {
       torrent->error = file_error->error.message();
       torrent->error_code = file_error->error.value();
       torrent->changed.notify();

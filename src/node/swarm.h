@@ -34,6 +34,7 @@ struct SwarmTorrent {
   StoragePtr storage;
   lt::torrent_handle handle;
   bool downloading = false;
+  bool spooled = false;  ///< its bytes are no file of the files dir, but a stream's
   bool checked = false;  ///< libtorrent has taken it in and can connect
   std::string error;     ///< what stopped it, in words; a download can go on after `resume`
   int error_code = 0;    ///< errno of the same
@@ -49,7 +50,8 @@ struct SwarmTorrent {
   std::int64_t got = 0;  ///< payload bytes received
   int hash_failures = 0;
 
-  std::unique_ptr<StripeGate> gate;
+  std::unique_ptr<PieceGate> gate;  ///< null: all pieces, the rarest first
+  std::uint64_t self = 0;           ///< this node among the swarm's getters
   std::set<lt::tcp::endpoint> sources;                 ///< introduced as having everything
   std::map<lt::tcp::endpoint, std::int64_t> received;  ///< payload bytes by peer
 };
@@ -61,6 +63,8 @@ class Swarm {
     std::vector<lt::tcp::endpoint> listen;
     bool pick_free_port = false;  ///< where the wanted port is taken, the next free one serves as well
     std::chrono::seconds idle{60};
+    std::int64_t max_down = 0;  ///< bytes per second over all torrents; 0: as fast as it goes
+    std::int64_t max_up = 0;
   };
   using Log = std::function<void(std::string)>;
 
@@ -79,8 +83,9 @@ class Swarm {
   [[nodiscard]] std::vector<SwarmTorrentPtr> all() const;
 
   /// Loads a torrent whose storage is at hand, and returns when libtorrent has taken it in. A torrent that is loaded
-  /// already is returned as it is.
-  Task<SwarmTorrentPtr> load(StoredTorrent torrent, StoragePtr storage, bool downloading);
+  /// already is returned as it is. `gate`: of a download, in place of stripes.
+  Task<SwarmTorrentPtr> load(StoredTorrent torrent, StoragePtr storage, bool downloading,
+                             std::unique_ptr<PieceGate> gate = nullptr);
   void unload(const ContentId& id);
 
   /// Begins to connect to the peers that a tracker named.
@@ -93,6 +98,8 @@ class Swarm {
   void refresh(SwarmTorrent& torrent);
   /// Opens what the gate lets through now.
   void update_gate(SwarmTorrent& torrent);
+  /// Limits of one torrent, in bytes per second; 0: as fast as it goes.
+  void limit(SwarmTorrent& torrent, std::int64_t down, std::int64_t up);
   /// After an error (a full disk): goes on.
   void resume(SwarmTorrent& torrent);
   /// The download is in place: the torrent is a seed from now on.

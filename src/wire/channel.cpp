@@ -35,8 +35,12 @@ Channel::Channel(Socket socket, std::string where, asio::ip::address remote)
       changed_(stream_.get_executor()) {
   stream_.binary(true);
   stream_.read_message_max(max_frame_bytes);
-  // Pings keep the channel alive; a side that is silent for 12 s is gone.
-  stream_.set_option(websocket::stream_base::timeout{std::chrono::seconds(10), std::chrono::seconds(12), true});
+  // Pings keep the channel alive; a side that is silent for 12 s is gone. The kernel says when a local one is gone, and
+  // a command may rightly be silent for long: its reader may have stopped reading.
+  const auto none = websocket::stream_base::none();
+  stream_.set_option(remote_.is_unspecified()
+                         ? websocket::stream_base::timeout{std::chrono::seconds(10), none, false}
+                         : websocket::stream_base::timeout{std::chrono::seconds(10), std::chrono::seconds(12), true});
   if (!remote_.is_unspecified()) {
     // A small last segment must not wait for Nagle and a delayed ACK.
     const int on = 1;

@@ -283,15 +283,44 @@ struct Fetch {
   }
 };
 
+struct Located {
+  static constexpr const char* name = "located";
+  struct Holders {
+    std::vector<std::uint32_t> nodes;
+    template <class V>
+    void describe(V& v) {
+      v("n", nodes);
+    }
+  };
+  std::vector<Holders> files;  ///< as many as asked for
+  std::vector<NodeRef> nodes;  ///< that `files` mention
+  template <class V>
+  void describe(V& v) {
+    v("files", files), v("nodes", nodes);
+  }
+};
+
+/// Who holds these versions under these paths by now. For small files: the getters of a moment ago serve them too.
+struct Locate {
+  static constexpr const char* name = "locate";
+  using Reply = Located;
+  std::vector<FileEntry> files;
+  template <class V>
+  void describe(V& v) {
+    v("files", files);
+  }
+};
+
 // --- questions of the commands, to a node or to the tracker ---------------------------------------------------------
 
 struct ListItem {
   FileEntry entry;
   int holders = 0;
-  int versions = 0;
+  int versions = 0;     ///< that are certainly different
+  bool unsure = false;  ///< there may be more: copies that could differ, and that nobody has hashed
   template <class V>
   void describe(V& v) {
-    v("e", entry), v("n", holders), v("v", versions);
+    v("e", entry), v("n", holders), v("v", versions), v("unsure", unsure);
   }
 };
 
@@ -309,13 +338,15 @@ struct List {
   static constexpr const char* name = "list";
   using Reply = Listed;
   std::string pattern;
+  std::string prefix;  ///< of a directory: only what is directly in it and has a name that begins so
   bool glob = false;
   bool recursive = false;
   bool local = false;
   std::string after;
   template <class V>
   void describe(V& v) {
-    v("pattern", pattern), v("glob", glob), v("recursive", recursive), v("local", local), v("after", after);
+    v("pattern", pattern), v("prefix", prefix), v("glob", glob), v("recursive", recursive), v("local", local),
+        v("after", after);
   }
 };
 
@@ -350,7 +381,7 @@ struct Info {
 
 struct TransferInfo {
   std::string path;
-  std::string state;  ///< queued, hashing, connecting, downloading, checking, placing, waiting, seeding
+  std::string state;  ///< queued, hashing, connecting, downloading, placing, paused, seeding, streaming
   std::int64_t done = 0;
   std::int64_t total = 0;
   std::int64_t down_rate = 0;  ///< bytes per second
@@ -370,17 +401,41 @@ struct TransferInfo {
   }
 };
 
+/// One get of a node, as `meshfile status` shows it.
+struct GetInfo {
+  std::int64_t number = 0;
+  std::vector<std::string> whats;
+  std::string state;  ///< queued, running, paused, done, failed, stopped
+  std::string detail;
+  bool detached = false;
+  int files_done = 0;
+  int files_total = 0;
+  std::int64_t done = 0;
+  std::int64_t total = 0;
+  std::int64_t rate = 0;           ///< bytes per second
+  int status = 0;                  ///< of one that has ended
+  std::vector<std::string> errors;  ///< of one that has ended, the first few
+  bool reported = false;           ///< somebody has heard how it ended
+  template <class V>
+  void describe(V& v) {
+    v("number", number), v("whats", whats), v("state", state), v("detail", detail), v("detached", detached),
+        v("fdone", files_done), v("ftotal", files_total), v("done", done), v("total", total), v("rate", rate),
+        v("status", status), v("errors", errors), v("reported", reported);
+  }
+};
+
 struct NodeStatus {
   std::string node;
   std::string error;
   bool tracker_connected = false;
   int files = 0;
   int torrents_loaded = 0;
+  std::vector<GetInfo> gets;
   std::vector<TransferInfo> transfers;
   template <class V>
   void describe(V& v) {
     v("node", node), v("error", error), v("tracker", tracker_connected), v("files", files),
-        v("loaded", torrents_loaded), v("transfers", transfers);
+        v("loaded", torrents_loaded), v("gets", gets), v("transfers", transfers);
   }
 };
 
@@ -425,8 +480,7 @@ struct TorrentAsk {
   }
 };
 
-// --- local socket
-// -----------------------------------------------------------------------------------------------------
+// --- local socket --------------------------------------------------------------------------------------------------
 
 struct GetOutcome {
   std::string path;  ///< absolute local path
@@ -476,9 +530,165 @@ struct Get {
   bool force = false;
   bool wait = false;
   bool detach = false;
+  bool no_backing = false;           ///< leave out the backing files of disk images
+  std::int64_t max_down = 0;         ///< bytes per second; 0: as fast as it goes
+  std::int64_t max_up = 0;           ///< the same, for what it sends meanwhile
+  int max_active = 0;                ///< large files at once; 0: as many as the node allows
+  std::vector<std::string> except;   ///< patterns that were cancelled since
   template <class V>
   void describe(V& v) {
-    v("whats", whats), v("from", from), v("strict", strict), v("force", force), v("wait", wait), v("detach", detach);
+    v("whats", whats), v("from", from), v("strict", strict), v("force", force), v("wait", wait), v("detach", detach),
+        v("nobacking", no_backing), v("maxdown", max_down), v("maxup", max_up), v("maxactive", max_active),
+        v("except", except);
+  }
+};
+
+/// Until the gets of these WHATs, or without any all gets of this node, have ended. Notes of Progress and Outcomes come
+/// before the reply. A get that ended before is answered from memory; without WHATs only those nobody has heard of.
+struct Wait {
+  static constexpr const char* name = "wait";
+  using Reply = GetReply;
+  std::vector<std::string> whats;
+  template <class V>
+  void describe(V& v) {
+    v("whats", whats);
+  }
+};
+
+struct Cancelled {
+  static constexpr const char* name = "cancelled";
+  std::vector<std::string> stopped;    ///< what was under way and is not any more
+  std::vector<std::string> discarded;  ///< paths whose partial was dropped
+  template <class V>
+  void describe(V& v) {
+    v("stopped", stopped), v("discarded", discarded);
+  }
+};
+
+/// Stop getting what these WHATs name, in every get of this node.
+struct Cancel {
+  static constexpr const char* name = "cancel";
+  using Reply = Cancelled;
+  std::vector<std::string> whats;
+  bool discard = false;
+  template <class V>
+  void describe(V& v) {
+    v("whats", whats), v("discard", discard);
+  }
+};
+
+struct Deleted {
+  static constexpr const char* name = "deleted";
+  std::vector<std::string> paths;  ///< of what was deleted, the first `page_entries`; directories end with '/'
+  std::int64_t count = 0;          ///< of all
+  std::int64_t bytes = 0;
+  std::vector<std::string> errors;
+  int status = 0;
+  template <class V>
+  void describe(V& v) {
+    v("paths", paths), v("count", count), v("bytes", bytes), v("errors", errors), v("status", status);
+  }
+};
+
+/// Delete what these WHATs name from this node's files dir.
+struct Delete {
+  static constexpr const char* name = "delete";
+  using Reply = Deleted;
+  std::vector<std::string> whats;
+  template <class V>
+  void describe(V& v) {
+    v("whats", whats);
+  }
+};
+
+struct Ordered {
+  static constexpr const char* name = "ordered";
+  std::string body;  ///< the bencoded reply
+  template <class V>
+  void describe(V& v) {
+    v("body", body);
+  }
+};
+
+/// To a node, from another by way of the tracker: do this as if a command of your own had asked. The node may refuse by
+/// its configuration.
+struct Order {
+  static constexpr const char* name = "order";
+  using Reply = Ordered;
+  std::string kind;   ///< the name of the request: get, wait, cancel, delete
+  std::string body;   ///< the bencoded request
+  std::string asker;  ///< the name of the node that asks, for the log
+  template <class V>
+  void describe(V& v) {
+    v("kind", kind), v("body", body), v("asker", asker);
+  }
+};
+
+struct Relayed {
+  static constexpr const char* name = "relayed";
+  struct Answer {
+    std::string node;
+    std::string body;
+    int status = 0;
+    std::string error;
+    template <class V>
+    void describe(V& v) {
+      v("node", node), v("body", body), v("status", status), v("error", error);
+    }
+  };
+  std::vector<Answer> answers;
+  /// Nodes that were in the mesh since the tracker began and are not now.
+  std::vector<std::string> absent;
+  template <class V>
+  void describe(V& v) {
+    v("answers", answers), v("absent", absent);
+  }
+};
+
+/// To the tracker: pass an order on to these nodes (none: to all), and say what each answered.
+struct Relay {
+  static constexpr const char* name = "relay";
+  using Reply = Relayed;
+  std::vector<std::string> nodes;
+  Order order;
+  template <class V>
+  void describe(V& v) {
+    v("nodes", nodes), v("order", order);
+  }
+};
+
+struct StreamEnd {
+  static constexpr const char* name = "stream-end";
+  std::int64_t size = 0;
+  std::int64_t from_sources = 0;
+  std::int64_t from_getters = 0;
+  template <class V>
+  void describe(V& v) {
+    v("size", size), v("src", from_sources), v("get", from_getters);
+  }
+};
+
+/// A note to the asker of a Stream: the next bytes.
+struct StreamData {
+  static constexpr const char* name = "stream-data";
+  std::string data;
+  template <class V>
+  void describe(V& v) {
+    v("data", data);
+  }
+};
+
+/// The bytes of one file, in order, as StreamData notes before the reply, without putting it into the files dir.
+struct Stream {
+  static constexpr const char* name = "stream";
+  using Reply = StreamEnd;
+  std::string path;
+  std::string from;
+  bool strict = false;
+  std::int64_t spool = 0;  ///< bytes kept in the state directory at once; 0: the whole file
+  template <class V>
+  void describe(V& v) {
+    v("path", path), v("from", from), v("strict", strict), v("spool", spool);
   }
 };
 

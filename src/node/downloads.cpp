@@ -1,0 +1,403 @@
+#include "node/downloads.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+
+#include <algorithm>
+#include <boost/asio/post.hpp>
+#include <cerrno>
+
+#include "core/format.h"
+#include "node/maker.h"
+
+namespace mesh {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using Clock = std::chrono::steady_clock;
+
+constexpr auto tick = milliseconds(100);
+constexpr auto checkpoint_every = seconds(5);
+
+std::string room(std::int64_t needed, std::int64_t free, std::int64_t promised) {
+  return human_bytes(needed) + " needed, " + human_bytes(free) + " free" +
+         (promised > 0 ? ", of which other downloads need " + human_bytes(promised) : "");
+}
+
+Error interrupted(const FileJob& job) {
+  return {Status::interrupted, printable(job.wanted.path) +
+                                   (job.discard ? ": stopped; what had arrived is dropped"
+                                                : ": stopped; what has arrived is kept, and a get goes on from there")};
+}
+
+bool waits_for_room(const FileJob& job) {
+  return std::ranges::any_of(job.wanted_by, [](const GetTaskPtr& task) { return task->waits_for_room(); });
+}
+
+bool is_patient(const FileJob& job) {
+  return std::ranges::any_of(job.wanted_by, [](const GetTaskPtr& task) { return task->request.wait; });
+}
+
+}  // namespace
+
+Task<FileJobPtr> Downloads::get(GetTaskPtr task, Planned& planned) {
+  const auto& wanted = planned.file.entry;
+  const auto same_job = [&](const FileJob& other) {
+    const bool same = other.wanted.id.is_set() && wanted.id.is_set()
+                          ? other.wanted.id == wanted.id
+                          : other.wanted.size == wanted.size && other.wanted.mtime == wanted.mtime;
+    return same && !other.wanted_by.empty() && other.force == task->request.force;
+  };
+  // Another version of this path is on its way: this one comes after it.
+  for (bool waited = false;; waited = true) {
+    if (task->excludes(wanted.path)) co_return nullptr;
+    const auto it = jobs_.find(wanted.path);
+    if (it == jobs_.end() || same_job(*it->second)) {
+      if (waited) {
+        const auto look = [this, entry = planned.file.entry] { return placer_.examine(entry, parts_.stopping); };
+        planned.before = co_await run_on(parts_.hash_pool, look);
+      }
+      break;
+    }
+    const auto other = it->second;
+    while (!other->over && !task->excludes(wanted.path)) co_await other->changed.wait_for(tick);
+  }
+  FileJobPtr job;
+  if (const auto it = jobs_.find(wanted.path); it != jobs_.end() && same_job(*it->second)) {
+    job = it->second;
+  } else {
+    job = std::make_shared<FileJob>(parts_.io.get_executor());
+    job->wanted = wanted;
+    job->holders = planned.file.holders;
+    job->before = planned.before;
+    job->force = task->request.force;
+    job->info.path = wanted.path;
+    job->info.total = wanted.size;
+    jobs_[wanted.path] = job;
+  }
+  const bool fresh = job->wanted_by.empty();
+  job->wanted_by.push_back(task);
+  task->jobs.push_back(job);
+  if (fresh) asio::co_spawn(parts_.io, run(job), asio::detached);
+  while (!job->over && !task->excludes(job->wanted.path)) co_await job->changed.wait();
+  std::erase(job->wanted_by, task);
+  // The last one to lose interest waits for the partial to be safe.
+  while (job->wanted_by.empty() && !job->over) co_await job->changed.wait_for(tick);
+  std::erase(task->jobs, job);
+  co_return job;
+}
+
+void Downloads::notify() {
+  for (const auto& [path, job] : jobs_) job->changed.notify();
+}
+
+void Downloads::discard(const What& what) {
+  for (const auto& [path, job] : jobs_)
+    if (names(what, path)) job->discard = true;
+}
+
+bool Downloads::is_running(const What& what) const {
+  return std::ranges::any_of(jobs_, [&](const auto& pair) { return names(what, pair.first); });
+}
+
+Task<void> Downloads::wait_for_slot(FileJobPtr job) {
+  queue_.push_back(job);
+  while (queue_.front() != job || active_ >= parts_.options.max_active) {
+    job->info.state = "queued";
+    job->info.queued = true;
+    if (job->wanted_by.empty() || parts_.stopping) {
+      std::erase(queue_, job);
+      slot_free_.notify();
+      throw interrupted(*job);
+    }
+    co_await slot_free_.wait_for(tick);
+  }
+  queue_.pop_front();
+  ++active_;
+  job->info.queued = false;
+  slot_free_.notify();  // the next one may have a slot as well
+}
+
+Task<void> Downloads::run(FileJobPtr job) {
+  bool in_slot = false;
+  try {
+    co_await wait_for_slot(job);
+    in_slot = true;
+    job->info.state = job->wanted.id.is_set() ? "connecting" : "hashing";
+    Join question;
+    question.file = job->wanted;
+    question.holder = job->holders.empty() ? 0 : job->holders.front();
+    std::optional<Torrent> torrent;
+    std::optional<Error> trouble;
+    try {
+      const auto tracker = co_await parts_.links->first(tracker_limit);
+      torrent = co_await tracker->request(question, question_limit);
+    } catch (const Error& error) {
+      trouble = error;
+    }
+    if (trouble) {
+      // What no holder can give any more may be there in another version.
+      job->version_gone = trouble->status() == Status::failed;
+      throw Error(trouble->status(), std::string(trouble->what()).starts_with(job->wanted.path)
+                                         ? trouble->what()
+                                         : printable(job->wanted.path) + ": " + trouble->what());
+    }
+    auto& before = job->before;
+    if (before.verdict == LocalState::Verdict::unknown) {
+      const auto received = parts_.db.find_received(job->wanted.path, before.stamp);
+      if (before.id == torrent->id)
+        job->kept = true;
+      else if (!(received && received->unchanged) && !job->force)
+        throw Error(Status::failed, conflict_(job->wanted, before, job->holders));
+    }
+    job->wanted.id = torrent->id;
+    if (!job->kept) co_await download(job, *torrent);
+  } catch (const Error& error) {
+    job->status = error.status();
+    job->error = error.what();
+  } catch (const std::exception& error) {
+    job->status = Status::failed;
+    job->error = printable(job->wanted.path) + ": " + error.what();
+  }
+  if (in_slot) --active_;
+  slot_free_.notify();
+  job->over = true;
+  if (const auto it = jobs_.find(job->wanted.path); it != jobs_.end() && it->second == job) jobs_.erase(it);
+  job->changed.notify();
+}
+
+Task<void> Downloads::checkpoint(SwarmTorrentPtr torrent, std::string path) {
+  const auto save = [this, torrent, path] {
+    const auto snapshot = torrent->storage->sync();
+    if (!snapshot.error) parts_.db.put_part({torrent->torrent.id, snapshot.have, snapshot.roots, path});
+  };
+  co_await run_on(parts_.pool, save);
+}
+
+void Downloads::drop_partial(const ContentId& id) {
+  ::unlink(parts_.part_file(id).c_str());
+  parts_.db.remove_part(id);
+}
+
+/// The bytes are here under another name: no need to ask anybody. False when that did not work out.
+Task<bool> Downloads::copy_local(FileJobPtr job, const StoredTorrent& torrent) {
+  const auto* item = parts_.holdings.find(torrent.id);
+  if (item == nullptr || item->entry.path == job->wanted.path) co_return false;
+  const std::string from = item->entry.path;
+  const auto part = std::filesystem::path(parts_.part_file(torrent.id).string() + ".copy");
+  job->info.state = "copying from " + from;
+  try {
+    const auto copy_over = [&] {
+      const Fd source = parts_.gate.open_file(from);
+      Fd copy(::open(part.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+      if (!copy) throw Error(Status::failed, std::generic_category().message(errno));
+      if (::ioctl(copy.get(), FICLONE, source.get()) != 0) {
+        if (::ftruncate(copy.get(), job->wanted.size) != 0)
+          throw Error(Status::failed, std::generic_category().message(errno));
+        // Data only: holes stay holes.
+        for (off_t at = 0; at < job->wanted.size;) {
+          off_t data = ::lseek(source.get(), at, SEEK_DATA);
+          if (data < 0) break;
+          off_t end = ::lseek(source.get(), data, SEEK_HOLE);
+          for (off_t in = data, out = data; in < end;)
+            if (::copy_file_range(source.get(), &in, copy.get(), &out, static_cast<std::size_t>(end - in), 0) <= 0)
+              throw Error(Status::failed, std::generic_category().message(errno));
+          at = end;
+        }
+      }
+      if (::ftruncate(copy.get(), job->wanted.size) != 0)
+        throw Error(Status::failed, std::generic_category().message(errno));
+      if (hash_file(copy.get(), job->wanted.size, 2, parts_.stopping).id != torrent.id)
+        throw Error(Status::failed, "it has changed");
+      placer_.finish_file(copy.get(), job->wanted);
+      copy = Fd(::open(part.c_str(), O_RDONLY | O_CLOEXEC));
+      return placer_.place(part, copy.get(), job->wanted, job->before, torrent.id);
+    };
+    const LocalEntry placed = co_await run_on(parts_.hash_pool, copy_over);
+    parts_.publish(parts_.holdings.set(placed));
+    co_return true;
+  } catch (const Error& error) {
+    ::unlink(part.c_str());
+    parts_.log(printable(job->wanted.path) + ": cannot be copied from " + printable(from) + ": " + error.what() +
+               "; it is fetched");
+  }
+  co_return false;
+}
+
+/// What the other downloads will still write.
+std::int64_t Downloads::promised(const FileJob& except) const {
+  std::int64_t sum = 0;
+  for (const auto& [path, job] : jobs_)
+    if (job.get() != &except && job->info.state == "downloading") sum += job->info.total - job->info.done;
+  return sum;
+}
+
+Task<void> Downloads::wait_for_room(FileJobPtr job, std::int64_t needed) {
+  for (;;) {
+    const auto free = placer_.free_bytes();
+    const auto others = promised(*job);
+    if (needed + others <= free) {
+      job->info.detail.clear();
+      co_return;
+    }
+    if (!waits_for_room(*job))
+      throw Error(Status::failed, printable(job->wanted.path) + ": no room: " + room(needed, free, others) +
+                                      "; what has arrived is kept, and a get goes on from there");
+    if (job->wanted_by.empty() || parts_.stopping) throw interrupted(*job);
+    job->info.state = "paused";
+    job->info.down_rate = 0;
+    job->info.detail = "no room: " + room(needed, free, others) + "; goes on when there is";
+    co_await sleep_for(milliseconds(500));
+  }
+}
+
+/// The limit of a get is shared evenly by its files; a file that several gets want has the most generous one.
+void Downloads::set_limits(const FileJob& job, SwarmTorrent& torrent) {
+  std::int64_t down = 0;
+  std::int64_t up = 0;
+  bool free_down = false;
+  bool free_up = false;
+  for (const auto& task : job.wanted_by) {
+    const auto sharing = std::max<std::ptrdiff_t>(
+        1, std::ranges::count_if(task->jobs, [](const auto& other) { return other->info.state == "downloading"; }));
+    const auto& asked = task->request;
+    free_down = free_down || asked.max_down <= 0;
+    free_up = free_up || asked.max_up <= 0;
+    down = std::max(down, std::max<std::int64_t>(1, asked.max_down / sharing));
+    up = std::max(up, std::max<std::int64_t>(1, asked.max_up / sharing));
+  }
+  parts_.swarm->limit(torrent, free_down ? 0 : down, free_up ? 0 : up);
+}
+
+Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
+  const auto& wanted = job->wanted;
+  const auto name = printable(wanted.path);
+  const StoredTorrent stored{torrent.id, torrent.infohash, torrent.info};
+  const auto layout = read_torrent(stored);
+  if (!layout || layout->size != wanted.size)
+    throw Error(Status::failed, name + ": the torrent that the tracker handed on is not sound");
+  while (parts_.downloading.contains(stored.id)) {
+    job->info.state = "queued";
+    job->info.detail = "the same bytes are on their way here already";
+    if (job->wanted_by.empty()) throw interrupted(*job);
+    co_await sleep_for(tick);
+  }
+  job->info.detail.clear();
+  parts_.downloading.insert(stored.id);
+  const std::shared_ptr<void> mark(nullptr, [this, id = stored.id](void*) { parts_.downloading.erase(id); });
+  if (co_await copy_local(job, stored)) co_return;
+
+  const auto part = parts_.part_file(stored.id);
+  const auto open = [&] {
+    struct stat s {};
+    const auto known = parts_.db.find_part(stored.id);
+    const bool resumed = known && ::stat(part.c_str(), &s) == 0 && s.st_size == wanted.size;
+    // The record never outlives the bytes that it speaks of.
+    if (!resumed) parts_.db.remove_part(stored.id);
+    ::chmod(part.c_str(), 0600);
+    Fd fd(::open(part.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | (resumed ? 0 : O_TRUNC), 0600));
+    if (!fd || ::ftruncate(fd.get(), wanted.size) != 0)
+      throw Error(Status::failed, name + ": " + part.string() + ": " + std::generic_category().message(errno));
+    parts_.db.put_torrent(stored);
+    return std::make_shared<Storage>(*layout, std::move(fd), resumed ? known->have : "", resumed ? known->roots : "");
+  };
+  const StoragePtr storage = co_await run_on(parts_.pool, open);
+  const auto swarm = co_await parts_.swarm->load(stored, storage, true);
+  Feed feed(parts_, wanted, swarm, job->info);
+  std::optional<Error> trouble;
+  bool trusted = true;
+  try {
+    if (feed.missing() > 0) {
+      co_await wait_for_room(job, feed.missing());
+      co_await feed.join();
+    }
+    job->info.state = "downloading";
+    auto synced = Clock::now();
+    while (storage->verified().find('\0') != std::string::npos) {
+      if (job->wanted_by.empty() || parts_.stopping) throw interrupted(*job);
+      set_limits(*job, *swarm);
+      co_await feed.tend(is_patient(*job));
+      if (!swarm->error.empty()) {
+        const int code = swarm->error_code;
+        if (code != ENOSPC && code != EDQUOT)
+          throw Error(Status::failed, name + ": cannot be written: " + swarm->error);
+        // A file system can be full before statvfs says so: wait a while, however much seems free.
+        if (waits_for_room(*job)) {
+          job->info.state = "paused";
+          job->info.detail = "no room: the disk is full; goes on when there is";
+          co_await sleep_for(seconds(2));
+        }
+        const auto others = promised(*job);
+        if (!waits_for_room(*job))
+          throw Error(Status::failed, name + ": no room: " + room(feed.missing(), placer_.free_bytes(), others) +
+                                          "; what has arrived is kept, and a get goes on from there");
+        co_await wait_for_room(job, feed.missing());
+        job->info.state = "downloading";
+        parts_.swarm->resume(*swarm);
+        feed.forgive();
+      }
+      if (Clock::now() - synced >= checkpoint_every) {
+        co_await checkpoint(swarm, wanted.path);
+        synced = Clock::now();
+      }
+      co_await swarm->changed.wait_for(tick);
+    }
+    feed.finish();
+    job->info.state = "placing";
+    // SHA-1 alone is not trusted (BEP 52 says why).
+    if (storage->content_id() != stored.id) {
+      trusted = false;
+      throw Error(Status::failed, name + ": what arrived passes SHA-1 but not SHA-256; it is thrown away");
+    }
+    const auto reopen = [part] {
+      Fd fd(::open(part.c_str(), O_RDONLY | O_CLOEXEC));
+      if (!fd) throw Error(Status::failed, part.string() + ": " + std::generic_category().message(errno));
+      return fd;
+    };
+    Fd serving;
+    const auto finish = [&] {
+      const Fd finished = reopen();
+      serving = reopen();
+      placer_.finish_file(finished.get(), wanted);
+      storage->freeze(reopen(), std::nullopt, {});
+      auto out = placer_.place(part, serving.get(), wanted, job->before, stored.id);
+      parts_.db.remove_part(stored.id);
+      return out;
+    };
+    const LocalEntry placed = co_await run_on(parts_.pool, finish);
+    auto on_fault = [this, path = wanted.path](std::string why) {
+      asio::post(parts_.io, [this, path, why = std::move(why)] { parts_.withdraw(path, why); });
+    };
+    storage->freeze(std::move(serving), placed.stamp, on_fault);
+    parts_.swarm->seed(swarm);
+    parts_.swarm->limit(*swarm, 0, 0);
+    parts_.publish(parts_.holdings.set(placed));
+    // What an older version of this path had left.
+    for (const auto& old : parts_.db.parts_of(wanted.path))
+      if (!parts_.downloading.contains(old)) drop_partial(old);
+    parts_.log(name + ": here; " + human_bytes(wanted.size) + ", from sources " + human_bytes(job->info.from_sources) +
+               ", from other getters " + human_bytes(job->info.from_getters));
+  } catch (const Error& error) {
+    trouble = error;
+  } catch (const std::exception& error) {
+    trouble = Error(Status::failed, name + ": " + error.what());
+  }
+  if (trouble) {
+    job->version_gone = feed.version_is_gone();
+    const bool keep = trusted && !job->discard;
+    if (keep) co_await checkpoint(swarm, wanted.path);
+    parts_.swarm->unload(stored.id);
+    if (!keep) drop_partial(stored.id);
+    throw *trouble;
+  }
+}
+
+std::vector<TransferInfo> Downloads::transfers() const {
+  std::vector<TransferInfo> out;
+  for (const auto& [path, job] : jobs_) out.push_back(job->info);
+  return out;
+}
+
+}  // namespace mesh

@@ -1,0 +1,76 @@
+// Large files on their way, each as a swarm. One job a path; jobs are shared by the gets that want the same version.
+// On the node's loop; blocking work goes to the pool.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "node/feed.h"
+#include "node/get_task.h"
+#include "node/node_parts.h"
+#include "node/placer.h"
+
+namespace mesh {
+
+/// One large file on its way. Stopped when no get wants it any more.
+struct FileJob {
+  explicit FileJob(const asio::any_io_executor& executor) : changed(executor) {}
+  FileEntry wanted;
+  std::vector<std::uint32_t> holders;
+  LocalState before;
+  bool force = false;
+  std::vector<GetTaskPtr> wanted_by;
+  bool discard = false;  ///< when it is stopped, the partial goes too
+  bool over = false;
+  bool kept = false;
+  Status status = Status::ok;
+  std::string error;
+  bool version_gone = false;  ///< the version that it was after is not to be had any more
+  Event changed;
+  TransferInfo info;
+};
+
+/// Says why a local file is kept; what the mesh has, and who has it.
+using Conflict = std::function<std::string(const FileEntry& wanted, const LocalState& local,
+                                           const std::vector<std::uint32_t>& holders)>;
+
+class Downloads {
+ public:
+  Downloads(NodeParts& parts, const Placer& placer, Conflict conflict)
+      : parts_(parts), placer_(placer), conflict_(std::move(conflict)), slot_free_(parts.io.get_executor()) {}
+
+  /// Gets one large file; returns when the job is over or the task does not want it any more. The job says how it went;
+  /// null when it was stopped before it began.
+  Task<FileJobPtr> get(GetTaskPtr task, Planned& planned);
+
+  /// Wakes whoever waits for these jobs: a task was cancelled, or a path of it.
+  void notify();
+  /// Jobs whose path `what` names lose their partial when they are stopped.
+  void discard(const What& what);
+  [[nodiscard]] bool is_running(const What& what) const;
+  [[nodiscard]] std::vector<TransferInfo> transfers() const;
+
+ private:
+  Task<void> run(FileJobPtr job);
+  Task<void> wait_for_slot(FileJobPtr job);
+  Task<void> download(FileJobPtr job, const Torrent& torrent);
+  Task<bool> copy_local(FileJobPtr job, const StoredTorrent& torrent);
+  Task<void> checkpoint(SwarmTorrentPtr torrent, std::string path);
+  Task<void> wait_for_room(FileJobPtr job, std::int64_t needed);
+  void drop_partial(const ContentId& id);
+  void set_limits(const FileJob& job, SwarmTorrent& torrent);
+  [[nodiscard]] std::int64_t promised(const FileJob& except) const;
+
+  NodeParts& parts_;
+  const Placer& placer_;
+  Conflict conflict_;
+  std::map<std::string, FileJobPtr> jobs_;  ///< by path
+  std::deque<FileJobPtr> queue_;            ///< waiting for a slot, the first first
+  int active_ = 0;
+  Event slot_free_;
+};
+
+}  // namespace mesh

@@ -1,0 +1,97 @@
+#include "node/feed.h"
+
+#include "core/format.h"
+
+namespace mesh {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr auto refresh_every = milliseconds(100);
+constexpr auto stalled_after = seconds(3);
+constexpr auto version_gone_after = seconds(6);
+constexpr auto unreachable_after = seconds(30);
+constexpr auto hopeless_after = seconds(180);
+
+}  // namespace
+
+Feed::Feed(NodeParts& parts, FileEntry wanted, SwarmTorrentPtr swarm, TransferInfo& info)
+    : parts_(parts), wanted_(std::move(wanted)), swarm_(std::move(swarm)), info_(info) {}
+
+Task<void> Feed::join() {
+  const auto tracker = co_await parts_.links->first(tracker_limit);
+  Ready ready;
+  ready.id = swarm_->torrent.id;
+  ready.infohash = swarm_->torrent.infohash;
+  const Introduced introduced = co_await tracker->request(ready, seconds(10));
+  parts_.swarm->introduce(swarm_, introduced);
+}
+
+std::int64_t Feed::missing() const {
+  std::int64_t sum = 0;
+  const auto& storage = *swarm_->storage;
+  const auto verified = storage.verified();
+  for (std::size_t i = 0; i < verified.size(); ++i)
+    if (verified[i] == 0) sum += storage.layout().length_of(static_cast<int>(i));
+  return sum;
+}
+
+Task<void> Feed::tend(bool patient) {
+  const auto now = Clock::now();
+  if (now - refreshed_ >= refresh_every) {
+    refreshed_ = now;
+    parts_.swarm->refresh(*swarm_);
+    parts_.swarm->update_gate(*swarm_);
+    info_.done = wanted_.size - missing();
+    info_.down_rate = swarm_->down_rate;
+    info_.up_rate = swarm_->up_rate;
+    info_.sent = swarm_->sent;
+    info_.peers = swarm_->peers;
+    info_.eta = info_.down_rate > 0 ? (info_.total - info_.done) / info_.down_rate : -1;
+    if (swarm_->got != got_) {
+      got_ = swarm_->got;
+      progressed_ = now;
+      info_.detail.clear();
+    }
+  }
+  if (now - progressed_ < stalled_after || now - asked_ < stalled_after) co_return;
+  // Peers may have gone, and others come: ask again. The answer may also be that nobody has it any more.
+  asked_ = now;
+  std::optional<Error> why;
+  try {
+    const auto tracker = co_await parts_.links->first(milliseconds(100));
+    Join again;
+    again.file = wanted_;
+    const Torrent answer = co_await tracker->request(again, seconds(15));
+    if (answer.holders == 0) why = Error(Status::failed, "no node holds all of it");
+    co_await join();
+  } catch (const Error& error) {
+    why = error;
+  }
+  const auto still = Clock::now() - progressed_;
+  info_.detail = why ? std::string("stalled: ") + why->what() : "stalled: no peer sends";
+  const auto name = printable(wanted_.path);
+  if (why && why->status() != Status::unreachable && still > version_gone_after) {
+    version_gone_ = true;
+    throw Error(Status::failed,
+                name + ": its last holder went away or changed it before a whole copy was out: " + why->what());
+  }
+  if (patient) co_return;
+  if (swarm_->peers == 0 && still > unreachable_after)
+    throw Error(Status::unreachable, name + (why ? std::string(": no peer is left, and ") + why->what()
+                                                 : ": no node that has it can be reached on its peer port"));
+  if (still > hopeless_after)
+    throw Error(Status::failed,
+                name + ": no peer has sent anything for " + human_seconds(seconds(hopeless_after).count()));
+}
+
+void Feed::finish() {
+  parts_.swarm->refresh(*swarm_);
+  info_.done = info_.total;
+  info_.sent = swarm_->sent;
+  for (const auto& [peer, bytes] : swarm_->received)
+    (swarm_->sources.contains(peer) ? info_.from_sources : info_.from_getters) += bytes;
+}
+
+}  // namespace mesh

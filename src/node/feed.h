@@ -1,0 +1,44 @@
+// Keeps one download supplied: enters its swarm, keeps its counters and its gate up to date, and asks the tracker again
+// when nothing has come for a while. Gets and streams share it. On the node's loop.
+#pragma once
+
+#include <chrono>
+
+#include "core/error.h"
+#include "node/node_parts.h"
+
+namespace mesh {
+
+class Feed {
+ public:
+  /// `info` is kept up to date and must outlive this. `wanted.id` is set.
+  Feed(NodeParts& parts, FileEntry wanted, SwarmTorrentPtr swarm, TransferInfo& info);
+
+  /// Enters the swarm: from now on others are sent here, and this node to them.
+  Task<void> join();
+  /// One turn, to be called ten times a second or more. `patient`: no peer for however long is no error. Throws Error
+  /// when there is no hope left.
+  Task<void> tend(bool patient);
+  /// What was waited for until now was not the peers' fault.
+  void forgive() { progressed_ = Clock::now(); }
+  /// After an error: the version is not to be had any more, another may be.
+  [[nodiscard]] bool version_is_gone() const { return version_gone_; }
+  /// Bytes of pieces that are not here.
+  [[nodiscard]] std::int64_t missing() const;
+  /// The counters as they are at the end.
+  void finish();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  NodeParts& parts_;
+  FileEntry wanted_;
+  SwarmTorrentPtr swarm_;
+  TransferInfo& info_;
+  Clock::time_point refreshed_{};
+  Clock::time_point progressed_ = Clock::now();
+  Clock::time_point asked_ = Clock::now();
+  std::int64_t got_ = -1;
+  bool version_gone_ = false;
+};
+
+}  // namespace mesh

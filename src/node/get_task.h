@@ -1,0 +1,55 @@
+// One get under way, as the parts of the getter share it. On the node's loop.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/glob.h"
+#include "core/mesh_path.h"
+#include "node/pacer.h"
+#include "node/placer.h"
+#include "wire/messages.h"
+
+namespace mesh {
+
+struct FileJob;
+using FileJobPtr = std::shared_ptr<FileJob>;
+
+/// One file of a get: what the tracker chose, and what is here.
+struct Planned {
+  ResolvedFile file;
+  int what = 0;
+  bool print = false;
+  LocalState before;
+  bool no_image = false;  ///< its bytes were seen, and are no disk image
+};
+
+struct GetTask {
+  Get request;
+  std::int64_t number = 0;      ///< in the state database
+  bool cancelled = false;       ///< all of it
+  std::vector<What> except;     ///< what was cancelled of it
+  std::vector<FileJobPtr> jobs;  ///< of large files, under way
+  Pacer pacer;                  ///< of small files
+  std::int64_t settled_bytes = 0;  ///< of files that are done
+  std::int64_t total_bytes = 0;
+  int files_done = 0;
+  int files_total = 0;
+  std::string phase;     ///< what is being waited for when nothing moves
+  bool running = false;  ///< past its first question to the tracker
+
+  /// Whether this path of it was cancelled.
+  [[nodiscard]] bool excludes(std::string_view path) const {
+    if (cancelled) return true;
+    for (const auto& what : except)
+      if (names(what, path)) return true;
+    return false;
+  }
+  /// A get that nobody waits for does not fail for want of room: it pauses.
+  [[nodiscard]] bool waits_for_room() const { return request.wait || request.detach; }
+};
+using GetTaskPtr = std::shared_ptr<GetTask>;
+
+}  // namespace mesh

@@ -1,0 +1,339 @@
+#include "node/gets.h"
+
+#include <algorithm>
+
+#include "core/format.h"
+
+namespace mesh {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr auto report_every = milliseconds(200);
+constexpr auto retry_after = std::chrono::seconds(5);
+constexpr std::size_t most_errors = 20;
+constexpr std::size_t most_whats = 10'000;
+
+std::string joined(const std::vector<std::string>& whats) {
+  std::string out;
+  for (const auto& what : whats) {
+    if (!out.empty()) out += ' ';
+    if (out.size() > 200) return out + "... (" + std::to_string(whats.size()) + " in all)";
+    out += printable(what);
+  }
+  return out;
+}
+
+bool same(const What& a, const What& b) { return a.pattern == b.pattern && a.is_glob == b.is_glob; }
+
+}  // namespace
+
+What Gets::parse(const std::string& text) const { return parse_what(text, parts_.gate.files_dir().string()); }
+
+GetTaskPtr Gets::add(Get request) {
+  if (request.whats.empty() || request.whats.size() > most_whats)
+    throw Error(Status::usage, "a get names from 1 to " + std::to_string(most_whats) + " files, directories or globs");
+  for (const auto& what : request.whats) static_cast<void>(parse(what));
+  auto task = std::make_shared<GetTask>();
+  task->request = std::move(request);
+  for (const auto& except : task->request.except) task->except.push_back(parse(except));
+  task->number = parts_.db.add_get(to_bencode(task->request));
+  running_[task->number] = task;
+  return task;
+}
+
+void Gets::resume() {
+  for (const auto& bytes : parts_.db.ended()) {
+    try {
+      auto info = from_bencode<GetInfo>(bytes);
+      const auto number = info.number;
+      over_[number] = std::move(info);
+    } catch (const CodecError&) {
+    }
+  }
+  for (const auto& [number, bytes] : parts_.db.gets()) {
+    try {
+      auto task = std::make_shared<GetTask>();
+      task->request = from_bencode<Get>(bytes);
+      task->request.detach = true;  // whoever waited for it is gone, or will ask again
+      for (const auto& except : task->request.except) task->except.push_back(parse(except));
+      task->number = number;
+      running_[number] = task;
+      asio::co_spawn(parts_.io, run_detached(task), asio::detached);
+    } catch (const std::exception&) {
+      parts_.db.remove_get(number);
+    }
+  }
+}
+
+Task<GetReply> Gets::get(ChannelPtr channel, Get request) {
+  const auto task = add(std::move(request));
+  if (task->request.detach || !channel) {
+    asio::co_spawn(parts_.io, run_detached(task), asio::detached);
+    co_return GetReply{};
+  }
+  auto report = [](Gets* self, ChannelPtr to, GetTaskPtr about, std::shared_ptr<bool> over) -> Task<void> {
+    while (!*over) {
+      if (!to->is_open()) {
+        self->getter_.cancel(about);
+        co_return;
+      }
+      to->note(self->getter_.progress(*about));
+      for (int i = 0; i < 4 && !*over && to->is_open(); ++i) co_await sleep_for(report_every / 4);
+    }
+  };
+  const auto over = std::make_shared<bool>(false);
+  asio::co_spawn(parts_.io, report(this, channel, task, over), asio::detached);
+  auto outcomes = co_await getter_.run(task);
+  *over = true;
+  if (!parts_.stopping || !channel->is_open()) end(task, outcomes, true);
+  if (channel->is_open()) channel->note(getter_.progress(*task));
+  GetReply reply;
+  for (const auto& one : outcomes)
+    reply.status = static_cast<int>(worst(static_cast<Status>(reply.status), static_cast<Status>(one.status)));
+  for (std::size_t at = 0; at < outcomes.size() && channel->is_open(); at += page_entries) {
+    Outcomes page;
+    for (std::size_t i = at; i < std::min(at + page_entries, outcomes.size()); ++i)
+      page.outcomes.push_back(std::move(outcomes[i]));
+    channel->note(page);
+    co_await channel->drained();
+  }
+  co_return reply;
+}
+
+Task<void> Gets::run_detached(GetTaskPtr task) {
+  // Nobody waits for it, so a tracker or node that cannot be reached for a while is no reason to give it up.
+  for (;;) {
+    const auto outcomes = co_await getter_.run(task);
+    if (parts_.stopping) co_return;  // it goes on at the next start
+    const auto lost = std::ranges::find_if(
+        outcomes, [](const auto& one) { return static_cast<Status>(one.status) == Status::unreachable; });
+    if (lost == outcomes.end() || task->cancelled) {
+      for (const auto& one : outcomes)
+        if (one.status != 0 && !one.error.empty()) parts_.log("get: " + one.error);
+      end(task, outcomes, false);
+      co_return;
+    }
+    task->phase = "trying again soon: " + lost->error;
+    const auto until = std::chrono::steady_clock::now() + retry_after;
+    while (!parts_.stopping && !task->cancelled && std::chrono::steady_clock::now() < until)
+      co_await sleep_for(milliseconds(100));
+    if (parts_.stopping) co_return;
+  }
+}
+
+void Gets::end(const GetTaskPtr& task, const std::vector<GetOutcome>& outcomes, bool reported) {
+  auto info = describe(*task);
+  Status status = Status::ok;
+  for (const auto& one : outcomes) {
+    status = worst(status, static_cast<Status>(one.status));
+    if (!one.error.empty() && info.errors.size() < most_errors) info.errors.push_back(one.error);
+  }
+  info.status = static_cast<int>(status);
+  info.state = status == Status::ok ? "done" : status == Status::interrupted ? "stopped" : "failed";
+  // Whoever stopped it knows.
+  info.reported = reported || status == Status::interrupted;
+  info.detail.clear();
+  info.rate = 0;
+  // Written down before the request is forgotten, so that a crash between the two loses neither.
+  remember(std::move(info));
+  parts_.db.remove_get(task->number);
+  running_.erase(task->number);
+  ended_.notify();
+}
+
+void Gets::remember(GetInfo info) {
+  parts_.db.put_ended(info.number, to_bencode(info));
+  const auto number = info.number;
+  over_[number] = std::move(info);
+  while (over_.size() > static_cast<std::size_t>(StateDb::most_ended)) over_.erase(over_.begin());
+}
+
+Task<GetReply> Gets::wait(ChannelPtr channel, Wait request) {
+  std::set<std::int64_t> awaited;
+  std::vector<GetOutcome> unknown;
+  if (request.whats.empty()) {
+    for (const auto& [number, task] : running_) awaited.insert(number);
+    for (const auto& [number, info] : over_)
+      if (!info.reported) awaited.insert(number);
+  }
+  for (const auto& text : request.whats) {
+    const auto wanted = parse(text);
+    const auto asked_for = [&](const std::vector<std::string>& whats) {
+      return std::ranges::any_of(whats, [&](const std::string& other) {
+        const auto what = parse(other);
+        return same(what, wanted) || (!wanted.is_glob && names(what, wanted.pattern));
+      });
+    };
+    bool found = false;
+    for (const auto& [number, task] : running_)
+      if (asked_for(task->request.whats)) found = awaited.insert(number).second || found || true;
+    // The last one of those that are over counts.
+    for (auto it = over_.rbegin(); it != over_.rend() && !found; ++it)
+      if (asked_for(it->second.whats)) found = awaited.insert(it->first).second || true;
+    if (!found) {
+      GetOutcome none;
+      none.mesh_path = text;
+      none.status = static_cast<int>(Status::not_found);
+      none.error = printable(text) + ": no get of it is under way on this node, or was";
+      unknown.push_back(std::move(none));
+    }
+  }
+  const auto is_running = [&](std::int64_t number) { return running_.contains(number); };
+  auto reported = std::chrono::steady_clock::time_point{};
+  while (std::ranges::any_of(awaited, is_running) && !parts_.stopping && (!channel || channel->is_open())) {
+    if (channel && std::chrono::steady_clock::now() - reported >= report_every) {
+      reported = std::chrono::steady_clock::now();
+      Progress sum;
+      for (const auto number : awaited) {
+        const auto it = running_.find(number);
+        if (it == running_.end()) continue;
+        auto one = getter_.progress(*it->second);
+        for (auto& info : one.active) sum.active.push_back(std::move(info));
+        sum.done += one.done;
+        sum.total += one.total;
+        sum.rate += one.rate;
+        sum.files_done += one.files_done;
+        sum.files_total += one.files_total;
+        sum.peers += one.peers;
+        if (sum.phase.empty()) sum.phase = one.phase;
+      }
+      if (!sum.active.empty()) sum.phase.clear();
+      channel->note(sum);
+    }
+    co_await ended_.wait_for(report_every);
+  }
+  if (parts_.stopping) throw Error(Status::unreachable, "the node is shutting down; its gets go on at its next start");
+  if (channel && !channel->is_open()) co_return GetReply{};
+  GetReply reply;
+  Outcomes out;
+  out.outcomes = std::move(unknown);
+  for (const auto number : awaited) {
+    const auto it = over_.find(number);
+    if (it == over_.end()) continue;
+    auto& info = it->second;
+    reply.status = static_cast<int>(worst(static_cast<Status>(reply.status), static_cast<Status>(info.status)));
+    for (const auto& error : info.errors) {
+      GetOutcome one;
+      one.status = info.status;
+      one.error = error;
+      one.mesh_path = joined(info.whats);
+      out.outcomes.push_back(std::move(one));
+    }
+    if (!info.reported) {
+      info.reported = true;
+      parts_.db.put_ended(number, to_bencode(info));
+    }
+  }
+  for (const auto& one : out.outcomes) reply.status = std::max(reply.status, one.status);
+  if (channel)
+    channel->note(out);
+  else if (!out.outcomes.empty())
+    throw Error(static_cast<Status>(reply.status), out.outcomes.front().error);
+  co_return reply;
+}
+
+Task<Cancelled> Gets::drop(What what, bool discard) {
+  Cancelled out;
+  if (discard) getter_.downloads().discard(what);
+  for (const auto& [number, task] : running_) {
+    const bool touches = std::ranges::any_of(task->request.whats, [&](const std::string& text) {
+      const auto other = parse(text);
+      return same(other, what) || what.pattern.empty() || other.pattern.empty() ||
+             (!other.is_glob && names(what, other.pattern)) || (!what.is_glob && names(other, what.pattern));
+    });
+    const bool has_file =
+        std::ranges::any_of(task->jobs, [&](const FileJobPtr& job) { return names(what, job->wanted.path); });
+    if (!touches && !has_file) continue;
+    task->except.push_back(what);
+    task->request.except.push_back(portable_text(what));
+    const auto all = std::ranges::all_of(task->request.whats, [&](const std::string& text) {
+      const auto other = parse(text);
+      return what.pattern.empty() || same(other, what) || (!other.is_glob && names(what, other.pattern));
+    });
+    if (all) task->cancelled = true;
+    parts_.db.change_get(number, to_bencode(task->request));
+    out.stopped.push_back(joined(task->request.whats));
+  }
+  getter_.downloads().notify();
+  while (getter_.downloads().is_running(what) && !parts_.stopping) co_await sleep_for(milliseconds(20));
+  // Those that were to be stopped as a whole are over as well when this returns.
+  const auto ending = [&] {
+    return std::ranges::any_of(running_, [](const auto& pair) { return pair.second->cancelled; });
+  };
+  for (int i = 0; i < 500 && ending() && !parts_.stopping; ++i) co_await sleep_for(milliseconds(10));
+  if (discard) {
+    const auto unlink = [this, what] {
+      std::vector<std::string> dropped;
+      for (const auto& [id, path] : parts_.db.parts()) {
+        if (!names(what, path)) continue;
+        ::unlink(parts_.part_file(id).c_str());
+        parts_.db.remove_part(id);
+        dropped.push_back(path);
+      }
+      return dropped;
+    };
+    if (!getter_.downloads().is_running(what)) out.discarded = co_await run_on(parts_.pool, unlink);
+  }
+  co_return out;
+}
+
+Task<Cancelled> Gets::cancel(Cancel request) {
+  Cancelled out;
+  for (const auto& text : request.whats) {
+    const auto what = parse(text);
+    auto one = co_await drop(what, request.discard);
+    // A failure that nobody has heard of is heard of now.
+    bool told = false;
+    for (auto& [number, info] : over_) {
+      const bool asked = std::ranges::any_of(info.whats, [&](const std::string& other) {
+        return what.pattern.empty() || same(parse(other), what);
+      });
+      if (info.reported || !asked) continue;
+      info.reported = told = true;
+      parts_.db.put_ended(number, to_bencode(info));
+    }
+    if (one.stopped.empty() && one.discarded.empty() && !told)
+      throw Error(Status::not_found, printable(text) + ": no get of it is under way on this node" +
+                                         (request.discard ? ", and no partial is kept" : ""));
+    for (auto& text_of : one.stopped) out.stopped.push_back(std::move(text_of));
+    for (auto& path : one.discarded) out.discarded.push_back(std::move(path));
+  }
+  co_return out;
+}
+
+GetInfo Gets::describe(const GetTask& task) const {
+  GetInfo out;
+  const auto progress = getter_.progress(task);
+  out.number = task.number;
+  out.whats = task.request.whats;
+  out.detached = task.request.detach;
+  out.files_done = progress.files_done;
+  out.files_total = progress.files_total;
+  out.done = progress.done;
+  out.total = progress.total;
+  out.rate = progress.rate;
+  out.detail = progress.phase;
+  const auto is = [&](std::string_view state) {
+    return !task.jobs.empty() && task.files_done + static_cast<int>(task.jobs.size()) >= task.files_total &&
+           std::ranges::all_of(task.jobs, [&](const FileJobPtr& job) { return job->info.state == state; });
+  };
+  out.state = !task.running || is("queued") ? "queued"
+              : is("paused") || progress.phase.starts_with("paused") ? "paused"
+                                                                      : "running";
+  if (out.detail.empty())
+    for (const auto& job : task.jobs)
+      if (out.detail.empty() && !job->info.detail.empty())
+        out.detail = printable(job->wanted.path) + ": " + job->info.detail;
+  return out;
+}
+
+std::vector<GetInfo> Gets::list() const {
+  std::vector<GetInfo> out;
+  for (const auto& [number, task] : running_) out.push_back(describe(*task));
+  for (const auto& [number, info] : over_)
+    if (!info.reported && info.status != 0) out.push_back(info);
+  return out;
+}
+
+}  // namespace mesh

@@ -1,0 +1,51 @@
+// The gets of a node, from the moment somebody asks until somebody has heard how it ended: what `meshget`, `meshfile
+// get`, `wait` and `cancel` speak to. Gets are written down, and a restarted node goes on with those that had not ended.
+// On the node's loop.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "node/getter.h"
+#include "node/node_parts.h"
+#include "wire/channel.h"
+
+namespace mesh {
+
+class Gets {
+ public:
+  Gets(NodeParts& parts, Getter& getter) : parts_(parts), getter_(getter), ended_(parts.io.get_executor()) {}
+
+  /// Goes on with what had not ended when the node went down.
+  void resume();
+
+  /// A command's get: outcomes and progress go to `channel`. Detached, or without a channel: returns once it is noted
+  /// down; throws Error(usage) for what can be told now.
+  Task<GetReply> get(ChannelPtr channel, Get request);
+  /// `channel` may be null: then nothing is reported on the way.
+  Task<GetReply> wait(ChannelPtr channel, Wait request);
+  /// Throws Error(not_found) where nothing of that is under way.
+  Task<Cancelled> cancel(Cancel request);
+  /// Stops what `what` names and drops its partials; returns when that is done.
+  Task<Cancelled> drop(What what, bool discard);
+
+  /// Gets under way, and those that failed and that nobody has heard of.
+  [[nodiscard]] std::vector<GetInfo> list() const;
+
+ private:
+  GetTaskPtr add(Get request);
+  Task<void> run_detached(GetTaskPtr task);
+  void end(const GetTaskPtr& task, const std::vector<GetOutcome>& outcomes, bool reported);
+  void remember(GetInfo info);
+  [[nodiscard]] GetInfo describe(const GetTask& task) const;
+  [[nodiscard]] What parse(const std::string& text) const;
+
+  NodeParts& parts_;
+  Getter& getter_;
+  std::map<std::int64_t, GetTaskPtr> running_;
+  std::map<std::int64_t, GetInfo> over_;  ///< the newest that have ended
+  Event ended_;
+};
+
+}  // namespace mesh

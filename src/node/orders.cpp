@@ -1,0 +1,118 @@
+#include "node/orders.h"
+
+#include <algorithm>
+
+#include "core/format.h"
+#include "disk/remove_tree.h"
+
+namespace mesh {
+namespace {
+
+constexpr std::size_t most_errors = 100;
+
+}  // namespace
+
+void Orders::serve_commands(Handlers& handlers) {
+  handlers.on<Get>([this](ChannelPtr channel, Get request) { return gets_.get(std::move(channel), std::move(request)); });
+  handlers.on<Wait>(
+      [this](ChannelPtr channel, Wait request) { return gets_.wait(std::move(channel), std::move(request)); });
+  handlers.on<Cancel>([this](ChannelPtr, Cancel request) { return gets_.cancel(std::move(request)); });
+  handlers.on<Delete>([this](ChannelPtr, Delete request) { return remove(std::move(request)); });
+  handlers.on<Relay>([this](ChannelPtr, Relay request) -> Task<Relayed> {
+    const auto tracker = co_await parts_.links->first(tracker_limit);
+    request.order.asker = parts_.options.name;
+    co_return co_await tracker->request(request, question_limit);
+  });
+}
+
+void Orders::serve_mesh(Handlers& handlers) {
+  handlers.on<Order>([this](ChannelPtr, Order order) { return obey(std::move(order)); });
+}
+
+Task<Ordered> Orders::obey(Order order) {
+  const std::string wanted = order.kind == Delete::name ? "delete" : "get";
+  const auto& refuse = parts_.options.refuse;
+  if (std::ranges::find(refuse, wanted) != refuse.end())
+    throw Error(Status::refused, "does not " + wanted + " for other nodes (its --refuse says so)");
+  parts_.log("order from " + printable(order.asker.empty() ? "a command at the tracker" : order.asker) + ": " +
+             printable(order.kind));
+  Ordered out;
+  if (order.kind == Get::name) {
+    auto request = from_bencode<Get>(order.body);
+    request.detach = true;
+    request.except.clear();
+    const GetReply done = co_await gets_.get(nullptr, std::move(request));
+    out.body = to_bencode(done);
+  } else if (order.kind == Wait::name) {
+    auto request = from_bencode<Wait>(order.body);
+    const GetReply done = co_await gets_.wait(nullptr, std::move(request));
+    out.body = to_bencode(done);
+  } else if (order.kind == Cancel::name) {
+    auto request = from_bencode<Cancel>(order.body);
+    const Cancelled done = co_await gets_.cancel(std::move(request));
+    out.body = to_bencode(done);
+  } else if (order.kind == Delete::name) {
+    auto request = from_bencode<Delete>(order.body);
+    const Deleted done = co_await remove(std::move(request));
+    out.body = to_bencode(done);
+  } else {
+    throw Error(Status::failed, "does not know the order '" + printable(order.kind) + "'");
+  }
+  co_return out;
+}
+
+Task<Deleted> Orders::remove(Delete asked) {
+  Deleted out;
+  std::vector<What> whats;
+  for (const auto& text : asked.whats) whats.push_back(parse_what(text, parts_.gate.files_dir().string()));
+  for (const auto& what : whats) {
+    // What is on its way here is not wanted any more either.
+    const Cancelled stopped = co_await gets_.drop(what, true);
+    const auto partials = stopped.discarded.size();
+    auto missing = std::make_shared<std::optional<Error>>();
+    const auto before = out.count;
+    std::vector<std::string> gone;
+    const auto work = [&] {
+      Removal removal;
+      struct stat state {};
+      if (::stat(parts_.state_dir.c_str(), &state) == 0) removal.keep = {state.st_dev, state.st_ino};
+      removal.on_removed = [&](const std::string& path, bool is_directory, std::int64_t bytes) {
+        ++out.count;
+        out.bytes += bytes;
+        if (out.paths.size() < page_entries) out.paths.push_back(path + (is_directory ? "/" : ""));
+        gone.push_back(path);
+      };
+      removal.on_error = [&](const std::string& error) {
+        if (out.errors.size() < most_errors) out.errors.push_back(error);
+        out.status = std::max(out.status, static_cast<int>(Status::failed));
+      };
+      try {
+        remove_tree(parts_.gate, what, removal);
+      } catch (const Error& error) {
+        *missing = error;
+      }
+    };
+    co_await run_on(parts_.pool, work);
+    // The mesh hears of it before the asker does; the watcher would say so a moment later.
+    Inventory delta;
+    for (const auto& path : gone)
+      for (auto& removed : parts_.holdings.withdraw(path).removed) delta.removed.push_back(std::move(removed));
+    parts_.publish(delta);
+    if (!*missing && out.count == before && what.is_glob && partials == 0)
+      *missing = Error(Status::not_found, printable(what.text) + ": nothing on this node matches");
+    if (*missing && ((*missing)->status() != Status::not_found || partials == 0)) {
+      out.errors.push_back((*missing)->what());
+      out.status = std::max(out.status, static_cast<int>((*missing)->status()));
+    }
+    if (partials > 0) {
+      ++out.count;
+      out.paths.push_back(what.pattern + " (a partial download)");
+    }
+  }
+  if (out.count > 0)
+    parts_.log("deleted " + std::to_string(out.count) + (out.count == 1 ? " name, " : " names, ") +
+               human_bytes(out.bytes));
+  co_return out;
+}
+
+}  // namespace mesh

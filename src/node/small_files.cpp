@@ -1,0 +1,314 @@
+#include "node/small_files.h"
+
+#include <algorithm>
+#include <random>
+
+#include "core/format.h"
+#include "core/merkle.h"
+#include "core/qcow2.h"
+#include "wire/endpoint.h"
+
+namespace mesh {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr auto fetch_limit = seconds(60);
+constexpr std::size_t active_batches = 4;
+constexpr std::size_t batch_files = 256;
+constexpr std::int64_t batch_bytes = 2 << 20;
+constexpr std::size_t most_unplaced = 600;  // each has a descriptor open
+constexpr int most_attempts = 5;
+
+}  // namespace
+
+/// One call of `get`.
+struct SmallFiles::Run {
+  explicit Run(const asio::any_io_executor& executor) : placed(executor) {}
+  GetTaskPtr task;
+  Nodes nodes;
+  Finish finish;
+  bool many = false;                                    ///< worth asking who has them by now
+  std::map<std::uint32_t, std::int64_t> taken;          ///< bytes asked of each node
+  std::vector<std::pair<Planned*, std::string>> failed;  ///< to be asked for again
+  std::vector<Placer::Small> written;
+  std::vector<Planned*> written_for;
+  std::size_t unplaced = 0;
+  bool placing = false;
+  Event placed;
+};
+
+SmallFiles::SmallFiles(NodeParts& parts, const Placer& placer, const Handlers& handlers, Conflict conflict)
+    : parts_(parts), placer_(placer), handlers_(handlers), conflict_(std::move(conflict)) {}
+
+void SmallFiles::close() {
+  for (const auto& [where, channel] : channels_) channel->close();
+  channels_.clear();
+}
+
+Task<ChannelPtr> SmallFiles::channel_to(NodeRef node) {
+  if (node.addresses.empty()) throw Error(Status::unreachable, node.name + ": has no address");
+  std::string trouble;
+  for (const auto& address : node.addresses) {
+    const auto where = to_text(address, node.channel_port);
+    if (const auto it = channels_.find(where); it != channels_.end() && it->second->is_open()) co_return it->second;
+    try {
+      const auto channel = co_await connect_channel(where, "/node", seconds(3));
+      channel->set_where(node.name);
+      asio::co_spawn(parts_.io, channel->run(handlers_), asio::detached);
+      channels_[where] = channel;
+      co_return channel;
+    } catch (const Error& error) {
+      trouble = error.what();
+    }
+  }
+  throw Error(Status::unreachable, node.name + ": cannot be reached at " + trouble);
+}
+
+Task<void> SmallFiles::get(GetTaskPtr task, Nodes nodes, std::vector<Planned*> files, Finish finish, Again again) {
+  const auto run = std::make_shared<Run>(parts_.io.get_executor());
+  run->task = task;
+  run->nodes = std::move(nodes);
+  run->finish = std::move(finish);
+  std::mt19937 random{std::random_device{}()};
+  for (int attempt = 0; !files.empty(); ++attempt) {
+    // Neighbours travel together, so that a batch fills few directories; which batch comes when is each node's own
+    // chance, so that nodes that began together have different ones to offer.
+    std::vector<std::vector<Planned*>> batches(1);
+    std::int64_t bytes = 0;
+    for (auto* planned : files) {
+      if (batches.back().size() >= batch_files || bytes >= batch_bytes) {
+        batches.emplace_back();
+        bytes = 0;
+      }
+      batches.back().push_back(planned);
+      bytes += planned->file.entry.size;
+    }
+    files.clear();
+    run->many = batches.size() > 1;
+    std::ranges::shuffle(batches, random);
+    Together work(parts_.io.get_executor());
+    for (auto& batch : batches) {
+      if (task->cancelled) break;
+      co_await work.fewer_than(active_batches);
+      work.add(fetch(run, std::move(batch)));
+    }
+    co_await work.all();
+    while (run->unplaced > 0) co_await run->placed.wait_for(milliseconds(100));
+
+    // What could not be had may have moved or changed: ask again what it is now.
+    for (auto& [planned, why] : std::exchange(run->failed, {})) {
+      if (task->excludes(planned->file.entry.path)) continue;
+      const auto text = printable(planned->file.entry.path) + ": " + why;
+      if (attempt >= most_attempts) {
+        run->finish(*planned, Status::failed, text, false);
+        continue;
+      }
+      try {
+        const bool is_small = co_await again(*planned, run->nodes);
+        if (is_small)
+          files.push_back(planned);
+        else
+          run->finish(*planned, Status::failed, text, false);
+      } catch (const Error& error) {
+        run->finish(*planned, error.status(), error.what(), false);
+      }
+    }
+    if (!files.empty() && !task->cancelled) co_await sleep_for(milliseconds(200 * (attempt + 1)));
+  }
+  const auto sync = [this] { placer_.sync_names(); };
+  co_await run_on(parts_.pool, sync);
+}
+
+Task<void> SmallFiles::fetch(std::shared_ptr<Run> run, std::vector<Planned*> batch) {
+  std::erase_if(batch, [&](const Planned* p) { return run->task->excludes(p->file.entry.path); });
+  if (batch.empty()) co_return;
+  if (run->many) {
+    try {
+      const auto tracker = co_await parts_.links->first(milliseconds(100));
+      Locate question;
+      for (const auto* planned : batch) question.files.push_back(planned->file.entry);
+      Located reply = co_await tracker->request(question, seconds(10));
+      for (auto& node : reply.nodes) run->nodes[node.key] = std::move(node);
+      for (std::size_t i = 0; i < reply.files.size() && i < batch.size(); ++i)
+        if (!reply.files[i].nodes.empty()) batch[i]->file.holders = std::move(reply.files[i].nodes);
+    } catch (const Error&) {
+      // Those that were known a moment ago have to do.
+    }
+  }
+  // From the holder that has given the least so far.
+  std::map<std::uint32_t, std::vector<Planned*>> by_node;
+  for (auto* planned : batch) {
+    const auto& holders = planned->file.holders;
+    const auto best = std::ranges::min_element(holders, {}, [&](std::uint32_t node) { return run->taken[node]; });
+    by_node[best == holders.end() ? 0 : *best].push_back(planned);
+  }
+  for (auto& [node, files] : by_node) {
+    for (const auto* planned : files) run->taken[node] += planned->file.entry.size + 512;
+    const auto it = run->nodes.find(node);
+    if (it == run->nodes.end()) {
+      for (auto* planned : files) run->failed.emplace_back(planned, "no node holds it any more");
+      continue;
+    }
+    const NodeRef ref = it->second;
+    co_await fetch_from(run, ref, files);
+  }
+}
+
+Task<void> SmallFiles::fetch_from(std::shared_ptr<Run> run, NodeRef node, std::vector<Planned*> files) {
+  std::string trouble;
+  try {
+    const auto channel = co_await channel_to(node);
+    while (!files.empty()) {
+      std::erase_if(files, [&](const Planned* p) { return run->task->excludes(p->file.entry.path); });
+      if (files.empty()) co_return;
+      Fetch question;
+      std::int64_t bytes = 0;
+      for (const auto* planned : files) {
+        question.files.push_back(planned->file.entry);
+        bytes += planned->file.entry.size;
+      }
+      co_await parts_.small_down.spend(bytes);
+      co_await run->task->pacer.spend(bytes);
+      Fetched got = co_await channel->request(question, fetch_limit);
+      if (got.files.empty() || got.files.size() > files.size())
+        throw Error(Status::failed, node.name + ": sent no sensible answer");
+      const auto end = files.begin() + static_cast<std::ptrdiff_t>(got.files.size());
+      std::vector<Planned*> answered(files.begin(), end);
+      files.erase(files.begin(), end);
+      co_await take(run, node.name, std::move(answered), std::move(got));
+    }
+  } catch (const std::exception& error) {
+    trouble = error.what();
+  }
+  for (auto* planned : files) run->failed.emplace_back(planned, trouble);
+}
+
+/// Checks what came, and writes it down; its names come with the next `place_all`.
+Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, std::vector<Planned*> asked,
+                            Fetched got) {
+  std::vector<Placer::Small> files;
+  std::vector<Planned*> planned_for;
+  for (std::size_t i = 0; i < asked.size(); ++i) {
+    auto* planned = asked[i];
+    auto& file = got.files[i];
+    const auto& wanted = planned->file.entry;
+    const auto& before = planned->before;
+    if (!file.error.empty()) {
+      run->failed.emplace_back(planned, "on " + node + ": " + file.error);
+    } else if (static_cast<std::int64_t>(file.data.size()) != wanted.size ||
+               content_id_of_bytes(file.data) != file.id || (wanted.id.is_set() && wanted.id != file.id)) {
+      run->failed.emplace_back(planned, node + " sent other bytes than it said");
+      parts_.log(printable(wanted.path) + ": " + node + " sent other bytes than it said");
+    } else if (before.verdict == LocalState::Verdict::unknown && before.id == file.id) {
+      run->finish(*planned, Status::ok, {}, true);
+    } else if (before.verdict == LocalState::Verdict::unknown && !run->task->request.force &&
+               !(before.received && before.id.is_set() &&
+                 parts_.db.find_received(wanted.path, before.stamp)->unchanged)) {
+      run->finish(*planned, Status::failed, conflict_(wanted, before, planned->file.holders), false);
+    } else {
+      planned->no_image = !find_backing_name(file.data);
+      Placer::Small small;
+      small.wanted = wanted;
+      small.before = before;
+      small.data = std::move(file.data);
+      small.id = file.id;
+      files.push_back(std::move(small));
+      planned_for.push_back(planned);
+    }
+  }
+  while (run->unplaced + files.size() > most_unplaced && run->unplaced > 0)
+    co_await run->placed.wait_for(milliseconds(100));
+  run->unplaced += files.size();
+  const auto held = std::make_shared<std::vector<Placer::Small>>(std::move(files));
+  const auto write = [this, held] { placer_.write_small(*held); };
+  co_await run_on(parts_.pool, write);
+  // A get that nobody waits for, or that was told to wait, waits for room.
+  while (std::ranges::any_of(*held, &Placer::Small::no_room) && run->task->waits_for_room() &&
+         !run->task->cancelled && !parts_.stopping) {
+    run->task->phase = "paused: " + std::ranges::find_if(*held, &Placer::Small::no_room)->error;
+    co_await sleep_for(milliseconds(500));
+    std::vector<Placer::Small> rest;
+    std::vector<std::size_t> places;
+    for (std::size_t i = 0; i < held->size(); ++i) {
+      if (!(*held)[i].no_room) continue;
+      (*held)[i].no_room = false;
+      (*held)[i].error.clear();
+      rest.push_back(std::move((*held)[i]));
+      places.push_back(i);
+    }
+    const auto others = std::make_shared<std::vector<Placer::Small>>(std::move(rest));
+    const auto write_again = [this, others] { placer_.write_small(*others); };
+    co_await run_on(parts_.pool, write_again);
+    for (std::size_t i = 0; i < places.size(); ++i) (*held)[places[i]] = std::move((*others)[i]);
+    run->task->phase.clear();
+  }
+  for (std::size_t i = 0; i < held->size(); ++i) {
+    auto& small = (*held)[i];
+    if (!small.error.empty()) {
+      --run->unplaced;
+      run->finish(*planned_for[i], Status::failed, small.error, false);
+      continue;
+    }
+    run->written.push_back(std::move(small));
+    run->written_for.push_back(planned_for[i]);
+  }
+  run->placed.notify();
+  if (!run->written.empty() && !run->placing) {
+    run->placing = true;
+    asio::co_spawn(parts_.io, place_all(run), asio::detached);
+  }
+}
+
+/// Gives names to everything that is written, again and again until nothing is: while one lot is synced the next one
+/// gathers.
+Task<void> SmallFiles::place_all(std::shared_ptr<Run> run) {
+  while (!run->written.empty()) {
+    const auto lot = std::make_shared<std::vector<Placer::Small>>(std::exchange(run->written, {}));
+    const auto lot_for = std::exchange(run->written_for, {});
+    const auto place = [this, lot] {
+      auto out = placer_.place_small(*lot);
+      lot->clear();
+      return out;
+    };
+    const auto placed = co_await run_on(parts_.pool, place);
+    Inventory delta;
+    for (std::size_t i = 0; i < placed.size(); ++i) {
+      if (placed[i].entry)
+        for (auto& put : parts_.holdings.set(*placed[i].entry).put) delta.put.push_back(std::move(put));
+      run->finish(*lot_for[i], placed[i].entry ? Status::ok : Status::failed, placed[i].error, false);
+    }
+    parts_.publish(delta);
+    run->unplaced -= placed.size();
+    run->placed.notify();
+  }
+  run->placing = false;
+}
+
+Task<std::string> SmallFiles::fetch_one(FileEntry wanted, std::vector<std::uint32_t> holders, Nodes nodes) {
+  std::string trouble = "no node holds it any more";
+  for (const auto key : holders) {
+    const auto it = nodes.find(key);
+    if (it == nodes.end()) continue;
+    try {
+      const NodeRef node = it->second;
+      const auto channel = co_await channel_to(node);
+      Fetch question;
+      question.files.push_back(wanted);
+      Fetched got = co_await channel->request(question, fetch_limit);
+      if (got.files.size() != 1) throw Error(Status::failed, node.name + ": sent no sensible answer");
+      auto& file = got.files.front();
+      if (!file.error.empty()) throw Error(Status::failed, "on " + node.name + ": " + file.error);
+      if (static_cast<std::int64_t>(file.data.size()) != wanted.size || content_id_of_bytes(file.data) != file.id ||
+          (wanted.id.is_set() && wanted.id != file.id))
+        throw Error(Status::failed, node.name + " sent other bytes than it said");
+      co_return std::move(file.data);
+    } catch (const Error& error) {
+      trouble = error.what();
+    }
+  }
+  throw Error(Status::failed, printable(wanted.path) + ": " + trouble);
+}
+
+}  // namespace mesh

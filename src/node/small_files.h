@@ -1,0 +1,51 @@
+// Files too small for a torrent: many in one message on the node channel, from whoever has them by now, so that nodes
+// that get the same directory at once serve each other. On the node's loop; blocking work goes to the pool.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "node/get_task.h"
+#include "node/node_parts.h"
+#include "node/placer.h"
+#include "wire/channel.h"
+
+namespace mesh {
+
+class SmallFiles {
+ public:
+  using Nodes = std::map<std::uint32_t, NodeRef>;
+  /// What became of one file. `error` is empty where it went well.
+  using Finish = std::function<void(const Planned&, Status, const std::string& error, bool kept)>;
+  /// Asks the tracker what a path is now; false when it is no small file any more.
+  using Again = std::function<Task<bool>(Planned& planned, Nodes& nodes)>;
+  using Conflict = std::function<std::string(const FileEntry& wanted, const LocalState& local,
+                                             const std::vector<std::uint32_t>& holders)>;
+
+  SmallFiles(NodeParts& parts, const Placer& placer, const Handlers& handlers, Conflict conflict);
+
+  /// Gets all of `files`, sorted by path; reports each once. Files that the task excludes meanwhile are not reported.
+  Task<void> get(GetTaskPtr task, Nodes nodes, std::vector<Planned*> files, Finish finish, Again again);
+
+  /// The bytes of one file, from any node that has it. Throws Error.
+  Task<std::string> fetch_one(FileEntry wanted, std::vector<std::uint32_t> holders, Nodes nodes);
+  /// Closes the channels to other nodes.
+  void close();
+
+ private:
+  struct Run;
+  Task<void> fetch(std::shared_ptr<Run> run, std::vector<Planned*> batch);
+  Task<void> fetch_from(std::shared_ptr<Run> run, NodeRef node, std::vector<Planned*> files);
+  Task<void> take(std::shared_ptr<Run> run, const std::string& node, std::vector<Planned*> asked, Fetched got);
+  Task<void> place_all(std::shared_ptr<Run> run);
+  Task<ChannelPtr> channel_to(NodeRef node);
+
+  NodeParts& parts_;
+  const Placer& placer_;
+  const Handlers& handlers_;
+  Conflict conflict_;
+  std::map<std::string, ChannelPtr> channels_;  ///< to other nodes, by address
+};
+
+}  // namespace mesh

@@ -1,0 +1,333 @@
+#include "node/streamer.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <list>
+
+#include "core/format.h"
+#include "core/piece_plan.h"
+#include "node/maker.h"
+
+namespace mesh {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using Clock = std::chrono::steady_clock;
+
+constexpr std::size_t note_bytes = 256 * 1024;
+constexpr std::int64_t window_bytes = 64 << 20;
+constexpr int fewest_window_pieces = 32;
+constexpr auto tick = milliseconds(50);
+constexpr auto starving_after = milliseconds(300);
+
+}  // namespace
+
+/// One file's spool and those who read from it. Filled while there are any.
+struct Streamer::Spool {
+  explicit Spool(const asio::any_io_executor& executor) : changed(executor) {}
+  struct Reader {
+    std::int64_t position = 0;
+    Clock::time_point waiting_since{};  ///< for the piece at its position; zero while it does not wait
+  };
+  FileEntry wanted;
+  StoredTorrent torrent;
+  StoragePtr storage;
+  SwarmTorrentPtr swarm;
+  StreamGate* gate = nullptr;  ///< owned by `swarm`, while that is a download
+  std::int64_t limit = 0;      ///< bytes kept at once; 0: all
+  std::int64_t window = 0;     ///< bytes ahead of the slowest reader
+  int dropped = 0;             ///< pieces before this one are dropped
+  std::list<Reader> readers;
+  std::optional<Error> trouble;
+  bool over = false;  ///< nothing more arrives by it
+  Event changed;
+  TransferInfo info;
+};
+
+Task<StreamEnd> Streamer::stream(ChannelPtr channel, Stream asked) {
+  const auto what = parse_what(asked.path, parts_.gate.files_dir().string());
+  if (what.is_glob) throw Error(Status::usage, printable(asked.path) + ": a stream is of one file, and this is a glob");
+  if (what.pattern.empty())
+    throw Error(Status::usage, printable(asked.path) + ": a stream is of one file, and this is a directory");
+  ++readers_;
+  const std::shared_ptr<void> counted(nullptr, [this](void*) { --readers_; });
+  auto chosen = co_await getter_.choose(what.pattern, asked.from, asked.strict);
+  auto& wanted = chosen.file.entry;
+  StreamEnd end;
+  end.size = wanted.size;
+  if (wanted.size == 0) co_return end;
+
+  // What is here already is read here.
+  const auto local = [&]() -> const Holdings::Item* {
+    const auto* item = wanted.id.is_set() ? parts_.holdings.find(wanted.id) : nullptr;
+    if (item == nullptr && !wanted.id.is_set()) {
+      const auto* same = parts_.holdings.find(std::string_view(wanted.path));
+      if (same != nullptr && chosen.file.own_wins) item = same;
+    }
+    return item;
+  };
+  std::int64_t position = 0;
+  if (const auto* item = local()) {
+    const LocalEntry entry{item->entry, item->stamp};
+    end.size = entry.entry.size;
+    co_await send_local(channel, entry, position);
+    co_return end;
+  }
+  if (wanted.size <= small_file_bytes) {
+    StreamData note;
+    note.data = co_await getter_.small_files().fetch_one(wanted, chosen.file.holders, chosen.nodes);
+    channel->note(note);
+    end.from_sources = end.size;
+    co_return end;
+  }
+  Join question;
+  question.file = wanted;
+  question.holder = chosen.file.holders.empty() ? 0 : chosen.file.holders.front();
+  const auto tracker = co_await parts_.links->first(tracker_limit);
+  const Torrent torrent = co_await tracker->request(question, question_limit);
+  wanted.id = torrent.id;
+  const StoredTorrent stored{torrent.id, torrent.infohash, torrent.info};
+
+  while (position < wanted.size) {
+    if (const auto* item = local()) {
+      const LocalEntry entry{item->entry, item->stamp};
+      co_await send_local(channel, entry, position);
+      break;
+    }
+    // A get or another stream of the same bytes may be under way here: then this one reads along.
+    SpoolPtr spool;
+    SwarmTorrentPtr swarm;
+    if (const auto it = spools_.find(stored.id); it != spools_.end()) {
+      spool = it->second;
+      if (spool->over) {  // its last reader has just left
+        co_await sleep_for(tick);
+        continue;
+      }
+      const auto piece = static_cast<int>(position / spool->storage->layout().piece_length);
+      if (piece < spool->dropped)
+        throw Error(Status::failed, printable(wanted.path) +
+                                        ": another stream of it is under way on this node with a bounded --spool, and "
+                                        "has dropped the beginning; try again when that one is done");
+    } else if (parts_.downloading.contains(stored.id)) {
+      swarm = parts_.swarm->find(stored.id);
+      if (!swarm || !swarm->checked) {
+        co_await sleep_for(tick);
+        if (!channel->is_open()) throw Error(Status::interrupted, "stopped");
+        continue;
+      }
+    } else {
+      spool = co_await open_spool(wanted, stored, asked.spool);
+    }
+    if (spool) swarm = spool->swarm;
+    co_await send_stored(channel, swarm, spool, position);
+    if (spool) {
+      end.from_sources = spool->info.from_sources;
+      end.from_getters = spool->info.from_getters;
+    }
+  }
+  co_return end;
+}
+
+Task<void> Streamer::send_local(ChannelPtr channel, LocalEntry entry, std::int64_t& position) {
+  const auto open = [&] { return std::make_shared<Fd>(parts_.gate.open_file(entry.entry.path)); };
+  const std::shared_ptr<Fd> fd = co_await run_on(parts_.pool, open);
+  while (position < entry.entry.size) {
+    const auto length =
+        static_cast<std::size_t>(std::min<std::int64_t>(note_bytes, entry.entry.size - position));
+    const auto read = [fd, length, position] {
+      std::string out(length, '\0');
+      const auto n = ::pread(fd->get(), out.data(), length, position);
+      if (n < 0) throw Error(Status::failed, std::generic_category().message(errno));
+      out.resize(static_cast<std::size_t>(n));
+      return out;
+    };
+    StreamData note;
+    note.data = co_await run_on(parts_.pool, read);
+    struct stat s {};
+    if (note.data.size() != length || ::fstat(fd->get(), &s) != 0 || stamp_of(s) != entry.stamp)
+      throw Error(Status::failed, printable(entry.entry.path) + ": changed while it was read");
+    position += static_cast<std::int64_t>(length);
+    channel->note(note);
+    co_await channel->drained();
+  }
+}
+
+Task<void> Streamer::send_stored(ChannelPtr channel, SwarmTorrentPtr swarm, SpoolPtr spool, std::int64_t& position) {
+  std::list<Spool::Reader>::iterator reader;
+  if (spool) reader = spool->readers.insert(spool->readers.end(), Spool::Reader{position, {}});
+  const std::shared_ptr<void> leave(nullptr, [&](void*) {
+    if (!spool) return;
+    spool->readers.erase(reader);
+    spool->changed.notify();
+  });
+  const auto storage = swarm->storage;
+  const auto& layout = storage->layout();
+  while (position < layout.size) {
+    const auto piece = static_cast<int>(position / layout.piece_length);
+    if (storage->verified()[static_cast<std::size_t>(piece)] == 0) {
+      if (!channel->is_open()) throw Error(Status::interrupted, "stopped");
+      if (parts_.stopping) throw Error(Status::unreachable, "the node is shutting down");
+      if (spool) {
+        if (spool->trouble) throw Error(*spool->trouble);
+        if (spool->over) co_return;
+        if (reader->waiting_since == Clock::time_point{}) reader->waiting_since = Clock::now();
+      } else {
+        if (!swarm->downloading || parts_.swarm->find(swarm->torrent.id) != swarm) co_return;  // the get ended
+        // The get's own plan goes on; only what is needed next comes first.
+        swarm->handle.piece_priority(lt::piece_index_t(piece), lt::top_priority);
+      }
+      co_await swarm->changed.wait_for(tick);
+      continue;
+    }
+    if (spool) reader->waiting_since = {};
+    const auto start = static_cast<int>(position % layout.piece_length);
+    const auto length = static_cast<std::size_t>(
+        std::min<std::int64_t>(note_bytes, layout.length_of(piece) - start));
+    const auto read = [storage, piece, start, length] {
+      std::string out(length, '\0');
+      if (const auto ec = storage->read(piece, start, out)) throw Error(Status::failed, ec.message());
+      return out;
+    };
+    StreamData note;
+    note.data = co_await run_on(parts_.pool, read);
+    channel->note(note);
+    co_await channel->drained();
+    position += static_cast<std::int64_t>(length);
+    if (!spool) continue;
+    reader->position = position;
+    if (position % layout.piece_length == 0) {
+      trim(*spool);
+      spool->changed.notify();
+    }
+  }
+}
+
+Task<Streamer::SpoolPtr> Streamer::open_spool(FileEntry wanted, StoredTorrent torrent, std::int64_t limit) {
+  const auto layout = read_torrent(torrent);
+  if (!layout || layout->size != wanted.size)
+    throw Error(Status::failed, printable(wanted.path) + ": the torrent that the tracker handed on is not sound");
+  const auto spool = std::make_shared<Spool>(parts_.io.get_executor());
+  spool->wanted = wanted;
+  spool->torrent = torrent;
+  spool->limit = limit;
+  spool->info.path = wanted.path;
+  spool->info.state = "streaming";
+  spool->info.total = wanted.size;
+  const auto piece = layout->piece_length;
+  spool->window = std::max(window_bytes, fewest_window_pieces * piece);
+  if (limit > 0) {
+    if (limit < 4 * piece && limit < wanted.size)
+      throw Error(Status::usage, "--spool " + human_bytes(limit) + ": is too little for " + printable(wanted.path) +
+                                     ", whose pieces are of " + human_bytes(piece) + "; give at least four of them");
+    // Half ahead of the reader, the rest behind it for others.
+    spool->window = std::clamp(limit / 2, piece, spool->window);
+  }
+  parts_.downloading.insert(torrent.id);
+  std::shared_ptr<void> mark(nullptr, [this, id = torrent.id](void*) { parts_.downloading.erase(id); });
+  const auto open = [&] {
+    const auto free = getter_.free_bytes();
+    const auto needed = limit > 0 ? std::min(limit, wanted.size) : wanted.size;
+    if (needed > free)
+      throw Error(Status::failed, printable(wanted.path) + ": no room for its spool: " + human_bytes(needed) +
+                                      " needed, " + human_bytes(free) + " free (--spool SIZE needs less)");
+    Fd fd(::open((parts_.state_dir / "parts").c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+    if (!fd && (errno == EOPNOTSUPP || errno == EISDIR)) {
+      const auto named = parts_.part_file(torrent.id).string() + ".spool";
+      fd = Fd(::open(named.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+      ::unlink(named.c_str());
+    }
+    if (!fd || ::ftruncate(fd.get(), wanted.size) != 0)
+      throw Error(Status::failed, printable(wanted.path) + ": cannot make its spool in " + parts_.state_dir.string() +
+                                      ": " + std::generic_category().message(errno));
+    parts_.db.put_torrent(torrent);
+    return std::make_shared<Storage>(*layout, std::move(fd), "", "");
+  };
+  spool->storage = co_await run_on(parts_.pool, open);
+  auto gate = std::make_unique<StreamGate>(layout->count(), static_cast<int>(spool->window / piece));
+  spool->gate = gate.get();
+  spool->swarm = co_await parts_.swarm->load(torrent, spool->storage, true, std::move(gate));
+  spool->swarm->spooled = true;
+  spools_[torrent.id] = spool;
+  auto work = [](Streamer* self, SpoolPtr filled, std::shared_ptr<void> held) -> Task<void> {
+    co_await self->fill(filled);
+    held.reset();
+  };
+  asio::co_spawn(parts_.io, work(this, spool, std::move(mark)), asio::detached);
+  co_return spool;
+}
+
+/// Until everything is there, or nobody reads any more.
+Task<void> Streamer::fill(SpoolPtr spool) {
+  const auto& layout = spool->storage->layout();
+  Feed feed(parts_, spool->wanted, spool->swarm, spool->info);
+  try {
+    if (feed.missing() > 0) co_await feed.join();
+    bool had_readers = false;
+    while (!parts_.stopping) {
+      had_readers = had_readers || !spool->readers.empty();
+      if (had_readers && spool->readers.empty()) break;
+      if (spool->storage->verified().find('\0') == std::string::npos) {
+        // All of it passed through here: then its SHA-256 is known as well (BEP 52 says why SHA-1 is not enough).
+        if (spool->storage->content_id() != spool->torrent.id)
+          throw Error(Status::failed, printable(spool->wanted.path) +
+                                          ": what arrived passes SHA-1 but not SHA-256; do not use what was written");
+        break;
+      }
+      if (!spool->readers.empty()) {
+        const auto slowest = std::ranges::min_element(spool->readers, {}, &Spool::Reader::position);
+        const bool starving = slowest->waiting_since != Clock::time_point{} &&
+                              Clock::now() - slowest->waiting_since > starving_after;
+        if (starving) slowest->waiting_since = Clock::now();
+        spool->gate->set_reader(static_cast<int>(slowest->position / layout.piece_length), starving);
+        // Full window, slow reader: that nothing comes is nobody's fault.
+        if (slowest->waiting_since == Clock::time_point{}) feed.forgive();
+      }
+      co_await feed.tend(false);
+      if (!spool->swarm->error.empty())
+        throw Error(Status::failed, printable(spool->wanted.path) + ": its spool in " + parts_.state_dir.string() +
+                                        " cannot be written: " + spool->swarm->error + " (--spool SIZE needs less)");
+      co_await spool->swarm->changed.wait_for(tick);
+    }
+  } catch (const Error& error) {
+    spool->trouble = error;
+  } catch (const std::exception& error) {
+    spool->trouble = Error(Status::failed, printable(spool->wanted.path) + ": " + error.what());
+  }
+  feed.finish();
+  const bool whole = spool->storage->verified().find('\0') == std::string::npos && !spool->trouble;
+  // From here on the torrent is a seed like any other, unloaded when nobody needs it; half a one is of no use.
+  spool->gate = nullptr;
+  if (whole && spool->limit == 0 && !parts_.stopping) {
+    parts_.swarm->seed(spool->swarm);
+  } else if (whole) {
+    // What is kept serves others for as long as somebody here reads.
+    while (!spool->readers.empty() && !parts_.stopping) co_await spool->changed.wait_for(tick);
+    parts_.swarm->unload(spool->torrent.id);
+  } else {
+    parts_.swarm->unload(spool->torrent.id);
+  }
+  if (!whole) spool->over = true;
+  while (!spool->readers.empty() && !parts_.stopping) co_await spool->changed.wait_for(tick);
+  spools_.erase(spool->torrent.id);
+}
+
+/// Drops what a bounded spool may not keep: the oldest pieces behind the slowest reader.
+void Streamer::trim(Spool& spool) {
+  if (spool.limit == 0 || spool.readers.empty()) return;
+  const auto length = spool.storage->layout().piece_length;
+  const auto slowest = std::ranges::min_element(spool.readers, {}, &Spool::Reader::position)->position;
+  const auto kept_from = slowest - (spool.limit - spool.window - length);
+  const auto first = static_cast<int>(std::max<std::int64_t>(0, kept_from / length));
+  for (; spool.dropped < first && spool.dropped < slowest / length; ++spool.dropped) spool.storage->drop(spool.dropped);
+}
+
+std::vector<TransferInfo> Streamer::transfers() const {
+  std::vector<TransferInfo> out;
+  for (const auto& [id, spool] : spools_)
+    if (!spool->over) out.push_back(spool->info);
+  return out;
+}
+
+}  // namespace mesh

@@ -1,0 +1,46 @@
+// Streams: the bytes of a file in order, as they arrive from the swarm, without a place in the files dir.
+//
+// What arrives goes to a spool: a file in the state directory that has no name, so that nothing is left of it when the
+// node ends, however it ends. Pieces are asked for in a window ahead of the reader. Where the spool is bounded, pieces
+// behind the reader are dropped from it, the oldest first; others are served from what is kept. Streams of one file on
+// one node share a spool, at the pace of the slowest where it is bounded. On the node's loop.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "node/feed.h"
+#include "node/getter.h"
+#include "node/node_parts.h"
+#include "wire/channel.h"
+
+namespace mesh {
+
+class Streamer {
+ public:
+  Streamer(NodeParts& parts, Getter& getter) : parts_(parts), getter_(getter) {}
+
+  /// Sends the file's bytes as StreamData notes and returns when all are sent. Throws Error; what was sent cannot be
+  /// taken back, but every piece of it passed its hash.
+  Task<StreamEnd> stream(ChannelPtr channel, Stream asked);
+
+  [[nodiscard]] std::vector<TransferInfo> transfers() const;
+  [[nodiscard]] bool is_idle() const { return readers_ == 0; }
+
+ private:
+  struct Spool;
+  using SpoolPtr = std::shared_ptr<Spool>;
+  Task<void> send_local(ChannelPtr channel, LocalEntry entry, std::int64_t& position);
+  Task<void> send_stored(ChannelPtr channel, SwarmTorrentPtr swarm, SpoolPtr spool, std::int64_t& position);
+  Task<SpoolPtr> open_spool(FileEntry wanted, StoredTorrent torrent, std::int64_t limit);
+  Task<void> fill(SpoolPtr spool);
+  void trim(Spool& spool);
+
+  NodeParts& parts_;
+  Getter& getter_;
+  std::map<ContentId, SpoolPtr> spools_;
+  int readers_ = 0;
+};
+
+}  // namespace mesh
