@@ -90,16 +90,25 @@ Fd PathGate::open_following(std::string_view path, int flags) const {
   return {};
 }
 
-Fd PathGate::open_file(std::string_view path) const {
+PathGate::Opened PathGate::open_file_with_entry(std::string_view path) const {
   if (const auto fault = path_fault(path); !fault.empty())
     throw Error(Status::usage, printable(path) + ": the path " + std::string(fault));
-  Fd fd = open_following(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
-  if (!fd) throw failure(path, errno);
+  Opened out;
+  out.fd = open_following(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+  if (!out.fd) throw failure(path, errno);
   struct stat s {};
-  if (::fstat(fd.get(), &s) != 0) throw failure(path, errno);
+  if (::fstat(out.fd.get(), &s) != 0) throw failure(path, errno);
   if (!S_ISREG(s.st_mode)) throw Error(Status::failed, printable(path) + ": is no regular file");
-  return fd;
+  auto& entry = out.local.entry;
+  entry.path = path;
+  entry.size = s.st_size;
+  entry.mode = s.st_mode & 07777;
+  entry.mtime = nanoseconds(s.st_mtim);
+  out.local.stamp = stamp_of(s);
+  return out;
 }
+
+Fd PathGate::open_file(std::string_view path) const { return std::move(open_file_with_entry(path).fd); }
 
 Fd PathGate::open_directory(std::string_view path) const {
   return open_following(path, O_RDONLY | O_DIRECTORY | O_NONBLOCK);

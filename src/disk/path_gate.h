@@ -7,9 +7,11 @@
 
 #include <filesystem>
 #include <functional>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "core/entry.h"
@@ -21,6 +23,36 @@ namespace mesh {
 struct LocalEntry {
   FileEntry entry;  ///< without content id
   FileStamp stamp;
+};
+
+/// Files that this node itself put in place a moment ago, so that a watcher need not examine what is known already.
+/// Thread-safe.
+class OwnFiles {
+ public:
+  void add(std::string_view path, const FileStamp& stamp) {
+    const std::lock_guard lock(mutex_);
+    if (files_.size() >= most) files_.clear();  // whoever is forgotten is examined
+    files_.insert_or_assign(std::string(path), stamp);
+  }
+  [[nodiscard]] bool contains(const std::string& path) const {
+    const std::lock_guard lock(mutex_);
+    return files_.contains(path);
+  }
+  /// Whether `path` is as it was added (its ctime apart, which naming it changed); forgets it.
+  [[nodiscard]] bool take(std::string_view path, const FileStamp& stamp) {
+    const std::lock_guard lock(mutex_);
+    const auto it = files_.find(std::string(path));
+    if (it == files_.end()) return false;
+    const auto known = it->second;
+    files_.erase(it);
+    return known.device == stamp.device && known.inode == stamp.inode && known.size == stamp.size &&
+           known.mtime == stamp.mtime;
+  }
+
+ private:
+  static constexpr std::size_t most = 100'000;
+  mutable std::mutex mutex_;
+  std::unordered_map<std::string, FileStamp> files_;
 };
 
 class PathGate {
@@ -35,6 +67,12 @@ class PathGate {
 
   /// A regular file, read-only and not blocking on a fifo. Throws Error with the system's reason.
   [[nodiscard]] Fd open_file(std::string_view path) const;
+  /// The same, with what it is now.
+  struct Opened {
+    Fd fd;
+    LocalEntry local;
+  };
+  [[nodiscard]] Opened open_file_with_entry(std::string_view path) const;
   /// A directory, for reading ("" is the files dir). Empty when it cannot be opened, with errno set.
   [[nodiscard]] Fd open_directory(std::string_view path) const;
 

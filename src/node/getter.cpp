@@ -31,7 +31,7 @@ bool is_dropped(const GetTask& task, const What& what) {
 
 Getter::Getter(NodeParts& parts, const Handlers& handlers)
     : parts_(parts),
-      placer_(parts.gate, parts.db, parts.state_dir / "parts"),
+      placer_(parts.gate, parts.db, parts.own_files, parts.state_dir / "parts"),
       downloads_(parts, placer_,
                  [this](const FileEntry& wanted, const LocalState& local, const std::vector<std::uint32_t>& holders) {
                    return conflict(wanted, local, holders);

@@ -204,6 +204,7 @@ Node::Node(asio::io_context& io, NodeOptions options, Log log) : io_(io) {
   Watcher::Options watching;
   watching.ignore = options.ignore;
   watching.most_watches = options.most_watches;
+  watching.own = &parts.own_files;
   watcher_ = std::make_unique<Watcher>(
       parts.gate, watching, std::pair<std::uint64_t, std::uint64_t>(state.st_dev, state.st_ino),
       [this, alive = std::weak_ptr<bool>(alive_)](std::vector<TreeChange> changes) {

@@ -34,6 +34,7 @@ struct NodeParts {
   std::unique_ptr<Swarm> swarm;
   std::unique_ptr<TrackerLinks> links;
   std::atomic<bool> stopping = false;
+  OwnFiles own_files{};
   std::set<ContentId> downloading{};  ///< by gets and streams: one of them at a time for each content
   Pacer small_down{};                 ///< of what comes and goes on the node channel
   Pacer small_up{};

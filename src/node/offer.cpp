@@ -201,22 +201,22 @@ Task<Fetched> Offer::fetch(Fetch asked) {
     for (const auto& file : asked.files) {
       FetchedFile got;
       try {
-        auto local = parts_.gate.look(file.path);
-        if (!local || local->entry.kind != Kind::file) throw Error(Status::failed, "it is gone");
-        if (local->entry.size != file.size || local->entry.mtime != file.mtime)
-          throw Error(Status::failed, "it has changed since it was listed");
         if (file.size > small_file_bytes) throw Error(Status::failed, "it is too large for the node channel");
-        const Fd fd = parts_.gate.open_file(file.path);
-        if (PathGate::is_being_written(fd.get())) throw Error(Status::failed, "somebody has it open for writing");
-        const auto stamp = stamp_now(fd.get());
-        got.data = read_whole(fd.get(), stamp.size);
-        if (stamp_now(fd.get()) != stamp) throw Error(Status::failed, "it changed while it was read");
+        auto opened = parts_.gate.open_file_with_entry(file.path);
+        auto& local = opened.local;
+        if (local.entry.size != file.size || local.entry.mtime != file.mtime)
+          throw Error(Status::failed, "it has changed since it was listed");
+        if (PathGate::is_being_written(opened.fd.get())) throw Error(Status::failed, "somebody has it open for writing");
+        got.data = read_whole(opened.fd.get(), file.size);
+        if (stamp_now(opened.fd.get()) != local.stamp) throw Error(Status::failed, "it changed while it was read");
         got.id = content_id_of_bytes(got.data);
         if (file.id.is_set() && got.id != file.id) throw Error(Status::failed, "it has changed since it was hashed");
-        if (now_ns() - std::max(stamp.mtime, stamp.ctime) > settle_ns) settled.emplace_back(stamp, got.id);
-        local->entry.id = got.id;
-        local->stamp = stamp;
-        if (!file.id.is_set()) out.learnt.push_back(std::move(*local));
+        if (!file.id.is_set()) {
+          if (now_ns() - std::max(local.stamp.mtime, local.stamp.ctime) > settle_ns)
+            settled.emplace_back(local.stamp, got.id);
+          local.entry.id = got.id;
+          out.learnt.push_back(std::move(local));
+        }
       } catch (const Error& error) {
         got = {};
         got.error = error.what();

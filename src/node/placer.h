@@ -6,6 +6,7 @@
 #pragma once
 
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -32,8 +33,8 @@ struct LocalState {
 
 class Placer {
  public:
-  Placer(const PathGate& gate, StateDb& db, std::filesystem::path parts)
-      : gate_(gate), db_(db), parts_(std::move(parts)) {}
+  Placer(const PathGate& gate, StateDb& db, OwnFiles& own, std::filesystem::path parts)
+      : gate_(gate), db_(db), own_(own), parts_(std::move(parts)) {}
 
   /// Compares what is at `wanted.path` with the wanted version; hashes the local file only when the sizes agree.
   [[nodiscard]] LocalState examine(const FileEntry& wanted, const std::atomic<bool>& stop) const;
@@ -53,7 +54,7 @@ class Placer {
     LocalState before;
     std::string data;
     ContentId id;
-    Fd file;           ///< once written: open read-only
+    Fd file;           ///< once written
     std::string part;  ///< its name among the partials, where it needs one
     std::string error;
     bool no_room = false;  ///< the error is that the disk is full; `data` is still there
@@ -64,8 +65,8 @@ class Placer {
     std::string error;
   };
   [[nodiscard]] std::vector<Placed> place_small(std::vector<Small>& files) const;
-  /// Syncs the names that place_small gave.
-  void sync_names() const;
+  /// Syncs the names that place_small gave in these directories.
+  void sync_names(const std::set<std::string>& directories) const;
 
   /// Gives a file that is ours, with the right bytes, the wanted mode and mtime.
   void refresh_attributes(const FileEntry& wanted, const LocalState& state) const;
@@ -83,10 +84,12 @@ class Placer {
   LocalEntry install(const std::string& part_name, int fd, const FileEntry& wanted, const LocalState& before,
                      const ContentId& id) const;
   LocalEntry placed(int fd, const FileEntry& wanted, const ContentId& id) const;
-  void write_small(Small& file, int parent, int parts) const;
+  void write_small(Small& file, int parts) const;
+  void sync_small(const std::vector<Small>& files, int parts) const;
 
   const PathGate& gate_;
   StateDb& db_;
+  OwnFiles& own_;
   std::filesystem::path parts_;
 };
 

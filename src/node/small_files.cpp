@@ -1,5 +1,7 @@
 #include "node/small_files.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <random>
 
@@ -18,7 +20,7 @@ constexpr auto fetch_limit = seconds(60);
 constexpr std::size_t active_batches = 4;
 constexpr std::size_t batch_files = 256;
 constexpr std::int64_t batch_bytes = 2 << 20;
-constexpr std::size_t most_unplaced = 600;  // each has a descriptor open
+constexpr std::size_t most_unplaced = 4000;  // each has a descriptor open
 constexpr int most_attempts = 5;
 
 }  // namespace
@@ -36,6 +38,7 @@ struct SmallFiles::Run {
   std::vector<Planned*> written_for;
   std::size_t unplaced = 0;
   bool placing = false;
+  std::set<std::string> directories;  ///< in which something was placed
   Event placed;
 };
 
@@ -117,7 +120,7 @@ Task<void> SmallFiles::get(GetTaskPtr task, Nodes nodes, std::vector<Planned*> f
     }
     if (!files.empty() && !task->cancelled) co_await sleep_for(milliseconds(200 * (attempt + 1)));
   }
-  const auto sync = [this] { placer_.sync_names(); };
+  const auto sync = [this, run] { placer_.sync_names(run->directories); };
   co_await run_on(parts_.pool, sync);
 }
 
@@ -218,7 +221,12 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
       planned_for.push_back(planned);
     }
   }
-  while (run->unplaced + files.size() > most_unplaced && run->unplaced > 0)
+  static const std::size_t descriptors = [] {
+    rlimit limit{};
+    ::getrlimit(RLIMIT_NOFILE, &limit);
+    return std::min<std::size_t>(most_unplaced, limit.rlim_cur / 4);
+  }();
+  while (run->unplaced + files.size() > descriptors && run->unplaced > 0)
     co_await run->placed.wait_for(milliseconds(100));
   run->unplaced += files.size();
   const auto held = std::make_shared<std::vector<Placer::Small>>(std::move(files));
@@ -275,6 +283,7 @@ Task<void> SmallFiles::place_all(std::shared_ptr<Run> run) {
     const auto placed = co_await run_on(parts_.pool, place);
     Inventory delta;
     for (std::size_t i = 0; i < placed.size(); ++i) {
+      if (placed[i].entry) run->directories.emplace(parent_path(placed[i].entry->entry.path));
       if (placed[i].entry)
         for (auto& put : parts_.holdings.set(*placed[i].entry).put) delta.put.push_back(std::move(put));
       run->finish(*lot_for[i], placed[i].entry ? Status::ok : Status::failed, placed[i].error, false);

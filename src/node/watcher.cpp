@@ -179,6 +179,13 @@ void Watcher::scan(const std::string& dir, int depth) {
   above_.pop_back();
 }
 
+bool Watcher::is_own(const std::string& path) const {
+  if (options_.own == nullptr || !options_.own->contains(path)) return false;
+  struct stat s {};
+  return ::fstatat(gate_.root(), path.c_str(), &s, AT_SYMLINK_NOFOLLOW) == 0 &&
+         options_.own->take(path, stamp_of(s));
+}
+
 std::optional<Kind> Watcher::examine(const std::string& path) {
   auto found = gate_.look(path);
   if (found && found->entry.kind == Kind::directory && skip_ &&
@@ -244,6 +251,7 @@ void Watcher::read_events() {
         if (!writing_.contains(path) && !examine(path)) writing_.insert(path);
       } else {
         if ((event.mask & (IN_CLOSE_WRITE | IN_MOVED_TO)) != 0) writing_.erase(path);
+        if ((event.mask & IN_CREATE) != 0 && is_own(path)) continue;
         const auto kind = writing_.contains(path) ? std::nullopt : examine(path);
         if (kind == Kind::directory && (event.mask & (IN_CREATE | IN_MOVED_TO)) != 0)
           scan(path, static_cast<int>(std::ranges::count(path, '/')) + 1);

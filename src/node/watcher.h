@@ -41,6 +41,7 @@ class Watcher {
     std::vector<std::string> ignore;      ///< globs over the last part of a path
     std::chrono::seconds rescan{10};      ///< where inotify cannot watch everything
     std::size_t most_watches = SIZE_MAX;  ///< for tests of that case
+    OwnFiles* own = nullptr;              ///< not examined when they appear: whoever put them there says what they are
   };
   using OnChange = std::function<void(std::vector<TreeChange>)>;
   using Log = std::function<void(std::string)>;
@@ -59,6 +60,7 @@ class Watcher {
   void scan(const std::string& dir, int depth);
   bool watch(const std::string& dir, int fd);
   void forget_watches(const std::string& dir);
+  [[nodiscard]] bool is_own(const std::string& path) const;
   std::optional<Kind> examine(const std::string& path);
   void read_events();
   void emit(TreeChange change);

@@ -126,7 +126,7 @@ Task<void> Channel::answer(const Handlers& handlers, std::string text) {
 void Channel::send(const lt::entry& frame) {
   if (!open_) return;
   std::string bytes;
-  lt::bencode(std::back_inserter(bytes), frame);
+  write_bencode(frame, bytes);
   outgoing_bytes_ += bytes.size();
   outgoing_.push_back(std::move(bytes));
   if (outgoing_bytes_ > max_outgoing_bytes) return close();

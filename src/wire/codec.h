@@ -142,10 +142,13 @@ void decode(const lt::bdecode_node& node, T& value, const char* key) {
 
 }  // namespace codec
 
+/// Appends. (lt::bencode takes an output iterator, and appends long strings byte by byte.)
+void write_bencode(const lt::entry& value, std::string& out);
+
 template <codec::Described T>
 std::string to_bencode(const T& value) {
   std::string out;
-  lt::bencode(std::back_inserter(out), codec::encode(value));
+  write_bencode(codec::encode(value), out);
   return out;
 }
 
