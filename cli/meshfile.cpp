@@ -417,7 +417,6 @@ Task<int> remove(const NodeOptions& node, const Asked& asked, const Handlers& ha
   const Relayed reply = co_await relay(node, handlers, request, everyone);
   int status = 0;
   bool found = false;
-  std::string nothing;
   json nodes = json::array();
   for (const auto& answer : reply.answers) {
     Deleted deleted;
@@ -429,7 +428,6 @@ Task<int> remove(const NodeOptions& node, const Asked& asked, const Handlers& ha
     }
     // A node that has nothing of it has nothing to report.
     if (deleted.status == static_cast<int>(Status::not_found)) {
-      if (!deleted.errors.empty()) nothing = deleted.errors.front();
       deleted.errors.clear();
       deleted.status = 0;
       if (deleted.count == 0) continue;
@@ -447,7 +445,12 @@ Task<int> remove(const NodeOptions& node, const Asked& asked, const Handlers& ha
   if (asked.as_json) print({{"nodes", nodes}, {"absent", reply.absent}});
   for (const auto& name : reply.absent)
     say("meshfile", printable(name) + ": is not in the mesh now; what it has of this comes back with it");
-  if (!found) throw Error(Status::not_found, nothing.empty() ? "no node has anything of it" : "on no node: " + nothing);
+  if (!found) {
+    std::string whats;
+    for (const auto& what : asked.whats) whats += (whats.empty() ? "" : ", ") + printable(what);
+    throw Error(Status::not_found, whats + ": not found on any of " + std::to_string(reply.answers.size()) +
+                                       (reply.answers.size() == 1 ? " node" : " nodes"));
+  }
   co_return status;
 }
 
@@ -518,7 +521,6 @@ int main(int argc, char** argv) {
     Asked asked;
     add_common(app, options);
     app.add_flag("--json", asked.as_json, "JSON on stdout");
-    app.require_subcommand(1);
     app.fallthrough();
     const auto add_on = [&](CLI::App* command, const char* help) {
       command->add_option("--on", asked.on, help)->type_name("all|NODE,...")->delimiter(',')->allow_extra_args(false);
@@ -574,11 +576,15 @@ int main(int argc, char** argv) {
         "the tracker. meshfile COMMAND --help says more.\n\n"
         "Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 no tracker or node reachable, 5 refused, 130 stopped.");
     for (auto* command : app.get_subcommands({})) command->fallthrough();
-    const auto all = app.get_subcommands({});
-    if (argc > 1 && argv[1][0] != '-' &&
-        std::ranges::none_of(all, [&](const CLI::App* command) { return command->get_name() == argv[1]; }))
-      throw Error(Status::usage, "'" + printable(argv[1]) + "' is no command of meshfile (meshfile --help lists them)");
+    app.require_subcommand(0, 1);
+    app.allow_extras();
     if (const int status = parse(app, options, argc, argv); status >= 0) return status;
+    if (const auto extra = app.remaining(); app.get_subcommands().empty())
+      throw Error(Status::usage, (extra.empty() ? "say what to do" : "'" + printable(extra[0]) + "' is no command") +
+                                     " (meshfile --help lists the commands)");
+    else if (!extra.empty())
+      throw Error(Status::usage, printable(extra[0]) + ": is not expected here (meshfile " +
+                                     app.get_subcommands().front()->get_name() + " --help shows the usage)");
     if (asked.path.empty() && !complete_command->parsed()) asked.path = "/";
     asked.get.max_active = active;
     std::error_code ec;

@@ -88,9 +88,15 @@ PieceGate::Changes StreamGate::update(const std::vector<bool>& have, std::span<c
     if (have[i]) continue;
     const int ahead = static_cast<int>(i) - position_;
     const bool elsewhere = i < availability.size() && availability[i] > sources;
+    const int nearness = ahead < 8 ? 2 : ahead < 32 ? 1 : 0;
     std::uint8_t wanted = 0;
-    if (ahead >= 0 && ahead < window_ && (!shared || mine_[i] || elsewhere || ahead < reach_))
-      wanted = ahead < 2 ? 7 : ahead < 8 ? 6 : ahead < 32 ? 5 : ahead < 128 ? 4 : 3;
+    if (ahead >= 0 && ahead < window_) {
+      // The source has the others' pieces too: it must be asked for those of this stripe first.
+      if (!shared || mine_[i] || (ahead < reach_ && !elsewhere))
+        wanted = static_cast<std::uint8_t>(5 + nearness);
+      else if (elsewhere)
+        wanted = static_cast<std::uint8_t>(2 + nearness);
+    }
     if (wanted == priority_[i]) continue;
     priority_[i] = wanted;
     changes.emplace_back(static_cast<int>(i), wanted);

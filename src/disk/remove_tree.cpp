@@ -103,12 +103,18 @@ void remove_tree(const PathGate& gate, const What& what, const Removal& removal)
   }
   Remover remover(removal, nullptr);
   if (what.pattern.empty()) return remover.clear(gate.root(), {}, 0, true);
-  const Fd parent = gate.open_parent(what.pattern, false);
+  Fd parent;
+  try {
+    parent = gate.open_parent(what.pattern, false);
+  } catch (const Error& error) {
+    if (error.status() != Status::not_found) throw;
+    throw Error(Status::not_found, printable(what.pattern) + ": not found on this node");
+  }
   const std::string name(last_part(what.pattern));
   struct stat s {};
   if (::fstatat(parent.get(), name.c_str(), &s, AT_SYMLINK_NOFOLLOW) != 0)
-    throw Error(errno == ENOENT ? Status::not_found : Status::failed,
-                printable(what.pattern) + ": " + std::generic_category().message(errno));
+    throw errno == ENOENT ? Error(Status::not_found, printable(what.pattern) + ": not found on this node")
+                          : Error(Status::failed, printable(what.pattern) + ": " + std::generic_category().message(errno));
   remover.remove(parent.get(), name, what.pattern, 0, true);
 }
 

@@ -109,6 +109,7 @@ Task<Deleted> Orders::remove(Delete asked) {
       out.paths.push_back(what.pattern + " (a partial download)");
     }
   }
+  std::ranges::sort(out.paths);
   if (out.count > 0)
     parts_.log("deleted " + std::to_string(out.count) + (out.count == 1 ? " name, " : " names, ") +
                human_bytes(out.bytes));

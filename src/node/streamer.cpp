@@ -20,7 +20,7 @@ constexpr std::size_t note_bytes = 256 * 1024;
 constexpr std::int64_t window_bytes = 64 << 20;
 constexpr int fewest_window_pieces = 32;
 constexpr auto tick = milliseconds(50);
-constexpr auto starving_after = milliseconds(300);
+constexpr auto starving_after = milliseconds(1500);
 
 }  // namespace
 
