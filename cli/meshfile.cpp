@@ -523,7 +523,7 @@ int main(int argc, char** argv) {
     app.add_flag("--json", asked.as_json, "JSON on stdout");
     app.fallthrough();
     const auto add_on = [&](CLI::App* command, const char* help) {
-      command->add_option("--on", asked.on, help)->type_name("all|NODE,...")->delimiter(',')->allow_extra_args(false);
+      command->add_option("--on", asked.on, help)->type_name("all|NODE,NODE")->delimiter(',')->allow_extra_args(false);
     };
     auto* list_command = app.add_subcommand(
         "list", "What a directory, or the whole mesh, holds: size, time, number of nodes that have it");
@@ -554,7 +554,7 @@ int main(int argc, char** argv) {
     stream_command->add_flag("--strict", asked.stream.strict, "Several versions of the path are an error");
     stream_command
         ->add_option("--spool", asked.stream.spool, "Keep at most this much on the disk at once (default: the file)")
-        ->transform(CLI::AsSizeValue(true))
+        ->transform(CLI::AsSizeValue(true).description(""))
         ->type_name("SIZE");
     auto* status_command = app.add_subcommand("status", "This node's gets and transfers");
     status_command->add_flag("--mesh", asked.mesh, "Every node's");

@@ -100,7 +100,7 @@ int main(int argc, char** argv) {
     app.add_option("--linger", asked.linger,
                    "Where no meshseed runs: go on serving others for this long after they last needed it")
         ->type_name("SECONDS")
-        ->check(CLI::Range(0, 86400));
+        ->check(CLI::Range(0, 86400).description(""));
     app.add_flag("--quiet", asked.quiet, "No progress");
     app.add_flag("--json", asked.json, "The outcome as JSON");
     app.add_flag("--print0", asked.print0, "Paths end with NUL instead of a newline");

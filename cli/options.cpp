@@ -76,7 +76,7 @@ void add_common(CLI::App& app, CommonOptions& options) {
                  "Configuration file (default: ~/.config/mesh.conf, then /etc/mesh/mesh.conf)")
       ->type_name("FILE");
   app.add_option("--log-level", options.log_level, "error or info")
-      ->check(CLI::IsMember({"error", "info"}))
+      ->check(CLI::IsMember({"error", "info"}).description(""))
       ->type_name("LEVEL");
 }
 
@@ -100,25 +100,25 @@ void add_node(CLI::App& app, CommonOptions& options, std::string& hash) {
       ->type_name("GLOB")
       ->allow_extra_args(false);
   app.add_option("--hash", hash, "When to hash files: ondemand, or eager, at idle priority")
-      ->check(CLI::IsMember({"ondemand", "eager"}))
+      ->check(CLI::IsMember({"ondemand", "eager"}).description(""))
       ->type_name("WHEN");
   add_limits(app, node.max_down, node.max_up, node.max_active);
   app.add_option("--refuse", node.refuse,
                  "Do not get (meshfile get --on) or delete (meshfile delete --mesh) for other nodes; may be given twice")
-      ->check(CLI::IsMember({"get", "delete"}))
+      ->check(CLI::IsMember({"get", "delete"}).description(""))
       ->type_name("ORDER")
       ->allow_extra_args(false);
 }
 
 void add_limits(CLI::App& app, std::int64_t& down, std::int64_t& up, int& active) {
   app.add_option("--max-down", down, "Take at most this many bytes per second (10M, 500K; default: no limit)")
-      ->transform(CLI::AsSizeValue(true))
+      ->transform(CLI::AsSizeValue(true).description(""))
       ->type_name("RATE");
   app.add_option("--max-up", up, "Send at most this many bytes per second (default: no limit)")
-      ->transform(CLI::AsSizeValue(true))
+      ->transform(CLI::AsSizeValue(true).description(""))
       ->type_name("RATE");
   app.add_option("--max-active", active, "Download at most this many large files at once (default: 6)")
-      ->check(CLI::Range(1, 1000))
+      ->check(CLI::Range(1, 1000).description(""))
       ->type_name("N");
 }
 

@@ -536,3 +536,53 @@ TEST_CASE("a mistyped command is named") {
   CHECK(mesh.file("n0", {"list", "--frob"}).status == 2);
   CHECK(mesh.file("n0", {}).status == 2);
 }
+
+TEST_CASE("completion: commands, flags, mesh paths with and without file:, in bash and zsh") {
+  Mesh mesh;
+  for (const char* path : {"vm/a.qcow2", "vm/b.qcow2", "vm/deep/c", "visible", "with space/x", "other"})
+    write_file(mesh.files("n0") / path, "x");
+  mesh.start_node("n0");
+  mesh.start_node("n1");
+  const auto home = fs::path(MESH_SOURCE_DIR) / "cli/completion";
+  const auto bin = fs::path(program("meshfile")).parent_path().string();
+  const auto path = "PATH=" + bin + ":$PATH\nexport MESH_FILES=" + mesh.files("n1").string() + "\n";
+  // As the shell calls it: the words of the line, the last one under the cursor, split at colons by bash.
+  const auto bash = [&](const std::string& words) {
+    const auto script = path + "source " + (home / "meshswarm.bash").string() +
+                        "\ncompopt() { :; }\nCOMP_WORDS=(" + words +
+                        ")\nCOMP_CWORD=$((${#COMP_WORDS[@]} - 1))\n_meshswarm ${COMP_WORDS[0]}\n"
+                        "printf '%s|' \"${COMPREPLY[@]}\"";
+    return mesh.run({"bash", "-c", script}).out;
+  };
+  CHECK(bash("meshget vm/") == "vm/a.qcow2|vm/b.qcow2|vm/deep/|");
+  CHECK(bash("meshget v") == "visible|vm/|");
+  CHECK(bash("meshget /v") == "/visible|/vm/|");
+  CHECK(bash("meshget file : vm/a") == "vm/a.qcow2|");
+  CHECK(bash("meshget file :") == "other|visible|vm/|with space/|");
+  CHECK(bash("meshget 'with\\ space/'") == "with space/x|");
+  CHECK(bash("meshfile info vm/b") == "vm/b.qcow2|");
+  CHECK(bash("meshfile d") == "delete|");
+  CHECK(bash("meshfile delete v") == "|");  // nothing of it is on this node
+  CHECK(bash("meshfile delete --mesh v") == "visible|vm/|");
+  CHECK(bash("meshfile get --no-b") == "--no-backing|");
+  CHECK(bash("meshfile get --fi") == "--files|");
+  CHECK(bash("meshget --stri") == "--strict|");
+  CHECK(bash("meshseed --refuse ''") == "get|delete|");
+  CHECK(bash("meshget nothing/") == "|");
+  if (mesh.run({"sh", "-c", "command -v zsh"}).status != 0) {
+    WARN("SKIPPED: zsh is not installed");
+    return;
+  }
+  const auto zsh = [&](const std::string& words, const std::string& prefix) {
+    const auto script = path +
+                        "compadd() { while [[ $1 != -- ]]; do shift; done; shift; printf '%s|' $@ }\n"
+                        "words=(" +
+                        words + " '" + prefix + "')\nCURRENT=$#words\nPREFIX='" + prefix + "'\n. " +
+                        (home / "_meshswarm").string();
+    return mesh.run({"zsh", "-f", "-c", script}).out;
+  };
+  CHECK(zsh("meshget", "vm/") == "vm/deep/|vm/a.qcow2|vm/b.qcow2|");
+  CHECK(zsh("meshget", "file:vm/a") == "file:vm/a.qcow2|");
+  CHECK(zsh("meshfile", "d").find("delete|") != std::string::npos);
+  CHECK(zsh("meshfile get", "--no-b").find("--no-backing|") != std::string::npos);
+}

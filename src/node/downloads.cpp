@@ -93,9 +93,14 @@ void Downloads::notify() {
   for (const auto& [path, job] : jobs_) job->changed.notify();
 }
 
-void Downloads::discard(const What& what) {
-  for (const auto& [path, job] : jobs_)
-    if (names(what, path)) job->discard = true;
+std::vector<std::string> Downloads::discard(const What& what) {
+  std::vector<std::string> out;
+  for (const auto& [path, job] : jobs_) {
+    if (!names(what, path)) continue;
+    job->discard = true;
+    out.push_back(path);
+  }
+  return out;
 }
 
 bool Downloads::is_running(const What& what) const {

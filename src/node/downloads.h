@@ -48,8 +48,8 @@ class Downloads {
 
   /// Wakes whoever waits for these jobs: a task was cancelled, or a path of it.
   void notify();
-  /// Jobs whose path `what` names lose their partial when they are stopped.
-  void discard(const What& what);
+  /// Jobs whose path `what` names lose their partial when they are stopped. Returns their paths.
+  std::vector<std::string> discard(const What& what);
   [[nodiscard]] bool is_running(const What& what) const;
   [[nodiscard]] std::vector<TransferInfo> transfers() const;
 

@@ -235,7 +235,7 @@ Task<GetReply> Gets::wait(ChannelPtr channel, Wait request) {
 
 Task<Cancelled> Gets::drop(What what, bool discard) {
   Cancelled out;
-  if (discard) getter_.downloads().discard(what);
+  if (discard) out.discarded = getter_.downloads().discard(what);
   for (const auto& [number, task] : running_) {
     const bool touches = std::ranges::any_of(task->request.whats, [&](const std::string& text) {
       const auto other = parse(text);
@@ -273,7 +273,10 @@ Task<Cancelled> Gets::drop(What what, bool discard) {
       }
       return dropped;
     };
-    if (!getter_.downloads().is_running(what)) out.discarded = co_await run_on(parts_.pool, unlink);
+    if (!getter_.downloads().is_running(what)) {
+      const auto dropped = co_await run_on(parts_.pool, unlink);
+      out.discarded.insert(out.discarded.end(), dropped.begin(), dropped.end());
+    }
   }
   co_return out;
 }

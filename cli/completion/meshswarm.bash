@@ -1,0 +1,84 @@
+# bash completion for meshget, meshfile, meshseed and meshtracker: commands, flags, and mesh paths, directory by directory,
+# with and without the file: prefix. Flags come from --help, so that they are always those of the installed programs.
+
+_meshswarm_flags() {  # COMMAND [SUBCOMMAND]
+    { "$1" --help; [[ $# -eq 1 ]] || "$@" --help; } 2>/dev/null | grep -oE -- '(^|[ ,])--?[a-z][a-z0-9-]*' | tr -d ' ,' | sort -u
+}
+
+# The flags among the words typed so far that say which mesh is meant.
+_meshswarm_context() {
+    context=()
+    local i
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        case ${COMP_WORDS[i]} in
+            --files | --tracker | --control | --state | --config | --key)
+                local value=${COMP_WORDS[i + 1]}
+                # bash splits HOST:PORT into three words.
+                [[ ${COMP_WORDS[i + 2]} == : ]] && value+=:${COMP_WORDS[i + 3]}
+                context+=("${COMP_WORDS[i]}" "$value")
+                ;;
+            --open) context+=("${COMP_WORDS[i]}") ;;
+        esac
+    done
+}
+
+_meshswarm_paths() {  # WORD [--local]
+    local word=$1 context IFS=$'\n'
+    shift
+    _meshswarm_context
+    mapfile -t COMPREPLY < <(meshfile "${context[@]}" complete "$@" -- "$word" 2>/dev/null)
+    # A colon is a word break: what stands before it is there already.
+    if [[ $word == *:* && $COMP_WORDBREAKS == *:* ]]; then
+        local typed=${word%"${word##*:}"} i
+        for i in "${!COMPREPLY[@]}"; do COMPREPLY[i]=${COMPREPLY[i]#"$typed"}; done
+    fi
+    compopt -o filenames 2>/dev/null
+    [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == */ ]] && compopt -o nospace 2>/dev/null
+}
+
+_meshswarm() {
+    COMPREPLY=()
+    local program=$1 word=${COMP_WORDS[COMP_CWORD]} before command= i=$COMP_CWORD
+    # Puts a word that bash split at its colons together again, and takes its quotes off.
+    while ((i > 1)) && [[ $word == :* || ${COMP_WORDS[i - 1]} == : ]]; do
+        ((i--))
+        word=${COMP_WORDS[i]}$word
+    done
+    before=${COMP_WORDS[i - 1]}
+    word=${word#[\'\"]}
+    word=${word//\\/}
+    case $before in
+        --files | --state | --follow)
+            mapfile -t COMPREPLY < <(compgen -d -- "$word")
+            compopt -o filenames
+            return ;;
+        --control | --config | --key | -o | --output)
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            compopt -o filenames
+            return ;;
+        --hash) mapfile -t COMPREPLY < <(compgen -W "ondemand eager" -- "$word"); return ;;
+        --refuse) mapfile -t COMPREPLY < <(compgen -W "get delete" -- "$word"); return ;;
+        --log-level) mapfile -t COMPREPLY < <(compgen -W "error info" -- "$word"); return ;;
+        --tracker | --listen | --advertise | --name | --from | --on | --linger | --max-* | --spool | --ignore) return ;;
+    esac
+    if [[ ${program##*/} == meshfile ]]; then
+        for ((i = 1; i < COMP_CWORD; i++)); do
+            case ${COMP_WORDS[i]} in
+                cancel | delete | get | info | list | status | stream | torrent | wait) command=${COMP_WORDS[i]}; break ;;
+            esac
+        done
+    fi
+    if [[ $word == -* ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "$(_meshswarm_flags "$program" $command)" -- "$word")
+        return
+    fi
+    case ${program##*/}:$command in
+        meshfile:) mapfile -t COMPREPLY < <(compgen -W "cancel delete get info list status stream torrent wait" -- "$word") ;;
+        meshfile:status) ;;
+        meshfile:delete)
+            if [[ " ${COMP_WORDS[*]} " == *" --mesh "* ]]; then _meshswarm_paths "$word"; else _meshswarm_paths "$word" --local; fi ;;
+        meshfile:* | meshget:) _meshswarm_paths "$word" ;;
+    esac
+}
+
+complete -F _meshswarm meshget meshfile meshseed meshtracker
