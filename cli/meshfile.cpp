@@ -112,8 +112,7 @@ Task<int> list(const NodeOptions& node, const Asked& asked, const Handlers& hand
                               ? human_bytes(item.entry.size)
                               : std::string(item.entry.kind == Kind::directory ? "dir" : "link");
         std::printf("%9s  %s  %4d  %s%s\n", size.c_str(), human_time(item.entry.mtime).c_str(), item.holders,
-                    shown_path(item.entry).c_str(),
-                    conflict_mark(item).c_str());
+                    shown_path(item.entry).c_str(), conflict_mark(item).c_str());
       }
     }
     question.after = page.next;
@@ -149,8 +148,7 @@ void print_status(const StatusReply& reply) {
                     human_bytes(t.sent).c_str(), human_bytes(t.up_rate).c_str(), t.peers);
       else
         std::printf("  %-40s %s  %s%s\n", printable(t.path).c_str(), printable(t.state).c_str(),
-                    describe_transfer(t).c_str(),
-                    t.detail.empty() ? "" : ("  " + printable(t.detail)).c_str());
+                    describe_transfer(t).c_str(), t.detail.empty() ? "" : ("  " + printable(t.detail)).c_str());
     }
   }
 }
@@ -397,7 +395,8 @@ void print_deleted(const std::string& node, const Deleted& deleted) {
   std::printf("%sdeleted %lld, %s", node.empty() ? "" : (printable(node) + ": ").c_str(),
               static_cast<long long>(deleted.count), human_bytes(deleted.bytes).c_str());
   if (deleted.paths.size() <= 20)
-    for (const auto& path : deleted.paths) std::printf("%s%s", &path == &deleted.paths.front() ? ": " : " ", printable(path).c_str());
+    for (const auto& path : deleted.paths)
+      std::printf("%s%s", &path == &deleted.paths.front() ? ": " : " ", printable(path).c_str());
   std::printf("\n");
 }
 
@@ -572,7 +571,8 @@ int main(int argc, char** argv) {
     complete_command->add_option("WORD", asked.path);
     complete_command->add_flag("--local", asked.local);
     app.footer(
-        "list, info, torrent and what is done on other nodes ask the node of the files directory, or, where none runs,\n"
+        "list, info, torrent and what is done on other nodes ask the node of the files directory, or, where none "
+        "runs,\n"
         "the tracker. meshfile COMMAND --help says more.\n\n"
         "Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 no tracker or node reachable, 5 refused, 130 stopped.");
     for (auto* command : app.get_subcommands({})) command->fallthrough();

@@ -15,10 +15,9 @@ namespace {
 namespace fs = std::filesystem;
 
 /// Every key that a configuration file may have: one file serves all commands, each of which takes what it knows.
-const std::set<std::string> known_keys = {"files", "state",     "control", "tracker",   "open",
-                                          "key",   "log-level", "listen",  "advertise", "name",
-                                          "head",  "follow",    "ignore",  "hash",      "linger",
-                                          "max-down", "max-up", "max-active", "refuse"};
+const std::set<std::string> known_keys = {
+    "files", "state",  "control", "tracker", "open",   "key",      "log-level", "listen",     "advertise", "name",
+    "head",  "follow", "ignore",  "hash",    "linger", "max-down", "max-up",    "max-active", "refuse"};
 
 void apply_config(CLI::App& app, const fs::path& file) {
   std::ifstream in(file);
@@ -103,8 +102,9 @@ void add_node(CLI::App& app, CommonOptions& options, std::string& hash) {
       ->check(CLI::IsMember({"ondemand", "eager"}).description(""))
       ->type_name("WHEN");
   add_limits(app, node.max_down, node.max_up, node.max_active);
-  app.add_option("--refuse", node.refuse,
-                 "Do not get (meshfile get --on) or delete (meshfile delete --mesh) for other nodes; may be given twice")
+  app.add_option(
+         "--refuse", node.refuse,
+         "Do not get (meshfile get --on) or delete (meshfile delete --mesh) for other nodes; may be given twice")
       ->check(CLI::IsMember({"get", "delete"}).description(""))
       ->type_name("ORDER")
       ->allow_extra_args(false);

@@ -35,7 +35,8 @@ std::string state_of(const Mesh& mesh, const std::string& node, const std::strin
 std::size_t partials(const Mesh& mesh, const std::string& node) {
   std::error_code ec;
   std::size_t count = 0;
-  for (const auto& item : fs::directory_iterator(mesh.files(node) / ".mesh/parts", ec)) if (item.exists(ec)) ++count;
+  for (const auto& item : fs::directory_iterator(mesh.files(node) / ".mesh/parts", ec))
+    if (item.exists(ec)) ++count;
   return count;
 }
 
@@ -266,8 +267,9 @@ TEST_CASE("stream: the bytes in order, nothing left behind, from the swarm, and 
   CHECK(stream_to(mesh, "n2", {"--spool", "1K", "vm/x"}, out).status == 2);
 
   // A reader that has had enough ends the stream, and the node goes on.
-  const auto head = mesh.run({"sh", "-c", program("meshfile") + " --files " + mesh.files("n2").string() +
-                                              " stream vm/x | head -c 100000 | wc -c"});
+  const auto head = mesh.run(
+      {"sh", "-c",
+       program("meshfile") + " --files " + mesh.files("n2").string() + " stream vm/x | head -c 100000 | wc -c"});
   CHECK(head.out == "100000\n");
   CHECK(mesh.get("n2", {"vm/x"}).status == 0);
   CHECK((read_file(mesh.files("n2") / "vm/x") == bytes));
@@ -372,8 +374,7 @@ TEST_CASE("a disk image brings its backing chain; --no-backing leaves it; nothin
   write_file(files / "out.qcow2", image("../../../etc/passwd", 1000, 5));
   write_file(files / "nbd.qcow2", image("nbd://10.0.0.1/disk", 1000, 6));
   write_file(files / "lost.qcow2", image("gone.qcow2", 1000, 7));
-  write_file(files / "abs.qcow2",
-             image((fs::weakly_canonical(mesh.files("n1")) / "base.qcow2").string(), 1000, 8));
+  write_file(files / "abs.qcow2", image((fs::weakly_canonical(mesh.files("n1")) / "base.qcow2").string(), 1000, 8));
   mesh.start_node("n0");
   mesh.start_node("n1");
   CHECK(mesh.get("n1", {"--no-backing", "vm/top.qcow2"}).status == 0);
@@ -548,8 +549,8 @@ TEST_CASE("completion: commands, flags, mesh paths with and without file:, in ba
   const auto path = "PATH=" + bin + ":$PATH\nexport MESH_FILES=" + mesh.files("n1").string() + "\n";
   // As the shell calls it: the words of the line, the last one under the cursor, split at colons by bash.
   const auto bash = [&](const std::string& words) {
-    const auto script = path + "source " + (home / "meshswarm.bash").string() +
-                        "\ncompopt() { :; }\nCOMP_WORDS=(" + words +
+    const auto script = path + "source " + (home / "meshswarm.bash").string() + "\ncompopt() { :; }\nCOMP_WORDS=(" +
+                        words +
                         ")\nCOMP_CWORD=$((${#COMP_WORDS[@]} - 1))\n_meshswarm ${COMP_WORDS[0]}\n"
                         "printf '%s|' \"${COMPREPLY[@]}\"";
     return mesh.run({"bash", "-c", script}).out;

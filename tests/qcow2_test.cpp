@@ -26,11 +26,11 @@ TEST_CASE("qcow2: the backing file's name lies in the first cluster, or there is
   CHECK(found->offset == 112);
   CHECK(found->size == 9);
   CHECK(find_backing_name(header(2, 72, 1023, 21)));
-  for (const auto& bad : {header(1, 112, 9, 16), header(4, 112, 9, 16), header(3, 0, 9, 16), header(3, 112, 0, 16),
-                          header(3, 112, 1024, 16), header(3, 112, 9, 8), header(3, 112, 9, 22), header(3, 71, 9, 16),
-                          header(3, 65536, 1, 16), header(3, ~0ULL, 9, 16), header(3, 65530, 9, 16),
-                          header(3, 112, 0xffffffff, 16), header(3, 112, 9, 16).substr(0, 31), std::string{},
-                          std::string(32, '\xff')})
+  for (const auto& bad :
+       {header(1, 112, 9, 16), header(4, 112, 9, 16), header(3, 0, 9, 16), header(3, 112, 0, 16),
+        header(3, 112, 1024, 16), header(3, 112, 9, 8), header(3, 112, 9, 22), header(3, 71, 9, 16),
+        header(3, 65536, 1, 16), header(3, ~0ULL, 9, 16), header(3, 65530, 9, 16), header(3, 112, 0xffffffff, 16),
+        header(3, 112, 9, 16).substr(0, 31), std::string{}, std::string(32, '\xff')})
     CHECK_FALSE(find_backing_name(bad));
 }
 

@@ -64,8 +64,7 @@ Handlers Tracker::make_handlers() {
   h.on_note<Unloaded>([this](const ChannelPtr& channel, Unloaded note) {
     if (const auto* node = node_of(channel)) leave(node->key, note.id);
   });
-  h.on<Locate>(
-      [this](ChannelPtr channel, Locate question) { return locate(std::move(channel), std::move(question)); });
+  h.on<Locate>([this](ChannelPtr channel, Locate question) { return locate(std::move(channel), std::move(question)); });
   h.on<Relay>([this](ChannelPtr, Relay asked) { return relay(std::move(asked)); });
   h.on<List>([this](ChannelPtr channel, List question) { return list(std::move(channel), std::move(question)); });
   h.on<Info>([this](ChannelPtr channel, Info question) { return info(std::move(channel), std::move(question)); });

@@ -113,8 +113,9 @@ void remove_tree(const PathGate& gate, const What& what, const Removal& removal)
   const std::string name(last_part(what.pattern));
   struct stat s {};
   if (::fstatat(parent.get(), name.c_str(), &s, AT_SYMLINK_NOFOLLOW) != 0)
-    throw errno == ENOENT ? Error(Status::not_found, printable(what.pattern) + ": not found on this node")
-                          : Error(Status::failed, printable(what.pattern) + ": " + std::generic_category().message(errno));
+    throw errno == ENOENT
+        ? Error(Status::not_found, printable(what.pattern) + ": not found on this node")
+        : Error(Status::failed, printable(what.pattern) + ": " + std::generic_category().message(errno));
   remover.remove(parent.get(), name, what.pattern, 0, true);
 }
 

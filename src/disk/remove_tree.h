@@ -1,6 +1,6 @@
-// Deleting from a files dir, however the tree beneath it is made or changes meanwhile. Every directory is opened beneath
-// the files dir with no link followed (openat2), and every name is removed from the very directory that was opened, so
-// that nothing outside can be reached. Blocks; thread-safe.
+// Deleting from a files dir, however the tree beneath it is made or changes meanwhile. Every directory is opened
+// beneath the files dir with no link followed (openat2), and every name is removed from the very directory that was
+// opened, so that nothing outside can be reached. Blocks; thread-safe.
 #pragma once
 
 #include <cstdint>

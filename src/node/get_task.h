@@ -28,11 +28,11 @@ struct Planned {
 
 struct GetTask {
   Get request;
-  std::int64_t number = 0;      ///< in the state database
-  bool cancelled = false;       ///< all of it
-  std::vector<What> except;     ///< what was cancelled of it
-  std::vector<FileJobPtr> jobs;  ///< of large files, under way
-  Pacer pacer;                  ///< of small files
+  std::int64_t number = 0;         ///< in the state database
+  bool cancelled = false;          ///< all of it
+  std::vector<What> except;        ///< what was cancelled of it
+  std::vector<FileJobPtr> jobs;    ///< of large files, under way
+  Pacer pacer;                     ///< of small files
   std::int64_t settled_bytes = 0;  ///< of files that are done
   std::int64_t total_bytes = 0;
   int files_done = 0;

@@ -289,9 +289,8 @@ Task<Cancelled> Gets::cancel(Cancel request) {
     // A failure that nobody has heard of is heard of now.
     bool told = false;
     for (auto& [number, info] : over_) {
-      const bool asked = std::ranges::any_of(info.whats, [&](const std::string& other) {
-        return what.pattern.empty() || same(parse(other), what);
-      });
+      const bool asked = std::ranges::any_of(
+          info.whats, [&](const std::string& other) { return what.pattern.empty() || same(parse(other), what); });
       if (info.reported || !asked) continue;
       info.reported = told = true;
       parts_.db.put_ended(number, to_bencode(info));
@@ -321,9 +320,9 @@ GetInfo Gets::describe(const GetTask& task) const {
     return !task.jobs.empty() && task.files_done + static_cast<int>(task.jobs.size()) >= task.files_total &&
            std::ranges::all_of(task.jobs, [&](const FileJobPtr& job) { return job->info.state == state; });
   };
-  out.state = !task.running || is("queued") ? "queued"
+  out.state = !task.running || is("queued")                          ? "queued"
               : is("paused") || progress.phase.starts_with("paused") ? "paused"
-                                                                      : "running";
+                                                                     : "running";
   if (out.detail.empty())
     for (const auto& job : task.jobs)
       if (out.detail.empty() && !job->info.detail.empty())

@@ -1,6 +1,6 @@
 // The gets of a node, from the moment somebody asks until somebody has heard how it ended: what `meshget`, `meshfile
-// get`, `wait` and `cancel` speak to. Gets are written down, and a restarted node goes on with those that had not ended.
-// On the node's loop.
+// get`, `wait` and `cancel` speak to. Gets are written down, and a restarted node goes on with those that had not
+// ended. On the node's loop.
 #pragma once
 
 #include <map>

@@ -332,9 +332,8 @@ void Node::serve_mesh() {
 void Node::serve_commands() {
   auto& h = command_handlers_;
   orders_->serve_commands(h);
-  h.on<Stream>([this](ChannelPtr channel, Stream asked) {
-    return streamer_->stream(std::move(channel), std::move(asked));
-  });
+  h.on<Stream>(
+      [this](ChannelPtr channel, Stream asked) { return streamer_->stream(std::move(channel), std::move(asked)); });
   h.on<StatusAsk>([this](ChannelPtr, StatusAsk question) -> Task<StatusReply> {
     StatusReply out;
     if (!question.mesh) {
@@ -429,7 +428,8 @@ Task<void> Node::stop() {
   local_->close();
   server_->close();
   const auto deadline = Clock::now() + seconds(4);
-  while ((!getter_->is_idle() || !streamer_->is_idle()) && Clock::now() < deadline) co_await sleep_for(milliseconds(20));
+  while ((!getter_->is_idle() || !streamer_->is_idle()) && Clock::now() < deadline)
+    co_await sleep_for(milliseconds(20));
   parts_->links->close();
   getter_->close();
   for (const auto& channel : std::set<ChannelPtr>(channels_)) channel->close();

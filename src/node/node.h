@@ -10,8 +10,8 @@
 #include <string>
 
 #include "disk/fd.h"
-#include "node/getter.h"
 #include "node/gets.h"
+#include "node/getter.h"
 #include "node/node_parts.h"
 #include "node/offer.h"
 #include "node/orders.h"

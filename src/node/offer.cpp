@@ -206,7 +206,8 @@ Task<Fetched> Offer::fetch(Fetch asked) {
         auto& local = opened.local;
         if (local.entry.size != file.size || local.entry.mtime != file.mtime)
           throw Error(Status::failed, "it has changed since it was listed");
-        if (PathGate::is_being_written(opened.fd.get())) throw Error(Status::failed, "somebody has it open for writing");
+        if (PathGate::is_being_written(opened.fd.get()))
+          throw Error(Status::failed, "somebody has it open for writing");
         got.data = read_whole(opened.fd.get(), file.size);
         if (stamp_now(opened.fd.get()) != local.stamp) throw Error(Status::failed, "it changed while it was read");
         got.id = content_id_of_bytes(got.data);

@@ -13,7 +13,8 @@ constexpr std::size_t most_errors = 100;
 }  // namespace
 
 void Orders::serve_commands(Handlers& handlers) {
-  handlers.on<Get>([this](ChannelPtr channel, Get request) { return gets_.get(std::move(channel), std::move(request)); });
+  handlers.on<Get>(
+      [this](ChannelPtr channel, Get request) { return gets_.get(std::move(channel), std::move(request)); });
   handlers.on<Wait>(
       [this](ChannelPtr channel, Wait request) { return gets_.wait(std::move(channel), std::move(request)); });
   handlers.on<Cancel>([this](ChannelPtr, Cancel request) { return gets_.cancel(std::move(request)); });

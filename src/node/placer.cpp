@@ -53,8 +53,8 @@ std::string describe(const FileEntry& entry) {
 }
 
 Error taken(const FileEntry& wanted) {
-  return {Status::failed, printable(wanted.path) +
-                              ": somebody put something else there meanwhile; it is kept (--force replaces it)"};
+  return {Status::failed,
+          printable(wanted.path) + ": somebody put something else there meanwhile; it is kept (--force replaces it)"};
 }
 
 /// The disk is full.
@@ -206,9 +206,10 @@ void Placer::write_small(std::vector<Small>& files) const {
   }
 }
 
-/// Syncs the files' data and sizes. syncfs(2) would wait for everything that anybody wrote to the file system, the disks
-/// of running VMs included; fsync(2) costs a journal commit for each file. Where the file system has one journal, and
-/// ends a page's writeback only after what belongs to it is in the journal, one commit after all writeback serves all.
+/// Syncs the files' data and sizes. syncfs(2) would wait for everything that anybody wrote to the file system, the
+/// disks of running VMs included; fsync(2) costs a journal commit for each file. Where the file system has one journal,
+/// and ends a page's writeback only after what belongs to it is in the journal, one commit after all writeback serves
+/// all.
 void Placer::sync_small(const std::vector<Small>& files, int parts) const {
   struct statfs fs {};
   const bool one_journal =

@@ -31,8 +31,8 @@ struct SmallFiles::Run {
   GetTaskPtr task;
   Nodes nodes;
   Finish finish;
-  bool many = false;                                    ///< worth asking who has them by now
-  std::map<std::uint32_t, std::int64_t> taken;          ///< bytes asked of each node
+  bool many = false;                                     ///< worth asking who has them by now
+  std::map<std::uint32_t, std::int64_t> taken;           ///< bytes asked of each node
   std::vector<std::pair<Planned*, std::string>> failed;  ///< to be asked for again
   std::vector<Placer::Small> written;
   std::vector<Planned*> written_for;
@@ -233,8 +233,8 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
   const auto write = [this, held] { placer_.write_small(*held); };
   co_await run_on(parts_.pool, write);
   // A get that nobody waits for, or that was told to wait, waits for room.
-  while (std::ranges::any_of(*held, &Placer::Small::no_room) && run->task->waits_for_room() &&
-         !run->task->cancelled && !parts_.stopping) {
+  while (std::ranges::any_of(*held, &Placer::Small::no_room) && run->task->waits_for_room() && !run->task->cancelled &&
+         !parts_.stopping) {
     run->task->phase = "paused: " + std::ranges::find_if(*held, &Placer::Small::no_room)->error;
     co_await sleep_for(milliseconds(500));
     std::vector<Placer::Small> rest;

@@ -134,8 +134,7 @@ Task<void> Streamer::send_local(ChannelPtr channel, LocalEntry entry, std::int64
   const auto open = [&] { return std::make_shared<Fd>(parts_.gate.open_file(entry.entry.path)); };
   const std::shared_ptr<Fd> fd = co_await run_on(parts_.pool, open);
   while (position < entry.entry.size) {
-    const auto length =
-        static_cast<std::size_t>(std::min<std::int64_t>(note_bytes, entry.entry.size - position));
+    const auto length = static_cast<std::size_t>(std::min<std::int64_t>(note_bytes, entry.entry.size - position));
     const auto read = [fd, length, position] {
       std::string out(length, '\0');
       const auto n = ::pread(fd->get(), out.data(), length, position);
@@ -183,8 +182,7 @@ Task<void> Streamer::send_stored(ChannelPtr channel, SwarmTorrentPtr swarm, Spoo
     }
     if (spool) reader->waiting_since = {};
     const auto start = static_cast<int>(position % layout.piece_length);
-    const auto length = static_cast<std::size_t>(
-        std::min<std::int64_t>(note_bytes, layout.length_of(piece) - start));
+    const auto length = static_cast<std::size_t>(std::min<std::int64_t>(note_bytes, layout.length_of(piece) - start));
     const auto read = [storage, piece, start, length] {
       std::string out(length, '\0');
       if (const auto ec = storage->read(piece, start, out)) throw Error(Status::failed, ec.message());
@@ -277,8 +275,8 @@ Task<void> Streamer::fill(SpoolPtr spool) {
       }
       if (!spool->readers.empty()) {
         const auto slowest = std::ranges::min_element(spool->readers, {}, &Spool::Reader::position);
-        const bool starving = slowest->waiting_since != Clock::time_point{} &&
-                              Clock::now() - slowest->waiting_since > starving_after;
+        const bool starving =
+            slowest->waiting_since != Clock::time_point{} && Clock::now() - slowest->waiting_since > starving_after;
         if (starving) slowest->waiting_since = Clock::now();
         spool->gate->set_reader(static_cast<int>(slowest->position / layout.piece_length), starving);
         // Full window, slow reader: that nothing comes is nobody's fault.

@@ -50,8 +50,8 @@ struct SwarmTorrent {
   std::int64_t got = 0;  ///< payload bytes received
   int hash_failures = 0;
 
-  std::unique_ptr<PieceGate> gate;  ///< null: all pieces, the rarest first
-  std::uint64_t self = 0;           ///< this node among the swarm's getters
+  std::unique_ptr<PieceGate> gate;                     ///< null: all pieces, the rarest first
+  std::uint64_t self = 0;                              ///< this node among the swarm's getters
   std::set<lt::tcp::endpoint> sources;                 ///< introduced as having everything
   std::map<lt::tcp::endpoint, std::int64_t> received;  ///< payload bytes by peer
 };

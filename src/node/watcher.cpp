@@ -182,8 +182,7 @@ void Watcher::scan(const std::string& dir, int depth) {
 bool Watcher::is_own(const std::string& path) const {
   if (options_.own == nullptr || !options_.own->contains(path)) return false;
   struct stat s {};
-  return ::fstatat(gate_.root(), path.c_str(), &s, AT_SYMLINK_NOFOLLOW) == 0 &&
-         options_.own->take(path, stamp_of(s));
+  return ::fstatat(gate_.root(), path.c_str(), &s, AT_SYMLINK_NOFOLLOW) == 0 && options_.own->take(path, stamp_of(s));
 }
 
 std::optional<Kind> Watcher::examine(const std::string& path) {

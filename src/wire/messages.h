@@ -412,10 +412,10 @@ struct GetInfo {
   int files_total = 0;
   std::int64_t done = 0;
   std::int64_t total = 0;
-  std::int64_t rate = 0;           ///< bytes per second
-  int status = 0;                  ///< of one that has ended
+  std::int64_t rate = 0;            ///< bytes per second
+  int status = 0;                   ///< of one that has ended
   std::vector<std::string> errors;  ///< of one that has ended, the first few
-  bool reported = false;           ///< somebody has heard how it ended
+  bool reported = false;            ///< somebody has heard how it ended
   template <class V>
   void describe(V& v) {
     v("number", number), v("whats", whats), v("state", state), v("detail", detail), v("detached", detached),
@@ -530,11 +530,11 @@ struct Get {
   bool force = false;
   bool wait = false;
   bool detach = false;
-  bool no_backing = false;           ///< leave out the backing files of disk images
-  std::int64_t max_down = 0;         ///< bytes per second; 0: as fast as it goes
-  std::int64_t max_up = 0;           ///< the same, for what it sends meanwhile
-  int max_active = 0;                ///< large files at once; 0: as many as the node allows
-  std::vector<std::string> except;   ///< patterns that were cancelled since
+  bool no_backing = false;          ///< leave out the backing files of disk images
+  std::int64_t max_down = 0;        ///< bytes per second; 0: as fast as it goes
+  std::int64_t max_up = 0;          ///< the same, for what it sends meanwhile
+  int max_active = 0;               ///< large files at once; 0: as many as the node allows
+  std::vector<std::string> except;  ///< patterns that were cancelled since
   template <class V>
   void describe(V& v) {
     v("whats", whats), v("from", from), v("strict", strict), v("force", force), v("wait", wait), v("detach", detach),

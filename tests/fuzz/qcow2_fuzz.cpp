@@ -1,4 +1,5 @@
-// libFuzzer target: the qcow2 header and the backing file's name. The first 32 bytes are the header, the rest is a name.
+// libFuzzer target: the qcow2 header and the backing file's name. The first 32 bytes are the header, the rest is a
+// name.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
