@@ -353,8 +353,24 @@ Task<int> wait(const NodeOptions& node, const Asked& asked, const Handlers& hand
     const Relayed reply = co_await relay(node, handlers, request, asked.on);
     co_return print_answers(reply, asked, "done");
   }
-  const auto channel = co_await channel_for(node, handlers, true);
-  const GetReply reply = co_await channel->request(request, std::chrono::hours(24 * 365));
+  // A node that is restarted goes on with its gets, and so does this.
+  std::optional<GetReply> answer;
+  bool reached = false;
+  for (auto seen = std::chrono::steady_clock::now(); !answer;) {
+    std::optional<Error> lost;
+    try {
+      const auto channel = co_await channel_for(node, handlers, true);
+      reached = true;
+      seen = std::chrono::steady_clock::now();
+      answer = co_await channel->request(request, std::chrono::hours(24 * 365));
+    } catch (const Error& error) {
+      if (error.status() != Status::unreachable || !reached) throw;
+      lost = error;
+    }
+    if (lost && std::chrono::steady_clock::now() - seen > std::chrono::seconds(15)) throw Error(*lost);
+    if (lost) co_await sleep_for(std::chrono::milliseconds(200));
+  }
+  const GetReply reply = *answer;
   json errors = json::array();
   for (const auto& one : *outcomes) {
     if (asked.as_json)

@@ -166,11 +166,15 @@ Task<GetReply> Gets::wait(ChannelPtr channel, Wait request) {
       });
     };
     bool found = false;
+    const auto take = [&](std::int64_t number) {
+      awaited.insert(number);
+      found = true;
+    };
     for (const auto& [number, task] : running_)
-      if (asked_for(task->request.whats)) found = awaited.insert(number).second || found || true;
+      if (asked_for(task->request.whats)) take(number);
     // The last one of those that are over counts.
     for (auto it = over_.rbegin(); it != over_.rend() && !found; ++it)
-      if (asked_for(it->second.whats)) found = awaited.insert(it->first).second || true;
+      if (asked_for(it->second.whats)) take(it->first);
     if (!found) {
       GetOutcome none;
       none.mesh_path = text;
@@ -320,9 +324,12 @@ GetInfo Gets::describe(const GetTask& task) const {
     return !task.jobs.empty() && task.files_done + static_cast<int>(task.jobs.size()) >= task.files_total &&
            std::ranges::all_of(task.jobs, [&](const FileJobPtr& job) { return job->info.state == state; });
   };
-  out.state = !task.running || is("queued")                          ? "queued"
-              : is("paused") || progress.phase.starts_with("paused") ? "paused"
-                                                                     : "running";
+  if (task.cancelled)
+    out.state = "stopping";
+  else if (is("paused") || progress.phase.starts_with("paused"))
+    out.state = "paused";
+  else
+    out.state = !task.running || is("queued") ? "queued" : "running";
   if (out.detail.empty())
     for (const auto& job : task.jobs)
       if (out.detail.empty() && !job->info.detail.empty())

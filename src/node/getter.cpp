@@ -434,7 +434,9 @@ Task<void> Getter::get_backing(GetTaskPtr task, Plan& plan, Results& results) {
           needed.image = entry.path;
           needed.what = planned->what;
           needed.backing = locate_backing(entry.path, name, parts_.gate.files_dir().string());
-          if (needed.backing.path.empty()) needed.backing.fault = printable(name) + " " + needed.backing.fault;
+          if (needed.backing.path.empty())
+            needed.backing.fault =
+                printable(name.substr(0, 80)) + (name.size() > 80 ? "..." : "") + " " + needed.backing.fault;
           out.push_back(std::move(needed));
         } catch (const Error&) {
           // It did not arrive; why is said already.

@@ -104,8 +104,10 @@ LocalEntry Placer::install(const std::string& part_name, int fd, const FileEntry
   const std::string name(last_part(wanted.path));
   if (before.verdict == LocalState::Verdict::absent) {
     if (::renameat2(parts.get(), part_name.c_str(), parent.get(), name.c_str(), RENAME_NOREPLACE) != 0) {
-      if (errno == EEXIST) throw taken(wanted);
-      fail(wanted, "cannot be put in place", errno);
+      if (errno != EEXIST) fail(wanted, "cannot be put in place", errno);
+      auto there = same_already(wanted, id);
+      ::unlinkat(parts.get(), part_name.c_str(), 0);
+      return there;
     }
   } else {
     const auto exchange = [&] {
@@ -123,6 +125,19 @@ LocalEntry Placer::install(const std::string& part_name, int fd, const FileEntry
     ::unlinkat(parts.get(), part_name.c_str(), 0);
   }
   return placed(fd, wanted, id);
+}
+
+/// The name is taken meanwhile: by the very same bytes, which another get brought, or by something else.
+LocalEntry Placer::same_already(const FileEntry& wanted, const ContentId& id) const {
+  auto there = gate_.look(wanted.path);
+  if (!there || there->entry.kind != Kind::file || there->entry.size != wanted.size) throw taken(wanted);
+  const Fd fd = gate_.open_file(wanted.path);
+  const std::atomic<bool> stop = false;
+  if (hash_file(fd.get(), wanted.size, 1, stop).id != id) throw taken(wanted);
+  struct stat s {};
+  if (::fstat(fd.get(), &s) != 0 || stamp_of(s) != there->stamp) throw taken(wanted);
+  there->entry.id = id;
+  return *there;
 }
 
 /// The file as it is now that it has its name.
@@ -252,10 +267,11 @@ std::vector<Placer::Placed> Placer::place_small(std::vector<Small>& files) const
         struct stat unnamed {};
         if (::fstat(file.file.get(), &unnamed) == 0) own_.add(file.wanted.path, stamp_of(unnamed));
         if (::linkat(AT_FDCWD, in_proc(file.file.get()).c_str(), parent.get(), name.c_str(), AT_SYMLINK_FOLLOW) != 0) {
-          if (errno == EEXIST) throw taken(file.wanted);
-          fail(file.wanted, "cannot be put in place", errno);
+          if (errno != EEXIST) fail(file.wanted, "cannot be put in place", errno);
+          out[i].entry = same_already(file.wanted, file.id);
+        } else {
+          out[i].entry = placed(file.file.get(), file.wanted, file.id);
         }
-        out[i].entry = placed(file.file.get(), file.wanted, file.id);
       }
       file.file = Fd();
     } catch (const Error& error) {

@@ -83,6 +83,7 @@ class Placer {
  private:
   LocalEntry install(const std::string& part_name, int fd, const FileEntry& wanted, const LocalState& before,
                      const ContentId& id) const;
+  LocalEntry same_already(const FileEntry& wanted, const ContentId& id) const;
   LocalEntry placed(int fd, const FileEntry& wanted, const ContentId& id) const;
   void write_small(Small& file, int parts) const;
   void sync_small(const std::vector<Small>& files, int parts) const;

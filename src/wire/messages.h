@@ -405,7 +405,7 @@ struct TransferInfo {
 struct GetInfo {
   std::int64_t number = 0;
   std::vector<std::string> whats;
-  std::string state;  ///< queued, running, paused, done, failed, stopped
+  std::string state;  ///< queued, running, paused, stopping, done, failed, stopped
   std::string detail;
   bool detached = false;
   int files_done = 0;
