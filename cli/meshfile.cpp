@@ -350,22 +350,35 @@ Task<int> wait(const NodeOptions& node, const Asked& asked, const Handlers& hand
   request.whats = asked.whats;
   if (!asked.on.empty()) {
     request.whats = portable(request.whats, node);
-    const Relayed reply = co_await relay(node, handlers, request, asked.on);
-    co_return print_answers(reply, asked, "done");
+    // A slice at a time, so that no node waits for a command that is gone.
+    request.seconds = 20;
+    Relayed all;
+    for (auto to = asked.on; !to.empty();) {
+      Relayed reply = co_await relay(node, handlers, request, to);
+      to.clear();
+      for (auto& answer : reply.answers) {
+        if (answer.status == 0 && from_bencode<GetReply>(answer.body).running)
+          to.push_back(answer.node);
+        else
+          all.answers.push_back(std::move(answer));
+      }
+    }
+    co_return print_answers(all, asked, "done");
   }
   // A node that is restarted goes on with its gets, and so does this.
   std::optional<GetReply> answer;
   bool reached = false;
   for (auto seen = std::chrono::steady_clock::now(); !answer;) {
     std::optional<Error> lost;
+    bool connected = false;
     try {
       const auto channel = co_await channel_for(node, handlers, true);
-      reached = true;
-      seen = std::chrono::steady_clock::now();
+      reached = connected = true;
       answer = co_await channel->request(request, std::chrono::hours(24 * 365));
     } catch (const Error& error) {
       if (error.status() != Status::unreachable || !reached) throw;
       lost = error;
+      if (connected) seen = std::chrono::steady_clock::now();
     }
     if (lost && std::chrono::steady_clock::now() - seen > std::chrono::seconds(15)) throw Error(*lost);
     if (lost) co_await sleep_for(std::chrono::milliseconds(200));
@@ -421,7 +434,11 @@ Task<int> remove(const NodeOptions& node, const Asked& asked, const Handlers& ha
   request.whats = portable(asked.whats, node);
   if (!asked.mesh) {
     const auto channel = co_await channel_for(node, handlers, true);
-    const Deleted reply = co_await channel->request(request, std::chrono::hours(24));
+    Deleted reply = co_await channel->request(request, std::chrono::hours(24));
+    for (const auto& missing : reply.missing) {
+      reply.errors.push_back(printable(missing) + ": not found on this node");
+      reply.status = static_cast<int>(worst(static_cast<Status>(reply.status), Status::not_found));
+    }
     if (asked.as_json)
       print(to_json(reply));
     else
@@ -442,11 +459,7 @@ Task<int> remove(const NodeOptions& node, const Asked& asked, const Handlers& ha
       deleted.errors.push_back(answer.error);
     }
     // A node that has nothing of it has nothing to report.
-    if (deleted.status == static_cast<int>(Status::not_found)) {
-      deleted.errors.clear();
-      deleted.status = 0;
-      if (deleted.count == 0) continue;
-    }
+    if (deleted.count == 0 && deleted.status == 0) continue;
     found = true;
     status = std::max(status, deleted.status);
     if (asked.as_json) {
@@ -535,6 +548,12 @@ int main(int argc, char** argv) {
     CommonOptions options;
     Asked asked;
     add_common(app, options);
+    // A node's settings are the configuration file's, for when this starts one.
+    std::string hash = "ondemand";
+    const auto shown = app.get_options();
+    add_node(app, options, hash);
+    for (auto* option : app.get_options())
+      if (std::ranges::find(shown, option) == shown.end()) option->group("");
     app.add_flag("--json", asked.as_json, "JSON on stdout");
     app.fallthrough();
     const auto add_on = [&](CLI::App* command, const char* help) {
@@ -613,6 +632,7 @@ int main(int argc, char** argv) {
     // These need a node: where none runs, this is the time to start one.
     if (stream_command->parsed() || (get_command->parsed() && asked.on.empty())) {
       options.node.linger_seconds = 30;
+      options.node.hash_eagerly = hash == "eager";
       ensure_node(options.node);
     }
     asio::io_context io(1);

@@ -21,6 +21,7 @@ constexpr auto register_limit = seconds(60);  // the longest that a question wai
 constexpr int announce_interval = 120;
 constexpr int early_sources = 4;
 constexpr auto order_limit = std::chrono::minutes(10);  // a tree of millions of files takes a while to delete
+constexpr std::size_t most_answer_bytes = 16 * 1024;    // of one node, of which there may be a thousand
 constexpr std::size_t most_absent = 10'000;
 constexpr std::size_t most_located = 8;  // holders of one small file; a getter spreads its questions over them
 
@@ -531,9 +532,9 @@ Task<Relayed> Tracker::relay(Relay asked) {
   auto pass_on = [](std::string name, ChannelPtr channel, Order order, std::shared_ptr<Relayed> all) -> Task<void> {
     Relayed::Answer answer;
     answer.node = name;
-    const std::chrono::milliseconds limit = order.kind == Wait::name ? std::chrono::hours(24 * 365) : order_limit;
     try {
-      Ordered done = co_await channel->request(order, limit);
+      Ordered done = co_await channel->request(order, order_limit);
+      if (done.body.size() > most_answer_bytes) throw Error(Status::failed, "answered at too great length");
       answer.body = std::move(done.body);
     } catch (const Error& error) {
       answer.status = static_cast<int>(error.status());

@@ -110,6 +110,13 @@ void remove_tree(const PathGate& gate, const What& what, const Removal& removal)
     if (error.status() != Status::not_found) throw;
     throw Error(Status::not_found, printable(what.pattern) + ": not found on this node");
   }
+  // The state directory may have any name, and nothing in it is anybody's file.
+  for (auto above = std::string_view(what.pattern); !above.empty(); above = parent_path(above)) {
+    struct stat dir {};
+    if (::fstatat(gate.root(), std::string(above).c_str(), &dir, AT_SYMLINK_NOFOLLOW) == 0 &&
+        std::pair<std::uint64_t, std::uint64_t>(dir.st_dev, dir.st_ino) == removal.keep)
+      throw Error(Status::usage, printable(what.pattern) + ": is the node's own state");
+  }
   const std::string name(last_part(what.pattern));
   struct stat s {};
   if (::fstatat(parent.get(), name.c_str(), &s, AT_SYMLINK_NOFOLLOW) != 0)

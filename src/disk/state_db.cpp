@@ -179,7 +179,15 @@ void StateDb::put_part(const StoredPart& part) {
       .run();
 }
 
+void StateDb::remove_received(std::string_view path) {
+  Statement(*this, "DELETE FROM received WHERE path=?").bind(path).run();
+}
+
 void StateDb::remove_part(const ContentId& id) {
+  const std::lock_guard lock(mutex_);
+  if (!find_part(id)) return;
+  execute("PRAGMA synchronous=FULL");
+  const std::shared_ptr<void> back(nullptr, [this](void*) { execute("PRAGMA synchronous=NORMAL"); });
   Statement(*this, "DELETE FROM partials WHERE id=?").bind(id.view()).run();
 }
 
@@ -225,11 +233,7 @@ std::vector<std::string> StateDb::ended() {
 }
 
 void StateDb::put_ended(std::int64_t number, std::string_view outcome) {
-  const std::lock_guard lock(mutex_);
   Statement(*this, "INSERT OR REPLACE INTO ended VALUES(?,?)").bind(number).bind(outcome).run();
-  Statement(*this, "DELETE FROM ended WHERE number NOT IN (SELECT number FROM ended ORDER BY number DESC LIMIT ?)")
-      .bind(std::int64_t{most_ended})
-      .run();
 }
 
 void StateDb::remove_ended(std::int64_t number) {

@@ -53,6 +53,7 @@ class StateDb {
   };
   [[nodiscard]] std::optional<Received> find_received(std::string_view path, const FileStamp& now);
   void put_received(std::string_view path, const FileStamp& stamp, const ContentId& id);
+  void remove_received(std::string_view path);
 
   [[nodiscard]] std::optional<StoredTorrent> find_torrent(const ContentId& id);
   [[nodiscard]] std::optional<StoredTorrent> find_torrent(const InfoHash& infohash);
@@ -60,6 +61,7 @@ class StateDb {
 
   [[nodiscard]] std::optional<StoredPart> find_part(const ContentId& id);
   void put_part(const StoredPart& part);
+  /// Is on the disk when this returns: a record must not come back after a power loss beside other bytes.
   void remove_part(const ContentId& id);
   /// The partials that were wanted under `path`.
   [[nodiscard]] std::vector<ContentId> parts_of(std::string_view path);
@@ -72,8 +74,7 @@ class StateDb {
   void change_get(std::int64_t number, std::string_view request);
   void remove_get(std::int64_t number);
 
-  /// How detached gets ended, the newest `most_ended` of them.
-  static constexpr int most_ended = 100;
+  /// How gets ended, as many as the caller leaves here.
   [[nodiscard]] std::vector<std::string> ended();
   void put_ended(std::int64_t number, std::string_view outcome);
   void remove_ended(std::int64_t number);

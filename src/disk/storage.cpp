@@ -120,6 +120,11 @@ void Storage::drop(int piece) {
               layout_.length_of(piece));
 }
 
+bool Storage::is_faulted() const {
+  const std::lock_guard lock(mutex_);
+  return faulted_;
+}
+
 bool Storage::is_dropped(int piece) const {
   const std::lock_guard lock(mutex_);
   return !dropped_.empty() && dropped_[static_cast<std::size_t>(piece)] != 0;

@@ -20,6 +20,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto tick = milliseconds(100);
 constexpr auto checkpoint_every = seconds(5);
+constexpr off_t copy_bytes = off_t{64} << 20;  // between two looks whether it is still wanted
 
 std::string room(std::int64_t needed, std::int64_t free, std::int64_t promised) {
   return human_bytes(needed) + " needed, " + human_bytes(free) + " free" +
@@ -51,18 +52,25 @@ Task<FileJobPtr> Downloads::get(GetTaskPtr task, Planned& planned) {
     return same && !other.wanted_by.empty() && other.force == task->request.force;
   };
   // Another version of this path is on its way: this one comes after it.
-  for (bool waited = false;; waited = true) {
+  for (bool waited = false;;) {
     if (task->excludes(wanted.path)) co_return nullptr;
     const auto it = jobs_.find(wanted.path);
     if (it == jobs_.end() || same_job(*it->second)) {
-      if (waited) {
-        const auto look = [this, entry = planned.file.entry] { return placer_.examine(entry, parts_.stopping); };
-        planned.before = co_await run_on(parts_.hash_pool, look);
+      if (!waited) break;
+      // What is here is another file by now.
+      waited = false;
+      const auto look = [this, entry = planned.file.entry] { return placer_.examine(entry, parts_.stopping); };
+      planned.before = co_await run_on(parts_.hash_pool, look);
+      if (rules_.keeps(planned, task->request.force)) {
+        const auto kept = std::make_shared<FileJob>(parts_.io.get_executor());
+        kept->over = kept->kept = true;
+        co_return kept;
       }
-      break;
+      continue;
     }
     const auto other = it->second;
     while (!other->over && !task->excludes(wanted.path)) co_await other->changed.wait_for(tick);
+    waited = true;
   }
   FileJobPtr job;
   if (const auto it = jobs_.find(wanted.path); it != jobs_.end() && same_job(*it->second)) {
@@ -83,6 +91,7 @@ Task<FileJobPtr> Downloads::get(GetTaskPtr task, Planned& planned) {
   if (fresh) asio::co_spawn(parts_.io, run(job), asio::detached);
   while (!job->over && !task->excludes(job->wanted.path)) co_await job->changed.wait();
   std::erase(job->wanted_by, task);
+  if (job->wanted_by.empty()) job->stop = true;
   // The last one to lose interest waits for the partial to be safe.
   while (job->wanted_by.empty() && !job->over) co_await job->changed.wait_for(tick);
   std::erase(task->jobs, job);
@@ -103,8 +112,11 @@ std::vector<std::string> Downloads::discard(const What& what) {
   return out;
 }
 
-bool Downloads::is_running(const What& what) const {
-  return std::ranges::any_of(jobs_, [&](const auto& pair) { return names(what, pair.first); });
+std::vector<FileJobPtr> Downloads::running(const What& what) const {
+  std::vector<FileJobPtr> out;
+  for (const auto& [path, job] : jobs_)
+    if (names(what, path)) out.push_back(job);
+  return out;
 }
 
 Task<void> Downloads::wait_for_slot(FileJobPtr job) {
@@ -125,40 +137,58 @@ Task<void> Downloads::wait_for_slot(FileJobPtr job) {
   slot_free_.notify();  // the next one may have a slot as well
 }
 
+/// The answer may take as long as a holder takes to hash the file; who does not want it any more does not wait for it.
+Task<Torrent> Downloads::ask_for_torrent(FileJobPtr job) {
+  struct Answer {
+    std::optional<Torrent> torrent;
+    std::optional<Error> trouble;
+  };
+  Join question;
+  question.file = job->wanted;
+  question.holder = job->holders.empty() ? 0 : job->holders.front();
+  auto ask = [](Downloads* self, FileJobPtr asker, Join asked, std::shared_ptr<Answer> answer) -> Task<void> {
+    try {
+      const auto tracker = co_await self->parts_.links->first(tracker_limit);
+      answer->torrent = co_await tracker->request(asked, question_limit);
+    } catch (const Error& error) {
+      answer->trouble = error;
+    } catch (const std::exception& error) {
+      answer->trouble = Error(Status::failed, error.what());
+    }
+    asker->changed.notify();
+  };
+  const auto answer = std::make_shared<Answer>();
+  asio::co_spawn(parts_.io, ask(this, job, question, answer), asio::detached);
+  while (!answer->torrent && !answer->trouble) {
+    if (job->wanted_by.empty() || parts_.stopping) throw interrupted(*job);
+    co_await job->changed.wait_for(tick);
+  }
+  if (answer->torrent) co_return *answer->torrent;
+  const auto& trouble = *answer->trouble;
+  // What no holder can give any more may be there in another version.
+  job->version_gone = trouble.status() == Status::failed;
+  throw Error(trouble.status(), std::string(trouble.what()).starts_with(job->wanted.path)
+                                    ? trouble.what()
+                                    : printable(job->wanted.path) + ": " + trouble.what());
+}
+
 Task<void> Downloads::run(FileJobPtr job) {
   bool in_slot = false;
   try {
     co_await wait_for_slot(job);
     in_slot = true;
     job->info.state = job->wanted.id.is_set() ? "connecting" : "hashing";
-    Join question;
-    question.file = job->wanted;
-    question.holder = job->holders.empty() ? 0 : job->holders.front();
-    std::optional<Torrent> torrent;
-    std::optional<Error> trouble;
-    try {
-      const auto tracker = co_await parts_.links->first(tracker_limit);
-      torrent = co_await tracker->request(question, question_limit);
-    } catch (const Error& error) {
-      trouble = error;
-    }
-    if (trouble) {
-      // What no holder can give any more may be there in another version.
-      job->version_gone = trouble->status() == Status::failed;
-      throw Error(trouble->status(), std::string(trouble->what()).starts_with(job->wanted.path)
-                                         ? trouble->what()
-                                         : printable(job->wanted.path) + ": " + trouble->what());
-    }
+    const Torrent torrent = co_await ask_for_torrent(job);
     auto& before = job->before;
     if (before.verdict == LocalState::Verdict::unknown) {
       const auto received = parts_.db.find_received(job->wanted.path, before.stamp);
-      if (before.id == torrent->id)
+      if (before.id == torrent.id)
         job->kept = true;
       else if (!(received && received->unchanged) && !job->force)
-        throw Error(Status::failed, conflict_(job->wanted, before, job->holders));
+        throw Error(Status::failed, rules_.conflict(job->wanted, before, job->holders));
     }
-    job->wanted.id = torrent->id;
-    if (!job->kept) co_await download(job, *torrent);
+    job->wanted.id = torrent.id;
+    if (!job->kept) co_await download(job, torrent);
   } catch (const Error& error) {
     job->status = error.status();
     job->error = error.what();
@@ -206,15 +236,18 @@ Task<bool> Downloads::copy_local(FileJobPtr job, const StoredTorrent& torrent) {
           off_t data = ::lseek(source.get(), at, SEEK_DATA);
           if (data < 0) break;
           off_t end = ::lseek(source.get(), data, SEEK_HOLE);
-          for (off_t in = data, out = data; in < end;)
-            if (::copy_file_range(source.get(), &in, copy.get(), &out, static_cast<std::size_t>(end - in), 0) <= 0)
+          for (off_t in = data, out = data; in < end;) {
+            if (job->stop || parts_.stopping) throw Error(Status::interrupted, "stopped");
+            const auto length = std::min<off_t>(end - in, copy_bytes);
+            if (::copy_file_range(source.get(), &in, copy.get(), &out, static_cast<std::size_t>(length), 0) <= 0)
               throw Error(Status::failed, std::generic_category().message(errno));
+          }
           at = end;
         }
       }
       if (::ftruncate(copy.get(), job->wanted.size) != 0)
         throw Error(Status::failed, std::generic_category().message(errno));
-      if (hash_file(copy.get(), job->wanted.size, 2, parts_.stopping).id != torrent.id)
+      if (hash_file(copy.get(), job->wanted.size, 2, job->stop).id != torrent.id)
         throw Error(Status::failed, "it has changed");
       placer_.finish_file(copy.get(), job->wanted);
       copy = Fd(::open(part.c_str(), O_RDONLY | O_CLOEXEC));
@@ -225,6 +258,7 @@ Task<bool> Downloads::copy_local(FileJobPtr job, const StoredTorrent& torrent) {
     co_return true;
   } catch (const Error& error) {
     ::unlink(part.c_str());
+    if (job->stop || parts_.stopping) throw interrupted(*job);
     parts_.log(printable(job->wanted.path) + ": cannot be copied from " + printable(from) + ": " + error.what() +
                "; it is fetched");
   }
@@ -232,25 +266,27 @@ Task<bool> Downloads::copy_local(FileJobPtr job, const StoredTorrent& torrent) {
 }
 
 /// What the other downloads will still write.
-std::int64_t Downloads::promised(const FileJob& except) const {
-  std::int64_t sum = 0;
+std::int64_t Downloads::promised(const FileJob* except) const {
+  std::int64_t sum = parts_.spools_need;
   for (const auto& [path, job] : jobs_)
-    if (job.get() != &except && job->info.state == "downloading") sum += job->info.total - job->info.done;
+    if (job.get() != except && job->admitted) sum += job->info.total - job->info.done;
   return sum;
 }
 
 Task<void> Downloads::wait_for_room(FileJobPtr job, std::int64_t needed) {
   for (;;) {
     const auto free = placer_.free_bytes();
-    const auto others = promised(*job);
-    if (needed + others <= free) {
+    const auto others = promised(job.get());
+    job->admitted = needed + others <= free;
+    if (job->admitted) {
+      job->info.done = job->info.total - needed;
       job->info.detail.clear();
       co_return;
     }
+    if (job->wanted_by.empty() || parts_.stopping) throw interrupted(*job);
     if (!waits_for_room(*job))
       throw Error(Status::failed, printable(job->wanted.path) + ": no room: " + room(needed, free, others) +
                                       "; what has arrived is kept, and a get goes on from there");
-    if (job->wanted_by.empty() || parts_.stopping) throw interrupted(*job);
     job->info.state = "paused";
     job->info.down_rate = 0;
     job->info.detail = "no room: " + room(needed, free, others) + "; goes on when there is";
@@ -326,6 +362,7 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
       co_await feed.tend(is_patient(*job));
       if (!swarm->error.empty()) {
         const int code = swarm->error_code;
+        if (job->wanted_by.empty() || parts_.stopping) throw interrupted(*job);
         if (code != ENOSPC && code != EDQUOT)
           throw Error(Status::failed, name + ": cannot be written: " + swarm->error);
         // A file system can be full before statvfs says so: wait a while, however much seems free.
@@ -334,7 +371,7 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
           job->info.detail = "no room: the disk is full; goes on when there is";
           co_await sleep_for(seconds(2));
         }
-        const auto others = promised(*job);
+        const auto others = promised(job.get());
         if (!waits_for_room(*job))
           throw Error(Status::failed, name + ": no room: " + room(feed.missing(), placer_.free_bytes(), others) +
                                           "; what has arrived is kept, and a get goes on from there");
@@ -380,6 +417,7 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
     parts_.swarm->limit(*swarm, 0, 0);
     parts_.publish(parts_.holdings.set(placed));
     // What an older version of this path had left.
+    job->admitted = false;
     for (const auto& old : parts_.db.parts_of(wanted.path))
       if (!parts_.downloading.contains(old)) drop_partial(old);
     parts_.log(name + ": here; " + human_bytes(wanted.size) + ", from sources " + human_bytes(job->info.from_sources) +

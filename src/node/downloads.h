@@ -2,6 +2,7 @@
 // On the node's loop; blocking work goes to the pool.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <map>
 #include <memory>
@@ -23,7 +24,9 @@ struct FileJob {
   LocalState before;
   bool force = false;
   std::vector<GetTaskPtr> wanted_by;
-  bool discard = false;  ///< when it is stopped, the partial goes too
+  bool discard = false;            ///< when it is stopped, the partial goes too
+  bool admitted = false;           ///< there was room for it
+  std::atomic<bool> stop = false;  ///< nobody wants it any more; for work on the pool
   bool over = false;
   bool kept = false;
   Status status = Status::ok;
@@ -33,14 +36,10 @@ struct FileJob {
   TransferInfo info;
 };
 
-/// Says why a local file is kept; what the mesh has, and who has it.
-using Conflict = std::function<std::string(const FileEntry& wanted, const LocalState& local,
-                                           const std::vector<std::uint32_t>& holders)>;
-
 class Downloads {
  public:
-  Downloads(NodeParts& parts, const Placer& placer, Conflict conflict)
-      : parts_(parts), placer_(placer), conflict_(std::move(conflict)), slot_free_(parts.io.get_executor()) {}
+  Downloads(NodeParts& parts, const Placer& placer, const LocalRules& rules)
+      : parts_(parts), placer_(placer), rules_(rules), slot_free_(parts.io.get_executor()) {}
 
   /// Gets one large file; returns when the job is over or the task does not want it any more. The job says how it went;
   /// null when it was stopped before it began.
@@ -50,11 +49,15 @@ class Downloads {
   void notify();
   /// Jobs whose path `what` names lose their partial when they are stopped. Returns their paths.
   std::vector<std::string> discard(const What& what);
-  [[nodiscard]] bool is_running(const What& what) const;
+  /// Jobs under way whose path `what` names.
+  [[nodiscard]] std::vector<FileJobPtr> running(const What& what) const;
   [[nodiscard]] std::vector<TransferInfo> transfers() const;
+  /// Bytes that downloads, but for one, and streams will still write.
+  [[nodiscard]] std::int64_t promised(const FileJob* except = nullptr) const;
 
  private:
   Task<void> run(FileJobPtr job);
+  Task<Torrent> ask_for_torrent(FileJobPtr job);
   Task<void> wait_for_slot(FileJobPtr job);
   Task<void> download(FileJobPtr job, const Torrent& torrent);
   Task<bool> copy_local(FileJobPtr job, const StoredTorrent& torrent);
@@ -62,11 +65,10 @@ class Downloads {
   Task<void> wait_for_room(FileJobPtr job, std::int64_t needed);
   void drop_partial(const ContentId& id);
   void set_limits(const FileJob& job, SwarmTorrent& torrent);
-  [[nodiscard]] std::int64_t promised(const FileJob& except) const;
 
   NodeParts& parts_;
   const Placer& placer_;
-  Conflict conflict_;
+  const LocalRules& rules_;
   std::map<std::string, FileJobPtr> jobs_;  ///< by path
   std::deque<FileJobPtr> queue_;            ///< waiting for a slot, the first first
   int active_ = 0;

@@ -1,6 +1,7 @@
 // One get under way, as the parts of the getter share it. On the node's loop.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -26,19 +27,32 @@ struct Planned {
   bool no_image = false;  ///< its bytes were seen, and are no disk image
 };
 
+/// What a get may do about what is here already.
+class LocalRules {
+ public:
+  virtual ~LocalRules() = default;
+  /// Whether what is here stays and is what the get is about; false: the mesh's version is to be brought. Throws Error
+  /// where a local file is in the way and is kept.
+  [[nodiscard]] virtual bool keeps(const Planned& planned, bool force) const = 0;
+  /// Why a local file is kept: what is here, what the mesh has, and who has it.
+  [[nodiscard]] virtual std::string conflict(const FileEntry& wanted, const LocalState& local,
+                                             const std::vector<std::uint32_t>& holders) const = 0;
+};
+
 struct GetTask {
   Get request;
-  std::int64_t number = 0;         ///< in the state database
-  bool cancelled = false;          ///< all of it
-  std::vector<What> except;        ///< what was cancelled of it
-  std::vector<FileJobPtr> jobs;    ///< of large files, under way
-  Pacer pacer;                     ///< of small files
-  std::int64_t settled_bytes = 0;  ///< of files that are done
+  std::int64_t number = 0;              ///< in the state database
+  std::atomic<bool> cancelled = false;  ///< all of it
+  std::vector<What> except;             ///< what was cancelled of it
+  std::vector<FileJobPtr> jobs;         ///< of large files, under way
+  Pacer pacer;                          ///< of small files
+  std::int64_t settled_bytes = 0;       ///< of files that are done
   std::int64_t total_bytes = 0;
   int files_done = 0;
   int files_total = 0;
-  std::string phase;     ///< what is being waited for when nothing moves
-  bool running = false;  ///< past its first question to the tracker
+  std::string phase;         ///< what is being waited for when nothing moves
+  bool running = false;      ///< past its first question to the tracker
+  std::size_t unplaced = 0;  ///< small files that have arrived and have no name yet
 
   /// Whether this path of it was cancelled.
   [[nodiscard]] bool excludes(std::string_view path) const {

@@ -13,6 +13,8 @@ constexpr auto report_every = milliseconds(200);
 constexpr auto retry_after = std::chrono::seconds(5);
 constexpr std::size_t most_errors = 20;
 constexpr std::size_t most_whats = 10'000;
+constexpr std::size_t most_running = 10'000;
+constexpr std::size_t most_over = 100;
 
 std::string joined(const std::vector<std::string>& whats) {
   std::string out;
@@ -33,6 +35,8 @@ What Gets::parse(const std::string& text) const { return parse_what(text, parts_
 GetTaskPtr Gets::add(Get request) {
   if (request.whats.empty() || request.whats.size() > most_whats)
     throw Error(Status::usage, "a get names from 1 to " + std::to_string(most_whats) + " files, directories or globs");
+  if (running_.size() >= most_running)
+    throw Error(Status::failed, "too many gets are under way on this node; try again later");
   for (const auto& what : request.whats) static_cast<void>(parse(what));
   auto task = std::make_shared<GetTask>();
   task->request = std::move(request);
@@ -47,6 +51,7 @@ void Gets::resume() {
     try {
       auto info = from_bencode<GetInfo>(bytes);
       const auto number = info.number;
+      endings_ = std::max(endings_, info.ended);
       over_[number] = std::move(info);
     } catch (const CodecError&) {
     }
@@ -67,6 +72,11 @@ void Gets::resume() {
 }
 
 Task<GetReply> Gets::get(ChannelPtr channel, Get request) {
+  if (request.detach || !channel) {
+    // Asked for again while it is under way: that one serves.
+    for (const auto& [number, running] : running_)
+      if (!running->cancelled && to_bencode(running->request) == to_bencode(request)) co_return GetReply{};
+  }
   const auto task = add(std::move(request));
   if (task->request.detach || !channel) {
     asio::co_spawn(parts_.io, run_detached(task), asio::detached);
@@ -132,7 +142,11 @@ void Gets::end(const GetTaskPtr& task, const std::vector<GetOutcome>& outcomes, 
   info.status = static_cast<int>(status);
   info.state = status == Status::ok ? "done" : status == Status::interrupted ? "stopped" : "failed";
   // Whoever stopped it knows.
-  info.reported = reported || status == Status::interrupted;
+  info.reported = reported || std::ranges::all_of(outcomes, [](const GetOutcome& one) {
+                    return one.status == 0 || one.status == static_cast<int>(Status::interrupted);
+                  });
+  if (status == Status::ok) info.reported = reported;
+  info.ended = ++endings_;
   info.detail.clear();
   info.rate = 0;
   // Written down before the request is forgotten, so that a crash between the two loses neither.
@@ -146,7 +160,17 @@ void Gets::remember(GetInfo info) {
   parts_.db.put_ended(info.number, to_bencode(info));
   const auto number = info.number;
   over_[number] = std::move(info);
-  while (over_.size() > static_cast<std::size_t>(StateDb::most_ended)) over_.erase(over_.begin());
+  if (over_.size() <= most_over) return;
+  // Those that somebody has heard of go first, the oldest of them; none that somebody waits for.
+  auto least = over_.end();
+  for (auto it = over_.begin(); it != over_.end(); ++it) {
+    if (it->first == number || awaited_.contains(it->first)) continue;
+    const auto rank = [](const GetInfo& one) { return std::pair(one.status != 0 && !one.reported, one.ended); };
+    if (least == over_.end() || rank(it->second) < rank(least->second)) least = it;
+  }
+  if (least == over_.end()) return;
+  parts_.db.remove_ended(least->first);
+  over_.erase(least);
 }
 
 Task<GetReply> Gets::wait(ChannelPtr channel, Wait request) {
@@ -183,6 +207,11 @@ Task<GetReply> Gets::wait(ChannelPtr channel, Wait request) {
       unknown.push_back(std::move(none));
     }
   }
+  for (const auto number : awaited) awaited_.insert(number);
+  const std::shared_ptr<void> let_go(nullptr, [this, &awaited](void*) {
+    for (const auto number : awaited) awaited_.erase(awaited_.find(number));
+  });
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(request.seconds);
   const auto is_running = [&](std::int64_t number) { return running_.contains(number); };
   auto reported = std::chrono::steady_clock::time_point{};
   while (std::ranges::any_of(awaited, is_running) && !parts_.stopping && (!channel || channel->is_open())) {
@@ -204,6 +233,11 @@ Task<GetReply> Gets::wait(ChannelPtr channel, Wait request) {
       }
       if (!sum.active.empty()) sum.phase.clear();
       channel->note(sum);
+    }
+    if (request.seconds > 0 && std::chrono::steady_clock::now() >= until) {
+      GetReply unfinished;
+      unfinished.running = true;
+      co_return unfinished;
     }
     co_await ended_.wait_for(report_every);
   }
@@ -240,6 +274,8 @@ Task<GetReply> Gets::wait(ChannelPtr channel, Wait request) {
 Task<Cancelled> Gets::drop(What what, bool discard) {
   Cancelled out;
   if (discard) out.discarded = getter_.downloads().discard(what);
+  const auto jobs = getter_.downloads().running(what);
+  std::vector<GetTaskPtr> touched;
   for (const auto& [number, task] : running_) {
     const bool touches = std::ranges::any_of(task->request.whats, [&](const std::string& text) {
       const auto other = parse(text);
@@ -249,6 +285,7 @@ Task<Cancelled> Gets::drop(What what, bool discard) {
     const bool has_file =
         std::ranges::any_of(task->jobs, [&](const FileJobPtr& job) { return names(what, job->wanted.path); });
     if (!touches && !has_file) continue;
+    touched.push_back(task);
     task->except.push_back(what);
     task->request.except.push_back(portable_text(what));
     const auto all = std::ranges::all_of(task->request.whats, [&](const std::string& text) {
@@ -260,27 +297,30 @@ Task<Cancelled> Gets::drop(What what, bool discard) {
     out.stopped.push_back(joined(task->request.whats));
   }
   getter_.downloads().notify();
-  while (getter_.downloads().is_running(what) && !parts_.stopping) co_await sleep_for(milliseconds(20));
-  // Those that were to be stopped as a whole are over as well when this returns.
-  const auto ending = [&] {
-    return std::ranges::any_of(running_, [](const auto& pair) { return pair.second->cancelled; });
+  // What is being written is over when this returns; a question to the tracker may take longer, and does no harm.
+  const auto writing = [&] {
+    return std::ranges::any_of(jobs, [](const FileJobPtr& job) { return !job->over; }) ||
+           std::ranges::any_of(touched, [](const GetTaskPtr& task) { return task->unplaced > 0; });
   };
-  for (int i = 0; i < 500 && ending() && !parts_.stopping; ++i) co_await sleep_for(milliseconds(10));
+  while (writing() && !parts_.stopping) co_await sleep_for(milliseconds(10));
+  const auto ending = [&] {
+    return std::ranges::any_of(
+        touched, [&](const GetTaskPtr& task) { return task->cancelled && running_.contains(task->number); });
+  };
+  for (int i = 0; i < 100 && ending() && !parts_.stopping; ++i) co_await sleep_for(milliseconds(10));
   if (discard) {
-    const auto unlink = [this, what] {
+    const auto unlink = [this, what, busy = parts_.downloading] {
       std::vector<std::string> dropped;
       for (const auto& [id, path] : parts_.db.parts()) {
-        if (!names(what, path)) continue;
+        if (!names(what, path) || busy.contains(id)) continue;
         ::unlink(parts_.part_file(id).c_str());
         parts_.db.remove_part(id);
         dropped.push_back(path);
       }
       return dropped;
     };
-    if (!getter_.downloads().is_running(what)) {
-      const auto dropped = co_await run_on(parts_.pool, unlink);
-      out.discarded.insert(out.discarded.end(), dropped.begin(), dropped.end());
-    }
+    const auto dropped = co_await run_on(parts_.pool, unlink);
+    out.discarded.insert(out.discarded.end(), dropped.begin(), dropped.end());
   }
   co_return out;
 }

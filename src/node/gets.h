@@ -4,6 +4,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,7 @@ class Gets {
   /// Stops what `what` names and drops its partials; returns when that is done.
   Task<Cancelled> drop(What what, bool discard);
 
+  [[nodiscard]] bool is_idle() const { return running_.empty(); }
   /// Gets under way, and those that failed and that nobody has heard of.
   [[nodiscard]] std::vector<GetInfo> list() const;
 
@@ -44,7 +46,9 @@ class Gets {
   NodeParts& parts_;
   Getter& getter_;
   std::map<std::int64_t, GetTaskPtr> running_;
-  std::map<std::int64_t, GetInfo> over_;  ///< the newest that have ended
+  std::map<std::int64_t, GetInfo> over_;  ///< by number; some of the newest that have ended
+  std::multiset<std::int64_t> awaited_;   ///< by those who wait
+  std::int64_t endings_ = 0;
   Event ended_;
 };
 

@@ -32,14 +32,8 @@ bool is_dropped(const GetTask& task, const What& what) {
 Getter::Getter(NodeParts& parts, const Handlers& handlers)
     : parts_(parts),
       placer_(parts.gate, parts.db, parts.own_files, parts.state_dir / "parts"),
-      downloads_(parts, placer_,
-                 [this](const FileEntry& wanted, const LocalState& local, const std::vector<std::uint32_t>& holders) {
-                   return conflict(wanted, local, holders);
-                 }),
-      small_(parts, placer_, handlers,
-             [this](const FileEntry& wanted, const LocalState& local, const std::vector<std::uint32_t>& holders) {
-               return conflict(wanted, local, holders);
-             }) {}
+      downloads_(parts, placer_, *this),
+      small_(parts, placer_, handlers, *this) {}
 
 GetOutcome Getter::outcome(const Planned& planned) const {
   GetOutcome out;
@@ -58,6 +52,32 @@ std::string Getter::conflict(const FileEntry& wanted, const LocalState& local,
          human_time(local.entry.mtime) + ") was made or changed here; the mesh has " + human_bytes(wanted.size) +
          " of " + human_time(wanted.mtime) + (name == node_names_.end() ? "" : " on " + name->second) +
          " (--force replaces it)";
+}
+
+bool Getter::keeps(const Planned& planned, bool force) const {
+  using Verdict = LocalState::Verdict;
+  const auto& before = planned.before;
+  const auto& own_wins = planned.file.own_wins;
+  switch (before.verdict) {
+    case Verdict::absent:
+      return false;
+    case Verdict::same:
+      return true;
+    case Verdict::ours:
+    case Verdict::unknown:
+      return own_wins && !force;  // the version here is the mesh's choice; others are about to get it
+    case Verdict::other_kind:
+      if (before.entry.kind != Kind::directory && force) return false;
+      throw Error(Status::failed,
+                  printable(planned.file.entry.path) + ": kept: a file in the mesh, but here it is a " +
+                      (before.entry.kind == Kind::directory ? "directory" : "link (--force replaces it)"));
+    case Verdict::users:
+      if (force) return false;
+      // The author's own newer file is what the mesh is about to offer to others.
+      if (!before.received && own_wins) return true;
+      throw Error(Status::failed, conflict(planned.file.entry, before, planned.file.holders));
+  }
+  return false;
 }
 
 /// Waits; false when the get was cancelled.
@@ -262,21 +282,8 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
         settle(planned, false);
       } else if (wanted.kind == Kind::link) {
         settle(planned, placer_.make_link(wanted, task->request.force));
-      } else if (before.verdict == LocalState::Verdict::same) {
-        if (before.received) placer_.refresh_attributes(wanted, before);
-        settle(planned, true);
-      } else if (planned.file.own_wins && !task->request.force &&
-                 (before.verdict == LocalState::Verdict::ours || before.verdict == LocalState::Verdict::unknown)) {
-        settle(planned, true);  // the version here is the mesh's choice; others are about to get it
-      } else if (before.verdict == LocalState::Verdict::other_kind &&
-                 (before.entry.kind == Kind::directory || !task->request.force)) {
-        throw Error(Status::failed,
-                    printable(path) + ": kept: a file in the mesh, but here it is a " +
-                        (before.entry.kind == Kind::directory ? "directory" : "link (--force replaces it)"));
-      } else if (before.verdict == LocalState::Verdict::users && !task->request.force) {
-        // The author's own newer file is what the mesh is about to offer to others.
-        if (before.received || !planned.file.own_wins)
-          throw Error(Status::failed, conflict(wanted, before, planned.file.holders));
+      } else if (keeps(planned, task->request.force)) {
+        if (before.verdict == LocalState::Verdict::same && before.received) placer_.refresh_attributes(wanted, before);
         settle(planned, true);
       } else {
         (is_large(wanted) ? large : small).push_back(&planned);
@@ -300,8 +307,11 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
   co_await work.all();
   // One line for each WHAT of which something was cancelled.
   std::set<int> dropped;
+  std::set<std::string_view> settled;
+  for (const auto& one : results)
+    if (one.status == 0) settled.insert(one.mesh_path);
   for (const auto& [path, planned] : plan.files)
-    if (!task->cancelled && task->excludes(path)) dropped.insert(planned.what);
+    if (!task->cancelled && task->excludes(path) && !settled.contains(path)) dropped.insert(planned.what);
   for (const int what : dropped) {
     GetOutcome stopped;
     stopped.what = what;
@@ -355,7 +365,22 @@ Task<void> Getter::get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> 
 Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results, int attempt) {
   const auto path = planned.file.entry.path;
   const auto size = planned.file.entry.size;
-  const auto job = co_await downloads_.get(task, planned);
+  FileJobPtr job;
+  std::optional<Error> refused;
+  try {
+    job = co_await downloads_.get(task, planned);
+  } catch (const Error& e) {
+    refused = e;
+  }
+  if (refused) {
+    auto failed = outcome(planned);
+    failed.status = static_cast<int>(refused->status());
+    failed.error = refused->what();
+    failed.print = false;
+    results.push_back(std::move(failed));
+    ++task->files_done;
+    co_return;
+  }
   if (!job || !job->over || job->status == Status::interrupted) {
     if (!task->cancelled && task->excludes(path)) co_return;  // fulfil says so for all of its WHAT
     auto stopped = outcome(planned);
@@ -380,6 +405,13 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results
         planned.file = it->second.file;
         const auto look_again = [this, entry = planned.file.entry] { return placer_.examine(entry, parts_.stopping); };
         planned.before = co_await run_on(parts_.hash_pool, look_again);
+        if (keeps(planned, task->request.force)) {
+          auto kept = outcome(planned);
+          kept.kept = true;
+          results.push_back(std::move(kept));
+          ++task->files_done;
+          co_return;
+        }
         co_await get_large(task, planned, results, attempt + 1);
         co_return;
       }
@@ -398,6 +430,23 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results
   results.push_back(std::move(one));
   ++task->files_done;
   if (job->status == Status::ok) task->settled_bytes += size;
+}
+
+/// One file, and what its links lead to; no directory, nothing below one.
+Task<void> Getter::resolve_file(Get asked, int index, std::string path, Plan& plan, GetTaskPtr task) {
+  for (int depth = 0; depth < longest_chain && !plan.files.contains(path); ++depth) {
+    Plan found;
+    const What what{path, path, false};
+    co_await resolve_one(asked, index, what, found, false, task);
+    const auto it = found.files.find(path);
+    if (it == found.files.end() || it->second.file.entry.kind == Kind::directory)
+      throw Error(Status::failed, printable(path) + ": is a directory in the mesh");
+    plan.nodes.merge(found.nodes);
+    const auto entry = it->second.file.entry;
+    plan.files.insert(found.files.extract(it));
+    if (entry.kind != Kind::link) co_return;
+    path = link_destination(path, entry.target);
+  }
 }
 
 /// The backing files of the disk images that are here now, and theirs, down the chain.
@@ -458,14 +507,13 @@ Task<void> Getter::get_backing(GetTaskPtr task, Plan& plan, Results& results) {
       if (task->excludes(one.backing.path) || !known.insert(one.backing.path).second) continue;
       auto more = std::make_unique<Plan>();
       std::optional<Error> failed;
-      const What what{one.backing.path, one.backing.path, false};
       // The node that an image is wanted from may have its backing file from elsewhere.
       for (bool any_node = task->request.from.empty();; any_node = true) {
         failed.reset();
         Get asked = task->request;
         if (any_node) asked.from.clear();
         try {
-          co_await resolve_one(asked, one.what, what, *more, false, task);
+          co_await resolve_file(asked, one.what, one.backing.path, *more, task);
         } catch (const Error& error) {
           failed = error;
         }
@@ -477,10 +525,11 @@ Task<void> Getter::get_backing(GetTaskPtr task, Plan& plan, Results& results) {
         results.push_back(std::move(trouble));
         continue;
       }
-      plan.nodes.merge(more->nodes);
-      more->nodes = plan.nodes;
       co_await fulfil(task, *more, results);
-      for (const auto& [path, planned] : more->files) fresh.push_back(&planned);
+      for (const auto& [path, planned] : more->files) {
+        known.insert(path);
+        fresh.push_back(&planned);
+      }
       plans.push_back(std::move(more));
     }
   }

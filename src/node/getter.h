@@ -16,7 +16,7 @@
 
 namespace mesh {
 
-class Getter {
+class Getter : private LocalRules {
  public:
   Getter(NodeParts& parts, const Handlers& handlers);
 
@@ -55,12 +55,14 @@ class Getter {
   Task<void> fulfil(GetTaskPtr task, Plan& plan, Results& results);
   Task<void> get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> files, Results& results);
   Task<void> get_large(GetTaskPtr task, Planned& planned, Results& results, int attempt);
+  Task<void> resolve_file(Get asked, int index, std::string path, Plan& plan, GetTaskPtr task);
   Task<void> get_backing(GetTaskPtr task, Plan& plan, Results& results);
   Task<bool> pause(GetTaskPtr task, std::string phase, std::chrono::milliseconds time);
 
   GetOutcome outcome(const Planned& planned) const;
+  [[nodiscard]] bool keeps(const Planned& planned, bool force) const override;
   [[nodiscard]] std::string conflict(const FileEntry& wanted, const LocalState& local,
-                                     const std::vector<std::uint32_t>& holders) const;
+                                     const std::vector<std::uint32_t>& holders) const override;
 
   NodeParts& parts_;
   Placer placer_;

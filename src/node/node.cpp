@@ -63,6 +63,16 @@ bool is_loopback(const std::string& host) {
   return ec ? host == "localhost" : address.is_loopback();
 }
 
+/// What else an open mesh allows everyone.
+const char* may_order(const NodeOptions& options) {
+  const auto refuses = [&](const char* order) {
+    return std::ranges::find(options.refuse, order) != options.refuse.end();
+  };
+  if (refuses("delete")) return refuses("get") ? "" : ", and have this node get files (--refuse get)";
+  return refuses("get") ? ", and delete it (--refuse delete)"
+                        : ", delete it, and have this node get files (--refuse delete --refuse get)";
+}
+
 }  // namespace
 
 void NodeParts::publish(const Inventory& delta) {
@@ -81,6 +91,9 @@ void NodeParts::publish(const Inventory& delta) {
 }
 
 void NodeParts::withdraw(const std::string& path, const std::string& why) {
+  // What was loaded from this path may be held under another one as well; it is loaded anew from there when asked for.
+  for (const auto& torrent : swarm->all())
+    if (torrent->storage->is_faulted() && !torrent->downloading) swarm->unload(torrent->torrent.id);
   const auto* item = holdings.find(path);
   if (item == nullptr) return;
   // Also where the same bytes are held under another path: what is loaded reads from this one.
@@ -199,7 +212,10 @@ Node::Node(asio::io_context& io, NodeOptions options, Log log) : io_(io) {
     return out;
   };
   facts.log = parts.log;
-  parts.links = std::make_unique<TrackerLinks>(io, options.trackers, std::move(facts), mesh_handlers_);
+  // Orders come by way of a tracker alone.
+  tracker_handlers_ = mesh_handlers_;
+  orders_->serve_mesh(tracker_handlers_);
+  parts.links = std::make_unique<TrackerLinks>(io, options.trackers, std::move(facts), tracker_handlers_);
 
   Watcher::Options watching;
   watching.ignore = options.ignore;
@@ -298,7 +314,9 @@ std::string Node::describe() const {
   const auto& options = parts_->options;
   return "node " + options.name + ": files " + options.files.string() + ", peers on port " +
          std::to_string(parts_->swarm->port()) + ", node channel on port " + std::to_string(server_->local().port()) +
-         (options.open ? "; open: everyone who can reach these ports may read every file" : "; on loopback only");
+         (options.open
+              ? ("; open: everyone who can reach the mesh may read every file" + std::string(may_order(options)))
+              : "; on loopback only");
 }
 
 Task<void> Node::serve_channel(std::string path, ChannelPtr channel, const Handlers& handlers) {
@@ -316,7 +334,6 @@ Task<void> Node::serve_channel(std::string path, ChannelPtr channel, const Handl
 
 void Node::serve_mesh() {
   offer_->serve(mesh_handlers_);
-  orders_->serve_mesh(mesh_handlers_);
   mesh_handlers_.on_note<Plan>([this](const ChannelPtr&, Plan plan) { parts_->swarm->plan(plan.id, plan.getters); });
   mesh_handlers_.on_note<Meet>([this](const ChannelPtr&, Meet meet) {
     if (const auto torrent = parts_->swarm->find(meet.id); torrent && torrent->checked)
@@ -413,7 +430,8 @@ Task<void> Node::until_unneeded() {
       parts_->swarm->refresh(*torrent);
       now_sent += torrent->sent;
     }
-    const bool needed = commands_ > 0 || !getter_->is_idle() || !streamer_->is_idle() || now_sent != sent;
+    const bool needed =
+        commands_ > 0 || !getter_->is_idle() || !gets_->is_idle() || !streamer_->is_idle() || now_sent != sent;
     if (needed) needed_ = Clock::now();
     sent = now_sent;
     // Without a torrent there is nothing that others could still need.

@@ -51,7 +51,8 @@ class Node {
   asio::io_context& io_;
   Fd lock_;
   std::unique_ptr<NodeParts> parts_;
-  Handlers mesh_handlers_;
+  Handlers mesh_handlers_;     ///< for nodes
+  Handlers tracker_handlers_;  ///< for trackers: the same, and orders
   Handlers command_handlers_;
   std::unique_ptr<Offer> offer_;
   std::unique_ptr<Getter> getter_;

@@ -35,6 +35,7 @@ struct NodeParts {
   std::unique_ptr<TrackerLinks> links;
   std::atomic<bool> stopping = false;
   OwnFiles own_files{};
+  std::int64_t spools_need = 0;       ///< bytes that the spools of streams will still write
   std::set<ContentId> downloading{};  ///< by gets and streams: one of them at a time for each content
   Pacer small_down{};                 ///< of what comes and goes on the node channel
   Pacer small_up{};

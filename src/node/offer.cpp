@@ -14,7 +14,7 @@ namespace mesh {
 namespace {
 
 constexpr std::int64_t settle_ns = 2'000'000'000;  // a file that changed more recently is not remembered by its stamp
-constexpr std::size_t fetch_bytes = 4U << 20;      // in one reply
+constexpr std::int64_t fetch_bytes = 4 << 20;      // in one reply
 constexpr std::size_t fetch_files = 4096;
 
 std::int64_t now_ns() {
@@ -75,7 +75,7 @@ void Offer::serve(Handlers& handlers) {
   });
   handlers.on<Load>([this](ChannelPtr, Load asked) { return load(asked); });
   handlers.on<ProbePath>([this](ChannelPtr, ProbePath asked) { return probe(std::move(asked)); });
-  handlers.on<Fetch>([this](ChannelPtr, Fetch asked) { return fetch(std::move(asked)); });
+  handlers.on<Fetch>([this](ChannelPtr channel, Fetch asked) { return fetch(std::move(channel), std::move(asked)); });
 }
 
 Task<FileEntry> Offer::make(FileEntry asked, bool torrent_even_if_small) {
@@ -188,13 +188,15 @@ Task<Probed> Offer::probe(ProbePath asked) {
   co_return out;
 }
 
-Task<Fetched> Offer::fetch(Fetch asked) {
+Task<Fetched> Offer::fetch(ChannelPtr channel, Fetch asked) {
   if (asked.files.size() > fetch_files) asked.files.resize(fetch_files);
   struct Read {
     Fetched reply;
     std::vector<LocalEntry> learnt;
+    std::vector<std::string> gone;
   };
-  const auto read_all = [this, &asked] {
+  const auto most = parts_.small_up.handful(fetch_bytes);
+  const auto read_all = [this, &asked, most] {
     Read out;
     std::size_t bytes = 0;
     std::vector<std::pair<FileStamp, ContentId>> settled;
@@ -219,12 +221,13 @@ Task<Fetched> Offer::fetch(Fetch asked) {
           out.learnt.push_back(std::move(local));
         }
       } catch (const Error& error) {
+        if (error.status() == Status::not_found) out.gone.push_back(file.path);
         got = {};
         got.error = error.what();
       }
       bytes += got.data.size() + 100;
       out.reply.files.push_back(std::move(got));
-      if (bytes > fetch_bytes) break;
+      if (bytes > static_cast<std::size_t>(most)) break;
     }
     const StateDb::Batch batch(parts_.db);
     for (const auto& [stamp, id] : settled) parts_.db.put_hash(stamp, id);
@@ -237,7 +240,9 @@ Task<Fetched> Offer::fetch(Fetch asked) {
   if (!delta.put.empty()) parts_.publish(delta);
   std::int64_t bytes = 0;
   for (const auto& file : read.reply.files) bytes += static_cast<std::int64_t>(file.data.size());
-  co_await parts_.small_up.spend(bytes);
+  for (const auto& path : read.gone) parts_.withdraw(path, "it is gone");
+  const std::function<bool()> unwanted = [channel] { return !channel->is_open(); };
+  co_await parts_.small_up.spend(bytes, unwanted);
   co_return read.reply;
 }
 

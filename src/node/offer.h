@@ -24,7 +24,7 @@ class Offer {
  private:
   Task<FileEntry> make_now(FileEntry asked, bool torrent_even_if_small, bool idle);
   Task<Probed> probe(ProbePath asked);
-  Task<Fetched> fetch(Fetch asked);
+  Task<Fetched> fetch(ChannelPtr channel, Fetch asked);
 
   NodeParts& parts_;
   SingleFlight<std::string, FileEntry> making_;

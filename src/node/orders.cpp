@@ -9,6 +9,9 @@ namespace mesh {
 namespace {
 
 constexpr std::size_t most_errors = 100;
+constexpr std::size_t most_relayed_paths = 20;
+constexpr std::size_t most_relayed_bytes = 12 * 1024;
+constexpr int longest_wait_seconds = 60;
 
 }  // namespace
 
@@ -46,6 +49,8 @@ Task<Ordered> Orders::obey(Order order) {
     out.body = to_bencode(done);
   } else if (order.kind == Wait::name) {
     auto request = from_bencode<Wait>(order.body);
+    // The asker may be gone; it asks again.
+    request.seconds = std::clamp(request.seconds, 1, longest_wait_seconds);
     const GetReply done = co_await gets_.wait(nullptr, std::move(request));
     out.body = to_bencode(done);
   } else if (order.kind == Cancel::name) {
@@ -54,8 +59,15 @@ Task<Ordered> Orders::obey(Order order) {
     out.body = to_bencode(done);
   } else if (order.kind == Delete::name) {
     auto request = from_bencode<Delete>(order.body);
-    const Deleted done = co_await remove(std::move(request));
-    out.body = to_bencode(done);
+    Deleted done = co_await remove(std::move(request));
+    // Many nodes answer at once.
+    for (auto most = most_relayed_paths;; most /= 2) {
+      if (done.paths.size() > most) done.paths.resize(most);
+      if (done.errors.size() > most) done.errors.resize(most);
+      if (done.missing.size() > most) done.missing.resize(most);
+      out.body = to_bencode(done);
+      if (out.body.size() < most_relayed_bytes || most == 0) break;
+    }
   } else {
     throw Error(Status::failed, "does not know the order '" + printable(order.kind) + "'");
   }
@@ -72,6 +84,7 @@ Task<Deleted> Orders::remove(Delete asked) {
     const auto partials = stopped.discarded.size();
     auto missing = std::make_shared<std::optional<Error>>();
     const auto before = out.count;
+    const auto errors = out.errors.size();
     std::vector<std::string> gone;
     const auto work = [&] {
       Removal removal;
@@ -94,16 +107,21 @@ Task<Deleted> Orders::remove(Delete asked) {
       }
     };
     co_await run_on(parts_.pool, work);
+    const auto forget = [&] {
+      const StateDb::Batch batch(parts_.db);
+      for (const auto& path : gone) parts_.db.remove_received(path);
+    };
+    co_await run_on(parts_.pool, forget);
     // The mesh hears of it before the asker does; the watcher would say so a moment later.
     Inventory delta;
     for (const auto& path : gone)
       for (auto& removed : parts_.holdings.withdraw(path).removed) delta.removed.push_back(std::move(removed));
     parts_.publish(delta);
-    if (!*missing && out.count == before && what.is_glob && partials == 0)
-      *missing = Error(Status::not_found, printable(what.text) + ": nothing on this node matches");
-    if (*missing && ((*missing)->status() != Status::not_found || partials == 0)) {
+    if (*missing && (*missing)->status() != Status::not_found) {
       out.errors.push_back((*missing)->what());
       out.status = std::max(out.status, static_cast<int>((*missing)->status()));
+    } else if (out.count == before && partials == 0 && errors == out.errors.size() && !what.pattern.empty()) {
+      out.missing.push_back(what.pattern);
     }
     if (partials > 0) {
       ++out.count;

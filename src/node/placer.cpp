@@ -113,6 +113,14 @@ LocalEntry Placer::install(const std::string& part_name, int fd, const FileEntry
     const auto exchange = [&] {
       return ::renameat2(parts.get(), part_name.c_str(), parent.get(), name.c_str(), RENAME_EXCHANGE);
     };
+    struct stat now {};
+    if (::fstatat(parent.get(), name.c_str(), &now, AT_SYMLINK_NOFOLLOW) != 0 || now.st_ino != before.stamp.inode ||
+        now.st_size != before.stamp.size || nanoseconds(now.st_mtim) != before.stamp.mtime)
+      throw taken(wanted);
+    if (S_ISREG(now.st_mode) && PathGate::is_being_written(gate_.open_file(wanted.path).get()))
+      throw Error(Status::failed, printable(wanted.path) +
+                                      ": kept: somebody has the local file open for writing (a running VM?); get it "
+                                      "again when it is closed");
     if (exchange() != 0) fail(wanted, "cannot be put in place", errno);
     struct stat old {};
     const bool expected = ::fstatat(parts.get(), part_name.c_str(), &old, AT_SYMLINK_NOFOLLOW) == 0 &&
@@ -179,13 +187,16 @@ void Placer::write_small(Small& file, int parts) const {
     file.part = "small-" + std::to_string(::getpid()) + "-" + std::to_string(counter++);
     fd = Fd(::openat(parts, file.part.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   }
+  const auto no_room = [&] {
+    return NoRoom(printable(file.wanted.path) + ": no room: " + human_bytes(file.wanted.size) + " needed, " +
+                  human_bytes(free_bytes()) + " free");
+  };
+  if (!fd && (errno == ENOSPC || errno == EDQUOT)) throw no_room();
   if (!fd) fail(file.wanted, "cannot be written", errno);
   for (std::size_t at = 0; at < file.data.size();) {
     const auto n = ::pwrite(fd.get(), file.data.data() + at, file.data.size() - at, static_cast<off_t>(at));
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0 && (errno == ENOSPC || errno == EDQUOT))
-      throw NoRoom(printable(file.wanted.path) + ": no room: " + human_bytes(file.wanted.size) + " needed, " +
-                   human_bytes(free_bytes()) + " free");
+    if (n < 0 && (errno == ENOSPC || errno == EDQUOT)) throw no_room();
     if (n < 0) fail(file.wanted, "cannot be written", errno);
     at += static_cast<std::size_t>(n);
   }
@@ -225,7 +236,7 @@ void Placer::write_small(std::vector<Small>& files) const {
 /// disks of running VMs included; fsync(2) costs a journal commit for each file. Where the file system has one journal,
 /// and ends a page's writeback only after what belongs to it is in the journal, one commit after all writeback serves
 /// all.
-void Placer::sync_small(const std::vector<Small>& files, int parts) const {
+void Placer::sync_small(std::vector<Small>& files, int parts) const {
   struct statfs fs {};
   const bool one_journal =
       ::fstatfs(parts, &fs) == 0 && (fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == XFS_SUPER_MAGIC);
@@ -235,15 +246,22 @@ void Placer::sync_small(const std::vector<Small>& files, int parts) const {
   }
   const Small* last = nullptr;
   for (const auto& file : files) {
+    if (!file.file) continue;
     ::sync_file_range(file.file.get(), 0, 0, SYNC_FILE_RANGE_WRITE);
     last = &file;
   }
-  for (const auto& file : files) ::sync_file_range(file.file.get(), 0, 0, SYNC_FILE_RANGE_WAIT_AFTER);
+  for (auto& file : files)
+    if (file.file && ::sync_file_range(file.file.get(), 0, 0, SYNC_FILE_RANGE_WAIT_AFTER) != 0 &&
+        ::fsync(file.file.get()) != 0)
+      file.error = printable(file.wanted.path) + ": cannot be synced: " + std::generic_category().message(errno);
   if (last == nullptr) return;
   // Puts this one into the transaction that is open now, which ends all that came before.
   const timespec times[2] = {{0, UTIME_OMIT}, to_timespec(last->wanted.mtime)};
   ::futimens(last->file.get(), times);
-  ::fsync(last->file.get());
+  if (::fsync(last->file.get()) == 0) return;
+  const auto why = std::generic_category().message(errno);
+  for (auto& file : files)
+    if (file.error.empty()) file.error = printable(file.wanted.path) + ": cannot be synced: " + why;
 }
 
 std::vector<Placer::Placed> Placer::place_small(std::vector<Small>& files) const {
@@ -255,6 +273,11 @@ std::vector<Placer::Placed> Placer::place_small(std::vector<Small>& files) const
   const StateDb::Batch batch(db_);
   for (std::size_t i = 0; i < files.size(); ++i) {
     auto& file = files[i];
+    if (!file.error.empty()) {  // it has got one since it was written
+      out[i].error = file.error;
+      if (!file.part.empty()) ::unlinkat(parts.get(), file.part.c_str(), 0);
+      continue;
+    }
     try {
       const auto dir = parent_path(file.wanted.path);
       if (!parent || dir != parent_of) parent = gate_.open_parent(file.wanted.path, true);

@@ -86,7 +86,7 @@ class Placer {
   LocalEntry same_already(const FileEntry& wanted, const ContentId& id) const;
   LocalEntry placed(int fd, const FileEntry& wanted, const ContentId& id) const;
   void write_small(Small& file, int parts) const;
-  void sync_small(const std::vector<Small>& files, int parts) const;
+  void sync_small(std::vector<Small>& files, int parts) const;
 
   const PathGate& gate_;
   StateDb& db_;

@@ -16,12 +16,13 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-constexpr auto fetch_limit = seconds(60);
+constexpr auto fetch_limit = std::chrono::minutes(10);  // a lost node ends it at once; a slow one may be slow
 constexpr std::size_t active_batches = 4;
 constexpr std::size_t batch_files = 256;
 constexpr std::int64_t batch_bytes = 2 << 20;
 constexpr std::size_t most_unplaced = 4000;  // each has a descriptor open
 constexpr int most_attempts = 5;
+constexpr std::size_t active_questions = 16;
 
 }  // namespace
 
@@ -36,14 +37,14 @@ struct SmallFiles::Run {
   std::vector<std::pair<Planned*, std::string>> failed;  ///< to be asked for again
   std::vector<Placer::Small> written;
   std::vector<Planned*> written_for;
-  std::size_t unplaced = 0;
+  std::optional<Error> lost;  ///< no tracker can be asked
   bool placing = false;
   std::set<std::string> directories;  ///< in which something was placed
   Event placed;
 };
 
-SmallFiles::SmallFiles(NodeParts& parts, const Placer& placer, const Handlers& handlers, Conflict conflict)
-    : parts_(parts), placer_(placer), handlers_(handlers), conflict_(std::move(conflict)) {}
+SmallFiles::SmallFiles(NodeParts& parts, const Placer& placer, const Handlers& handlers, const LocalRules& rules)
+    : parts_(parts), placer_(placer), handlers_(handlers), rules_(rules) {}
 
 void SmallFiles::close() {
   for (const auto& [where, channel] : channels_) channel->close();
@@ -98,30 +99,45 @@ Task<void> SmallFiles::get(GetTaskPtr task, Nodes nodes, std::vector<Planned*> f
       work.add(fetch(run, std::move(batch)));
     }
     co_await work.all();
-    while (run->unplaced > 0) co_await run->placed.wait_for(milliseconds(100));
+    while (run->task->unplaced > 0) co_await run->placed.wait_for(milliseconds(100));
 
     // What could not be had may have moved or changed: ask again what it is now.
+    const auto more = std::make_shared<std::vector<Planned*>>();
+    Together questions(parts_.io.get_executor());
     for (auto& [planned, why] : std::exchange(run->failed, {})) {
       if (task->excludes(planned->file.entry.path)) continue;
-      const auto text = printable(planned->file.entry.path) + ": " + why;
       if (attempt >= most_attempts) {
-        run->finish(*planned, Status::failed, text, false);
+        run->finish(*planned, Status::failed, printable(planned->file.entry.path) + ": " + why, false);
         continue;
       }
-      try {
-        const bool is_small = co_await again(*planned, run->nodes);
-        if (is_small)
-          files.push_back(planned);
-        else
-          run->finish(*planned, Status::failed, text, false);
-      } catch (const Error& error) {
-        run->finish(*planned, error.status(), error.what(), false);
-      }
+      co_await questions.fewer_than(active_questions);
+      questions.add(ask_again(run, planned, why, again, more));
     }
+    co_await questions.all();
+    files = std::move(*more);
     if (!files.empty() && !task->cancelled) co_await sleep_for(milliseconds(200 * (attempt + 1)));
   }
   const auto sync = [this, run] { placer_.sync_names(run->directories); };
   co_await run_on(parts_.pool, sync);
+}
+
+Task<void> SmallFiles::ask_again(std::shared_ptr<Run> run, Planned* planned, std::string why, Again again,
+                                 std::shared_ptr<std::vector<Planned*>> files) {
+  std::optional<Error> trouble = run->lost;
+  if (!trouble) {
+    try {
+      const bool is_small = co_await again(*planned, run->nodes);
+      if (is_small)
+        files->push_back(planned);
+      else
+        run->finish(*planned, Status::failed, printable(planned->file.entry.path) + ": " + why, false);
+    } catch (const Error& error) {
+      trouble = error;
+    }
+  }
+  if (!trouble) co_return;
+  if (trouble->status() == Status::unreachable) run->lost = trouble;
+  run->finish(*planned, trouble->status(), trouble->what(), false);
 }
 
 Task<void> SmallFiles::fetch(std::shared_ptr<Run> run, std::vector<Planned*> batch) {
@@ -167,15 +183,19 @@ Task<void> SmallFiles::fetch_from(std::shared_ptr<Run> run, NodeRef node, std::v
       std::erase_if(files, [&](const Planned* p) { return run->task->excludes(p->file.entry.path); });
       if (files.empty()) co_return;
       Fetch question;
+      const auto most = std::min(parts_.small_down.handful(batch_bytes), run->task->pacer.handful(batch_bytes));
       std::int64_t bytes = 0;
       for (const auto* planned : files) {
+        if (bytes > 0 && bytes + planned->file.entry.size > most) break;
         question.files.push_back(planned->file.entry);
         bytes += planned->file.entry.size;
       }
-      co_await parts_.small_down.spend(bytes);
-      co_await run->task->pacer.spend(bytes);
+      const std::function<bool()> unwanted = [run] { return run->task->cancelled.load(); };
+      co_await parts_.small_down.spend(bytes, unwanted);
+      co_await run->task->pacer.spend(bytes, unwanted);
+      if (run->task->cancelled) co_return;
       Fetched got = co_await channel->request(question, fetch_limit);
-      if (got.files.empty() || got.files.size() > files.size())
+      if (got.files.empty() || got.files.size() > question.files.size())
         throw Error(Status::failed, node.name + ": sent no sensible answer");
       const auto end = files.begin() + static_cast<std::ptrdiff_t>(got.files.size());
       std::vector<Planned*> answered(files.begin(), end);
@@ -198,7 +218,9 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
     auto& file = got.files[i];
     const auto& wanted = planned->file.entry;
     const auto& before = planned->before;
-    if (!file.error.empty()) {
+    if (run->task->excludes(wanted.path)) {
+      // Deleted or cancelled while it was on its way.
+    } else if (!file.error.empty()) {
       run->failed.emplace_back(planned, "on " + node + ": " + file.error);
     } else if (static_cast<std::int64_t>(file.data.size()) != wanted.size ||
                content_id_of_bytes(file.data) != file.id || (wanted.id.is_set() && wanted.id != file.id)) {
@@ -209,7 +231,7 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
     } else if (before.verdict == LocalState::Verdict::unknown && !run->task->request.force &&
                !(before.received && before.id.is_set() &&
                  parts_.db.find_received(wanted.path, before.stamp)->unchanged)) {
-      run->finish(*planned, Status::failed, conflict_(wanted, before, planned->file.holders), false);
+      run->finish(*planned, Status::failed, rules_.conflict(wanted, before, planned->file.holders), false);
     } else {
       planned->no_image = !find_backing_name(file.data);
       Placer::Small small;
@@ -226,9 +248,9 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
     ::getrlimit(RLIMIT_NOFILE, &limit);
     return std::min<std::size_t>(most_unplaced, limit.rlim_cur / 4);
   }();
-  while (run->unplaced + files.size() > descriptors && run->unplaced > 0)
-    co_await run->placed.wait_for(milliseconds(100));
-  run->unplaced += files.size();
+  auto& unplaced = run->task->unplaced;
+  while (unplaced + files.size() > descriptors && unplaced > 0) co_await run->placed.wait_for(milliseconds(100));
+  unplaced += files.size();
   const auto held = std::make_shared<std::vector<Placer::Small>>(std::move(files));
   const auto write = [this, held] { placer_.write_small(*held); };
   co_await run_on(parts_.pool, write);
@@ -242,6 +264,7 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
     for (std::size_t i = 0; i < held->size(); ++i) {
       if (!(*held)[i].no_room) continue;
       (*held)[i].no_room = false;
+      if (run->task->excludes((*held)[i].wanted.path)) continue;  // with its error
       (*held)[i].error.clear();
       rest.push_back(std::move((*held)[i]));
       places.push_back(i);
@@ -255,8 +278,8 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
   for (std::size_t i = 0; i < held->size(); ++i) {
     auto& small = (*held)[i];
     if (!small.error.empty()) {
-      --run->unplaced;
-      run->finish(*planned_for[i], Status::failed, small.error, false);
+      --unplaced;
+      if (!run->task->excludes(small.wanted.path)) run->finish(*planned_for[i], Status::failed, small.error, false);
       continue;
     }
     run->written.push_back(std::move(small));
@@ -275,6 +298,8 @@ Task<void> SmallFiles::place_all(std::shared_ptr<Run> run) {
   while (!run->written.empty()) {
     const auto lot = std::make_shared<std::vector<Placer::Small>>(std::exchange(run->written, {}));
     const auto lot_for = std::exchange(run->written_for, {});
+    for (auto& small : *lot)
+      if (run->task->excludes(small.wanted.path)) small.error = "is not wanted any more";
     const auto place = [this, lot] {
       auto out = placer_.place_small(*lot);
       lot->clear();
@@ -286,10 +311,11 @@ Task<void> SmallFiles::place_all(std::shared_ptr<Run> run) {
       if (placed[i].entry) run->directories.emplace(parent_path(placed[i].entry->entry.path));
       if (placed[i].entry)
         for (auto& put : parts_.holdings.set(*placed[i].entry).put) delta.put.push_back(std::move(put));
-      run->finish(*lot_for[i], placed[i].entry ? Status::ok : Status::failed, placed[i].error, false);
+      if (placed[i].entry || !run->task->excludes(lot_for[i]->file.entry.path))
+        run->finish(*lot_for[i], placed[i].entry ? Status::ok : Status::failed, placed[i].error, false);
     }
     parts_.publish(delta);
-    run->unplaced -= placed.size();
+    run->task->unplaced -= placed.size();
     run->placed.notify();
   }
   run->placing = false;

@@ -20,10 +20,8 @@ class SmallFiles {
   using Finish = std::function<void(const Planned&, Status, const std::string& error, bool kept)>;
   /// Asks the tracker what a path is now; false when it is no small file any more.
   using Again = std::function<Task<bool>(Planned& planned, Nodes& nodes)>;
-  using Conflict = std::function<std::string(const FileEntry& wanted, const LocalState& local,
-                                             const std::vector<std::uint32_t>& holders)>;
 
-  SmallFiles(NodeParts& parts, const Placer& placer, const Handlers& handlers, Conflict conflict);
+  SmallFiles(NodeParts& parts, const Placer& placer, const Handlers& handlers, const LocalRules& rules);
 
   /// Gets all of `files`, sorted by path; reports each once. Files that the task excludes meanwhile are not reported.
   Task<void> get(GetTaskPtr task, Nodes nodes, std::vector<Planned*> files, Finish finish, Again again);
@@ -35,6 +33,8 @@ class SmallFiles {
 
  private:
   struct Run;
+  Task<void> ask_again(std::shared_ptr<Run> run, Planned* planned, std::string why, Again again,
+                       std::shared_ptr<std::vector<Planned*>> files);
   Task<void> fetch(std::shared_ptr<Run> run, std::vector<Planned*> batch);
   Task<void> fetch_from(std::shared_ptr<Run> run, NodeRef node, std::vector<Planned*> files);
   Task<void> take(std::shared_ptr<Run> run, const std::string& node, std::vector<Planned*> asked, Fetched got);
@@ -44,7 +44,7 @@ class SmallFiles {
   NodeParts& parts_;
   const Placer& placer_;
   const Handlers& handlers_;
-  Conflict conflict_;
+  const LocalRules& rules_;
   std::map<std::string, ChannelPtr> channels_;  ///< to other nodes, by address
 };
 

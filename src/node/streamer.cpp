@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <boost/asio/post.hpp>
 #include <list>
 
 #include "core/format.h"
@@ -38,6 +39,7 @@ struct Streamer::Spool {
   StreamGate* gate = nullptr;  ///< owned by `swarm`, while that is a download
   std::int64_t limit = 0;      ///< bytes kept at once; 0: all
   std::int64_t window = 0;     ///< bytes ahead of the slowest reader
+  std::int64_t reserved = 0;   ///< of the disk's room
   int dropped = 0;             ///< pieces before this one are dropped
   std::list<Reader> readers;
   std::optional<Error> trouble;
@@ -57,24 +59,21 @@ Task<StreamEnd> Streamer::stream(ChannelPtr channel, Stream asked) {
   auto& wanted = chosen.file.entry;
   StreamEnd end;
   end.size = wanted.size;
-  if (wanted.size == 0) co_return end;
-
   // What is here already is read here.
   const auto local = [&]() -> const Holdings::Item* {
-    const auto* item = wanted.id.is_set() ? parts_.holdings.find(wanted.id) : nullptr;
-    if (item == nullptr && !wanted.id.is_set()) {
-      const auto* same = parts_.holdings.find(std::string_view(wanted.path));
-      if (same != nullptr && chosen.file.own_wins) item = same;
-    }
-    return item;
+    return wanted.id.is_set() ? parts_.holdings.find(wanted.id) : nullptr;
   };
   std::int64_t position = 0;
-  if (const auto* item = local()) {
+  // The asker's own copy is not among what the tracker chooses from, but may be what others would get.
+  const auto* own = chosen.file.own_wins ? parts_.holdings.find(std::string_view(wanted.path)) : nullptr;
+  if (own != nullptr && own->entry.kind != Kind::file) own = nullptr;
+  if (const auto* item = own != nullptr ? own : local()) {
     const LocalEntry entry{item->entry, item->stamp};
     end.size = entry.entry.size;
     co_await send_local(channel, entry, position);
     co_return end;
   }
+  if (wanted.size == 0) co_return end;
   if (wanted.size <= small_file_bytes) {
     StreamData note;
     note.data = co_await getter_.small_files().fetch_one(wanted, chosen.file.holders, chosen.nodes);
@@ -163,6 +162,11 @@ Task<void> Streamer::send_stored(ChannelPtr channel, SwarmTorrentPtr swarm, Spoo
   });
   const auto storage = swarm->storage;
   const auto& layout = storage->layout();
+  const auto check = [&] {
+    // Every piece has passed its SHA-1; whether the whole is what was asked for is known once all of it is here.
+    if (const auto id = storage->content_id(); id && *id != swarm->torrent.id)
+      throw Error(Status::failed, "what arrived passes SHA-1 but not SHA-256; do not use what was written");
+  };
   while (position < layout.size) {
     const auto piece = static_cast<int>(position / layout.piece_length);
     if (storage->verified()[static_cast<std::size_t>(piece)] == 0) {
@@ -200,6 +204,7 @@ Task<void> Streamer::send_stored(ChannelPtr channel, SwarmTorrentPtr swarm, Spoo
       spool->changed.notify();
     }
   }
+  check();
 }
 
 Task<Streamer::SpoolPtr> Streamer::open_spool(FileEntry wanted, StoredTorrent torrent, std::int64_t limit) {
@@ -224,8 +229,9 @@ Task<Streamer::SpoolPtr> Streamer::open_spool(FileEntry wanted, StoredTorrent to
   }
   parts_.downloading.insert(torrent.id);
   std::shared_ptr<void> mark(nullptr, [this, id = torrent.id](void*) { parts_.downloading.erase(id); });
+  const auto promised = getter_.downloads().promised();
   const auto open = [&] {
-    const auto free = getter_.free_bytes();
+    const auto free = getter_.free_bytes() - promised;
     const auto needed = limit > 0 ? std::min(limit, wanted.size) : wanted.size;
     if (needed > free)
       throw Error(Status::failed, printable(wanted.path) + ": no room for its spool: " + human_bytes(needed) +
@@ -248,41 +254,27 @@ Task<Streamer::SpoolPtr> Streamer::open_spool(FileEntry wanted, StoredTorrent to
   spool->swarm = co_await parts_.swarm->load(torrent, spool->storage, true, std::move(gate));
   spool->swarm->spooled = true;
   spools_[torrent.id] = spool;
-  auto work = [](Streamer* self, SpoolPtr filled, std::shared_ptr<void> held) -> Task<void> {
-    co_await self->fill(filled);
-    held.reset();
-  };
-  asio::co_spawn(parts_.io, work(this, spool, std::move(mark)), asio::detached);
+  reserve(*spool, wanted.size);
+  // Begins when the reader that it was opened for is there: this coroutine goes on to that without a pause.
+  asio::post(parts_.io,
+             [this, spool, mark = std::move(mark)] { asio::co_spawn(parts_.io, fill(spool, mark), asio::detached); });
   co_return spool;
 }
 
 /// Until everything is there, or nobody reads any more.
-Task<void> Streamer::fill(SpoolPtr spool) {
-  const auto& layout = spool->storage->layout();
+Task<void> Streamer::fill(SpoolPtr spool, std::shared_ptr<void> mark) {
   Feed feed(parts_, spool->wanted, spool->swarm, spool->info);
   try {
     if (feed.missing() > 0) co_await feed.join();
-    bool had_readers = false;
-    while (!parts_.stopping) {
-      had_readers = had_readers || !spool->readers.empty();
-      if (had_readers && spool->readers.empty()) break;
-      if (spool->storage->verified().find('\0') == std::string::npos) {
-        // All of it passed through here: then its SHA-256 is known as well (BEP 52 says why SHA-1 is not enough).
-        if (spool->storage->content_id() != spool->torrent.id)
-          throw Error(Status::failed, printable(spool->wanted.path) +
-                                          ": what arrived passes SHA-1 but not SHA-256; do not use what was written");
-        break;
-      }
-      if (!spool->readers.empty()) {
-        const auto slowest = std::ranges::min_element(spool->readers, {}, &Spool::Reader::position);
-        const bool starving =
-            slowest->waiting_since != Clock::time_point{} && Clock::now() - slowest->waiting_since > starving_after;
-        if (starving) slowest->waiting_since = Clock::now();
-        spool->gate->set_reader(static_cast<int>(slowest->position / layout.piece_length), starving);
-        // Full window, slow reader: that nothing comes is nobody's fault.
-        if (slowest->waiting_since == Clock::time_point{}) feed.forgive();
-      }
+    while (!parts_.stopping && !spool->readers.empty()) {
+      const auto verified = spool->storage->verified();
+      if (verified.find('\0') == std::string::npos) break;
+      const auto next = needed_next(*spool, verified);
+      spool->gate->set_reader(next.piece, next.starving);
+      // Full window, slow reader: that nothing comes is nobody's fault.
+      if (!next.waits) feed.forgive();
       co_await feed.tend(false);
+      reserve(*spool, feed.missing());
       if (!spool->swarm->error.empty())
         throw Error(Status::failed, printable(spool->wanted.path) + ": its spool in " + parts_.state_dir.string() +
                                         " cannot be written: " + spool->swarm->error + " (--spool SIZE needs less)");
@@ -294,11 +286,13 @@ Task<void> Streamer::fill(SpoolPtr spool) {
     spool->trouble = Error(Status::failed, printable(spool->wanted.path) + ": " + error.what());
   }
   feed.finish();
-  const bool whole = spool->storage->verified().find('\0') == std::string::npos && !spool->trouble;
+  reserve(*spool, 0);
+  const bool whole = spool->storage->content_id() == spool->torrent.id && !spool->trouble;
   // From here on the torrent is a seed like any other, unloaded when nobody needs it; half a one is of no use.
   spool->gate = nullptr;
   if (whole && spool->limit == 0 && !parts_.stopping) {
     parts_.swarm->seed(spool->swarm);
+    mark.reset();  // a get need not wait for a slow reader
   } else if (whole) {
     // What is kept serves others for as long as somebody here reads.
     while (!spool->readers.empty() && !parts_.stopping) co_await spool->changed.wait_for(tick);
@@ -309,6 +303,33 @@ Task<void> Streamer::fill(SpoolPtr spool) {
   if (!whole) spool->over = true;
   while (!spool->readers.empty() && !parts_.stopping) co_await spool->changed.wait_for(tick);
   spools_.erase(spool->torrent.id);
+}
+
+/// Which piece the gate is to begin at: a bounded spool keeps to its slowest reader, an unbounded one goes ahead of
+/// all.
+Streamer::Next Streamer::needed_next(Spool& spool, const std::string& verified) {
+  const auto length = spool.storage->layout().piece_length;
+  Next out;
+  out.piece = spool.storage->layout().count() - 1;
+  for (auto& reader : spool.readers) {
+    const bool waits = reader.waiting_since != Clock::time_point{};
+    auto piece = static_cast<int>(reader.position / length);
+    while (spool.limit == 0 && piece < out.piece && verified[static_cast<std::size_t>(piece)] != 0) ++piece;
+    out.piece = std::min(out.piece, piece);
+    out.waits = out.waits || waits || spool.limit == 0;
+    if (!waits || Clock::now() - reader.waiting_since <= starving_after) continue;
+    out.starving = true;
+    reader.waiting_since = Clock::now();
+  }
+  return out;
+}
+
+/// Says how much the spool will still write, for whoever asks whether there is room.
+void Streamer::reserve(Spool& spool, std::int64_t missing) {
+  const auto most = spool.limit > 0 ? std::min(spool.limit, spool.wanted.size) : spool.wanted.size;
+  const auto now = std::min(missing, most);
+  parts_.spools_need += now - spool.reserved;
+  spool.reserved = now;
 }
 
 /// Drops what a bounded spool may not keep: the oldest pieces behind the slowest reader.

@@ -34,8 +34,15 @@ class Streamer {
   Task<void> send_local(ChannelPtr channel, LocalEntry entry, std::int64_t& position);
   Task<void> send_stored(ChannelPtr channel, SwarmTorrentPtr swarm, SpoolPtr spool, std::int64_t& position);
   Task<SpoolPtr> open_spool(FileEntry wanted, StoredTorrent torrent, std::int64_t limit);
-  Task<void> fill(SpoolPtr spool);
+  Task<void> fill(SpoolPtr spool, std::shared_ptr<void> mark);
   void trim(Spool& spool);
+  struct Next {
+    int piece = 0;
+    bool starving = false;
+    bool waits = false;  ///< somebody waits for it
+  };
+  static Next needed_next(Spool& spool, const std::string& verified);
+  void reserve(Spool& spool, std::int64_t missing);
 
   NodeParts& parts_;
   Getter& getter_;

@@ -416,11 +416,12 @@ struct GetInfo {
   int status = 0;                   ///< of one that has ended
   std::vector<std::string> errors;  ///< of one that has ended, the first few
   bool reported = false;            ///< somebody has heard how it ended
+  std::int64_t ended = 0;           ///< counts up with each get that ends
   template <class V>
   void describe(V& v) {
     v("number", number), v("whats", whats), v("state", state), v("detail", detail), v("detached", detached),
         v("fdone", files_done), v("ftotal", files_total), v("done", done), v("total", total), v("rate", rate),
-        v("status", status), v("errors", errors), v("reported", reported);
+        v("status", status), v("errors", errors), v("reported", reported), v("ended", ended);
   }
 };
 
@@ -513,9 +514,10 @@ struct Outcomes {
 struct GetReply {
   static constexpr const char* name = "get-reply";
   int status = 0;
+  bool running = false;  ///< the time of a Wait was up before its gets were over
   template <class V>
   void describe(V& v) {
-    v("status", status);
+    v("status", status), v("running", running);
   }
 };
 
@@ -549,9 +551,10 @@ struct Wait {
   static constexpr const char* name = "wait";
   using Reply = GetReply;
   std::vector<std::string> whats;
+  int seconds = 0;  ///< answer after so long, whatever the state; 0: wait to the end
   template <class V>
   void describe(V& v) {
-    v("whats", whats);
+    v("whats", whats), v("seconds", seconds);
   }
 };
 
@@ -583,10 +586,12 @@ struct Deleted {
   std::int64_t count = 0;          ///< of all
   std::int64_t bytes = 0;
   std::vector<std::string> errors;
-  int status = 0;
+  std::vector<std::string> missing;  ///< WHATs of which nothing was there
+  int status = 0;                    ///< of the errors
   template <class V>
   void describe(V& v) {
-    v("paths", paths), v("count", count), v("bytes", bytes), v("errors", errors), v("status", status);
+    v("paths", paths), v("count", count), v("bytes", bytes), v("errors", errors), v("missing", missing),
+        v("status", status);
   }
 };
 
