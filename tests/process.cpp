@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,6 +19,19 @@
 
 namespace mesh::test {
 namespace {
+
+/// Keeps a port from other test programs that run at the same time, for as long as this one runs.
+bool reserve(int port) {
+  const int fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  sockaddr_un at{};
+  at.sun_family = AF_UNIX;
+  const std::string name = "meshswarm-test-port-" + std::to_string(port);
+  std::copy(name.begin(), name.end(), at.sun_path + 1);  // an abstract name: gone with the process
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+  if (::bind(fd, reinterpret_cast<const sockaddr*>(&at), size) == 0) return true;
+  ::close(fd);
+  return false;
+}
 
 /// A port from which this one and the next are free now.
 int free_port_pair() {
@@ -34,7 +48,7 @@ int free_port_pair() {
   };
   for (;;) {
     const int port = std::uniform_int_distribution<int>(20000, 31000)(random);
-    if (is_free(port) && is_free(port + 1)) return port;
+    if (is_free(port) && is_free(port + 1) && reserve(port) && reserve(port + 1)) return port;
   }
 }
 
