@@ -106,7 +106,7 @@ void start_private_node(const NodeOptions& options) {
 
 void ensure_node(const NodeOptions& options) {
   asio::io_context io(1);
-  if (run_to_end(io, find_node(options))) return;
+  if (*run_to_end(io, find_node(options))) return;
   if (options.trackers.empty())
     throw Error(Status::unreachable,
                 "no node runs on " + options.files.string() +

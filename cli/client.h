@@ -25,9 +25,9 @@ void start_private_node(const NodeOptions& options);
 /// Throws Error(unreachable) where none runs and no tracker is known to a new one.
 void ensure_node(const NodeOptions& options);
 
-/// Runs `work` to its end on `io` and hands back what it returned or threw.
+/// Runs `work` to its end on `io` and hands back what it returned or threw; nothing when `io` was stopped before.
 template <class T>
-T run_to_end(asio::io_context& io, Task<T> work) {
+std::optional<T> run_to_end(asio::io_context& io, Task<T> work) {
   std::optional<T> result;
   std::exception_ptr error;
   auto body = [](Task<T> task, std::optional<T>& out, std::exception_ptr& failed,
@@ -42,7 +42,7 @@ T run_to_end(asio::io_context& io, Task<T> work) {
   asio::co_spawn(io, body(std::move(work), result, error, io), asio::detached);
   io.run();
   if (error) std::rethrow_exception(error);
-  return std::move(*result);
+  return result;
 }
 
 }  // namespace mesh

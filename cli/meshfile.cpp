@@ -656,7 +656,7 @@ int main(int argc, char** argv) {
                 : info_command->parsed()     ? info(node, asked, handlers)
                 : complete_command->parsed() ? complete(node, asked, handlers)
                                              : torrent(node, asked, handlers);
-    const int status = run_to_end(io, std::move(work));
+    const int status = *run_to_end(io, std::move(work));
     view.clear();
     std::fflush(stdout);
     std::_Exit(status);

@@ -118,7 +118,7 @@ int main(int argc, char** argv) {
     // The limits hold for this get; where it is the node, for the node as well.
     asked.get.max_down = options.node.max_down;
     asked.get.max_up = options.node.max_up;
-    asked.get.max_active = options.node.max_active;
+    if (!app.get_option("--max-active")->empty()) asked.get.max_active = options.node.max_active;
     ensure_node(options.node);
     asio::io_context io(1);
     ProgressView view(asked.quiet);
@@ -129,25 +129,12 @@ int main(int argc, char** argv) {
       interrupted = true;
       io.stop();
     });
-    std::optional<int> status;
-    auto body = [](Task<int> task, std::optional<int>& out, std::exception_ptr& error,
-                   asio::io_context& context) -> Task<void> {
-      try {
-        out = co_await std::move(task);
-      } catch (...) {
-        error = std::current_exception();
-      }
-      context.stop();
-    };
-    std::exception_ptr error;
-    asio::co_spawn(io, body(run(options.node, asked, view), status, error, io), asio::detached);
-    io.run();
+    const auto status = run_to_end(io, run(options.node, asked, view));
     view.clear();
     if (interrupted) {
       say("meshget", "interrupted; what has arrived is kept, and the same meshget goes on from there");
       std::_Exit(static_cast<int>(Status::interrupted));
     }
-    if (error) std::rethrow_exception(error);
     std::fflush(stdout);
     std::_Exit(*status);
     return 0;

@@ -298,11 +298,13 @@ Task<Cancelled> Gets::drop(What what, bool discard) {
   }
   getter_.downloads().notify();
   // What is being written is over when this returns; a question to the tracker may take longer, and does no harm.
-  const auto writing = [&] {
-    return std::ranges::any_of(jobs, [](const FileJobPtr& job) { return !job->over; }) ||
-           std::ranges::any_of(touched, [](const GetTaskPtr& task) { return task->unplaced > 0; });
+  while (std::ranges::any_of(jobs, [](const FileJobPtr& job) { return !job->over; }) && !parts_.stopping)
+    co_await sleep_for(milliseconds(10));
+  // Small files on the way are placed or dropped within moments; those that wait for room are of no concern here.
+  const auto placing = [&] {
+    return std::ranges::any_of(touched, [](const GetTaskPtr& task) { return task->unplaced > 0; });
   };
-  while (writing() && !parts_.stopping) co_await sleep_for(milliseconds(10));
+  for (int i = 0; i < 1000 && placing() && !parts_.stopping; ++i) co_await sleep_for(milliseconds(10));
   const auto ending = [&] {
     return std::ranges::any_of(
         touched, [&](const GetTaskPtr& task) { return task->cancelled && running_.contains(task->number); });
