@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <random>
 
@@ -480,7 +481,8 @@ TEST_CASE("kill -9 at random moments of a get of 500 files: it goes on, and noth
   mesh.start_node("n0", {"--max-up", "6M"});
   mesh.start_node("n1");
   CHECK(mesh.file("n1", {"get", "tree"}).status == 0);
-  std::mt19937 random(20);  // the same moments each time
+  const char* seed = std::getenv("MESH_TEST_SEED");
+  std::mt19937 random(seed != nullptr ? static_cast<std::uint32_t>(std::stoul(seed)) : 20);
   for (int i = 0; i < 20; ++i) {
     ::usleep(static_cast<useconds_t>(random() % 300'000));
     mesh.stop_node("n1", SIGKILL);

@@ -156,6 +156,32 @@ TEST_CASE("storage: what is served is never written, and a change is noticed bef
   CHECK(read_file(path) == edited);
 }
 
+TEST_CASE("storage: a dropped piece takes no room and cannot be read, the others can") {
+  const Scratch scratch;
+  const auto bytes = noise(5 * 64 * 1024, 3);
+  write_file(scratch.path / "source", bytes);
+  const auto source = hashed(scratch.path / "source");
+  Fd fd = open_file(scratch.path / "spool", O_RDWR | O_CREAT);
+  REQUIRE(::ftruncate(fd.get(), source.layout.size) == 0);
+  Storage storage(source.layout, std::move(fd), "", "");
+  fill(storage, bytes, false);
+  REQUIRE(source.layout.count() == 5);
+  const auto blocks = [&] {
+    struct stat s {};
+    return ::stat((scratch.path / "spool").c_str(), &s) == 0 ? s.st_blocks : -1;
+  };
+  const auto before = blocks();
+  storage.drop(1);
+  CHECK(blocks() < before);
+  CHECK(storage.is_dropped(1));
+  std::string out(16 * 1024, '\0');
+  CHECK(storage.read(1, 0, out) == std::errc::no_message_available);
+  CHECK_FALSE(storage.read_cached(1, 0, out));
+  CHECK_FALSE(storage.read(2, 0, out));
+  CHECK((out == bytes.substr(2 * 64 * 1024, out.size())));
+  CHECK(storage.content_id() == source.id);  // what it was is known all the same
+}
+
 TEST_CASE("storage: readers go on while it is frozen") {
   const Scratch scratch;
   const auto bytes = noise(2'000'000, 6);
