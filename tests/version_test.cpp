@@ -66,6 +66,13 @@ TEST_CASE("versions: every order of the copies gives the same choice") {
   } while (std::ranges::next_permutation(copies, {}, &Copy::node).found);
 }
 
+TEST_CASE("versions: --strict has nothing against one copy that nobody has hashed") {
+  const std::array alone = {file(1, 100, nullptr)};
+  const auto choice = choose_version(alone, {std::nullopt, true});
+  CHECK_FALSE(choice.conflict);
+  CHECK(choice.chosen);
+}
+
 TEST_CASE("versions: a listing counts what is certain to differ, and says where it may be more") {
   const auto sized = [](std::int64_t size, std::int64_t mtime, const ContentId* id) {
     auto copy = file(1, mtime, id);

@@ -73,7 +73,8 @@ Choice choose_version(std::span<const Copy> copies, const ChoiceRules& rules) {
   if (rules.strict) {
     ask_to_hash();
     if (!choice.to_hash.empty()) return choice;
-    choice.conflict = !std::ranges::all_of(field, [&](const Copy& c) { return same_version(c, field.front()); });
+    choice.conflict =
+        field.size() > 1 && !std::ranges::all_of(field, [&](const Copy& c) { return same_version(c, field.front()); });
     if (choice.conflict) return choice;
   }
   if (std::ranges::any_of(field, &Copy::head)) std::erase_if(field, [](const Copy& c) { return !c.head; });

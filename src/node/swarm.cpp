@@ -69,6 +69,8 @@ lt::settings_pack settings(const std::string& listen, const Swarm::Options& opti
   s.set_bool(p::no_atime_storage, false);
   s.set_bool(p::prioritize_partial_pieces, false);
   s.set_int(p::stop_tracker_timeout, 0);
+  // Limits are dealt out once a tick: at half a second, the default, much of what they allow goes unused.
+  s.set_int(p::tick_interval, 100);
   s.set_int(p::download_rate_limit, rate(options.max_down));
   s.set_int(p::upload_rate_limit, rate(options.max_up));
   return s;
@@ -256,6 +258,9 @@ void Swarm::update_gate(SwarmTorrent& torrent) {
 }
 
 void Swarm::limit(SwarmTorrent& torrent, std::int64_t down, std::int64_t up) {
+  if (torrent.max_down == down && torrent.max_up == up) return;
+  torrent.max_down = down;
+  torrent.max_up = up;
   torrent.handle.set_download_limit(down > 0 ? rate(down) : -1);
   torrent.handle.set_upload_limit(up > 0 ? rate(up) : -1);
 }

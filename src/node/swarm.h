@@ -49,6 +49,8 @@ struct SwarmTorrent {
   std::int64_t sent = 0;
   std::int64_t got = 0;  ///< payload bytes received
   int hash_failures = 0;
+  std::int64_t max_down = 0;  ///< the limits that are set; 0: none
+  std::int64_t max_up = 0;
 
   std::unique_ptr<PieceGate> gate;                     ///< null: all pieces, the rarest first
   std::uint64_t self = 0;                              ///< this node among the swarm's getters
