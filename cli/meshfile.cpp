@@ -353,16 +353,30 @@ Task<int> wait(const NodeOptions& node, const Asked& asked, const Handlers& hand
     // A slice at a time, so that no node waits for a command that is gone.
     request.seconds = 20;
     Relayed all;
-    for (auto to = asked.on; !to.empty();) {
-      Relayed reply = co_await relay(node, handlers, request, to);
-      to.clear();
+    std::vector<std::pair<std::string, Wait>> waiting;
+    const auto sort_out = [&](Relayed reply) {
       for (auto& answer : reply.answers) {
-        if (answer.status == 0 && from_bencode<GetReply>(answer.body).running)
-          to.push_back(answer.node);
-        else
+        const auto state = answer.status == 0 ? from_bencode<GetReply>(answer.body) : GetReply{};
+        if (!state.running) {
           all.answers.push_back(std::move(answer));
+          continue;
+        }
+        auto again = request;
+        again.numbers = state.numbers;
+        waiting.emplace_back(answer.node, std::move(again));
       }
+    };
+    Relayed first = co_await relay(node, handlers, request, asked.on);
+    sort_out(std::move(first));
+    // One node after another: the last of them is what is waited for.
+    while (!waiting.empty()) {
+      const auto [name, again] = waiting.back();
+      waiting.pop_back();
+      const std::vector<std::string> to(1, name);
+      Relayed next = co_await relay(node, handlers, again, to);
+      sort_out(std::move(next));
     }
+    std::ranges::sort(all.answers, {}, &Relayed::Answer::node);
     co_return print_answers(all, asked, "done");
   }
   // A node that is restarted goes on with its gets, and so does this.
@@ -423,7 +437,7 @@ void print_deleted(const std::string& node, const Deleted& deleted) {
   if (deleted.count == 0) return;
   std::printf("%sdeleted %lld, %s", node.empty() ? "" : (printable(node) + ": ").c_str(),
               static_cast<long long>(deleted.count), human_bytes(deleted.bytes).c_str());
-  if (deleted.paths.size() <= 20)
+  if (deleted.count == static_cast<std::int64_t>(deleted.paths.size()) && deleted.count <= 20)
     for (const auto& path : deleted.paths)
       std::printf("%s%s", &path == &deleted.paths.front() ? ": " : " ", printable(path).c_str());
   std::printf("\n");

@@ -98,6 +98,10 @@ Task<FileJobPtr> Downloads::get(GetTaskPtr task, Planned& planned) {
   co_return job;
 }
 
+void Downloads::stop() {
+  for (const auto& [path, job] : jobs_) job->stop = true;
+}
+
 void Downloads::notify() {
   for (const auto& [path, job] : jobs_) job->changed.notify();
 }

@@ -45,6 +45,8 @@ class Downloads {
   /// null when it was stopped before it began.
   Task<FileJobPtr> get(GetTaskPtr task, Planned& planned);
 
+  /// The node is going: what a job does on the pool ends soon.
+  void stop();
   /// Wakes whoever waits for these jobs: a task was cancelled, or a path of it.
   void notify();
   /// Jobs whose path `what` names lose their partial when they are stopped. Returns their paths.

@@ -75,7 +75,8 @@ Task<GetReply> Gets::get(ChannelPtr channel, Get request) {
   if (request.detach || !channel) {
     // Asked for again while it is under way: that one serves.
     for (const auto& [number, running] : running_)
-      if (!running->cancelled && to_bencode(running->request) == to_bencode(request)) co_return GetReply{};
+      if (!running->cancelled && !running->running && to_bencode(running->request) == to_bencode(request))
+        co_return GetReply{};
   }
   const auto task = add(std::move(request));
   if (task->request.detach || !channel) {
@@ -176,7 +177,10 @@ void Gets::remember(GetInfo info) {
 Task<GetReply> Gets::wait(ChannelPtr channel, Wait request) {
   std::set<std::int64_t> awaited;
   std::vector<GetOutcome> unknown;
-  if (request.whats.empty()) {
+  if (!request.numbers.empty()) {
+    awaited.insert(request.numbers.begin(), request.numbers.end());
+    request.whats.clear();
+  } else if (request.whats.empty()) {
     for (const auto& [number, task] : running_) awaited.insert(number);
     for (const auto& [number, info] : over_)
       if (!info.reported) awaited.insert(number);
@@ -237,6 +241,7 @@ Task<GetReply> Gets::wait(ChannelPtr channel, Wait request) {
     if (request.seconds > 0 && std::chrono::steady_clock::now() >= until) {
       GetReply unfinished;
       unfinished.running = true;
+      unfinished.numbers.assign(awaited.begin(), awaited.end());
       co_return unfinished;
     }
     co_await ended_.wait_for(report_every);
@@ -302,7 +307,8 @@ Task<Cancelled> Gets::drop(What what, bool discard) {
     co_await sleep_for(milliseconds(10));
   // Small files on the way are placed or dropped within moments; those that wait for room are of no concern here.
   const auto placing = [&] {
-    return std::ranges::any_of(touched, [](const GetTaskPtr& task) { return task->unplaced > 0; });
+    return std::ranges::any_of(
+        touched, [](const GetTaskPtr& task) { return task->unplaced > 0 && !task->phase.starts_with("paused"); });
   };
   for (int i = 0; i < 1000 && placing() && !parts_.stopping; ++i) co_await sleep_for(milliseconds(10));
   const auto ending = [&] {

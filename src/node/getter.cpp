@@ -184,7 +184,8 @@ Task<Getter::Chosen> Getter::choose(std::string path, std::string from, bool str
     const auto& file = it->second.file;
     if (!file.problem.empty()) throw Error(Status::failed, printable(path) + ": " + file.problem);
     if (file.entry.kind == Kind::link) {
-      path = link_destination(path, file.entry.target);
+      const auto link = std::exchange(path, link_destination(path, file.entry.target));
+      if (path.empty()) throw Error(Status::failed, printable(link) + ": is a link out of the files directory");
       continue;
     }
     if (file.entry.kind != Kind::file) throw Error(Status::usage, printable(path) + ": is a directory, not a file");
@@ -446,6 +447,9 @@ Task<void> Getter::resolve_file(Get asked, int index, std::string path, Plan& pl
     plan.files.insert(found.files.extract(it));
     if (entry.kind != Kind::link) co_return;
     path = link_destination(path, entry.target);
+    if (path.empty())
+      throw Error(Status::failed,
+                  printable(entry.path) + ": is a link out of the files directory, to " + printable(entry.target));
   }
 }
 
@@ -510,6 +514,7 @@ Task<void> Getter::get_backing(GetTaskPtr task, Plan& plan, Results& results) {
       // The node that an image is wanted from may have its backing file from elsewhere.
       for (bool any_node = task->request.from.empty();; any_node = true) {
         failed.reset();
+        more->files.clear();
         Get asked = task->request;
         if (any_node) asked.from.clear();
         try {

@@ -443,6 +443,7 @@ Task<void> Node::until_unneeded() {
 
 Task<void> Node::stop() {
   parts_->stopping = true;
+  getter_->downloads().stop();
   local_->close();
   server_->close();
   const auto deadline = Clock::now() + seconds(4);

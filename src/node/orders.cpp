@@ -55,8 +55,13 @@ Task<Ordered> Orders::obey(Order order) {
     out.body = to_bencode(done);
   } else if (order.kind == Cancel::name) {
     auto request = from_bencode<Cancel>(order.body);
-    const Cancelled done = co_await gets_.cancel(std::move(request));
-    out.body = to_bencode(done);
+    Cancelled done = co_await gets_.cancel(std::move(request));
+    for (auto most = most_relayed_paths;; most /= 2) {
+      if (done.stopped.size() > most) done.stopped.resize(most);
+      if (done.discarded.size() > most) done.discarded.resize(most);
+      out.body = to_bencode(done);
+      if (out.body.size() < most_relayed_bytes || most == 0) break;
+    }
   } else if (order.kind == Delete::name) {
     auto request = from_bencode<Delete>(order.body);
     Deleted done = co_await remove(std::move(request));

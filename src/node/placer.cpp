@@ -117,7 +117,8 @@ LocalEntry Placer::install(const std::string& part_name, int fd, const FileEntry
     if (::fstatat(parent.get(), name.c_str(), &now, AT_SYMLINK_NOFOLLOW) != 0 || now.st_ino != before.stamp.inode ||
         now.st_size != before.stamp.size || nanoseconds(now.st_mtim) != before.stamp.mtime)
       throw taken(wanted);
-    if (S_ISREG(now.st_mode) && PathGate::is_being_written(gate_.open_file(wanted.path).get()))
+    const Fd target(::openat(parent.get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    if (target && S_ISREG(now.st_mode) && PathGate::is_being_written(target.get()))
       throw Error(Status::failed, printable(wanted.path) +
                                       ": kept: somebody has the local file open for writing (a running VM?); get it "
                                       "again when it is closed");
@@ -240,8 +241,13 @@ void Placer::sync_small(std::vector<Small>& files, int parts) const {
   struct statfs fs {};
   const bool one_journal =
       ::fstatfs(parts, &fs) == 0 && (fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == XFS_SUPER_MAGIC);
+  const auto fail_all = [&](int error) {
+    for (auto& file : files)
+      if (file.error.empty())
+        file.error = printable(file.wanted.path) + ": cannot be synced: " + std::generic_category().message(error);
+  };
   if (!one_journal) {
-    ::syncfs(parts);
+    if (::syncfs(parts) != 0) fail_all(errno);
     return;
   }
   const Small* last = nullptr;
@@ -250,18 +256,18 @@ void Placer::sync_small(std::vector<Small>& files, int parts) const {
     ::sync_file_range(file.file.get(), 0, 0, SYNC_FILE_RANGE_WRITE);
     last = &file;
   }
-  for (auto& file : files)
-    if (file.file && ::sync_file_range(file.file.get(), 0, 0, SYNC_FILE_RANGE_WAIT_AFTER) != 0 &&
-        ::fsync(file.file.get()) != 0)
-      file.error = printable(file.wanted.path) + ": cannot be synced: " + std::generic_category().message(errno);
+  for (auto& file : files) {
+    if (!file.file || ::sync_file_range(file.file.get(), 0, 0, SYNC_FILE_RANGE_WAIT_AFTER) == 0) continue;
+    // A failed writeback is reported once, here: fsync(2) would not know of it any more.
+    const int error = errno;
+    if (error == EIO || error == ENOSPC || error == EDQUOT || ::fsync(file.file.get()) != 0)
+      file.error = printable(file.wanted.path) + ": cannot be synced: " + std::generic_category().message(error);
+  }
   if (last == nullptr) return;
   // Puts this one into the transaction that is open now, which ends all that came before.
   const timespec times[2] = {{0, UTIME_OMIT}, to_timespec(last->wanted.mtime)};
   ::futimens(last->file.get(), times);
-  if (::fsync(last->file.get()) == 0) return;
-  const auto why = std::generic_category().message(errno);
-  for (auto& file : files)
-    if (file.error.empty()) file.error = printable(file.wanted.path) + ": cannot be synced: " + why;
+  if (::fsync(last->file.get()) != 0) fail_all(errno);
 }
 
 std::vector<Placer::Placed> Placer::place_small(std::vector<Small>& files) const {

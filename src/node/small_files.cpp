@@ -133,6 +133,8 @@ Task<void> SmallFiles::ask_again(std::shared_ptr<Run> run, Planned* planned, std
         run->finish(*planned, Status::failed, printable(planned->file.entry.path) + ": " + why, false);
     } catch (const Error& error) {
       trouble = error;
+    } catch (const std::exception& error) {
+      trouble = Error(Status::failed, printable(planned->file.entry.path) + ": " + error.what());
     }
   }
   if (!trouble) co_return;

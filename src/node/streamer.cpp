@@ -229,7 +229,11 @@ Task<Streamer::SpoolPtr> Streamer::open_spool(FileEntry wanted, StoredTorrent to
   }
   parts_.downloading.insert(torrent.id);
   std::shared_ptr<void> mark(nullptr, [this, id = torrent.id](void*) { parts_.downloading.erase(id); });
+  // Promised before anything is waited for, so that nobody else is promised the same room.
   const auto promised = getter_.downloads().promised();
+  const auto needs = limit > 0 ? std::min(limit, wanted.size) : wanted.size;
+  parts_.spools_need += needs;
+  const std::shared_ptr<void> promise(nullptr, [this, needs](void*) { parts_.spools_need -= needs; });
   const auto open = [&] {
     const auto free = getter_.free_bytes() - promised;
     const auto needed = limit > 0 ? std::min(limit, wanted.size) : wanted.size;
@@ -326,7 +330,9 @@ Streamer::Next Streamer::needed_next(Spool& spool, const std::string& verified) 
 
 /// Says how much the spool will still write, for whoever asks whether there is room.
 void Streamer::reserve(Spool& spool, std::int64_t missing) {
-  const auto most = spool.limit > 0 ? std::min(spool.limit, spool.wanted.size) : spool.wanted.size;
+  // A bounded spool that is full grows no more.
+  const auto written = spool.wanted.size - missing - spool.dropped * spool.storage->layout().piece_length;
+  const auto most = spool.limit > 0 ? std::max<std::int64_t>(0, spool.limit - written) : missing;
   const auto now = std::min(missing, most);
   parts_.spools_need += now - spool.reserved;
   spool.reserved = now;

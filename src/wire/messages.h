@@ -514,10 +514,11 @@ struct Outcomes {
 struct GetReply {
   static constexpr const char* name = "get-reply";
   int status = 0;
-  bool running = false;  ///< the time of a Wait was up before its gets were over
+  bool running = false;               ///< the time of a Wait was up before its gets were over
+  std::vector<std::int64_t> numbers;  ///< then: of the gets that it is about
   template <class V>
   void describe(V& v) {
-    v("status", status), v("running", running);
+    v("status", status), v("running", running), v("numbers", numbers);
   }
 };
 
@@ -551,10 +552,11 @@ struct Wait {
   static constexpr const char* name = "wait";
   using Reply = GetReply;
   std::vector<std::string> whats;
-  int seconds = 0;  ///< answer after so long, whatever the state; 0: wait to the end
+  int seconds = 0;                    ///< answer after so long, whatever the state; 0: wait to the end
+  std::vector<std::int64_t> numbers;  ///< of the gets that an earlier answer named: these, whatever the WHATs say
   template <class V>
   void describe(V& v) {
-    v("whats", whats), v("seconds", seconds);
+    v("whats", whats), v("seconds", seconds), v("numbers", numbers);
   }
 };
 
