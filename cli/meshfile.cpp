@@ -312,8 +312,8 @@ int print_answers(const Relayed& reply, const Asked& asked, const char* did) {
   json nodes = json::array();
   for (const auto& answer : reply.answers) {
     int one = answer.status;
-    if (one == 0 && !answer.body.empty() && std::string_view(did) != "stopped")
-      one = from_bencode<GetReply>(answer.body).status;
+    // What has no status of its own reads as 0.
+    if (one == 0 && !answer.body.empty()) one = from_bencode<GetReply>(answer.body).status;
     status = std::max(status, one);
     if (asked.as_json)
       nodes.push_back({{"node", answer.node}, {"status", one}, {"error", answer.error}});

@@ -40,6 +40,21 @@ std::optional<std::string> read_link(int dir, const char* name) {
 
 }  // namespace
 
+std::vector<std::string> names_in(int dir) {
+  std::vector<std::string> out;
+  const int listed = ::openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (DIR* stream = listed < 0 ? nullptr : ::fdopendir(listed)) {
+    while (const auto* item = ::readdir(stream)) {
+      const std::string name(item->d_name);
+      if (name != "." && name != "..") out.push_back(name);
+    }
+    ::closedir(stream);
+  } else if (listed >= 0) {
+    ::close(listed);
+  }
+  return out;
+}
+
 PathGate::PathGate(const fs::path& files_dir, const fs::path& state_dir, const std::vector<fs::path>& follow) {
   std::error_code ec;
   fs::create_directories(files_dir, ec);

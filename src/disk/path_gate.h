@@ -25,6 +25,9 @@ struct LocalEntry {
   FileStamp stamp;
 };
 
+/// What is in an open directory, "." and ".." left out; nothing where it cannot be read. Blocks.
+[[nodiscard]] std::vector<std::string> names_in(int dir);
+
 /// Files that this node itself put in place a moment ago, so that a watcher need not examine what is known already.
 /// Thread-safe.
 class OwnFiles {

@@ -1,6 +1,5 @@
 #include "disk/remove_tree.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 
 #include <cerrno>
@@ -15,21 +14,6 @@ namespace mesh {
 namespace {
 
 constexpr int deepest = 1000;  // PATH_MAX allows more only by relative steps
-
-std::vector<std::string> names_in(int dir) {
-  std::vector<std::string> out;
-  const int listed = ::openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (DIR* stream = listed < 0 ? nullptr : ::fdopendir(listed)) {
-    while (const auto* item = ::readdir(stream)) {
-      const std::string name(item->d_name);
-      if (name != "." && name != "..") out.push_back(name);
-    }
-    ::closedir(stream);
-  } else if (listed >= 0) {
-    ::close(listed);
-  }
-  return out;
-}
 
 class Remover {
  public:

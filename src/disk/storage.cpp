@@ -249,6 +249,11 @@ void Storage::clear(int piece) {
   state.cleared = true;
 }
 
+bool Storage::is_complete() const {
+  const std::lock_guard lock(mutex_);
+  return verified_.find('\0') == std::string::npos;
+}
+
 std::string Storage::verified() const {
   const std::lock_guard lock(mutex_);
   return verified_;

@@ -66,6 +66,8 @@ class Storage {
   /// A read has failed, or the file has changed: nothing more is served.
   [[nodiscard]] bool is_faulted() const;
 
+  /// Every piece is verified.
+  [[nodiscard]] bool is_complete() const;
   /// The pieces that are verified, for libtorrent and for the resume state; a byte a piece.
   [[nodiscard]] std::string verified() const;
   /// Verified pieces and their SHA-256 roots, after syncing the data that they speak of.

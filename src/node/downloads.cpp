@@ -325,13 +325,14 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
     throw Error(Status::failed, name + ": the torrent that the tracker handed on is not sound");
   while (parts_.downloading.contains(stored.id)) {
     job->info.state = "queued";
+    job->info.queued = true;
     job->info.detail = "the same bytes are on their way here already";
     if (job->wanted_by.empty()) throw interrupted(*job);
     co_await sleep_for(tick);
   }
+  job->info.queued = false;
   job->info.detail.clear();
-  parts_.downloading.insert(stored.id);
-  const std::shared_ptr<void> mark(nullptr, [this, id = stored.id](void*) { parts_.downloading.erase(id); });
+  const auto mark = parts_.claim(stored.id);
   if (co_await copy_local(job, stored)) co_return;
 
   const auto part = parts_.part_file(stored.id);
@@ -360,7 +361,7 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
     }
     job->info.state = "downloading";
     auto synced = Clock::now();
-    while (storage->verified().find('\0') != std::string::npos) {
+    while (!storage->is_complete()) {
       if (job->wanted_by.empty() || parts_.stopping) throw interrupted(*job);
       set_limits(*job, *swarm);
       co_await feed.tend(is_patient(*job));

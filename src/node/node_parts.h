@@ -42,6 +42,11 @@ struct NodeParts {
   asio::thread_pool pool{4};       ///< for what is short
   asio::thread_pool hash_pool{2};  ///< for what may read whole files
 
+  /// Puts `id` among `downloading` for as long as what is returned lives.
+  [[nodiscard]] std::shared_ptr<void> claim(const ContentId& id) {
+    downloading.insert(id);
+    return {nullptr, [this, id](void*) { downloading.erase(id); }};
+  }
   /// Tells the trackers what changed in the holdings, and unloads what is no longer held.
   void publish(const Inventory& delta);
   /// `path` is not what it was hashed as: it is offered again when the watcher has seen it settle.

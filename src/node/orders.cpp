@@ -13,6 +13,16 @@ constexpr std::size_t most_relayed_paths = 20;
 constexpr std::size_t most_relayed_bytes = 12 * 1024;
 constexpr int longest_wait_seconds = 60;
 
+/// A reply that fits among those of many nodes: its lists are cut short until it does.
+template <class Reply, class... List>
+std::string bounded(const Reply& reply, List&... lists) {
+  for (auto most = most_relayed_paths;; most /= 2) {
+    ((lists.resize(std::min(lists.size(), most))), ...);
+    auto out = to_bencode(reply);
+    if (out.size() < most_relayed_bytes || most == 0) return out;
+  }
+}
+
 }  // namespace
 
 void Orders::serve_commands(Handlers& handlers) {
@@ -56,23 +66,11 @@ Task<Ordered> Orders::obey(Order order) {
   } else if (order.kind == Cancel::name) {
     auto request = from_bencode<Cancel>(order.body);
     Cancelled done = co_await gets_.cancel(std::move(request));
-    for (auto most = most_relayed_paths;; most /= 2) {
-      if (done.stopped.size() > most) done.stopped.resize(most);
-      if (done.discarded.size() > most) done.discarded.resize(most);
-      out.body = to_bencode(done);
-      if (out.body.size() < most_relayed_bytes || most == 0) break;
-    }
+    out.body = bounded(done, done.stopped, done.discarded);
   } else if (order.kind == Delete::name) {
     auto request = from_bencode<Delete>(order.body);
     Deleted done = co_await remove(std::move(request));
-    // Many nodes answer at once.
-    for (auto most = most_relayed_paths;; most /= 2) {
-      if (done.paths.size() > most) done.paths.resize(most);
-      if (done.errors.size() > most) done.errors.resize(most);
-      if (done.missing.size() > most) done.missing.resize(most);
-      out.body = to_bencode(done);
-      if (out.body.size() < most_relayed_bytes || most == 0) break;
-    }
+    out.body = bounded(done, done.paths, done.errors, done.missing);
   } else {
     throw Error(Status::failed, "does not know the order '" + printable(order.kind) + "'");
   }

@@ -227,8 +227,7 @@ Task<Streamer::SpoolPtr> Streamer::open_spool(FileEntry wanted, StoredTorrent to
     // Half ahead of the reader, the rest behind it for others.
     spool->window = std::clamp(limit / 2, piece, spool->window);
   }
-  parts_.downloading.insert(torrent.id);
-  std::shared_ptr<void> mark(nullptr, [this, id = torrent.id](void*) { parts_.downloading.erase(id); });
+  auto mark = parts_.claim(torrent.id);
   // Promised before anything is waited for, so that nobody else is promised the same room.
   const auto promised = getter_.downloads().promised();
   const auto needs = limit > 0 ? std::min(limit, wanted.size) : wanted.size;
@@ -271,9 +270,8 @@ Task<void> Streamer::fill(SpoolPtr spool, std::shared_ptr<void> mark) {
   try {
     if (feed.missing() > 0) co_await feed.join();
     while (!parts_.stopping && !spool->readers.empty()) {
-      const auto verified = spool->storage->verified();
-      if (verified.find('\0') == std::string::npos) break;
-      const auto next = needed_next(*spool, verified);
+      if (spool->storage->is_complete()) break;
+      const auto next = needed_next(*spool);
       spool->gate->set_reader(next.piece, next.starving);
       // Full window, slow reader: that nothing comes is nobody's fault.
       if (!next.waits) feed.forgive();
@@ -311,7 +309,8 @@ Task<void> Streamer::fill(SpoolPtr spool, std::shared_ptr<void> mark) {
 
 /// Which piece the gate is to begin at: a bounded spool keeps to its slowest reader, an unbounded one goes ahead of
 /// all.
-Streamer::Next Streamer::needed_next(Spool& spool, const std::string& verified) {
+Streamer::Next Streamer::needed_next(Spool& spool) {
+  const auto verified = spool.storage->verified();
   const auto length = spool.storage->layout().piece_length;
   Next out;
   out.piece = spool.storage->layout().count() - 1;

@@ -41,7 +41,7 @@ class Streamer {
     bool starving = false;
     bool waits = false;  ///< somebody waits for it
   };
-  static Next needed_next(Spool& spool, const std::string& verified);
+  static Next needed_next(Spool& spool);
   void reserve(Spool& spool, std::int64_t missing);
 
   NodeParts& parts_;

@@ -1,6 +1,5 @@
 #include "node/watcher.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -156,17 +155,7 @@ void Watcher::scan(const std::string& dir, int depth) {
   }
   above_.push_back(self);
   watch(dir, fd.get());
-  const int listed = ::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0);
-  std::vector<std::string> names;
-  if (DIR* stream = listed < 0 ? nullptr : ::fdopendir(listed)) {
-    ::rewinddir(stream);
-    while (const auto* item = ::readdir(stream)) {
-      const std::string name(item->d_name);
-      if (name != "." && name != "..") names.push_back(name);
-    }
-    ::closedir(stream);
-  }
-  for (const auto& name : names) {
+  for (const auto& name : names_in(fd.get())) {
     const auto path = dir.empty() ? name : dir + '/' + name;
     if (is_ignored(name)) continue;
     if (!is_mesh_path(path)) {
