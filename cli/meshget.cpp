@@ -1,4 +1,5 @@
 // meshget: puts files of the mesh into the local files dir. Parse, call, print.
+#include <algorithm>
 #include <boost/asio/signal_set.hpp>
 #include <csignal>
 #include <nlohmann/json.hpp>
@@ -6,6 +7,7 @@
 #include "client.h"
 #include "core/format.h"
 #include "core/mesh_path.h"
+#include "handler.h"
 #include "progress_view.h"
 
 namespace {
@@ -14,16 +16,26 @@ using namespace mesh;
 
 struct Asked {
   Get get;
+  UnpackLimits limits;
+  std::string cacert;
   bool quiet = false;
   bool json = false;
   bool print0 = false;
   int linger = 30;
 };
 
+constexpr auto lost_after = std::chrono::seconds(15);
+
 /// The get over one connection; nothing when the node went away before it had answered.
-Task<std::optional<GetReply>> get_once(ChannelPtr channel, const Handlers& handlers, const Get& request) {
+Task<std::optional<GetReply>> get_once(ChannelPtr channel, const Handlers& handlers, const Get& request,
+                                       Handler* handler) {
   asio::co_spawn(co_await asio::this_coro::executor, channel->run(handlers), asio::detached);
   try {
+    if (handler != nullptr) {
+      const PlacesAsk question;
+      const Places places = co_await channel->request(question, std::chrono::seconds(10));
+      handler->set_places(places);
+    }
     co_return co_await channel->request(request, std::chrono::hours(24 * 365));
   } catch (const Error& error) {
     if (channel->is_open()) throw;
@@ -31,32 +43,116 @@ Task<std::optional<GetReply>> get_once(ChannelPtr channel, const Handlers& handl
   co_return std::nullopt;
 }
 
-Task<int> run(const NodeOptions& node, const Asked& asked, ProgressView& view) {
+/// One get of this node, on which it goes on when the node is restarted meanwhile. `handler` may be null; what it
+/// throws ends the get.
+Task<GetReply> get(const NodeOptions& node, const Get& request, ProgressView& view, Handler* handler,
+                   std::vector<GetOutcome>& outcomes) {
+  std::exception_ptr trouble;
+  const auto guard = [&trouble](const ChannelPtr& channel, const std::function<bool()>& work) {
+    if (trouble) return;
+    try {
+      if (!work()) channel->close();
+    } catch (...) {
+      trouble = std::current_exception();
+      channel->close();
+    }
+  };
   Handlers handlers;
   handlers.on_note<Progress>([&](const ChannelPtr&, Progress progress) { view.show(progress); });
-  std::vector<GetOutcome> outcomes;
   handlers.on_note<Outcomes>([&](const ChannelPtr&, Outcomes page) {
     for (auto& one : page.outcomes) outcomes.push_back(std::move(one));
   });
-  std::optional<GetReply> reply;
-  const auto lost_after = std::chrono::seconds(15);
+  if (handler != nullptr) {
+    handlers.on_note<StreamBegin>(
+        [&](const ChannelPtr& channel, StreamBegin file) { guard(channel, [&] { return handler->begin(file); }); });
+    handlers.on_note<StreamData>([&](const ChannelPtr& channel, StreamData note) {
+      guard(channel, [&] { return handler->take(std::move(note.data)); });
+    });
+  }
   auto seen = std::chrono::steady_clock::now();
-  while (!reply) {
+  for (;;) {
     ChannelPtr channel = co_await find_node(node);
     if (channel) {
       outcomes.clear();
-      reply = co_await get_once(channel, handlers, asked.get);
-      if (!reply) seen = std::chrono::steady_clock::now();
+      auto reply = co_await get_once(channel, handlers, request, handler);
+      channel->close();
+      if (trouble) std::rethrow_exception(trouble);
+      if (reply) co_return *reply;
+      seen = std::chrono::steady_clock::now();
     } else if (std::chrono::steady_clock::now() - seen > lost_after) {
       throw Error(Status::unreachable,
                   "the node went away and did not come back within 15 s; what has arrived is kept, and a get goes on "
                   "from there");
     }
     // A node that is restarted goes on where it was, and so does this.
-    if (!reply) co_await sleep_for(std::chrono::milliseconds(200));
+    co_await sleep_for(std::chrono::milliseconds(200));
   }
+}
+
+/// One WHAT with a prefix that does more than name a file. Whatever goes wrong is in the outcome.
+Task<void> get_handled(const NodeOptions& node, Get request, int what, ProgressView& view, Handler& handler,
+                       std::vector<GetOutcome>& results) {
+  GetOutcome brought;
+  bool failed = false;
+  try {
+    if (const auto source = handler.source()) {
+      request.whats.assign(1, *source);
+      request.pipe = true;
+      std::vector<GetOutcome> outcomes;
+      static_cast<void>(co_await get(node, request, view, &handler, outcomes));
+      for (auto& one : outcomes) {
+        one.what = what;
+        if (one.status == 0 && one.print && one.error.empty()) {
+          brought = std::move(one);
+          continue;
+        }
+        failed = failed || one.status != 0;
+        one.print = false;
+        if (one.status != 0 || !one.error.empty()) results.push_back(std::move(one));
+      }
+    }
+    if (!failed) {
+      Progress unpacking;
+      unpacking.phase = "unpacking";
+      view.show(unpacking);
+      results.push_back(handler.finish(std::move(brought)));
+      results.back().what = what;
+    }
+  } catch (const Error& error) {
+    GetOutcome trouble;
+    trouble.what = what;
+    trouble.mesh_path = brought.mesh_path;
+    trouble.status = static_cast<int>(error.status());
+    trouble.error = error.what();
+    results.push_back(std::move(trouble));
+  }
+}
+
+Task<int> run(const NodeOptions& node, const Asked& asked, const HandlerOptions& handling, ProgressView& view) {
+  Get plain = asked.get;
+  plain.whats.clear();
+  std::vector<int> index;  // of the plain ones, in what was asked for
+  std::vector<std::pair<int, std::unique_ptr<Handler>>> handled;
+  for (int i = 0; i < static_cast<int>(asked.get.whats.size()); ++i) {
+    const auto& what = asked.get.whats[static_cast<std::size_t>(i)];
+    if (auto handler = handler_for(what, handling)) {
+      handled.emplace_back(i, std::move(handler));
+    } else {
+      plain.whats.push_back(what);
+      index.push_back(i);
+    }
+  }
+  std::vector<GetOutcome> outcomes;
+  if (!plain.whats.empty()) {
+    static_cast<void>(co_await get(node, plain, view, nullptr, outcomes));
+    for (auto& one : outcomes) one.what = index.at(static_cast<std::size_t>(one.what));
+  }
+  for (auto& [what, handler] : handled) co_await get_handled(node, asked.get, what, view, *handler, outcomes);
+  std::ranges::stable_sort(outcomes, {}, &GetOutcome::what);
   view.clear();
+  int status = 0;
   for (const auto& one : outcomes) {
+    status = static_cast<int>(worst(static_cast<Status>(status), static_cast<Status>(one.status)));
     if (!one.error.empty()) say("meshget", one.error);
     if (one.kept && one.print && !asked.quiet) say("meshget", printable(one.mesh_path) + ": is here already");
   }
@@ -71,8 +167,9 @@ Task<int> run(const NodeOptions& node, const Asked& asked, ProgressView& view) {
                        {"kept", one.kept},
                        {"size", one.size},
                        {"from_sources", one.from_sources},
-                       {"from_getters", one.from_getters}});
-    const nlohmann::json out = {{"status", reply->status}, {"detached", asked.get.detach}, {"files", files}};
+                       {"from_getters", one.from_getters},
+                       {"from_origin", one.from_origin}});
+    const nlohmann::json out = {{"status", status}, {"detached", asked.get.detach}, {"files", files}};
     std::printf("%s\n", out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
   } else {
     for (const auto& one : outcomes) {
@@ -82,7 +179,7 @@ Task<int> run(const NodeOptions& node, const Asked& asked, ProgressView& view) {
     }
   }
   std::fflush(stdout);
-  co_return reply->status;
+  co_return status;
 }
 
 }  // namespace
@@ -101,17 +198,37 @@ int main(int argc, char** argv) {
                    "Where no meshseed runs: go on serving others for this long after they last needed it")
         ->type_name("SECONDS")
         ->check(CLI::Range(0, 86400).description(""));
+    add_url(app, asked.get, asked.cacert);
+    add_unpack(app, asked.limits);
     app.add_flag("--quiet", asked.quiet, "No progress");
     app.add_flag("--json", asked.json, "The outcome as JSON");
     app.add_flag("--print0", asked.print0, "Paths end with NUL instead of a newline");
     app.footer(
-        "Prints one absolute local path for each WHAT that it got; for a glob, one for each file.\n\n"
+        "Prints one absolute local path for each WHAT that it got; for a glob, one for each file; for tar:, the "
+        "directory.\n\n"
         "Exit status, the highest where there are several WHATs: 0 done, 1 a transfer failed, 2 usage, 3 not found,\n"
         "4 no tracker, node or peer reachable, 5 refused, 130 interrupted.");
     if (const int status = parse(app, options, argc, argv); status >= 0) return status;
     std::error_code ec;
     options.node.files = std::filesystem::absolute(options.node.files, ec).lexically_normal();
-    for (const auto& what : asked.get.whats) static_cast<void>(parse_what(what, options.node.files.string()));
+    HandlerOptions handling;
+    handling.files = options.node.files.string();
+    handling.state = options.node.state_dir().string();
+    handling.force = asked.get.force;
+    handling.limits = asked.limits;
+    handling.tell = [](const std::string& line) { say("meshget", line); };
+    // Mistakes are found before anything begins.
+    bool needs_node = false;
+    for (const auto& what : asked.get.whats) {
+      const auto handler = handler_for(what, handling);
+      if (handler && asked.get.detach)
+        throw Error(Status::usage,
+                    printable(what) + ": is not to be had with --detach: nobody would wait to unpack it");
+      const auto source = handler ? handler->source() : what;
+      needs_node = needs_node || source;
+      if (source) static_cast<void>(parse_what(*source, handling.files));
+    }
+    asked.get.ca = read_ca(asked.cacert);
     options.node.hash_eagerly = hash == "eager";
     options.node.linger_seconds = asked.linger;
     std::signal(SIGPIPE, SIG_IGN);
@@ -119,7 +236,7 @@ int main(int argc, char** argv) {
     asked.get.max_down = options.node.max_down;
     asked.get.max_up = options.node.max_up;
     if (!app.get_option("--max-active")->empty()) asked.get.max_active = options.node.max_active;
-    ensure_node(options.node);
+    if (needs_node) ensure_node(options.node);
     asio::io_context io(1);
     ProgressView view(asked.quiet);
     bool interrupted = false;
@@ -129,7 +246,7 @@ int main(int argc, char** argv) {
       interrupted = true;
       io.stop();
     });
-    const auto status = run_to_end(io, run(options.node, asked, view));
+    const auto status = run_to_end(io, run(options.node, asked, handling, view));
     view.clear();
     if (interrupted) {
       say("meshget", "interrupted; what has arrived is kept, and the same meshget goes on from there");

@@ -14,6 +14,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::size_t most_ca_bytes = std::size_t{1} << 20;
+
 /// Every key that a configuration file may have: one file serves all commands, each of which takes what it knows.
 const std::set<std::string> known_keys = {
     "files", "state",  "control", "tracker", "open",   "key",      "log-level", "listen",     "advertise", "name",
@@ -122,10 +124,43 @@ void add_limits(CLI::App& app, std::int64_t& down, std::int64_t& up, int& active
       ->type_name("N");
 }
 
+void add_url(CLI::App& app, Get& get, std::string& cacert) {
+  app.add_flag("--refresh", get.refresh,
+               "Of a URL that the mesh has: ask the origin first whether it is still the same, and get what is newer");
+  app.add_option("--cacert", cacert, "Trust these certificates (PEM) for https, in place of the system's")
+      ->type_name("FILE");
+  app.add_option("--timeout", get.timeout, "Give an origin up that is silent for so long (default: 30)")
+      ->type_name("SECONDS")
+      ->check(CLI::Range(1, 86400).description(""));
+}
+
+std::string read_ca(const std::string& file) {
+  if (file.empty()) return {};
+  std::ifstream in(file, std::ios::binary);
+  const std::string out((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  if (!in) throw Error(Status::usage, "--cacert " + file + ": cannot be read");
+  if (out.find("-----BEGIN CERTIFICATE-----") == std::string::npos || out.size() > most_ca_bytes)
+    throw Error(Status::usage, "--cacert " + file + ": is no file of PEM certificates");
+  return out;
+}
+
+void add_unpack(CLI::App& app, UnpackLimits& limits) {
+  app.add_option("--max-unpacked", limits.bytes, "Unpack at most so many bytes (10G; default: 100G)")
+      ->transform(CLI::AsSizeValue(false).description(""))
+      ->type_name("SIZE");
+  app.add_option("--max-entries", limits.entries, "Unpack at most so many entries (default: 500000)")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40).description(""))
+      ->type_name("N");
+  app.add_option("--max-ratio", limits.ratio, "Unpack at most so many times the archive's size (default: 200)")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40).description(""))
+      ->type_name("N");
+}
+
 void add_get(CLI::App& app, Get& get) {
   app.add_option("WHAT", get.whats,
                  "A path, a directory, or a glob (*, ?, [...], and ** across directories), each with an optional file: "
-                 "prefix")
+                 "prefix; an http:// or https:// URL, with #sha256=... behind it where that is known; or, for meshget, "
+                 "tar: and the path of an archive")
       ->required();
   app.add_option("--from", get.from, "Only this node's version")->type_name("NODE");
   app.add_flag("--strict", get.strict, "Several versions of a path are an error");

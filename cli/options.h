@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "node/node_options.h"
+#include "unpack/unpacker.h"
 #include "wire/messages.h"
 
 namespace mesh {
@@ -27,6 +28,12 @@ void add_common(CLI::App& app, CommonOptions& options);
 void add_node(CLI::App& app, CommonOptions& options, std::string& hash);
 /// WHAT... and the flags of a get: --from, --strict, --force, --wait, --no-backing.
 void add_get(CLI::App& app, Get& get);
+/// --refresh, --cacert, --timeout: of URLs.
+void add_url(CLI::App& app, Get& get, std::string& cacert);
+/// The certificates in a file of --cacert; none without one. Throws Error(usage).
+[[nodiscard]] std::string read_ca(const std::string& file);
+/// --max-unpacked, --max-entries, --max-ratio: of archives.
+void add_unpack(CLI::App& app, UnpackLimits& limits);
 /// --max-down, --max-up, --max-active: of a node, or of one get.
 void add_limits(CLI::App& app, std::int64_t& down, std::int64_t& up, int& active);
 

@@ -23,6 +23,7 @@ constexpr int early_sources = 4;
 constexpr auto order_limit = std::chrono::minutes(10);  // a tree of millions of files takes a while to delete
 constexpr std::size_t most_answer_bytes = 16 * 1024;    // of one node, of which there may be a thousand
 constexpr std::size_t most_absent = 10'000;
+constexpr std::size_t most_urls = 10'000;
 constexpr std::size_t most_located = 8;  // holders of one small file; a getter spreads its questions over them
 
 std::string no_such(const std::string& what, std::size_t nodes) {
@@ -65,6 +66,7 @@ Handlers Tracker::make_handlers() {
   h.on_note<Unloaded>([this](const ChannelPtr& channel, Unloaded note) {
     if (const auto* node = node_of(channel)) leave(node->key, note.id);
   });
+  h.on<UrlTurn>([this](ChannelPtr channel, UrlTurn said) -> Task<UrlOrders> { co_return url_turn(channel, said); });
   h.on<Locate>([this](ChannelPtr channel, Locate question) { return locate(std::move(channel), std::move(question)); });
   h.on<Relay>([this](ChannelPtr, Relay asked) { return relay(std::move(asked)); });
   h.on<List>([this](ChannelPtr channel, List question) { return list(std::move(channel), std::move(question)); });
@@ -121,6 +123,10 @@ void Tracker::drop_node(NodeKey key) {
       absent_.erase(std::ranges::min_element(absent_, {}, [](const auto& pair) { return pair.second; }));
   }
   catalog_.remove_node(key);
+  for (auto url = urls_.begin(); url != urls_.end();) {
+    url->second.leave(key);
+    url = url->second.is_over() ? urls_.erase(url) : std::next(url);
+  }
   std::vector<ContentId> left;
   for (const auto& [id, swarm] : swarms_)
     if (swarm.ready.contains(key)) left.push_back(id);
@@ -499,6 +505,21 @@ void Tracker::leave(NodeKey node, const ContentId& id) {
 
 // --- questions
 // ---------------------------------------------------------------------------------------------------------
+
+UrlOrders Tracker::url_turn(const ChannelPtr& channel, const UrlTurn& said) {
+  const auto* node = node_of(channel);
+  if (node == nullptr) throw Error(Status::refused, "only a registered node can get a URL with others");
+  auto it = urls_.find(said.url);
+  if (it == urls_.end()) {
+    if (said.leave || said.whole) return {};
+    if (urls_.size() >= most_urls) throw Error(Status::failed, "too many URLs are on their way; try again later");
+    // An epoch may grow by one for each time that an origin changes its mind.
+    it = urls_.emplace(said.url, UrlPlan(url_epoch_ += 1000)).first;
+  }
+  auto orders = it->second.turn(node->key, said, Clock::now());
+  if (it->second.is_over()) urls_.erase(it);
+  return orders;
+}
 
 Task<Located> Tracker::locate(ChannelPtr channel, Locate question) {
   const auto* asker = node_of(channel);

@@ -14,6 +14,7 @@
 #include "announce.h"
 #include "core/catalog.h"
 #include "peer_handout.h"
+#include "url_plan.h"
 #include "wire/flow.h"
 #include "wire/server.h"
 
@@ -80,6 +81,7 @@ class Tracker {
   void plan_soon(const ContentId& id);
   void leave(NodeKey node, const ContentId& id);
 
+  UrlOrders url_turn(const ChannelPtr& channel, const UrlTurn& said);
   Task<Located> locate(ChannelPtr channel, Locate question);
   Task<Relayed> relay(Relay asked);
   Task<Listed> list(ChannelPtr channel, List question);
@@ -113,6 +115,8 @@ class Tracker {
   std::unordered_map<InfoHash, AnnouncedSwarm> announced_;
   std::size_t announced_peers_ = 0;
   std::unordered_map<InfoHash, Clock::time_point> unknown_;  ///< infohashes that no node knew a moment ago
+  std::map<ContentId, UrlPlan> urls_;
+  std::int64_t url_epoch_ = std::chrono::system_clock::now().time_since_epoch() / std::chrono::microseconds(1);
   SingleFlight<std::pair<NodeKey, ContentId>, Torrent> loads_;
   SingleFlight<std::pair<NodeKey, std::string>, FileEntry> makes_;
   Handlers handlers_;

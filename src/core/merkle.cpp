@@ -52,12 +52,24 @@ ContentId content_id_of_pieces(std::span<const Sha256> roots, std::int64_t piece
 
 ContentId content_id_of_leaves(std::span<const Sha256> leaves) { return merkle_root(leaves, 0, Sha256{}); }
 
-ContentId content_id_of_bytes(std::string_view bytes) {
-  if (bytes.size() <= block_bytes) return sha256(bytes);
+namespace {
+
+std::vector<Sha256> leaves_of(std::string_view bytes) {
   std::vector<Sha256> leaves;
   for (std::size_t at = 0; at < bytes.size(); at += block_bytes)
     leaves.push_back(sha256(bytes.substr(at, block_bytes)));
-  return content_id_of_leaves(leaves);
+  return leaves;
+}
+
+}  // namespace
+
+Sha256 root_of_piece(std::string_view bytes, std::int64_t piece_length, bool only_piece) {
+  const auto leaves = leaves_of(bytes);
+  return only_piece ? content_id_of_leaves(leaves) : piece_root(leaves, piece_length);
+}
+
+ContentId content_id_of_bytes(std::string_view bytes) {
+  return bytes.size() <= block_bytes ? sha256(bytes) : content_id_of_leaves(leaves_of(bytes));
 }
 
 }  // namespace mesh

@@ -29,6 +29,9 @@ using Sha256 = Digest<32>;
 /// The content id of a file of one piece, from its blocks' hashes.
 [[nodiscard]] ContentId content_id_of_leaves(std::span<const Sha256> leaves);
 
+/// The root of one piece that is held in memory; of a file of one piece, its content id.
+[[nodiscard]] Sha256 root_of_piece(std::string_view bytes, std::int64_t piece_length, bool only_piece);
+
 /// The content id of a file that is held in memory.
 [[nodiscard]] ContentId content_id_of_bytes(std::string_view bytes);
 

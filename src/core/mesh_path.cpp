@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "core/format.h"
 #include "core/glob.h"
+#include "core/url.h"
 
 namespace mesh {
 
@@ -97,8 +98,14 @@ std::string link_destination(std::string_view link, std::string_view target) {
 What parse_what(std::string_view text, std::string_view files_dir) {
   What what{std::string(text), {}, false};
   const auto shown = printable(text);
-  if (text.starts_with("tar:") || text.starts_with("http://") || text.starts_with("https://"))
-    throw Error(Status::usage, shown + ": this prefix is not supported; paths, globs, directories and file: are");
+  if (is_url(text)) {
+    what.pattern = parse_url(text).path;
+    what.url = text;
+    return what;
+  }
+  if (text.starts_with("tar:"))
+    throw Error(Status::usage,
+                shown + ": tar: is for meshget, which unpacks the file; without the prefix it is a path");
   if (text.starts_with("file:")) text.remove_prefix(5);
   if (text.empty()) throw Error(Status::usage, "an empty path names nothing; '/' is the whole files directory");
   while (files_dir.size() > 1 && files_dir.ends_with('/')) files_dir.remove_suffix(1);
@@ -118,6 +125,8 @@ What parse_what(std::string_view text, std::string_view files_dir) {
   return what;
 }
 
-std::string portable_text(const What& what) { return "file:" + (what.pattern.empty() ? "/" : what.pattern); }
+std::string portable_text(const What& what) {
+  return !what.url.empty() ? what.url : "file:" + (what.pattern.empty() ? "/" : what.pattern);
+}
 
 }  // namespace mesh

@@ -37,11 +37,12 @@ struct What {
   std::string text;     ///< as typed, for messages
   std::string pattern;  ///< relative to the files dir, without "." parts and doubled '/'; "" is the root itself
   bool is_glob = false;
+  std::string url{};  ///< where to get it if the mesh does not have it; with the SHA-256, where one is given
 };
 
-/// Reads a WHAT: an optional "file:" prefix, then a path, glob or directory. A leading '/' is the files dir's root; an
-/// absolute path under `files_dir` is taken as relative to it. Throws Error(usage) for "..", NUL, bad UTF-8, and for
-/// the prefixes that are not served yet.
+/// Reads a WHAT: an optional "file:" prefix, then a path, glob or directory; or an http(s) URL (core/url.h). A leading
+/// '/' is the files dir's root; an absolute path under `files_dir` is taken as relative to it. Throws Error(usage) for
+/// "..", NUL, bad UTF-8, and for "tar:", which is no name of a file but something to be done with one.
 [[nodiscard]] What parse_what(std::string_view text, std::string_view files_dir);
 /// The same WHAT as a text that any node reads alike, wherever its files dir is.
 [[nodiscard]] std::string portable_text(const What& what);

@@ -13,15 +13,22 @@ std::uint64_t mix(std::uint64_t x) {
   return x ^ (x >> 31);
 }
 
+/// Rendezvous hashing: whether `self` comes first for this piece among `getters`, `except` left out.
+bool comes_first(std::size_t piece, std::uint64_t self, const std::vector<std::uint64_t>& getters,
+                 std::uint64_t except = 0) {
+  const auto weight = [piece](std::uint64_t id) { return std::pair(mix(id ^ mix(piece)), id); };
+  return std::ranges::none_of(getters, [&](std::uint64_t id) { return id != except && weight(id) > weight(self); });
+}
+
 /// The pieces of `self`'s stripe.
 std::vector<bool> share(std::size_t pieces, std::uint64_t self, const std::vector<std::uint64_t>& getters) {
   std::vector<bool> out(pieces);
-  for (std::size_t piece = 0; piece < pieces; ++piece) {
-    const auto weight = [piece](std::uint64_t id) { return std::pair(mix(id ^ mix(piece)), id); };
-    out[piece] = std::ranges::none_of(getters, [&](std::uint64_t id) { return weight(id) > weight(self); });
-  }
+  for (std::size_t piece = 0; piece < pieces; ++piece) out[piece] = comes_first(piece, self, getters);
   return out;
 }
+
+/// Updates come ten times a second: whoever was to be asked first for a piece has had time enough by then.
+constexpr int patience_updates = 20;
 
 }  // namespace
 
@@ -99,6 +106,43 @@ PieceGate::Changes StreamGate::update(const std::vector<bool>& have, std::span<c
     }
     if (wanted == priority_[i]) continue;
     priority_[i] = wanted;
+    changes.emplace_back(static_cast<int>(i), wanted);
+  }
+  return changes;
+}
+
+UrlGate::UrlGate(int pieces) : pieces_(static_cast<std::size_t>(pieces)) {}
+
+void UrlGate::assign(Known& piece, std::size_t index) const {
+  const bool all_fetch = getters_.size() <= static_cast<std::size_t>(most_url_fetchers);
+  piece.mine = all_fetch || comes_first(index, self_, getters_, piece.by);
+}
+
+void UrlGate::set_getters(std::uint64_t self, const std::vector<std::uint64_t>& getters) {
+  self_ = self;
+  getters_ = getters;
+  for (std::size_t i = 0; i < pieces_.size(); ++i) assign(pieces_[i], i);
+}
+
+void UrlGate::set_known(int piece, std::uint64_t by) {
+  auto& one = pieces_.at(static_cast<std::size_t>(piece));
+  one.known = true;
+  one.by = by;
+  assign(one, static_cast<std::size_t>(piece));
+}
+
+PieceGate::Changes UrlGate::update(const std::vector<bool>& have, std::span<const int> availability, int) {
+  Changes changes;
+  for (std::size_t i = 0; i < pieces_.size(); ++i) {
+    auto& piece = pieces_[i];
+    if (have[i]) continue;
+    const int holders = i < availability.size() ? availability[i] : 0;
+    if (piece.known && holders > 0) ++piece.waited;
+    const bool open = piece.known && (piece.mine || holders > 1 || piece.waited > patience_updates);
+    const std::uint8_t wanted = open ? 4 : 0;
+    // What is open stays so: it was asked for.
+    if (wanted == piece.priority || piece.priority == 4) continue;
+    piece.priority = wanted;
     changes.emplace_back(static_cast<int>(i), wanted);
   }
   return changes;

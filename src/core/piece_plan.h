@@ -69,4 +69,32 @@ class StreamGate final : public PieceGate {
   std::vector<std::uint8_t> priority_;
 };
 
+/// For a file that arrives from its origin while others get it: a piece can be asked for once its hash is known. The
+/// node that fetched it is to send it once, so it goes to one other getter first, which hands it on; where all getters
+/// are few enough to fetch, each sends what it fetched to all.
+class UrlGate final : public PieceGate {
+ public:
+  explicit UrlGate(int pieces);
+  void set_getters(std::uint64_t self, const std::vector<std::uint64_t>& getters) override;
+  /// The hash of `piece` is known, and getter `by` has it from the origin.
+  void set_known(int piece, std::uint64_t by);
+  [[nodiscard]] Changes update(const std::vector<bool>& have, std::span<const int> availability, int sources) override;
+
+ private:
+  struct Known {
+    bool known = false;
+    std::uint64_t by = 0;
+    bool mine = true;  ///< this getter is the one to ask first
+    int waited = 0;    ///< updates since it could have been asked for
+    std::uint8_t priority = 255;
+  };
+  void assign(Known& piece, std::size_t index) const;
+  std::vector<Known> pieces_;
+  std::uint64_t self_ = 0;
+  std::vector<std::uint64_t> getters_;
+};
+
+/// So many getters of a URL fetch from its origin at once, at most.
+inline constexpr int most_url_fetchers = 8;
+
 }  // namespace mesh

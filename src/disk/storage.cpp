@@ -80,6 +80,36 @@ Storage::Storage(PieceLayout layout, Fd file, std::string_view have, std::string
   }
 }
 
+std::shared_ptr<Storage> Storage::provisional(PieceLayout layout, Fd file, std::string_view have,
+                                              std::string_view roots) {
+  auto out = std::make_shared<Storage>(std::move(layout), std::move(file), have, roots);
+  out->provisional_ = true;
+  out->found_.resize(out->layout_.hashes.size());
+  out->expected_.resize(out->layout_.hashes.size());
+  for (std::size_t i = 0; i < out->expected_.size(); ++i)
+    if (out->verified_[i] != 0) out->expected_[i] = out->roots_[i];
+  return out;
+}
+
+void Storage::expect(int piece, const Sha256& root) {
+  const std::lock_guard lock(mutex_);
+  expected_.at(static_cast<std::size_t>(piece)) = root;
+}
+
+std::optional<PieceLayout> Storage::found_layout() const {
+  const std::lock_guard lock(mutex_);
+  if (std::ranges::any_of(found_, [](const lt::sha1_hash& hash) { return hash.is_all_zeros(); })) return std::nullopt;
+  PieceLayout out = layout_;
+  out.hashes = found_;
+  return out;
+}
+
+std::optional<Sha256> Storage::root(int piece) const {
+  const std::lock_guard lock(mutex_);
+  const auto index = static_cast<std::size_t>(piece);
+  return verified_[index] != 0 && !roots_.empty() ? std::optional(roots_[index]) : std::nullopt;
+}
+
 Sha256 Storage::root_of(std::span<const Sha256> leaves) const {
   return layout_.count() == 1 ? content_id_of_leaves(leaves) : piece_root(leaves, layout_.piece_length);
 }
@@ -233,6 +263,13 @@ std::error_code Storage::hash(int piece, lt::sha1_hash& out) {
   out = state.sha1.final();
   if (!from->writable) return {};
   const std::lock_guard lock(mutex_);
+  if (provisional_) {
+    const auto index = static_cast<std::size_t>(piece);
+    if (expected_[index].is_set() && root_of(state.leaves) == expected_[index]) {
+      found_[index] = out;
+      out = layout_.hashes[index];
+    }
+  }
   if (out == layout_.hashes[static_cast<std::size_t>(piece)]) {
     roots_[static_cast<std::size_t>(piece)] = root_of(state.leaves);
     verified_[static_cast<std::size_t>(piece)] = '\1';

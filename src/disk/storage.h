@@ -43,6 +43,17 @@ class Storage {
   /// `roots` are what an earlier download had verified and synced; empty where there was none.
   Storage(PieceLayout layout, Fd file, std::string_view have, std::string_view roots);
 
+  /// The same for a file whose SHA-1 hashes nobody knows yet, as it arrives from a URL: those of `layout` only stand
+  /// for them, and what a piece must be is said by `expect`. What `roots` says is expected from the start.
+  [[nodiscard]] static std::shared_ptr<Storage> provisional(PieceLayout layout, Fd file, std::string_view have,
+                                                            std::string_view roots);
+  /// The SHA-256 merkle root of a provisional piece.
+  void expect(int piece, const Sha256& root);
+  /// The layout with the SHA-1 hashes that were found on the way; nothing where some are not known.
+  [[nodiscard]] std::optional<PieceLayout> found_layout() const;
+  /// The SHA-256 root of a verified piece.
+  [[nodiscard]] std::optional<Sha256> root(int piece) const;
+
   [[nodiscard]] const PieceLayout& layout() const { return layout_; }
   /// The download is complete: from now on it is served from `file`, read-only; what could write to it is closed. Once
   /// it is in place and will not be touched again, a second call with its stamp has reads check for changes.
@@ -110,7 +121,10 @@ class Storage {
   bool faulted_ = false;
   std::map<int, Hashing> hashing_;
   std::string verified_;
-  std::string dropped_;  ///< a byte a piece; empty while none is
+  bool provisional_ = false;
+  std::vector<Sha256> expected_;      ///< of a provisional torrent; unset where not known
+  std::vector<lt::sha1_hash> found_;  ///< the same
+  std::string dropped_;               ///< a byte a piece; empty while none is
   std::vector<Sha256> roots_;
 };
 

@@ -10,6 +10,7 @@
 
 #include "core/format.h"
 #include "node/maker.h"
+#include "node/url_download.h"
 
 namespace mesh {
 namespace {
@@ -20,6 +21,9 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto tick = milliseconds(100);
 constexpr auto checkpoint_every = seconds(5);
+constexpr std::int64_t window_bytes = 32 << 20;  // ahead of what is read in order
+constexpr int fewest_window_pieces = 64;
+constexpr auto starving_after = milliseconds(1500);
 constexpr off_t copy_bytes = off_t{64} << 20;  // between two looks whether it is still wanted
 
 std::string room(std::int64_t needed, std::int64_t free, std::int64_t promised) {
@@ -27,25 +31,52 @@ std::string room(std::int64_t needed, std::int64_t free, std::int64_t promised) 
          (promised > 0 ? ", of which other downloads need " + human_bytes(promised) : "");
 }
 
+bool waits_for_room(const FileJob& job) {
+  return std::ranges::any_of(job.wanted_by, [](const GetTaskPtr& task) { return task->waits_for_room(); });
+}
+
+bool wants_order(const FileJob& job) {
+  return std::ranges::any_of(job.wanted_by, [](const GetTaskPtr& task) { return task->request.pipe; });
+}
+
+int window_pieces(const PieceLayout& layout) {
+  return static_cast<int>(std::max<std::int64_t>(window_bytes / layout.piece_length, fewest_window_pieces));
+}
+
+/// Where a reader of the file stands that is never slower than its download.
+struct Reading {
+  int piece = 0;
+  Clock::time_point since = Clock::now();
+  void advance(const std::string& verified, StreamGate& window) {
+    const auto missing = verified.find('\0');
+    if (missing == std::string::npos) return;
+    const auto next = static_cast<int>(missing);
+    if (next != std::exchange(piece, next)) since = Clock::now();
+    const bool starving = Clock::now() - since > starving_after;
+    if (starving) since = Clock::now();
+    window.set_reader(piece, starving);
+  }
+};
+
+}  // namespace
+
 Error interrupted(const FileJob& job) {
   return {Status::interrupted, printable(job.wanted.path) +
                                    (job.discard ? ": stopped; what had arrived is dropped"
                                                 : ": stopped; what has arrived is kept, and a get goes on from there")};
 }
 
-bool waits_for_room(const FileJob& job) {
-  return std::ranges::any_of(job.wanted_by, [](const GetTaskPtr& task) { return task->waits_for_room(); });
-}
-
-bool is_patient(const FileJob& job) {
+bool Downloads::is_patient(const FileJob& job) {
   return std::ranges::any_of(job.wanted_by, [](const GetTaskPtr& task) { return task->request.wait; });
 }
-
-}  // namespace
 
 Task<FileJobPtr> Downloads::get(GetTaskPtr task, Planned& planned) {
   const auto& wanted = planned.file.entry;
   const auto same_job = [&](const FileJob& other) {
+    if (other.url.has_value() != planned.url.has_value() || other.sha256 != planned.sha256) return false;
+    if (planned.url)
+      return other.url->url.shown == planned.url->url.shown && !other.wanted_by.empty() &&
+             other.force == task->request.force;
     const bool same = other.wanted.id.is_set() && wanted.id.is_set()
                           ? other.wanted.id == wanted.id
                           : other.wanted.size == wanted.size && other.wanted.mtime == wanted.mtime;
@@ -80,6 +111,8 @@ Task<FileJobPtr> Downloads::get(GetTaskPtr task, Planned& planned) {
     job->wanted = wanted;
     job->holders = planned.file.holders;
     job->before = planned.before;
+    job->url = planned.url;
+    job->sha256 = planned.sha256;
     job->force = task->request.force;
     job->info.path = wanted.path;
     job->info.total = wanted.size;
@@ -181,18 +214,14 @@ Task<void> Downloads::run(FileJobPtr job) {
   try {
     co_await wait_for_slot(job);
     in_slot = true;
-    job->info.state = job->wanted.id.is_set() ? "connecting" : "hashing";
-    const Torrent torrent = co_await ask_for_torrent(job);
-    auto& before = job->before;
-    if (before.verdict == LocalState::Verdict::unknown) {
-      const auto received = parts_.db.find_received(job->wanted.path, before.stamp);
-      if (before.id == torrent.id)
-        job->kept = true;
-      else if (!(received && received->unchanged) && !job->force)
-        throw Error(Status::failed, rules_.conflict(job->wanted, before, job->holders));
+    if (job->url) {
+      job->info.state = "connecting";
+      UrlDownload from_url(parts_, *this, job);
+      co_await from_url.run();
+    } else {
+      job->info.state = job->wanted.id.is_set() ? "connecting" : "hashing";
+      co_await from_swarm(job);
     }
-    job->wanted.id = torrent.id;
-    if (!job->kept) co_await download(job, torrent);
   } catch (const Error& error) {
     job->status = error.status();
     job->error = error.what();
@@ -205,6 +234,20 @@ Task<void> Downloads::run(FileJobPtr job) {
   job->over = true;
   if (const auto it = jobs_.find(job->wanted.path); it != jobs_.end() && it->second == job) jobs_.erase(it);
   job->changed.notify();
+}
+
+Task<void> Downloads::from_swarm(FileJobPtr job) {
+  const Torrent torrent = co_await ask_for_torrent(job);
+  auto& before = job->before;
+  if (before.verdict == LocalState::Verdict::unknown) {
+    const auto received = parts_.db.find_received(job->wanted.path, before.stamp);
+    if (before.id == torrent.id)
+      job->kept = true;
+    else if (!(received && received->unchanged) && !job->force)
+      throw Error(Status::failed, rules_.conflict(job->wanted, before, job->holders));
+  }
+  job->wanted.id = torrent.id;
+  if (!job->kept) co_await download(job, torrent);
 }
 
 Task<void> Downloads::checkpoint(SwarmTorrentPtr torrent, std::string path) {
@@ -316,6 +359,78 @@ void Downloads::set_limits(const FileJob& job, SwarmTorrent& torrent) {
   parts_.swarm->limit(torrent, free_down ? 0 : down, free_up ? 0 : up);
 }
 
+Task<void> Downloads::mend_disk(FileJobPtr job, SwarmTorrentPtr swarm, std::int64_t needed) {
+  const auto name = printable(job->wanted.path);
+  const int code = swarm->error_code;
+  if (job->wanted_by.empty() || parts_.stopping) throw interrupted(*job);
+  if (code != ENOSPC && code != EDQUOT) throw Error(Status::failed, name + ": cannot be written: " + swarm->error);
+  // A file system can be full before statvfs says so: wait a while, however much seems free.
+  if (waits_for_room(*job)) {
+    job->info.state = "paused";
+    job->info.detail = "no room: the disk is full; goes on when there is";
+    co_await sleep_for(seconds(2));
+  }
+  const auto others = promised(job.get());
+  if (!waits_for_room(*job))
+    throw Error(Status::failed, name + ": no room: " + room(needed, placer_.free_bytes(), others) +
+                                    "; what has arrived is kept, and a get goes on from there");
+  co_await wait_for_room(job, needed);
+  job->info.state = "downloading";
+  parts_.swarm->resume(*swarm);
+}
+
+Task<void> Downloads::put_in_place(FileJobPtr job, SwarmTorrentPtr swarm, std::filesystem::path part, ContentId id) {
+  const auto name = printable(job->wanted.path);
+  job->info.state = "placing";
+  if (!job->sha256.empty()) {
+    const auto sum = [part, job] {
+      const Fd fd(::open(part.c_str(), O_RDONLY | O_CLOEXEC));
+      if (!fd) throw Error(Status::failed, part.string() + ": " + std::generic_category().message(errno));
+      return sha256_of(fd.get(), job->stop);
+    };
+    const std::string found = co_await run_on(parts_.hash_pool, sum);
+    if (found != job->sha256) {
+      job->discard = true;
+      throw Error(Status::failed, name + ": has SHA-256 " + found + ", not " + job->sha256 + "; it is thrown away");
+    }
+  }
+  job->wanted.id = id;
+  const auto wanted = job->wanted;
+  const auto reopen = [part] {
+    Fd fd(::open(part.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd) throw Error(Status::failed, part.string() + ": " + std::generic_category().message(errno));
+    return fd;
+  };
+  Fd serving;
+  const auto finish = [&] {
+    const Fd finished = reopen();
+    serving = reopen();
+    placer_.finish_file(finished.get(), wanted);
+    if (swarm) swarm->storage->freeze(reopen(), std::nullopt, {});
+    auto out = placer_.place(part, serving.get(), wanted, job->before, id);
+    if (swarm) parts_.db.remove_part(swarm->torrent.id);
+    return out;
+  };
+  const LocalEntry placed = co_await run_on(parts_.pool, finish);
+  if (swarm) {
+    auto on_fault = [this, path = wanted.path](std::string why) {
+      asio::post(parts_.io, [this, path, why = std::move(why)] { parts_.withdraw(path, why); });
+    };
+    swarm->storage->freeze(std::move(serving), placed.stamp, on_fault);
+    parts_.swarm->seed(swarm);
+    parts_.swarm->limit(*swarm, 0, 0);
+  }
+  parts_.publish(parts_.holdings.set(placed));
+  // What an older version of this path had left.
+  job->admitted = false;
+  for (const auto& old : parts_.db.parts_of(wanted.path))
+    if (!parts_.downloading.contains(old)) drop_partial(old);
+  const auto& info = job->info;
+  parts_.log(name + ": here; " + human_bytes(wanted.size) + ", from sources " + human_bytes(info.from_sources) +
+             ", from other getters " + human_bytes(info.from_getters) +
+             (job->url ? ", from the origin " + human_bytes(info.from_origin) : ""));
+}
+
 Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
   const auto& wanted = job->wanted;
   const auto name = printable(wanted.path);
@@ -350,8 +465,18 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
     return std::make_shared<Storage>(*layout, std::move(fd), resumed ? known->have : "", resumed ? known->roots : "");
   };
   const StoragePtr storage = co_await run_on(parts_.pool, open);
-  const auto swarm = co_await parts_.swarm->load(stored, storage, true);
+  std::unique_ptr<PieceGate> gate;
+  StreamGate* window = nullptr;  // owned by the swarm, while it downloads
+  if (wants_order(*job)) {
+    auto ordered = std::make_unique<StreamGate>(layout->count(), window_pieces(*layout));
+    window = ordered.get();
+    gate = std::move(ordered);
+  }
+  const auto swarm = co_await parts_.swarm->load(stored, storage, true, std::move(gate));
+  swarm->in_order = window != nullptr;
+  job->swarm = swarm;
   Feed feed(parts_, wanted, swarm, job->info);
+  Reading reading;
   std::optional<Error> trouble;
   bool trusted = true;
   try {
@@ -364,25 +489,10 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
     while (!storage->is_complete()) {
       if (job->wanted_by.empty() || parts_.stopping) throw interrupted(*job);
       set_limits(*job, *swarm);
+      if (window != nullptr) reading.advance(storage->verified(), *window);
       co_await feed.tend(is_patient(*job));
       if (!swarm->error.empty()) {
-        const int code = swarm->error_code;
-        if (job->wanted_by.empty() || parts_.stopping) throw interrupted(*job);
-        if (code != ENOSPC && code != EDQUOT)
-          throw Error(Status::failed, name + ": cannot be written: " + swarm->error);
-        // A file system can be full before statvfs says so: wait a while, however much seems free.
-        if (waits_for_room(*job)) {
-          job->info.state = "paused";
-          job->info.detail = "no room: the disk is full; goes on when there is";
-          co_await sleep_for(seconds(2));
-        }
-        const auto others = promised(job.get());
-        if (!waits_for_room(*job))
-          throw Error(Status::failed, name + ": no room: " + room(feed.missing(), placer_.free_bytes(), others) +
-                                          "; what has arrived is kept, and a get goes on from there");
-        co_await wait_for_room(job, feed.missing());
-        job->info.state = "downloading";
-        parts_.swarm->resume(*swarm);
+        co_await mend_disk(job, swarm, feed.missing());
         feed.forgive();
       }
       if (Clock::now() - synced >= checkpoint_every) {
@@ -392,41 +502,12 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
       co_await swarm->changed.wait_for(tick);
     }
     feed.finish();
-    job->info.state = "placing";
     // SHA-1 alone is not trusted (BEP 52 says why).
     if (storage->content_id() != stored.id) {
       trusted = false;
       throw Error(Status::failed, name + ": what arrived passes SHA-1 but not SHA-256; it is thrown away");
     }
-    const auto reopen = [part] {
-      Fd fd(::open(part.c_str(), O_RDONLY | O_CLOEXEC));
-      if (!fd) throw Error(Status::failed, part.string() + ": " + std::generic_category().message(errno));
-      return fd;
-    };
-    Fd serving;
-    const auto finish = [&] {
-      const Fd finished = reopen();
-      serving = reopen();
-      placer_.finish_file(finished.get(), wanted);
-      storage->freeze(reopen(), std::nullopt, {});
-      auto out = placer_.place(part, serving.get(), wanted, job->before, stored.id);
-      parts_.db.remove_part(stored.id);
-      return out;
-    };
-    const LocalEntry placed = co_await run_on(parts_.pool, finish);
-    auto on_fault = [this, path = wanted.path](std::string why) {
-      asio::post(parts_.io, [this, path, why = std::move(why)] { parts_.withdraw(path, why); });
-    };
-    storage->freeze(std::move(serving), placed.stamp, on_fault);
-    parts_.swarm->seed(swarm);
-    parts_.swarm->limit(*swarm, 0, 0);
-    parts_.publish(parts_.holdings.set(placed));
-    // What an older version of this path had left.
-    job->admitted = false;
-    for (const auto& old : parts_.db.parts_of(wanted.path))
-      if (!parts_.downloading.contains(old)) drop_partial(old);
-    parts_.log(name + ": here; " + human_bytes(wanted.size) + ", from sources " + human_bytes(job->info.from_sources) +
-               ", from other getters " + human_bytes(job->info.from_getters));
+    co_await put_in_place(job, swarm, part, stored.id);
   } catch (const Error& error) {
     trouble = error;
   } catch (const std::exception& error) {

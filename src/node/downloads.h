@@ -22,6 +22,8 @@ struct FileJob {
   FileEntry wanted;
   std::vector<std::uint32_t> holders;
   LocalState before;
+  std::optional<UrlSource> url;  ///< then `wanted` has only a path until the origin has said more
+  std::string sha256;            ///< as in Planned
   bool force = false;
   std::vector<GetTaskPtr> wanted_by;
   bool discard = false;            ///< when it is stopped, the partial goes too
@@ -31,10 +33,14 @@ struct FileJob {
   bool kept = false;
   Status status = Status::ok;
   std::string error;
+  SwarmTorrentPtr swarm;      ///< once its bytes arrive
   bool version_gone = false;  ///< the version that it was after is not to be had any more
   Event changed;
   TransferInfo info;
 };
+
+/// What a download that nobody wants any more ends with.
+[[nodiscard]] Error interrupted(const FileJob& job);
 
 class Downloads {
  public:
@@ -56,16 +62,30 @@ class Downloads {
   [[nodiscard]] std::vector<TransferInfo> transfers() const;
   /// Bytes that downloads, but for one, and streams will still write.
   [[nodiscard]] std::int64_t promised(const FileJob* except = nullptr) const;
+  [[nodiscard]] std::int64_t free_bytes() const { return placer_.free_bytes(); }
+
+  // For the ways in which a file arrives.
+
+  /// Whoever wants it waits for whatever it takes.
+  [[nodiscard]] static bool is_patient(const FileJob& job);
+  /// Returns when there is room for `needed` bytes more; throws Error where nobody would wait for that.
+  Task<void> wait_for_room(FileJobPtr job, std::int64_t needed);
+  /// A write has failed: goes on when there is room again; throws Error for anything else.
+  Task<void> mend_disk(FileJobPtr job, SwarmTorrentPtr swarm, std::int64_t needed);
+  /// Writes down what has arrived and is on the disk.
+  Task<void> checkpoint(SwarmTorrentPtr torrent, std::string path);
+  void drop_partial(const ContentId& id);
+  /// `part`, which is whole and has content `id`, becomes the file that the job wants, is offered, and, where there is
+  /// a `swarm`, served from there on. Throws Error; where its SHA-256 is not the one asked for, the part is dropped.
+  Task<void> put_in_place(FileJobPtr job, SwarmTorrentPtr swarm, std::filesystem::path part, ContentId id);
 
  private:
   Task<void> run(FileJobPtr job);
+  Task<void> from_swarm(FileJobPtr job);
   Task<Torrent> ask_for_torrent(FileJobPtr job);
   Task<void> wait_for_slot(FileJobPtr job);
   Task<void> download(FileJobPtr job, const Torrent& torrent);
   Task<bool> copy_local(FileJobPtr job, const StoredTorrent& torrent);
-  Task<void> checkpoint(SwarmTorrentPtr torrent, std::string path);
-  Task<void> wait_for_room(FileJobPtr job, std::int64_t needed);
-  void drop_partial(const ContentId& id);
   void set_limits(const FileJob& job, SwarmTorrent& torrent);
 
   NodeParts& parts_;

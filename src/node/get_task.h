@@ -3,12 +3,14 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "core/glob.h"
 #include "core/mesh_path.h"
+#include "core/url.h"
 #include "node/pacer.h"
 #include "node/placer.h"
 #include "wire/messages.h"
@@ -18,13 +20,23 @@ namespace mesh {
 struct FileJob;
 using FileJobPtr = std::shared_ptr<FileJob>;
 
+/// Where a file comes from that the mesh does not have.
+struct UrlSource {
+  Url url;
+  std::string ca;
+  int timeout = 0;            ///< seconds
+  std::int64_t max_down = 0;  ///< bytes per second
+};
+
 /// One file of a get: what the tracker chose, and what is here.
 struct Planned {
   ResolvedFile file;
   int what = 0;
   bool print = false;
   LocalState before;
-  bool no_image = false;  ///< its bytes were seen, and are no disk image
+  bool no_image = false;         ///< its bytes were seen, and are no disk image
+  std::optional<UrlSource> url;  ///< to be had from there; then `file` names no more than the path
+  std::string sha256;            ///< that the file must have, in hex; empty: none was asked for
 };
 
 /// What a get may do about what is here already.

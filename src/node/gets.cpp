@@ -38,6 +38,7 @@ GetTaskPtr Gets::add(Get request) {
   if (running_.size() >= most_running)
     throw Error(Status::failed, "too many gets are under way on this node; try again later");
   for (const auto& what : request.whats) static_cast<void>(parse(what));
+  if (request.pipe && request.whats.size() != 1) throw Error(Status::usage, "the bytes of one file can be followed");
   auto task = std::make_shared<GetTask>();
   task->request = std::move(request);
   for (const auto& except : task->request.except) task->except.push_back(parse(except));
@@ -95,8 +96,11 @@ Task<GetReply> Gets::get(ChannelPtr channel, Get request) {
   };
   const auto over = std::make_shared<bool>(false);
   asio::co_spawn(parts_.io, report(this, channel, task, over), asio::detached);
+  Together piped(parts_.io.get_executor());
+  if (task->request.pipe) piped.add(streamer_.pipe(channel, task, over));
   auto outcomes = co_await getter_.run(task);
   *over = true;
+  co_await piped.all();
   if (!parts_.stopping || !channel->is_open()) end(task, outcomes, true);
   if (channel->is_open()) channel->note(getter_.progress(*task));
   GetReply reply;

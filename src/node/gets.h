@@ -10,13 +10,15 @@
 
 #include "node/getter.h"
 #include "node/node_parts.h"
+#include "node/streamer.h"
 #include "wire/channel.h"
 
 namespace mesh {
 
 class Gets {
  public:
-  Gets(NodeParts& parts, Getter& getter) : parts_(parts), getter_(getter), ended_(parts.io.get_executor()) {}
+  Gets(NodeParts& parts, Getter& getter, Streamer& streamer)
+      : parts_(parts), getter_(getter), streamer_(streamer), ended_(parts.io.get_executor()) {}
 
   /// Goes on with what had not ended when the node went down.
   void resume();
@@ -45,6 +47,7 @@ class Gets {
 
   NodeParts& parts_;
   Getter& getter_;
+  Streamer& streamer_;
   std::map<std::int64_t, GetTaskPtr> running_;
   std::map<std::int64_t, GetInfo> over_;  ///< by number; some of the newest that have ended
   std::multiset<std::int64_t> awaited_;   ///< by those who wait

@@ -5,6 +5,8 @@
 #include "core/format.h"
 #include "core/piece_plan.h"
 #include "core/qcow2.h"
+#include "node/maker.h"
+#include "node/origin.h"
 
 namespace mesh {
 namespace {
@@ -40,7 +42,8 @@ GetOutcome Getter::outcome(const Planned& planned) const {
   out.mesh_path = planned.file.entry.path;
   out.path = parts_.gate.absolute(out.mesh_path);
   out.what = planned.what;
-  out.size = planned.file.entry.size;
+  out.size = std::max<std::int64_t>(planned.file.entry.size, 0);
+  out.id = planned.file.entry.id;
   out.print = planned.print;
   return out;
 }
@@ -52,6 +55,16 @@ std::string Getter::conflict(const FileEntry& wanted, const LocalState& local,
          human_time(local.entry.mtime) + ") was made or changed here; the mesh has " + human_bytes(wanted.size) +
          " of " + human_time(wanted.mtime) + (name == node_names_.end() ? "" : " on " + name->second) +
          " (--force replaces it)";
+}
+
+/// A file that is here already must have the SHA-256 that was asked for, too. Blocks.
+void Getter::check_sha256(const Planned& planned) const {
+  if (planned.sha256.empty() || planned.before.verdict != LocalState::Verdict::same) return;
+  const auto& path = planned.file.entry.path;
+  const auto found = sha256_of(parts_.gate.open_file(path).get(), parts_.stopping);
+  if (found == planned.sha256) return;
+  throw Error(Status::failed, "it is what the mesh has, and has SHA-256 " + found + ", not " + planned.sha256 +
+                                  " (--refresh asks the origin for another one)");
 }
 
 bool Getter::keeps(const Planned& planned, bool force) const {
@@ -126,6 +139,10 @@ Task<void> Getter::resolve(GetTaskPtr task, int index, Plan& plan, Results& resu
     try {
       const What what = parse_what(text, parts_.gate.files_dir().string());
       dropped = is_dropped(*task, what);
+      if (!dropped && !what.url.empty()) {
+        co_await resolve_url(task, index, what, plan);
+        co_return;
+      }
       if (!dropped) {
         co_await resolve_one(task->request, index, what, plan, true, task);
         if (what.pattern.empty()) {
@@ -169,6 +186,71 @@ Task<void> Getter::resolve(GetTaskPtr task, int index, Plan& plan, Results& resu
     failed.error = dropped ? printable(text) + ": stopped by meshfile cancel" : trouble.what();
     results.push_back(std::move(failed));
   }
+}
+
+/// What the mesh has under the URL's path, or, where it has nothing or something older, the URL itself.
+Task<void> Getter::resolve_url(GetTaskPtr task, int index, What what, Plan& plan) {
+  const auto url = parse_url(what.url);
+  UrlSource source;
+  source.url = url;
+  source.ca = task->request.ca;
+  source.timeout = task->request.timeout;
+  source.max_down = task->request.max_down;
+  bool found = false;
+  Plan of_mesh;
+  try {
+    co_await resolve_one(task->request, index, what, of_mesh, true, task);
+    found = true;
+  } catch (const Error& error) {
+    if (error.status() != Status::not_found || !task->request.from.empty()) throw;
+  }
+  const auto it = of_mesh.files.find(url.path);
+  if (found && (it == of_mesh.files.end() || it->second.file.entry.kind != Kind::file))
+    throw Error(Status::failed,
+                printable(url.path) + ": is a " +
+                    (it != of_mesh.files.end() && it->second.file.entry.kind == Kind::link ? "link" : "directory") +
+                    " in the mesh, which is in the way of " + printable(url.shown));
+  plan.nodes.merge(of_mesh.nodes);
+  bool current = found;
+  if (found && task->request.refresh) current = co_await is_current(task, source, it->second.file.entry);
+  Planned planned;
+  if (current) {
+    planned = std::move(it->second);
+  } else {
+    planned.file.entry.path = url.path;
+    planned.file.entry.size = -1;
+    planned.what = index;
+    planned.print = true;
+    planned.url = source;
+  }
+  planned.sha256 = url.sha256;
+  plan.files.try_emplace(url.path, std::move(planned));
+}
+
+/// Whether the origin still has what the mesh has.
+Task<bool> Getter::is_current(GetTaskPtr task, UrlSource source, FileEntry entry) {
+  task->phase = "asking " + printable(source.url.shown);
+  const auto ask = [this, task, source, entry] {
+    Origin::Options options;
+    options.address = source.url.address;
+    options.shown = source.url.shown;
+    options.ca = source.ca;
+    if (source.timeout > 0) options.timeout_seconds = source.timeout;
+    options.stopped = [this, task] { return task->cancelled || parts_.stopping; };
+    const auto validator = entry.id.is_set() ? parts_.db.find_note("origin " + entry.id.hex()) : std::string();
+    const auto etag = validator.starts_with('"') ? validator : std::string();
+    try {
+      const auto head = Origin(std::move(options)).ask(etag, entry.mtime);
+      if (head.code == 304) return true;
+      if (!etag.empty() && !head.etag.empty()) return etag == head.etag;
+      return head.mtime != 0 && head.mtime == entry.mtime && head.size == entry.size;
+    } catch (const OriginError& error) {
+      // It does not answer that sort of question: then it is asked for the file.
+      if (error.status() == Status::failed && !error.is_transient()) return false;
+      throw;
+    }
+  };
+  co_return co_await run_on(parts_.fetch_pool, ask);
 }
 
 Task<Getter::Chosen> Getter::choose(std::string path, std::string from, bool strict) {
@@ -250,7 +332,7 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
   };
   task->phase = "comparing with what is here";
   for (const auto& [path, planned] : plan.files)
-    if (planned.file.entry.kind == Kind::file && planned.file.problem.empty())
+    if (planned.file.entry.kind == Kind::file && planned.file.problem.empty() && !planned.url)
       task->total_bytes += planned.file.entry.size;
   task->files_total += static_cast<int>(plan.files.size());
   const auto compare = [&] {
@@ -258,8 +340,10 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
       if (!planned.file.problem.empty() || planned.file.entry.kind != Kind::file || task->cancelled) continue;
       try {
         planned.before = placer_.examine(planned.file.entry, parts_.stopping);
+        check_sha256(planned);
       } catch (const Error& error) {
-        planned.file.problem = std::string("the local file cannot be compared: ") + error.what();
+        planned.file.problem =
+            planned.sha256.empty() ? std::string("the local file cannot be compared: ") + error.what() : error.what();
       }
     }
   };
@@ -287,7 +371,7 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
         if (before.verdict == LocalState::Verdict::same && before.received) placer_.refresh_attributes(wanted, before);
         settle(planned, true);
       } else {
-        (is_large(wanted) ? large : small).push_back(&planned);
+        (is_large(wanted) || planned.url ? large : small).push_back(&planned);
       }
     } catch (const Error& error) {
       fail(planned, error);
@@ -365,7 +449,7 @@ Task<void> Getter::get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> 
 
 Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results, int attempt) {
   const auto path = planned.file.entry.path;
-  const auto size = planned.file.entry.size;
+  auto size = planned.url ? 0 : planned.file.entry.size;
   FileJobPtr job;
   std::optional<Error> refused;
   try {
@@ -395,25 +479,46 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results
   if (job->version_gone && attempt < most_attempts && !task->cancelled) {
     std::string trouble;
     try {
-      co_await pause(task, printable(path) + ": " + error + "; looking for another version",
-                     milliseconds(300 * (attempt + 1)));
+      const bool from_url = planned.url.has_value();
+      if (!from_url || attempt > 0)
+        co_await pause(task, printable(path) + ": " + error + "; looking for another version",
+                       milliseconds(300 * (attempt + 1)));
       Plan fresh;
       const What what{path, path, false};
-      co_await resolve_one(task->request, planned.what, what, fresh, planned.print, task);
+      bool gone = false;
+      try {
+        co_await resolve_one(task->request, planned.what, what, fresh, planned.print, task);
+      } catch (const Error& e) {
+        if (!from_url || e.status() != Status::not_found) throw;
+        gone = true;  // whoever had it from the origin has left again
+      }
       const auto it = fresh.files.find(path);
-      if (it != fresh.files.end() && it->second.file.problem.empty() && is_large(it->second.file.entry)) {
-        task->total_bytes += it->second.file.entry.size - size;
-        planned.file = it->second.file;
-        const auto look_again = [this, entry = planned.file.entry] { return placer_.examine(entry, parts_.stopping); };
-        planned.before = co_await run_on(parts_.hash_pool, look_again);
-        if (keeps(planned, task->request.force)) {
-          auto kept = outcome(planned);
-          kept.kept = true;
-          results.push_back(std::move(kept));
-          ++task->files_done;
-          co_return;
+      const bool found =
+          it != fresh.files.end() && it->second.file.problem.empty() && it->second.file.entry.kind == Kind::file;
+      if (gone || (found && (from_url || is_large(it->second.file.entry)))) {
+        if (!gone) {
+          planned.url.reset();
+          task->total_bytes += it->second.file.entry.size - size;
+          planned.file = it->second.file;
+          const auto look_again = [this, &planned] {
+            planned.before = placer_.examine(planned.file.entry, parts_.stopping);
+            check_sha256(planned);
+          };
+          co_await run_on(parts_.hash_pool, look_again);
+          if (keeps(planned, task->request.force)) {
+            auto kept = outcome(planned);
+            kept.kept = true;
+            results.push_back(std::move(kept));
+            ++task->files_done;
+            co_return;
+          }
         }
-        co_await get_large(task, planned, results, attempt + 1);
+        if (gone || is_large(planned.file.entry)) {
+          co_await get_large(task, planned, results, attempt + 1);
+        } else {
+          std::vector<Planned*> one{&planned};
+          co_await get_small(task, fresh, std::move(one), results);
+        }
         co_return;
       }
     } catch (const Error& e) {
@@ -421,12 +526,19 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results
     }
     if (!trouble.empty()) error += "; " + trouble;
   }
+  if (planned.url && job->status == Status::ok) {
+    planned.file.entry = job->wanted;
+    size = job->wanted.size;
+    task->total_bytes += size;
+  }
   auto one = outcome(planned);
   one.status = static_cast<int>(job->status);
   one.error = error;
   one.kept = job->kept;
+  one.id = job->wanted.id;
   one.from_sources = job->info.from_sources;
   one.from_getters = job->info.from_getters;
+  one.from_origin = job->info.from_origin;
   one.print = one.print && job->status == Status::ok;
   results.push_back(std::move(one));
   ++task->files_done;
@@ -555,6 +667,7 @@ Progress Getter::progress(const GetTask& task) const {
   for (const auto& job : task.jobs) {
     if (job->over) continue;
     out.active.push_back(job->info);
+    if (job->url) out.total += job->info.total;
     out.done += job->info.done;
     out.rate += job->info.down_rate;
     out.peers += job->info.peers;

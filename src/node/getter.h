@@ -51,6 +51,8 @@ class Getter : private LocalRules {
   };
 
   Task<void> resolve(GetTaskPtr task, int index, Plan& plan, Results& results);
+  Task<void> resolve_url(GetTaskPtr task, int index, What what, Plan& plan);
+  Task<bool> is_current(GetTaskPtr task, UrlSource source, FileEntry entry);
   Task<void> resolve_one(const Get& asked, int index, What what, Plan& plan, bool print, GetTaskPtr task);
   Task<void> fulfil(GetTaskPtr task, Plan& plan, Results& results);
   Task<void> get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> files, Results& results);
@@ -60,6 +62,7 @@ class Getter : private LocalRules {
   Task<bool> pause(GetTaskPtr task, std::string phase, std::chrono::milliseconds time);
 
   GetOutcome outcome(const Planned& planned) const;
+  void check_sha256(const Planned& planned) const;
   [[nodiscard]] bool keeps(const Planned& planned, bool force) const override;
   [[nodiscard]] std::string conflict(const FileEntry& wanted, const LocalState& local,
                                      const std::vector<std::uint32_t>& holders) const override;

@@ -130,6 +130,22 @@ HashedFile hash_file(int fd, std::int64_t size, unsigned threads, const std::ato
   return out;
 }
 
+std::string sha256_of(int fd, const std::atomic<bool>& stop) {
+  lt::hasher256 hasher;
+  std::vector<char> buffer(static_cast<std::size_t>(read_bytes));
+  for (off_t at = 0;;) {
+    if (stop) throw Error(Status::interrupted, "stopped");
+    const auto n = ::pread(fd, buffer.data(), buffer.size(), at);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) throw Error(Status::failed, std::generic_category().message(errno));
+    if (n == 0) break;
+    hasher.update({buffer.data(), static_cast<std::ptrdiff_t>(n)});
+    at += n;
+  }
+  const auto sum = hasher.final();
+  return to_hex({sum.data(), 32});
+}
+
 StoredTorrent make_torrent(const HashedFile& file) {
   StoredTorrent out;
   out.id = file.id;

@@ -24,6 +24,10 @@ struct HashedFile {
 /// set.
 [[nodiscard]] HashedFile hash_file(int fd, std::int64_t size, unsigned threads, const std::atomic<bool>& stop);
 
+/// The SHA-256 of all that an open file has from its beginning, in hex. Throws Error(failed); Error(interrupted) when
+/// `stop` is set.
+[[nodiscard]] std::string sha256_of(int fd, const std::atomic<bool>& stop);
+
 [[nodiscard]] StoredTorrent make_torrent(const HashedFile& file);
 
 /// The pieces of a torrent that came from elsewhere; nothing unless it is, byte for byte, one that make_torrent could

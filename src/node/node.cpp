@@ -86,7 +86,8 @@ void NodeParts::publish(const Inventory& delta) {
     links->note_all(part);
   }
   for (const auto& torrent : swarm->all())
-    if (!torrent->downloading && !torrent->spooled && holdings.find(torrent->torrent.id) == nullptr)
+    if (!torrent->downloading && !torrent->spooled && !torrent->provisional &&
+        holdings.find(torrent->torrent.id) == nullptr)
       swarm->unload(torrent->torrent.id);
 }
 
@@ -108,6 +109,12 @@ void NodeParts::withdraw(const std::string& path, const std::string& why) {
     publish(holdings.set(*now));
   } catch (const Error&) {
   }
+}
+
+bool NodeParts::is_unpacked(std::string_view path) const {
+  for (; !path.empty(); path = parent_path(path))
+    if (trees.contains(gate.root(), std::string(path))) return true;
+  return false;
 }
 
 Fd Node::take_lock(const fs::path& state_dir) {
@@ -185,9 +192,9 @@ Node::Node(asio::io_context& io, NodeOptions options, Log log) : io_(io) {
   }
   offer_ = std::make_unique<Offer>(parts);
   getter_ = std::make_unique<Getter>(parts, mesh_handlers_);
-  gets_ = std::make_unique<Gets>(parts, *getter_);
-  orders_ = std::make_unique<Orders>(parts, *gets_);
   streamer_ = std::make_unique<Streamer>(parts, *getter_);
+  gets_ = std::make_unique<Gets>(parts, *getter_, *streamer_);
+  orders_ = std::make_unique<Orders>(parts, *gets_);
   serve_mesh();
   serve_commands();
   listen();
@@ -221,6 +228,7 @@ Node::Node(asio::io_context& io, NodeOptions options, Log log) : io_(io) {
   watching.ignore = options.ignore;
   watching.most_watches = options.most_watches;
   watching.own = &parts.own_files;
+  watching.is_private = [&parts](const std::string& path) { return parts.trees.contains(parts.gate.root(), path); };
   watcher_ = std::make_unique<Watcher>(
       parts.gate, watching, std::pair<std::uint64_t, std::uint64_t>(state.st_dev, state.st_ino),
       [this, alive = std::weak_ptr<bool>(alive_)](std::vector<TreeChange> changes) {
@@ -251,6 +259,7 @@ Node::~Node() {
   if (parts_) {
     parts_->pool.join();
     parts_->hash_pool.join();
+    parts_->fetch_pool.join();
   }
 }
 
@@ -351,6 +360,12 @@ void Node::serve_commands() {
   orders_->serve_commands(h);
   h.on<Stream>(
       [this](ChannelPtr channel, Stream asked) { return streamer_->stream(std::move(channel), std::move(asked)); });
+  h.on<PlacesAsk>([this](ChannelPtr, PlacesAsk) -> Task<Places> {
+    Places out;
+    out.files = parts_->gate.files_dir().string();
+    out.state = parts_->state_dir.string();
+    co_return out;
+  });
   h.on<StatusAsk>([this](ChannelPtr, StatusAsk question) -> Task<StatusReply> {
     StatusReply out;
     if (!question.mesh) {

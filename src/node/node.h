@@ -56,9 +56,9 @@ class Node {
   Handlers command_handlers_;
   std::unique_ptr<Offer> offer_;
   std::unique_ptr<Getter> getter_;
+  std::unique_ptr<Streamer> streamer_;
   std::unique_ptr<Gets> gets_;
   std::unique_ptr<Orders> orders_;
-  std::unique_ptr<Streamer> streamer_;
   std::unique_ptr<Server> server_;
   std::unique_ptr<LocalServer> local_;
   std::unique_ptr<Watcher> watcher_;

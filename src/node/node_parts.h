@@ -10,6 +10,7 @@
 
 #include "disk/path_gate.h"
 #include "disk/state_db.h"
+#include "disk/tree_records.h"
 #include "node/holdings.h"
 #include "node/node_options.h"
 #include "node/pacer.h"
@@ -35,12 +36,14 @@ struct NodeParts {
   std::unique_ptr<TrackerLinks> links;
   std::atomic<bool> stopping = false;
   OwnFiles own_files{};
+  TreeRecords trees{state_dir};       ///< of directories that tar: unpacked
   std::int64_t spools_need = 0;       ///< bytes that the spools of streams will still write
   std::set<ContentId> downloading{};  ///< by gets and streams: one of them at a time for each content
   Pacer small_down{};                 ///< of what comes and goes on the node channel
   Pacer small_up{};
-  asio::thread_pool pool{4};       ///< for what is short
-  asio::thread_pool hash_pool{2};  ///< for what may read whole files
+  asio::thread_pool pool{4};         ///< for what is short
+  asio::thread_pool fetch_pool{16};  ///< for origins of URLs, which are waited for
+  asio::thread_pool hash_pool{2};    ///< for what may read whole files
 
   /// Puts `id` among `downloading` for as long as what is returned lives.
   [[nodiscard]] std::shared_ptr<void> claim(const ContentId& id) {
@@ -51,6 +54,8 @@ struct NodeParts {
   void publish(const Inventory& delta);
   /// `path` is not what it was hashed as: it is offered again when the watcher has seen it settle.
   void withdraw(const std::string& path, const std::string& why);
+  /// Whether `path` is a directory that tar: unpacked, or lies in one.
+  [[nodiscard]] bool is_unpacked(std::string_view path) const;
   [[nodiscard]] std::filesystem::path part_file(const ContentId& id) const { return state_dir / "parts" / id.hex(); }
 };
 

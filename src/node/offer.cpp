@@ -175,7 +175,8 @@ Task<Probed> Offer::probe(ProbePath asked) {
   Probed out;
   const auto look = [this, path = asked.path]() -> std::optional<LocalEntry> {
     auto found = parts_.gate.look(path);
-    if (!found || found->entry.kind != Kind::file || is_temporary_name(last_part(path))) return std::nullopt;
+    if (!found || found->entry.kind != Kind::file || is_temporary_name(last_part(path)) || parts_.is_unpacked(path))
+      return std::nullopt;
     const Fd fd = parts_.gate.open_file(path);
     if (PathGate::is_being_written(fd.get())) return std::nullopt;
     if (const auto id = parts_.db.find_hash(found->stamp)) found->entry.id = *id;

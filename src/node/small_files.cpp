@@ -228,6 +228,12 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
                content_id_of_bytes(file.data) != file.id || (wanted.id.is_set() && wanted.id != file.id)) {
       run->failed.emplace_back(planned, node + " sent other bytes than it said");
       parts_.log(printable(wanted.path) + ": " + node + " sent other bytes than it said");
+    } else if (const auto sum = planned->sha256.empty() ? std::string() : sha256(file.data).hex();
+               sum != planned->sha256) {
+      run->finish(*planned, Status::failed,
+                  printable(wanted.path) + ": the mesh's copy has SHA-256 " + sum + ", not " + planned->sha256 +
+                      " (--refresh asks the origin for another one)",
+                  false);
     } else if (before.verdict == LocalState::Verdict::unknown && before.id == file.id) {
       run->finish(*planned, Status::ok, {}, true);
     } else if (before.verdict == LocalState::Verdict::unknown && !run->task->request.force &&

@@ -25,6 +25,10 @@ class Streamer {
   /// taken back, but every piece of it passed its hash.
   Task<StreamEnd> stream(ChannelPtr channel, Stream asked);
 
+  /// Sends the file of a get along while it arrives, a StreamBegin note first; returns when all of it is sent, or when
+  /// `over` is set and there is nothing to send. Never throws: what matters is what the get puts in place.
+  Task<void> pipe(ChannelPtr channel, GetTaskPtr task, std::shared_ptr<bool> over);
+
   [[nodiscard]] std::vector<TransferInfo> transfers() const;
   [[nodiscard]] bool is_idle() const { return readers_ == 0; }
 

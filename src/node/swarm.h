@@ -34,11 +34,13 @@ struct SwarmTorrent {
   StoragePtr storage;
   lt::torrent_handle handle;
   bool downloading = false;
-  bool spooled = false;  ///< its bytes are no file of the files dir, but a stream's
-  bool checked = false;  ///< libtorrent has taken it in and can connect
-  std::string error;     ///< what stopped it, in words; a download can go on after `resume`
-  int error_code = 0;    ///< errno of the same
-  Event changed;         ///< a piece, an error, or the end
+  bool spooled = false;      ///< its bytes are no file of the files dir, but a stream's
+  bool provisional = false;  ///< its id is no content's: a file on its way from a URL
+  bool in_order = false;     ///< its gate sees to it that pieces come in order
+  bool checked = false;      ///< libtorrent has taken it in and can connect
+  std::string error;         ///< what stopped it, in words; a download can go on after `resume`
+  int error_code = 0;        ///< errno of the same
+  Event changed;             ///< a piece, an error, or the end
   Clock::time_point last_needed = Clock::now();
 
   int pieces_have = 0;

@@ -25,6 +25,7 @@ constexpr std::uint32_t wanted_events = IN_CREATE | IN_MODIFY | IN_CLOSE_WRITE |
 
 bool is_temporary_name(std::string_view name) {
   if (name.starts_with("transfer_")) return true;  // minimega
+  if (name.starts_with(".mesh-unpack-")) return true;
   // rsync: ".NAME.XXXXXX", six characters by mkstemp. Names in lower case alone are taken for extensions.
   if (name.size() < 9 || name.front() != '.' || name[name.size() - 7] != '.') return false;
   const auto suffix = name.substr(name.size() - 6);
@@ -179,6 +180,7 @@ std::optional<Kind> Watcher::examine(const std::string& path) {
   if (found && found->entry.kind == Kind::directory && skip_ &&
       std::pair(found->stamp.device, found->stamp.inode) == *skip_)
     return std::nullopt;
+  if (found && found->entry.kind == Kind::directory && options_.is_private && options_.is_private(path)) found.reset();
   if (found && found->entry.kind == Kind::file) {
     try {
       const Fd fd = gate_.open_file(path);

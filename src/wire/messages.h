@@ -197,6 +197,81 @@ struct Unloaded {
   }
 };
 
+// --- a file on its way from a URL -----------------------------------------------------------------------------------
+
+/// What the origin said of the file. `validator` is a strong ETag or, with `size`, the Last-Modified; a getter that
+/// meets another one has met another version.
+struct UrlFacts {
+  std::int64_t size = -1;  ///< bytes; below 0: nothing is known yet
+  std::int64_t mtime = 0;  ///< nanoseconds since the epoch
+  std::string validator;
+  bool ranges = false;  ///< parts of it can be asked for
+  bool operator==(const UrlFacts&) const = default;
+  template <class V>
+  void describe(V& v) {
+    v("size", size), v("mtime", mtime), v("validator", validator), v("ranges", ranges);
+  }
+};
+
+/// The first question to an origin is for so many bytes: a smaller file is whole then, and needs no swarm to arrive.
+inline constexpr std::int64_t url_first_bytes = std::int64_t{1} << 20;
+
+/// A piece that a node has from the origin, by the SHA-256 merkle root over its blocks.
+struct UrlPiece {
+  int index = 0;
+  ContentId root;
+  std::uint32_t by = 0;  ///< who fetched it, in orders
+  template <class V>
+  void describe(V& v) {
+    v("i", index), v("r", root), v("by", by);
+  }
+};
+
+/// The tracker's word to one of those who get a URL.
+struct UrlOrders {
+  static constexpr const char* name = "url-orders";
+  std::int64_t epoch = 0;  ///< another one than before: say and ask everything again
+  UrlFacts facts;          ///< as the first fetcher found them
+  bool first = false;      ///< contact the origin, and say what it says
+  int begin = 0;           ///< the pieces to fetch now; none where begin == end
+  int end = 0;
+  std::vector<UrlPiece> pieces;  ///< news since `known`
+  int known = 0;                 ///< ask with this the next time
+  int pause = 0;                 ///< milliseconds until the next turn, unless there is something to say
+  bool over = false;             ///< a node has the whole file under its path: it is a file of the mesh like others
+  std::string error;             ///< nobody can fetch it
+  int status = 0;                ///< of the error
+  template <class V>
+  void describe(V& v) {
+    v("epoch", epoch), v("facts", facts), v("first", first), v("begin", begin), v("end", end), v("pieces", pieces),
+        v("known", known), v("pause", pause), v("over", over), v("error", error), v("status", status);
+  }
+};
+
+/// "I am getting this URL": said a few times a second for as long as that is so. Who is silent for long has gone.
+struct UrlTurn {
+  static constexpr const char* name = "url-turn";
+  using Reply = UrlOrders;
+  ContentId url;  ///< SHA-256 of the URL without secrets and fragment
+  std::string path;
+  std::int64_t epoch = 0;        ///< of the last orders; 0 at first
+  UrlFacts facts;                ///< where this node has them from the origin
+  std::string have;              ///< a byte a piece: 1 where this node has it
+  std::vector<UrlPiece> pieces;  ///< that this node has and the tracker may not know
+  int known = 0;
+  bool idle = false;   ///< would fetch from the origin
+  bool whole = false;  ///< has it in place
+  bool leave = false;  ///< the last turn of this node
+  std::string error;   ///< why it cannot fetch, for good
+  int status = 0;      ///< of the error
+  template <class V>
+  void describe(V& v) {
+    v("url", url), v("path", path), v("epoch", epoch), v("facts", facts), v("have", have), v("pieces", pieces),
+        v("known", known), v("idle", idle), v("whole", whole), v("leave", leave), v("error", error),
+        v("status", status);
+  }
+};
+
 // --- tracker to node, node to node ---------------------------------------------------------------------------------
 
 struct Made {
@@ -389,6 +464,7 @@ struct TransferInfo {
   std::int64_t sent = 0;          ///< payload bytes sent to others
   std::int64_t from_sources = 0;  ///< payload bytes from peers that had the whole file when they connected
   std::int64_t from_getters = 0;
+  std::int64_t from_origin = 0;  ///< bytes that this node had from the URL's own server
   int peers = 0;
   std::int64_t eta = -1;  ///< seconds; -1: unknown
   bool queued = false;
@@ -396,8 +472,8 @@ struct TransferInfo {
   template <class V>
   void describe(V& v) {
     v("path", path), v("state", state), v("done", done), v("total", total), v("down", down_rate), v("up", up_rate),
-        v("sent", sent), v("src", from_sources), v("get", from_getters), v("peers", peers), v("eta", eta),
-        v("queued", queued), v("detail", detail);
+        v("sent", sent), v("src", from_sources), v("get", from_getters), v("org", from_origin), v("peers", peers),
+        v("eta", eta), v("queued", queued), v("detail", detail);
   }
 };
 
@@ -483,6 +559,24 @@ struct TorrentAsk {
 
 // --- local socket --------------------------------------------------------------------------------------------------
 
+struct Places {
+  static constexpr const char* name = "places";
+  std::string files;  ///< absolute
+  std::string state;
+  template <class V>
+  void describe(V& v) {
+    v("files", files), v("state", state);
+  }
+};
+
+/// Which directories are this node's.
+struct PlacesAsk {
+  static constexpr const char* name = "places-ask";
+  using Reply = Places;
+  template <class V>
+  void describe(V&) {}
+};
+
 struct GetOutcome {
   std::string path;  ///< absolute local path
   std::string mesh_path;
@@ -494,10 +588,13 @@ struct GetOutcome {
   bool print = false;             ///< one of the lines for stdout
   std::int64_t from_sources = 0;  ///< bytes that came from nodes that had the whole file
   std::int64_t from_getters = 0;  ///< and from those that were getting it too
+  std::int64_t from_origin = 0;   ///< and from the URL's own server
+  ContentId id;                   ///< of a file whose bytes are known
   template <class V>
   void describe(V& v) {
     v("path", path), v("mesh", mesh_path), v("what", what), v("status", status), v("error", error), v("kept", kept),
-        v("size", size), v("print", print), v("src", from_sources), v("get", from_getters);
+        v("size", size), v("print", print), v("src", from_sources), v("get", from_getters), v("org", from_origin),
+        v("id", id);
   }
 };
 
@@ -538,11 +635,18 @@ struct Get {
   std::int64_t max_up = 0;          ///< the same, for what it sends meanwhile
   int max_active = 0;               ///< large files at once; 0: as many as the node allows
   std::vector<std::string> except;  ///< patterns that were cancelled since
+  /// The bytes of the one file that it names come as StreamData notes while they arrive, in order: each time that they
+  /// begin, a StreamBegin comes first. No more than a help: what is in place in the end is what counts, and a file that
+  /// was here already, or is small, comes without them. Its pieces are wanted in order, in a wide window.
+  bool pipe = false;
+  bool refresh = false;  ///< of URLs: ask the origin whether the mesh's copy is still what it has
+  std::string ca;        ///< certificates to trust, as PEM, in place of the system's
+  int timeout = 0;       ///< seconds that an origin may be silent; 0: the default
   template <class V>
   void describe(V& v) {
     v("whats", whats), v("from", from), v("strict", strict), v("force", force), v("wait", wait), v("detach", detach),
         v("nobacking", no_backing), v("maxdown", max_down), v("maxup", max_up), v("maxactive", max_active),
-        v("except", except);
+        v("except", except), v("pipe", pipe), v("refresh", refresh), v("ca", ca), v("timeout", timeout);
   }
 };
 
@@ -675,7 +779,19 @@ struct StreamEnd {
   }
 };
 
-/// A note to the asker of a Stream: the next bytes.
+/// A note to the asker of a piped Get: what follows are the bytes of this file, from its beginning.
+struct StreamBegin {
+  static constexpr const char* name = "stream-begin";
+  std::string path;
+  std::int64_t size = 0;
+  ContentId id;
+  template <class V>
+  void describe(V& v) {
+    v("path", path), v("size", size), v("id", id);
+  }
+};
+
+/// A note to the asker of a Stream, or of a piped Get: the next bytes.
 struct StreamData {
   static constexpr const char* name = "stream-data";
   std::string data;

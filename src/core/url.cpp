@@ -1,0 +1,81 @@
+#include "core/url.h"
+
+#include <curl/curl.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "core/error.h"
+#include "core/format.h"
+#include "core/mesh_path.h"
+
+namespace mesh {
+namespace {
+
+using Handle = std::unique_ptr<CURLU, decltype(&curl_url_cleanup)>;
+
+/// A part of the URL; empty where it has none.
+std::string part(const Handle& url, CURLUPart which, unsigned flags = 0) {
+  char* text = nullptr;
+  if (curl_url_get(url.get(), which, &text, flags) != CURLUE_OK) return {};
+  std::string out(text);
+  curl_free(text);
+  return out;
+}
+
+}  // namespace
+
+bool is_url(std::string_view text) { return text.starts_with("http://") || text.starts_with("https://"); }
+
+Url parse_url(std::string_view text) {
+  const auto fail = [&](const std::string& why) {
+    return Error(Status::usage, printable(without_secrets(text)) + ": " + why);
+  };
+  if (!is_url(text)) throw fail("is no http:// or https:// URL");
+  if (text.size() > max_url_bytes) throw fail("is longer than " + std::to_string(max_url_bytes) + " bytes");
+  if (text.find('\0') != std::string_view::npos) throw fail("contains a NUL byte");
+  const Handle url(curl_url(), &curl_url_cleanup);
+  if (const auto ec = curl_url_set(url.get(), CURLUPART_URL, std::string(text).c_str(), 0); ec != CURLUE_OK)
+    throw fail(std::string("is no URL: ") + curl_url_strerror(ec));
+  Url out;
+  if (auto fragment = part(url, CURLUPART_FRAGMENT); !fragment.empty()) {
+    if (!fragment.starts_with("sha256=")) throw fail("ends with #" + fragment + "; only #sha256=... has a meaning");
+    out.sha256 = fragment.substr(7);
+    std::ranges::transform(out.sha256, out.sha256.begin(),
+                           [](char c) { return static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c); });
+    if (out.sha256.size() != 64 || out.sha256.find_first_not_of("0123456789abcdef") != std::string::npos)
+      throw fail("a SHA-256 has 64 hexadecimal digits");
+  }
+  curl_url_set(url.get(), CURLUPART_FRAGMENT, nullptr, 0);
+  out.address = part(url, CURLUPART_URL);
+  char* decoded = nullptr;
+  if (curl_url_get(url.get(), CURLUPART_PATH, &decoded, CURLU_URLDECODE) != CURLUE_OK)
+    throw fail("its path has a control character in it");
+  const std::string path(decoded);
+  curl_free(decoded);
+  for (std::size_t at = 0; at <= path.size();) {
+    const auto end = std::min(path.find('/', at), path.size());
+    const auto piece = path.substr(at, end - at);
+    at = end + 1;
+    if (piece.empty() || piece == ".") continue;
+    if (!out.path.empty()) out.path += '/';
+    out.path += piece;
+  }
+  if (out.path.empty() || path.ends_with('/')) throw fail("names no file: its path ends with '/'");
+  if (const auto fault = path_fault(out.path); !fault.empty()) throw fail("the path " + std::string(fault));
+  for (const auto secret : {CURLUPART_USER, CURLUPART_PASSWORD, CURLUPART_OPTIONS})
+    curl_url_set(url.get(), secret, nullptr, 0);
+  out.shown = part(url, CURLUPART_URL);
+  return out;
+}
+
+std::string without_secrets(std::string_view text) {
+  if (!is_url(text)) return std::string(text);
+  const auto host = text.find("://") + 3;
+  const auto end = std::min(text.find_first_of("/?#", host), text.size());
+  const auto at = text.substr(0, end).rfind('@');
+  if (at == std::string_view::npos || at < host) return std::string(text);
+  return std::string(text.substr(0, host)) + std::string(text.substr(at + 1));
+}
+
+}  // namespace mesh

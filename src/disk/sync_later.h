@@ -1,0 +1,25 @@
+// Puts many new files safely on the disk at the price of few waits. For one thread.
+#pragma once
+
+#include <deque>
+
+#include "disk/fd.h"
+
+namespace mesh {
+
+/// Files that are handed in are written back while the caller goes on, and `finish` waits for what is left. On ext4 and
+/// XFS, where a page's writeback ends after what belongs to it is in the one journal, a single fsync(2) at the end
+/// commits all sizes; elsewhere, syncfs(2).
+class SyncLater {
+ public:
+  /// `file` is written to no more. Throws Error(failed) where an earlier one could not be written back.
+  void add(Fd file);
+  /// Returns when all of them are on the disk.
+  void finish();
+
+ private:
+  void wait_for_oldest();
+  std::deque<Fd> files_;
+};
+
+}  // namespace mesh

@@ -1,0 +1,71 @@
+// A URL's own server, asked with libcurl: HTTP ranges (RFC 9110), redirects and conditions. Blocks; for one thread at a
+// time, which may change. The connection is kept between questions.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "core/error.h"
+
+namespace mesh {
+
+/// What went wrong with an origin. A transient trouble may be over when it is asked again.
+class OriginError : public Error {
+ public:
+  OriginError(Status status, const std::string& text, bool transient, int retry_after = 0)
+      : Error(status, text), transient_(transient), retry_after_(retry_after) {}
+  [[nodiscard]] bool is_transient() const { return transient_; }
+  /// Seconds that the origin asks to be left alone; 0: it says nothing.
+  [[nodiscard]] int retry_after() const { return retry_after_; }
+
+ private:
+  bool transient_;
+  int retry_after_;
+};
+
+/// The beginning of an answer.
+struct OriginHead {
+  long code = 0;           ///< 200, 206, 304 or 416
+  std::int64_t size = -1;  ///< of the whole file; below 0: not said
+  std::int64_t mtime = 0;  ///< nanoseconds since the epoch; 0: not said
+  std::string etag;        ///< only a strong one
+  std::string modified;    ///< Last-Modified as it was said
+  /// What tells this version of the file from others, for If-Range; empty: nothing does.
+  [[nodiscard]] const std::string& validator() const { return etag.empty() ? modified : etag; }
+};
+
+class Origin {
+ public:
+  struct Options {
+    std::string address;            ///< with user name and password, where given
+    std::string shown;              ///< for messages
+    std::string ca;                 ///< PEM; empty: the system's
+    int timeout_seconds = 30;       ///< of silence
+    std::int64_t max_rate = 0;      ///< bytes per second; 0: as fast as it goes
+    std::function<bool()> stopped;  ///< asked a few times a second while it waits
+  };
+  explicit Origin(Options options);
+  ~Origin();
+  Origin(const Origin&) = delete;
+  Origin& operator=(const Origin&) = delete;
+
+  /// Both may return false: enough. What they throw comes out of `read`.
+  using OnHead = std::function<bool(const OriginHead&)>;
+  using OnBytes = std::function<bool(std::span<const char>)>;
+  /// The bytes [begin, end) of the file, where `begin < end`; else all of it. `if_range`: only of this version; the
+  /// origin answers with all of another one (200). Returns when all has come, or when a callback had enough. Throws
+  /// OriginError; Error(interrupted) when stopped.
+  void read(std::int64_t begin, std::int64_t end, const std::string& if_range, const OnHead& on_head,
+            const OnBytes& on_bytes);
+  /// Without a body, unless it is this version, of this time (304).
+  OriginHead ask(const std::string& etag, std::int64_t mtime);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace mesh

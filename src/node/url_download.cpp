@@ -1,0 +1,399 @@
+#include "node/url_download.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <boost/asio/post.hpp>
+
+#include "core/format.h"
+#include "node/maker.h"
+
+namespace mesh {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr auto tick = milliseconds(50);
+constexpr auto count_every = milliseconds(100);
+constexpr auto checkpoint_every = seconds(5);
+constexpr auto turn_limit = seconds(10);
+constexpr auto lonely_after = seconds(30);     // without a tracker
+constexpr auto hopeless_after = seconds(180);  // without a byte
+
+/// What stands for the torrent while nobody knows its hashes: the same on every node that goes by the same facts.
+HashedFile provisional_file(const ContentId& url, const UrlFacts& facts) {
+  HashedFile out;
+  out.id = sha256("meshswarm url\n" + url.hex() + "\n" + std::to_string(facts.size) + "\n" +
+                  std::to_string(facts.mtime) + "\n" + facts.validator);
+  out.layout.size = facts.size;
+  out.layout.piece_length = piece_length_for(facts.size);
+  for (int i = 0; i < piece_count_for(facts.size); ++i) {
+    const auto text = out.id.hex() + ' ' + std::to_string(i);
+    out.layout.hashes.push_back(lt::hasher(text).final());
+  }
+  return out;
+}
+
+}  // namespace
+
+UrlDownload::UrlDownload(NodeParts& parts, Downloads& downloads, FileJobPtr job)
+    : parts_(parts), downloads_(downloads), job_(std::move(job)) {
+  const auto& source = *job_->url;
+  key_ = sha256(source.url.shown);
+  Origin::Options options;
+  options.address = source.url.address;
+  options.shown = source.url.shown;
+  options.ca = source.ca;
+  if (source.timeout > 0) options.timeout_seconds = source.timeout;
+  options.max_rate = parts_.options.max_down;
+  if (source.max_down > 0 && (options.max_rate <= 0 || source.max_down < options.max_rate))
+    options.max_rate = source.max_down;
+  const auto notify = [&io = parts_.io, job = std::weak_ptr<FileJob>(job_)] {
+    asio::post(io, [job] {
+      if (const auto waiting = job.lock()) waiting->changed.notify();
+    });
+  };
+  fetch_ = std::make_shared<UrlFetch>(parts_.fetch_pool, std::move(options),
+                                      parts_.state_dir / "parts" / ("url-" + key_.hex()), notify,
+                                      [&downloads = downloads_] { return downloads.free_bytes(); });
+}
+
+UrlDownload::~UrlDownload() { fetch_->stop(); }
+
+void UrlDownload::check_wanted() const {
+  if (job_->wanted_by.empty() || parts_.stopping) throw interrupted(*job_);
+}
+
+std::int64_t UrlDownload::missing() const {
+  if (!swarm_) return 0;
+  std::int64_t sum = 0;
+  const auto verified = swarm_->storage->verified();
+  for (std::size_t i = 0; i < verified.size(); ++i)
+    if (verified[i] == 0) sum += swarm_->storage->layout().length_of(static_cast<int>(i));
+  return sum;
+}
+
+Task<void> UrlDownload::run() {
+  std::optional<Error> trouble;
+  try {
+    co_await get();
+  } catch (const Error& error) {
+    trouble = error;
+  } catch (const std::exception& error) {
+    trouble = Error(Status::failed, printable(job_->wanted.path) + ": " + error.what());
+  }
+  fetch_->stop();
+  while (!fetch_->is_idle()) co_await sleep_for(milliseconds(5));
+  ::unlink((parts_.state_dir / "parts" / ("url-" + key_.hex())).c_str());
+  if (!trouble) co_return;
+  co_await close(!job_->discard);
+  try {
+    UrlTurn bye;
+    bye.url = key_;
+    bye.leave = true;
+    const auto tracker = co_await parts_.links->first(milliseconds(100));
+    static_cast<void>(co_await tracker->request(bye, seconds(2)));
+  } catch (const std::exception&) {
+    // It will notice.
+  }
+  throw Error(*trouble);
+}
+
+Task<void> UrlDownload::get() {
+  while (!placed_) {
+    check_wanted();
+    co_await take_news();
+    if (placed_) break;
+    const auto now = Clock::now();
+    if (fetching_ && fetch_->is_idle()) {  // it could fetch more
+      fetching_ = false;
+      next_turn_ = {};
+    }
+    if (now >= next_turn_) co_await turn();
+    if (swarm_) {
+      if (now - counted_ >= count_every) count();
+      if (!swarm_->error.empty()) co_await downloads_.mend_disk(job_, swarm_, missing());
+      if (swarm_->storage->is_complete()) {
+        co_await finish();
+        break;
+      }
+      if (now - synced_ >= checkpoint_every) {
+        co_await downloads_.checkpoint(swarm_, job_->wanted.path);
+        synced_ = Clock::now();
+      }
+    }
+    if (!downloads_.is_patient(*job_) && now - progressed_ > hopeless_after)
+      throw Error(Status::failed, printable(job_->wanted.path) + ": nothing has come for " +
+                                      human_seconds(seconds(hopeless_after).count()) +
+                                      ", neither from the origin nor " + "from another node");
+    co_await job_->changed.wait_for(tick);
+  }
+}
+
+/// What the origin has sent since the last look.
+Task<void> UrlDownload::take_news() {
+  auto news = fetch_->take();
+  job_->info.from_origin = fetch_->received();
+  if (news.error) {
+    if (news.error->status() == Status::interrupted) check_wanted();
+    unable_ = news.error;
+    parts_.log(printable(job_->wanted.path) + ": " + news.error->what());
+    next_turn_ = {};
+  }
+  if (news.facts) {
+    heard_ = *news.facts;
+    next_turn_ = {};
+  }
+  for (auto& piece : news.pieces) {
+    progressed_ = Clock::now();
+    if (swarm_)
+      give(std::move(piece));
+    else
+      waiting_.push_back(std::move(piece));
+  }
+  if (news.whole) co_await finish_whole(*news.whole);
+}
+
+void UrlDownload::give(UrlFetch::Piece piece) {
+  auto& storage = *swarm_->storage;
+  if (piece.index >= storage.layout().count() ||
+      static_cast<std::int64_t>(piece.data.size()) != storage.layout().length_of(piece.index))
+    return;  // of facts that do not hold any more
+  if (const auto had = storage.root(piece.index)) {
+    if (*had != piece.root)
+      throw Error(Status::failed, printable(job_->wanted.path) + ": the origin's file changed while it was fetched");
+    return;
+  }
+  storage.expect(piece.index, piece.root);
+  swarm_->handle.add_piece(lt::piece_index_t(piece.index), std::move(piece.data));
+}
+
+Task<void> UrlDownload::turn() {
+  UrlTurn said;
+  said.url = key_;
+  said.path = job_->wanted.path;
+  said.epoch = epoch_;
+  said.facts = heard_.size >= 0 ? heard_ : facts_;
+  said.known = known_;
+  said.idle = fetch_->is_idle() && !unable_;
+  if (unable_) {
+    said.error = unable_->what();
+    said.status = static_cast<int>(unable_->status());
+  }
+  std::vector<bool> telling = told_;
+  if (swarm_) {
+    said.have = swarm_->storage->verified();
+    telling.resize(said.have.size());
+    for (std::size_t i = 0; i < said.have.size(); ++i) {
+      if (said.have[i] == 0 || telling[i]) continue;
+      const auto root = swarm_->storage->root(static_cast<int>(i));
+      if (root) said.pieces.push_back({static_cast<int>(i), *root, 0});
+      telling[i] = true;
+    }
+  }
+  std::optional<UrlOrders> orders;
+  std::optional<Error> trouble;
+  try {
+    const auto tracker = co_await parts_.links->first(milliseconds(100));
+    orders = co_await tracker->request(said, turn_limit);
+  } catch (const Error& error) {
+    trouble = error;
+  }
+  const auto now = Clock::now();
+  if (trouble) {
+    if (trouble->status() != Status::unreachable) throw Error(*trouble);
+    job_->info.detail = std::string("no tracker: ") + trouble->what();
+    if (!downloads_.is_patient(*job_) && now - heard_tracker_ > lonely_after)
+      throw Error(Status::unreachable, printable(job_->wanted.path) + ": " + trouble->what());
+    next_turn_ = now + milliseconds(500);
+    co_return;
+  }
+  heard_tracker_ = now;
+  next_turn_ = now + milliseconds(std::clamp(orders->pause, 50, 5000));
+  if (orders->epoch == epoch_) told_ = std::move(telling);
+  co_await obey(std::move(*orders));
+}
+
+Task<void> UrlDownload::obey(UrlOrders orders) {
+  const auto name = printable(job_->wanted.path);
+  if (orders.epoch != epoch_) {
+    // A tracker that has heard nothing yet, or an origin that has changed its mind: all is said and asked anew.
+    epoch_ = orders.epoch;
+    told_.clear();
+    next_turn_ = {};
+  }
+  known_ = orders.known;
+  if (orders.facts.size >= 0) heard_ = {};
+  if (orders.over && !swarm_) {
+    // A small one, or this node came late: it is a file of the mesh like others now.
+    job_->version_gone = true;
+    throw Error(Status::failed, name + ": is in the mesh by now");
+  }
+  if (orders.facts.size > 0 && orders.facts != facts_) {
+    if (entry_fault({job_->wanted.path, Kind::file, orders.facts.size, 0, 0, {}, {}}).empty()) {
+      co_await close(false);
+      co_await open(orders.facts);
+    } else {
+      throw Error(Status::failed, name + ": the tracker says what makes no sense");
+    }
+  }
+  if (swarm_)
+    for (const auto& piece : orders.pieces) {
+      if (piece.index < 0 || piece.index >= swarm_->storage->layout().count()) continue;
+      if (!swarm_->storage->root(piece.index)) swarm_->storage->expect(piece.index, piece.root);
+      if (gate_ != nullptr) gate_->set_known(piece.index, piece.by);
+    }
+  if (!orders.error.empty()) throw Error(static_cast<Status>(orders.status), name + ": " + orders.error);
+  if (orders.first && fetch_->is_idle()) {
+    job_->info.detail = "asking " + printable(job_->url->url.shown);
+    fetch_->ask_first();
+    fetching_ = true;
+  } else if (orders.begin < orders.end && fetch_->is_idle() && facts_.size > 0 &&
+             orders.end <= piece_count_for(facts_.size) && orders.begin >= 0) {
+    job_->info.detail.clear();
+    fetch_->fetch(facts_, orders.begin, orders.end);
+    fetching_ = true;
+  } else if (!swarm_ && fetch_->is_idle() && !unable_) {
+    job_->info.detail = "another node asks the origin";
+  }
+}
+
+Task<void> UrlDownload::open(UrlFacts facts) {
+  auto& wanted = job_->wanted;
+  const auto hashed = provisional_file(key_, facts);
+  const auto torrent = make_torrent(hashed);
+  if (parts_.downloading.contains(torrent.id))
+    throw Error(Status::failed, printable(wanted.path) + ": the same URL is on its way to this node already");
+  claim_ = parts_.claim(torrent.id);
+  facts_ = facts;
+  wanted.size = facts.size;
+  wanted.mtime = facts.mtime;
+  wanted.mode = 0644;
+  job_->info.total = facts.size;
+  const auto part = parts_.part_file(torrent.id);
+  const auto open_part = [this, &hashed, &torrent, &part]() -> StoragePtr {
+    struct stat s {};
+    const auto known = parts_.db.find_part(torrent.id);
+    const bool resumed = known && ::stat(part.c_str(), &s) == 0 && s.st_size == hashed.layout.size;
+    if (!resumed) parts_.db.remove_part(torrent.id);
+    Fd fd(::open(part.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | (resumed ? 0 : O_TRUNC), 0600));
+    if (!fd || ::ftruncate(fd.get(), hashed.layout.size) != 0)
+      throw Error(Status::failed, part.string() + ": " + std::generic_category().message(errno));
+    return Storage::provisional(hashed.layout, std::move(fd), resumed ? known->have : "", resumed ? known->roots : "");
+  };
+  const StoragePtr storage = co_await run_on(parts_.pool, open_part);
+  auto gate = std::make_unique<UrlGate>(hashed.layout.count());
+  gate_ = gate.get();
+  swarm_ = co_await parts_.swarm->load(torrent, storage, true, std::move(gate));
+  swarm_->provisional = swarm_->in_order = true;
+  job_->swarm = swarm_;
+  rated_ = job_->info.total - missing();
+  known_ = 0;
+  told_.clear();
+  co_await downloads_.wait_for_room(job_, missing());
+  job_->info.state = "downloading";
+  const auto tracker = co_await parts_.links->first(tracker_limit);
+  Ready ready;
+  ready.id = torrent.id;
+  ready.infohash = torrent.infohash;
+  const Introduced introduced = co_await tracker->request(ready, turn_limit);
+  parts_.swarm->introduce(swarm_, introduced);
+  for (auto& piece : std::exchange(waiting_, {})) give(std::move(piece));
+  next_turn_ = {};
+}
+
+Task<void> UrlDownload::close(bool keep) {
+  if (!swarm_) co_return;
+  const auto id = swarm_->torrent.id;
+  gate_ = nullptr;
+  if (keep && !placed_) co_await downloads_.checkpoint(swarm_, job_->wanted.path);
+  if (!placed_) parts_.swarm->unload(id);
+  if (!keep && !placed_) downloads_.drop_partial(id);
+  swarm_.reset();
+  claim_.reset();
+}
+
+void UrlDownload::count() {
+  counted_ = Clock::now();
+  parts_.swarm->refresh(*swarm_);
+  parts_.swarm->update_gate(*swarm_);
+  auto& info = job_->info;
+  info.done = info.total - missing();
+  info.up_rate = swarm_->up_rate;
+  info.sent = swarm_->sent;
+  info.peers = swarm_->peers;
+  info.from_origin = fetch_->received();
+  if (const std::chrono::duration<double> time = counted_ - rated_at_; time > seconds(1)) {
+    info.down_rate =
+        static_cast<std::int64_t>(static_cast<double>(std::max<std::int64_t>(0, info.done - rated_)) / time.count());
+    rated_ = info.done;
+    rated_at_ = counted_;
+  }
+  info.eta = info.down_rate > 0 ? (info.total - info.done) / info.down_rate : -1;
+  const auto got = swarm_->got + info.from_origin;
+  if (got != had_) {
+    had_ = got;
+    progressed_ = Clock::now();
+    if (!unable_) info.detail.clear();
+  }
+}
+
+Task<void> UrlDownload::finish() {
+  count();
+  auto& info = job_->info;
+  info.done = info.total;
+  for (const auto& [peer, bytes] : swarm_->received) info.from_getters += bytes;
+  const auto storage = swarm_->storage;
+  const auto id = *storage->content_id();
+  const auto part = parts_.part_file(swarm_->torrent.id);
+  gate_ = nullptr;
+  const auto keep_torrent = [this, storage, id] {
+    if (const auto found = storage->found_layout()) parts_.db.put_torrent(make_torrent({id, *found}));
+    if (!facts_.validator.empty()) parts_.db.put_note("origin " + id.hex(), facts_.validator);
+  };
+  co_await run_on(parts_.pool, keep_torrent);
+  co_await downloads_.put_in_place(job_, swarm_, part, id);
+  placed_ = true;
+  co_await say_whole();
+}
+
+/// A file that needed no swarm.
+Task<void> UrlDownload::finish_whole(UrlFetch::Whole whole) {
+  auto& wanted = job_->wanted;
+  wanted.size = whole.size;
+  wanted.mtime = whole.mtime;
+  wanted.mode = 0644;
+  job_->info.total = job_->info.done = whole.size;
+  const auto part = parts_.state_dir / "parts" / ("url-" + key_.hex());
+  const auto hash = [this, part, &whole] {
+    const Fd fd(::open(part.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd) throw Error(Status::failed, part.string() + ": " + std::generic_category().message(errno));
+    auto hashed = hash_file(fd.get(), whole.size, 2, parts_.stopping);
+    if (whole.size > small_file_bytes) parts_.db.put_torrent(make_torrent(hashed));
+    if (!whole.validator.empty()) parts_.db.put_note("origin " + hashed.id.hex(), whole.validator);
+    return hashed.id;
+  };
+  const ContentId id = co_await run_on(parts_.hash_pool, hash);
+  co_await downloads_.put_in_place(job_, nullptr, part, id);
+  placed_ = true;
+  co_await say_whole();
+}
+
+/// The others look for it in the catalog from now on; the inventory delta came before this on the same channel.
+Task<void> UrlDownload::say_whole() {
+  UrlTurn said;
+  said.url = key_;
+  said.epoch = epoch_;
+  said.whole = true;
+  if (swarm_) said.have = swarm_->storage->verified();
+  try {
+    const auto tracker = co_await parts_.links->first(milliseconds(100));
+    static_cast<void>(co_await tracker->request(said, seconds(5)));
+  } catch (const std::exception&) {
+    // The others fetch what they miss from this node's swarm, or find the file when they ask again.
+  }
+}
+
+}  // namespace mesh

@@ -1,0 +1,187 @@
+#include "url_plan.h"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "core/error.h"
+#include "core/piece_plan.h"
+
+namespace mesh {
+namespace {
+
+using std::chrono::seconds;
+
+constexpr auto silent_after = seconds(4);    // a member that says nothing has gone
+constexpr auto stalled_after = seconds(45);  // an owner that fetches nothing gives the piece to another
+constexpr int most_changes = 3;
+constexpr std::int64_t most_url_file_bytes = std::int64_t{1} << 44;
+constexpr std::int64_t least_run_bytes = 256 * 1024;
+constexpr std::int64_t most_run_bytes = std::int64_t{32} << 20;
+constexpr std::size_t most_news = 20'000;  // in one answer
+
+}  // namespace
+
+bool UrlPlan::is_over() const {
+  return std::ranges::all_of(members_, [](const auto& pair) { return pair.second.whole; });
+}
+
+int UrlPlan::able_members() const {
+  return static_cast<int>(
+      std::ranges::count_if(members_, [](const auto& pair) { return pair.second.able && !pair.second.whole; }));
+}
+
+void UrlPlan::release(NodeKey node) {
+  for (auto& piece : pieces_)
+    if (piece.owner == node) piece.owner = 0;
+  if (first_ == node) first_ = 0;
+}
+
+void UrlPlan::leave(NodeKey node) {
+  if (members_.erase(node) == 0) return;
+  release(node);
+  // What it alone had is to be fetched again.
+  for (std::size_t i = 0; i < pieces_.size(); ++i) {
+    if (!pieces_[i].fetched) continue;
+    pieces_[i].fetched = std::ranges::any_of(members_, [&](const auto& pair) {
+      return pair.second.whole || (i < pair.second.have.size() && pair.second.have[i] != '\0');
+    });
+  }
+}
+
+void UrlPlan::expire(TimePoint now) {
+  std::vector<NodeKey> gone;
+  for (const auto& [key, member] : members_)
+    if (!member.whole && now - member.seen > silent_after) gone.push_back(key);
+  for (const auto key : gone) leave(key);
+  for (auto& piece : pieces_)
+    if (piece.owner != 0 && !piece.fetched && now - piece.since > stalled_after) piece.owner = 0;
+}
+
+void UrlPlan::begin_anew() {
+  ++epoch_;
+  pieces_.clear();
+  news_.clear();
+  for (auto& [key, member] : members_) member.have.clear();
+}
+
+void UrlPlan::take_facts(NodeKey node, const UrlFacts& facts, TimePoint now) {
+  if (facts.size < 0 || facts == facts_) return;
+  if (facts.size == 0 || facts.size > most_url_file_bytes || facts.validator.size() > 1000)
+    throw Error(Status::failed, "no sensible facts of a URL");
+  if (facts_.size >= 0) {
+    // The word of the one who asks now counts: it has asked last. All begin anew.
+    if (++changes_ > most_changes) {
+      error_ = "the origin has something else each time that it is asked";
+      status_ = static_cast<int>(Status::failed);
+      return;
+    }
+    begin_anew();
+  }
+  facts_ = facts;
+  const bool asked_first = std::exchange(first_, 0) == node;
+  const auto count = static_cast<std::size_t>(piece_count_for(facts.size));
+  pieces_.assign(count, Piece{});
+  if (!asked_first) return;
+  // Its first question was for these; without ranges, for everything.
+  const auto length = piece_length_for(facts.size);
+  const auto asked = facts.ranges ? static_cast<std::size_t>((url_first_bytes + length - 1) / length) : count;
+  for (std::size_t i = 0; i < std::min(asked, count); ++i) {
+    pieces_[i].owner = node;
+    pieces_[i].since = now;
+  }
+}
+
+void UrlPlan::take_pieces(NodeKey node, const UrlTurn& said, TimePoint now) {
+  for (const auto& one : said.pieces) {
+    if (one.index < 0 || static_cast<std::size_t>(one.index) >= pieces_.size() || !one.root.is_set())
+      throw Error(Status::failed, "no sensible piece of a URL");
+    auto& piece = pieces_[static_cast<std::size_t>(one.index)];
+    if (piece.owner == node) {
+      piece.owner = 0;
+      for (auto& other : pieces_)
+        if (other.owner == node) other.since = now;
+    }
+    piece.fetched = true;
+    if (piece.root == one.root) continue;
+    piece.root = one.root;
+    piece.by = node;
+    news_.push_back(one.index);
+  }
+  auto& have = members_[node].have;
+  have = said.have.size() == pieces_.size() ? said.have : std::string();
+}
+
+void UrlPlan::assign(NodeKey node, UrlOrders& orders, TimePoint now) {
+  if (facts_.size < 0) {
+    if (first_ == 0) first_ = node;
+    orders.first = first_ == node;
+    return;
+  }
+  std::set<NodeKey> fetchers;
+  int free = 0;
+  for (const auto& piece : pieces_) {
+    if (piece.owner != 0) fetchers.insert(piece.owner);
+    if (piece.owner == 0 && !piece.fetched) ++free;
+  }
+  const int most = facts_.ranges ? most_url_fetchers : 1;
+  if (free == 0 || (!fetchers.contains(node) && static_cast<int>(fetchers.size()) >= most)) return;
+  const auto length = piece_length_for(facts_.size);
+  const auto in_pieces = [&](std::int64_t bytes) { return std::max<std::int64_t>(1, bytes / length); };
+  // Long runs first, short ones in the end, so that all are done at about the same time.
+  const auto sharing = std::min(most, std::max(1, able_members()));
+  auto run = std::clamp<std::int64_t>(free / (3 * sharing), in_pieces(least_run_bytes), in_pieces(most_run_bytes));
+  if (!facts_.ranges) run = free;
+  const auto is_free = [](const Piece& piece) { return piece.owner == 0 && !piece.fetched; };
+  const auto begin = std::ranges::find_if(pieces_, is_free);
+  auto end = begin;
+  for (; end != pieces_.end() && is_free(*end) && end - begin < run; ++end) {
+    end->owner = node;
+    end->since = now;
+  }
+  orders.begin = static_cast<int>(begin - pieces_.begin());
+  orders.end = static_cast<int>(end - pieces_.begin());
+}
+
+UrlOrders UrlPlan::turn(NodeKey node, const UrlTurn& said, TimePoint now) {
+  expire(now);
+  if (said.leave) {
+    leave(node);
+    return {};
+  }
+  auto& member = members_[node];
+  member.seen = now;
+  if (said.whole) member.whole = true;
+  if (!said.error.empty()) {
+    member.able = false;
+    release(node);
+    error_ = said.error;
+    status_ = said.status;
+  }
+  // Who is behind the times is told the news first.
+  if (facts_.size < 0 || said.epoch == epoch_) take_facts(node, said.facts, now);
+  UrlOrders out;
+  const bool current = said.epoch == epoch_;
+  // Facts that it has from elsewhere may be others than these.
+  if (facts_.size >= 0 && (current || said.facts == facts_)) take_pieces(node, said, now);
+  if (said.idle && member.able && !member.whole) assign(node, out, now);
+  out.epoch = epoch_;
+  out.facts = facts_;
+  auto at = current ? static_cast<std::size_t>(std::clamp<int>(said.known, 0, static_cast<int>(news_.size()))) : 0;
+  for (; at < news_.size() && out.pieces.size() < most_news; ++at) {
+    const auto& piece = pieces_[static_cast<std::size_t>(news_[at])];
+    out.pieces.push_back({news_[at], piece.root, piece.by});
+  }
+  out.known = static_cast<int>(at);
+  out.over = std::ranges::any_of(members_, [](const auto& pair) { return pair.second.whole; });
+  out.pause = std::clamp(static_cast<int>(members_.size()) * 5, 100, 2000);
+  const bool all_fetched =
+      facts_.size >= 0 && std::ranges::all_of(pieces_, [](const Piece& piece) { return piece.fetched; });
+  if (!out.over && !all_fetched && (able_members() == 0 || changes_ > most_changes)) {
+    out.error = error_;
+    out.status = status_;
+  }
+  return out;
+}
+
+}  // namespace mesh
