@@ -1,6 +1,7 @@
 // meshfile: what is in the mesh, and what is going on. Parse, call, print.
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -82,6 +83,16 @@ Task<ChannelPtr> channel_for(const NodeOptions& node, const Handlers& handlers, 
   co_return channel;
 }
 
+std::int64_t from_mesh(const TransferInfo& t) {
+  return t.state == "seeding" ? 0 : std::max<std::int64_t>(0, t.done - t.from_origin);
+}
+
+/// Where a file that has a URL comes from.
+std::string origins(const TransferInfo& t) {
+  if (t.from_origin == 0) return {};
+  return "  (from origin " + human_bytes(t.from_origin) + ", from mesh " + human_bytes(from_mesh(t)) + ")";
+}
+
 /// What a listing says about a path of which there is not just one version.
 std::string conflict_mark(const ListItem& item) {
   if (item.versions > 1)
@@ -148,7 +159,8 @@ void print_status(const StatusReply& reply) {
                     human_bytes(t.sent).c_str(), human_bytes(t.up_rate).c_str(), t.peers);
       else
         std::printf("  %-40s %s  %s%s\n", printable(t.path).c_str(), printable(t.state).c_str(),
-                    describe_transfer(t).c_str(), t.detail.empty() ? "" : ("  " + printable(t.detail)).c_str());
+                    (describe_transfer(t) + origins(t)).c_str(),
+                    t.detail.empty() ? "" : ("  " + printable(t.detail)).c_str());
     }
   }
 }
@@ -171,6 +183,8 @@ Task<int> status(const NodeOptions& node, const Asked& asked, const Handlers& ha
                                {"rate", t.down_rate},
                                {"up_rate", t.up_rate},
                                {"sent", t.sent},
+                               {"from_origin", t.from_origin},
+                               {"from_mesh", from_mesh(t)},
                                {"peers", t.peers},
                                {"eta_seconds", t.eta},
                                {"queued", t.queued},

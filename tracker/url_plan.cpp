@@ -14,6 +14,7 @@ using std::chrono::seconds;
 
 constexpr auto silent_after = seconds(4);    // a member that says nothing has gone
 constexpr auto stalled_after = seconds(45);  // an owner that fetches nothing gives the piece to another
+constexpr auto restart_grace = std::chrono::milliseconds(2500);
 constexpr int most_changes = 3;
 constexpr std::int64_t most_url_file_bytes = std::int64_t{1} << 44;
 constexpr std::int64_t least_run_bytes = 256 * 1024;
@@ -113,6 +114,7 @@ void UrlPlan::take_pieces(NodeKey node, const UrlTurn& said, TimePoint now) {
 }
 
 void UrlPlan::assign(NodeKey node, UrlOrders& orders, TimePoint now) {
+  if (now < hold_until_) return;
   if (facts_.size < 0) {
     if (first_ == 0) first_ = node;
     orders.first = first_ == node;
@@ -149,6 +151,9 @@ UrlOrders UrlPlan::turn(NodeKey node, const UrlTurn& said, TimePoint now) {
     leave(node);
     return {};
   }
+  // A member of an earlier plan, of before this tracker was started: the others will say what they have, too.
+  if (said.epoch != 0 && said.epoch < epoch_ - 10 && facts_.size < 0 && said.facts.size >= 0)
+    hold_until_ = now + restart_grace;
   auto& member = members_[node];
   member.seen = now;
   if (said.whole) member.whole = true;

@@ -56,7 +56,8 @@ class UrlPlan {
   std::map<NodeKey, Member> members_;
   NodeKey first_ = 0;  ///< who asks the origin what it has
   std::vector<Piece> pieces_;
-  std::vector<int> news_;  ///< pieces in the order in which they became known
+  std::vector<int> news_;   ///< pieces in the order in which they became known
+  TimePoint hold_until_{};  ///< nothing is dealt out before
   std::string error_;
   int status_ = 0;
 };

@@ -29,6 +29,8 @@ std::vector<bool> share(std::size_t pieces, std::uint64_t self, const std::vecto
 
 /// Updates come ten times a second: whoever was to be asked first for a piece has had time enough by then.
 constexpr int patience_updates = 20;
+/// The pieces of others that the reader needs next come before the rest of theirs: holes are filled.
+constexpr int urgent_pieces = 8;
 
 }  // namespace
 
@@ -66,6 +68,43 @@ PieceGate::Changes StripeGate::update(const std::vector<bool>& have, std::span<c
     if (wanted == priority_[i] || (wanted == closed && priority_[i] == own)) continue;
     priority_[i] = wanted;
     changes.emplace_back(static_cast<int>(i), wanted);
+  }
+  return changes;
+}
+
+OrderedGate::OrderedGate(int pieces, int window)
+    : window_(std::max(window, 8)),
+      mine_(static_cast<std::size_t>(pieces), true),
+      priority_(static_cast<std::size_t>(pieces), 255) {}  // none: the first update sets all
+
+void OrderedGate::set_getters(std::uint64_t self, const std::vector<std::uint64_t>& getters) {
+  getters_ = getters.size();
+  mine_ = share(mine_.size(), self, getters);
+}
+
+PieceGate::Changes OrderedGate::update(const std::vector<bool>& have, std::span<const int> availability, int sources) {
+  const auto next = static_cast<int>(std::ranges::find(have, false) - have.begin());
+  stuck_ = next == next_ ? stuck_ + 1 : 0;
+  next_ = next;
+  // Whoever should have had these first is slow, or gone: the source is asked.
+  const int reach = stuck_ < patience_updates ? 0 : std::min(stuck_ / patience_updates * 4, window_);
+  const bool shared = getters_ >= 2 && static_cast<std::size_t>(sources) < getters_;
+  // Narrower towards the end, so that little is left to read when the last piece arrives.
+  const int window = std::min(window_, std::max(window_ * 5 / 8, (static_cast<int>(have.size()) - next) / 2));
+  Changes changes;
+  for (std::size_t i = 0; i < priority_.size(); ++i) {
+    if (have[i]) continue;
+    const int ahead = static_cast<int>(i) - next;
+    const bool elsewhere = i < availability.size() && availability[i] > sources;
+    const bool is_open = priority_[i] != 0 && priority_[i] != 255;
+    int wanted = 0;
+    if (shared && mine_[i])
+      wanted = ahead < window / 4 ? 7 : ahead < window / 2 ? 6 : ahead < window ? 5 : 0;
+    else if (is_open || (ahead < window && (!shared || elsewhere)) || ahead < reach)
+      wanted = ahead < urgent_pieces ? 5 : 4;  // what was asked for is on its way: it stays open
+    if (wanted == priority_[i]) continue;
+    priority_[i] = static_cast<std::uint8_t>(wanted);
+    changes.emplace_back(static_cast<int>(i), priority_[i]);
   }
   return changes;
 }
@@ -114,8 +153,7 @@ PieceGate::Changes StreamGate::update(const std::vector<bool>& have, std::span<c
 UrlGate::UrlGate(int pieces) : pieces_(static_cast<std::size_t>(pieces)) {}
 
 void UrlGate::assign(Known& piece, std::size_t index) const {
-  const bool all_fetch = getters_.size() <= static_cast<std::size_t>(most_url_fetchers);
-  piece.mine = all_fetch || comes_first(index, self_, getters_, piece.by);
+  piece.mine = comes_first(index, self_, getters_, piece.by);
 }
 
 void UrlGate::set_getters(std::uint64_t self, const std::vector<std::uint64_t>& getters) {
@@ -128,17 +166,19 @@ void UrlGate::set_known(int piece, std::uint64_t by) {
   auto& one = pieces_.at(static_cast<std::size_t>(piece));
   one.known = true;
   one.by = by;
+  fetchers_.insert(by);
   assign(one, static_cast<std::size_t>(piece));
 }
 
 PieceGate::Changes UrlGate::update(const std::vector<bool>& have, std::span<const int> availability, int) {
+  const bool about_all_fetch = getters_.size() <= 2 * fetchers_.size();
   Changes changes;
   for (std::size_t i = 0; i < pieces_.size(); ++i) {
     auto& piece = pieces_[i];
     if (have[i]) continue;
     const int holders = i < availability.size() ? availability[i] : 0;
     if (piece.known && holders > 0) ++piece.waited;
-    const bool open = piece.known && (piece.mine || holders > 1 || piece.waited > patience_updates);
+    const bool open = piece.known && (about_all_fetch || piece.mine || holders > 1 || piece.waited > patience_updates);
     const std::uint8_t wanted = open ? 4 : 0;
     // What is open stays so: it was asked for.
     if (wanted == piece.priority || piece.priority == 4) continue;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <span>
 #include <utility>
 #include <vector>
@@ -48,6 +49,24 @@ class StripeGate final : public PieceGate {
   std::vector<std::uint8_t> priority_;
 };
 
+/// Stripes within a window ahead of the first piece that is missing, for a file that is read in order as fast as it
+/// arrives. Of its own share a getter asks for what is to be read next first; of the others' it takes what there is, as
+/// to take that in order, too, costs the swarm a tenth of its speed (docs/decisions/0008).
+class OrderedGate final : public PieceGate {
+ public:
+  OrderedGate(int pieces, int window);
+  void set_getters(std::uint64_t self, const std::vector<std::uint64_t>& getters) override;
+  [[nodiscard]] Changes update(const std::vector<bool>& have, std::span<const int> availability, int sources) override;
+
+ private:
+  int window_;
+  int next_ = -1;  ///< the first piece that was missing
+  int stuck_ = 0;  ///< updates since then
+  std::size_t getters_ = 0;
+  std::vector<bool> mine_;
+  std::vector<std::uint8_t> priority_;
+};
+
 /// For a reader that takes the pieces in order: a window ahead of it, the nearest first. Within the window the stripes
 /// hold, so that readers that start together share one copy; a reader that has to wait reaches over them, further each
 /// time.
@@ -70,8 +89,8 @@ class StreamGate final : public PieceGate {
 };
 
 /// For a file that arrives from its origin while others get it: a piece can be asked for once its hash is known. The
-/// node that fetched it is to send it once, so it goes to one other getter first, which hands it on; where all getters
-/// are few enough to fetch, each sends what it fetched to all.
+/// node that fetched it is to send it once, so it goes to one other getter first, which hands it on; where about all
+/// getters fetch, each sends what it fetched to all.
 class UrlGate final : public PieceGate {
  public:
   explicit UrlGate(int pieces);
@@ -84,12 +103,13 @@ class UrlGate final : public PieceGate {
   struct Known {
     bool known = false;
     std::uint64_t by = 0;
-    bool mine = true;  ///< this getter is the one to ask first
-    int waited = 0;    ///< updates since it could have been asked for
+    bool mine = false;  ///< this getter is the one to ask first
+    int waited = 0;     ///< updates since it could have been asked for
     std::uint8_t priority = 255;
   };
   void assign(Known& piece, std::size_t index) const;
   std::vector<Known> pieces_;
+  std::set<std::uint64_t> fetchers_;
   std::uint64_t self_ = 0;
   std::vector<std::uint64_t> getters_;
 };

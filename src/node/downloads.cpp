@@ -23,7 +23,6 @@ constexpr auto tick = milliseconds(100);
 constexpr auto checkpoint_every = seconds(5);
 constexpr std::int64_t window_bytes = 32 << 20;  // ahead of what is read in order
 constexpr int fewest_window_pieces = 64;
-constexpr auto starving_after = milliseconds(1500);
 constexpr off_t copy_bytes = off_t{64} << 20;  // between two looks whether it is still wanted
 
 std::string room(std::int64_t needed, std::int64_t free, std::int64_t promised) {
@@ -38,25 +37,6 @@ bool waits_for_room(const FileJob& job) {
 bool wants_order(const FileJob& job) {
   return std::ranges::any_of(job.wanted_by, [](const GetTaskPtr& task) { return task->request.pipe; });
 }
-
-int window_pieces(const PieceLayout& layout) {
-  return static_cast<int>(std::max<std::int64_t>(window_bytes / layout.piece_length, fewest_window_pieces));
-}
-
-/// Where a reader of the file stands that is never slower than its download.
-struct Reading {
-  int piece = 0;
-  Clock::time_point since = Clock::now();
-  void advance(const std::string& verified, StreamGate& window) {
-    const auto missing = verified.find('\0');
-    if (missing == std::string::npos) return;
-    const auto next = static_cast<int>(missing);
-    if (next != std::exchange(piece, next)) since = Clock::now();
-    const bool starving = Clock::now() - since > starving_after;
-    if (starving) since = Clock::now();
-    window.set_reader(piece, starving);
-  }
-};
 
 }  // namespace
 
@@ -466,17 +446,14 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
   };
   const StoragePtr storage = co_await run_on(parts_.pool, open);
   std::unique_ptr<PieceGate> gate;
-  StreamGate* window = nullptr;  // owned by the swarm, while it downloads
-  if (wants_order(*job)) {
-    auto ordered = std::make_unique<StreamGate>(layout->count(), window_pieces(*layout));
-    window = ordered.get();
-    gate = std::move(ordered);
-  }
+  if (wants_order(*job))
+    gate = std::make_unique<OrderedGate>(
+        layout->count(), std::max(static_cast<int>(window_bytes / layout->piece_length), fewest_window_pieces));
+  const bool in_order = gate != nullptr;
   const auto swarm = co_await parts_.swarm->load(stored, storage, true, std::move(gate));
-  swarm->in_order = window != nullptr;
+  swarm->in_order = in_order;
   job->swarm = swarm;
   Feed feed(parts_, wanted, swarm, job->info);
-  Reading reading;
   std::optional<Error> trouble;
   bool trusted = true;
   try {
@@ -489,7 +466,6 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
     while (!storage->is_complete()) {
       if (job->wanted_by.empty() || parts_.stopping) throw interrupted(*job);
       set_limits(*job, *swarm);
-      if (window != nullptr) reading.advance(storage->verified(), *window);
       co_await feed.tend(is_patient(*job));
       if (!swarm->error.empty()) {
         co_await mend_disk(job, swarm, feed.missing());

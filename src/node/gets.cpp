@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/format.h"
+#include "core/url.h"
 
 namespace mesh {
 namespace {
@@ -21,7 +22,7 @@ std::string joined(const std::vector<std::string>& whats) {
   for (const auto& what : whats) {
     if (!out.empty()) out += ' ';
     if (out.size() > 200) return out + "... (" + std::to_string(whats.size()) + " in all)";
-    out += printable(what);
+    out += printable(without_secrets(what));
   }
   return out;
 }
@@ -209,9 +210,9 @@ Task<GetReply> Gets::wait(ChannelPtr channel, Wait request) {
       if (asked_for(it->second.whats)) take(it->first);
     if (!found) {
       GetOutcome none;
-      none.mesh_path = text;
+      none.mesh_path = without_secrets(text);
       none.status = static_cast<int>(Status::not_found);
-      none.error = printable(text) + ": no get of it is under way on this node, or was";
+      none.error = printable(none.mesh_path) + ": no get of it is under way on this node, or was";
       unknown.push_back(std::move(none));
     }
   }
@@ -352,7 +353,7 @@ Task<Cancelled> Gets::cancel(Cancel request) {
       parts_.db.put_ended(number, to_bencode(info));
     }
     if (one.stopped.empty() && one.discarded.empty() && !told)
-      throw Error(Status::not_found, printable(text) + ": no get of it is under way on this node" +
+      throw Error(Status::not_found, printable(without_secrets(text)) + ": no get of it is under way on this node" +
                                          (request.discard ? ", and no partial is kept" : ""));
     for (auto& text_of : one.stopped) out.stopped.push_back(std::move(text_of));
     for (auto& path : one.discarded) out.discarded.push_back(std::move(path));
@@ -364,7 +365,7 @@ GetInfo Gets::describe(const GetTask& task) const {
   GetInfo out;
   const auto progress = getter_.progress(task);
   out.number = task.number;
-  out.whats = task.request.whats;
+  for (const auto& what : task.request.whats) out.whats.push_back(without_secrets(what));
   out.detached = task.request.detach;
   out.files_done = progress.files_done;
   out.files_total = progress.files_total;

@@ -132,6 +132,7 @@ Task<void> Getter::resolve_one(const Get& asked, int index, What what, Plan& pla
 
 Task<void> Getter::resolve(GetTaskPtr task, int index, Plan& plan, Results& results) {
   const auto& text = task->request.whats[static_cast<std::size_t>(index)];
+  const auto shown = without_secrets(text);
   for (bool again = true; again;) {
     again = false;
     Error trouble(Status::ok, "");
@@ -181,9 +182,9 @@ Task<void> Getter::resolve(GetTaskPtr task, int index, Plan& plan, Results& resu
     }
     GetOutcome failed;
     failed.what = index;
-    failed.mesh_path = text;
+    failed.mesh_path = shown;
     failed.status = static_cast<int>(task->cancelled || dropped ? Status::interrupted : trouble.status());
-    failed.error = dropped ? printable(text) + ": stopped by meshfile cancel" : trouble.what();
+    failed.error = dropped ? printable(shown) + ": stopped by meshfile cancel" : trouble.what();
     results.push_back(std::move(failed));
   }
 }
@@ -400,7 +401,7 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
   for (const int what : dropped) {
     GetOutcome stopped;
     stopped.what = what;
-    stopped.mesh_path = task->request.whats.at(static_cast<std::size_t>(what));
+    stopped.mesh_path = without_secrets(task->request.whats.at(static_cast<std::size_t>(what)));
     stopped.status = static_cast<int>(Status::interrupted);
     stopped.error = printable(stopped.mesh_path) + ": stopped by meshfile cancel";
     std::erase_if(results, [&](const GetOutcome& one) { return one.what == what && one.error == stopped.error; });

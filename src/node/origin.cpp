@@ -238,7 +238,7 @@ struct Origin::State {
       case CURLE_OPERATION_TIMEDOUT:
         throw fail(Status::unreachable, why, true);
       case CURLE_UNSUPPORTED_PROTOCOL:
-        throw fail(Status::failed, "leads to what is neither http nor https: refused", false);
+        throw fail(Status::failed, "leads to what is neither http nor https, refused: " + why, false);
       case CURLE_TOO_MANY_REDIRECTS:
         throw fail(Status::failed, "redirects more than " + std::to_string(most_redirects) + " times", false);
       case CURLE_PEER_FAILED_VERIFICATION:

@@ -170,7 +170,8 @@ void UrlDownload::give(UrlFetch::Piece piece) {
   swarm_->handle.add_piece(lt::piece_index_t(piece.index), std::move(piece.data));
 }
 
-Task<void> UrlDownload::turn() {
+/// What the tracker may not know yet; `telling` becomes what it knows then.
+UrlTurn UrlDownload::statement(std::vector<bool>& telling) const {
   UrlTurn said;
   said.url = key_;
   said.path = job_->wanted.path;
@@ -182,7 +183,7 @@ Task<void> UrlDownload::turn() {
     said.error = unable_->what();
     said.status = static_cast<int>(unable_->status());
   }
-  std::vector<bool> telling = told_;
+  telling = told_;
   if (swarm_) {
     said.have = swarm_->storage->verified();
     telling.resize(said.have.size());
@@ -193,6 +194,13 @@ Task<void> UrlDownload::turn() {
       telling[i] = true;
     }
   }
+  said.whole = placed_;
+  return said;
+}
+
+Task<void> UrlDownload::turn() {
+  std::vector<bool> telling;
+  const auto said = statement(telling);
   std::optional<UrlOrders> orders;
   std::optional<Error> trouble;
   try {
@@ -383,11 +391,8 @@ Task<void> UrlDownload::finish_whole(UrlFetch::Whole whole) {
 
 /// The others look for it in the catalog from now on; the inventory delta came before this on the same channel.
 Task<void> UrlDownload::say_whole() {
-  UrlTurn said;
-  said.url = key_;
-  said.epoch = epoch_;
-  said.whole = true;
-  if (swarm_) said.have = swarm_->storage->verified();
+  std::vector<bool> telling;
+  const auto said = statement(telling);
   try {
     const auto tracker = co_await parts_.links->first(milliseconds(100));
     static_cast<void>(co_await tracker->request(said, seconds(5)));

@@ -30,6 +30,7 @@ class UrlDownload {
 
   Task<void> get();
   Task<void> take_news();
+  [[nodiscard]] UrlTurn statement(std::vector<bool>& telling) const;
   Task<void> turn();
   Task<void> obey(UrlOrders orders);
   Task<void> open(UrlFacts facts);

@@ -18,8 +18,8 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-constexpr int most_tries = 5;  // in a row without a byte
-constexpr auto first_wait = milliseconds(500);
+constexpr int most_tries = 5;  // in a row without getting further
+constexpr auto first_wait = milliseconds(300);
 constexpr std::size_t most_waiting_pieces = 4;
 constexpr std::int64_t spare_bytes = std::int64_t{64} << 20;  // left free by a file of unknown size
 constexpr std::int64_t look_every_bytes = std::int64_t{16} << 20;
@@ -144,22 +144,23 @@ void UrlFetch::pause(milliseconds time) {
   if (stop_) throw Error(Status::interrupted, "stopped");
 }
 
-/// Until `attempt` says that nothing is left to do, or has failed too often in a row without a byte.
-void UrlFetch::persist(const std::function<bool()>& attempt) {
+/// Until `attempt` says that nothing is left to do, or has failed too often in a row without getting any further.
+void UrlFetch::persist(const std::int64_t& furthest, const std::function<bool()>& attempt) {
   auto wait = first_wait;
   for (int tries = 1;; ++tries) {
-    const auto before = received_.load();
+    const auto before = furthest;
     std::optional<OriginError> trouble;
     try {
       if (attempt()) return;
     } catch (const OriginError& error) {
       trouble = error;
     }
-    if (received_ != before) {
+    const bool further = furthest > before;
+    if (further) {
       tries = 0;
       wait = first_wait;
     }
-    if (!trouble && received_ != before) continue;
+    if (!trouble && further) continue;
     if (trouble && (!trouble->is_transient() || tries >= most_tries)) throw OriginError(*trouble);
     if (tries >= most_tries) throw Error(Status::failed, "the origin sends nothing");
     pause(std::max<milliseconds>(wait, seconds(trouble ? trouble->retry_after() : 0)));
@@ -171,8 +172,9 @@ void UrlFetch::range(const UrlFacts& facts, int begin, int end) {
   const auto length = piece_length_for(facts.size);
   const auto stop_at = std::min(end * length, facts.size);
   auto at = begin * length;
+  auto furthest = at;
   std::optional<Cutter> cutter(std::in_place, *this, facts.size, begin);
-  persist([&] {
+  persist(furthest, [&] {
     bool other = false;
     // Without a validator a second answer may be of another version: then all of it is compared with the first.
     if (!facts.ranges && facts.validator.empty()) {
@@ -195,6 +197,7 @@ void UrlFetch::range(const UrlFacts& facts, int begin, int end) {
       bytes = bytes.subspan(known);
       cutter->feed(bytes);
       at += static_cast<std::int64_t>(bytes.size());
+      furthest = std::max(furthest, at);
       return true;
     };
     if (facts.ranges)
@@ -223,7 +226,8 @@ void UrlFetch::first() {
   std::optional<UrlFacts> large;  // it is one that arrives as a swarm
   std::int64_t got = 0;           // of that
   bool again = false;             // a part of it is of no use: ask for all
-  persist([&] {
+  std::int64_t furthest = 0;
+  persist(furthest, [&] {
     std::optional<OriginHead> answer;
     std::optional<Cutter> cutter;
     const auto make_part = [&] {
@@ -254,6 +258,7 @@ void UrlFetch::first() {
         got += static_cast<std::int64_t>(bytes.size());
       } else {
         write(bytes);
+        furthest = std::max(furthest, written);
       }
       return true;
     };

@@ -61,7 +61,7 @@ class UrlFetch : public std::enable_shared_from_this<UrlFetch> {
   void start(std::function<void()> work);
   void first();
   void range(const UrlFacts& facts, int begin, int end);
-  void persist(const std::function<bool()>& attempt);
+  void persist(const std::int64_t& furthest, const std::function<bool()>& attempt);
   void put(Piece piece);
   void tell_facts(const OriginHead& head);
   void pause(std::chrono::milliseconds time);

@@ -38,10 +38,10 @@ struct TreeChange {
 class Watcher {
  public:
   struct Options {
-    std::vector<std::string> ignore;                     ///< globs over the last part of a path
-    std::chrono::seconds rescan{10};                     ///< where inotify cannot watch everything
-    std::size_t most_watches = SIZE_MAX;                 ///< for tests of that case
-    std::function<bool(const std::string&)> is_private;  ///< directories that are not offered, with all below them
+    std::vector<std::string> ignore;                       ///< globs over the last part of a path
+    std::chrono::seconds rescan{10};                       ///< where inotify cannot watch everything
+    std::size_t most_watches = SIZE_MAX;                   ///< for tests of that case
+    std::function<bool(const std::string&)> is_private{};  ///< directories that are not offered, with all below them
     OwnFiles* own = nullptr;  ///< not examined when they appear: whoever put them there says what they are
   };
   using OnChange = std::function<void(std::vector<TreeChange>)>;

@@ -17,6 +17,7 @@
 #include <string_view>
 #include <system_error>
 #include <thread>
+#include <unordered_set>
 
 #include "core/error.h"
 #include "core/format.h"
@@ -31,6 +32,11 @@ constexpr std::size_t read_bytes = 256 * 1024;
 
 using Reader = std::unique_ptr<archive, decltype(&archive_read_free)>;
 using Writer = std::unique_ptr<archive, decltype(&archive_write_free)>;
+
+std::string why_of(archive* a) {
+  const char* text = archive_error_string(a);
+  return text == nullptr ? "is damaged" : printable(text);
+}
 
 struct Name {
   std::string path;     ///< without "." parts and doubled '/'
@@ -76,8 +82,6 @@ bool stays_inside(std::string_view link, std::string_view target) {
   return true;
 }
 
-bool may_have_any_owner() { return ::geteuid() == 0; }
-
 /// What could not be restored, of one kind.
 struct Skips {
   std::int64_t count = 0;
@@ -89,21 +93,25 @@ struct Skips {
 
 class Unpacking {
  public:
-  Unpacking(const UnpackLimits& limits, std::string name) : limits_(limits), name_(std::move(name)) {}
+  /// `confined`: the thread has the directory for its root.
+  Unpacking(const UnpackLimits& limits, std::string name, bool confined)
+      : limits_(limits), name_(std::move(name)), confined_(confined) {}
 
   Unpacked run(archive* in) {
     const Writer out(archive_write_disk_new(), &archive_write_free);
     int flags = ARCHIVE_EXTRACT_TIME | ARCHIVE_EXTRACT_PERM | ARCHIVE_EXTRACT_ACL | ARCHIVE_EXTRACT_XATTR |
-                ARCHIVE_EXTRACT_SECURE_SYMLINKS | ARCHIVE_EXTRACT_SECURE_NODOTDOT |
-                ARCHIVE_EXTRACT_SECURE_NOABSOLUTEPATHS;
-    if (may_have_any_owner()) flags |= ARCHIVE_EXTRACT_OWNER;  // by number: the container has its own names
+                ARCHIVE_EXTRACT_SECURE_NODOTDOT | ARCHIVE_EXTRACT_SECURE_NOABSOLUTEPATHS;
+    if (is_root_) flags |= ARCHIVE_EXTRACT_OWNER;  // by number: the container has its own names
+    // The links are known here (see admit), and as root there is no way out; libarchive looks at each directory of each
+    // name again, which is half of all system calls.
+    if (!confined_) flags |= ARCHIVE_EXTRACT_SECURE_SYMLINKS;
     archive_write_disk_set_options(out.get(), flags);
     for (archive_entry* entry = nullptr; next(in, &entry);) {
       if (!admit(entry)) continue;
       write(in, out.get(), entry);
     }
     // Times and modes of directories are set here.
-    if (archive_write_close(out.get()) < ARCHIVE_WARN) throw fail(archive_error_string(out.get()));
+    if (archive_write_close(out.get()) < ARCHIVE_WARN) throw fail(why_of(out.get()));
     if (result_.top.empty()) throw fail("has nothing in it");
     sync_.finish();
     summarise();
@@ -112,7 +120,6 @@ class Unpacking {
 
  private:
   Error fail(const std::string& why) const { return {Status::failed, name_ + ": " + why}; }
-  Error fail(const char* why) const { return fail(std::string(why == nullptr ? "cannot be unpacked" : why)); }
   Error refuse(const std::string& path, const std::string& why) const {
     return fail("refused: its entry " + printable(path) + " " + why);
   }
@@ -120,7 +127,7 @@ class Unpacking {
   bool next(archive* in, archive_entry** entry) {
     const int result = archive_read_next_header(in, entry);
     if (result == ARCHIVE_EOF) return false;
-    if (result < ARCHIVE_WARN) throw fail(archive_error_string(in));
+    if (result < ARCHIVE_WARN) throw fail(why_of(in));
     if (++result_.entries > limits_.entries)
       throw fail("has more than " + std::to_string(limits_.entries) + " entries (--max-entries sets the limit)");
     return true;
@@ -143,19 +150,26 @@ class Unpacking {
                  "; tar: needs a single directory");
     if (name.path == top && (hard != nullptr || type != AE_IFDIR))
       throw fail("its top-level entry " + printable(top) + " is no directory; tar: needs one");
+    if (const auto link = link_above(name.path); !link.empty())
+      throw refuse(name.path, "lies behind a link, " + printable(link));
+    links_.erase(name.path);  // a later entry of a name takes its place
     archive_entry_copy_pathname(entry, name.path.c_str());
     if (hard != nullptr) {
       const auto target = read_name(hard);
       if (!target.refused.empty() || !target.path.starts_with(result_.top + "/"))
         throw refuse(name.path, "is a hard link out of the archive, to " + printable(hard));
+      if (const auto link = link_above(target.path); !link.empty())
+        throw refuse(name.path, "is a hard link to what lies behind a link, " + printable(link));
+      if (links_.contains(target.path)) links_.insert(name.path);
       archive_entry_copy_hardlink(entry, target.path.c_str());
     } else if (type == AE_IFLNK) {
       const char* target = archive_entry_symlink(entry);
       if (target == nullptr || *target == '\0') throw refuse(name.path, "is a link to nothing");
       if (!stays_inside(name.path, target))
         throw refuse(name.path, "is a link out of the top-level directory, to " + printable(target));
+      links_.insert(name.path);
     } else if (type == AE_IFBLK || type == AE_IFCHR) {
-      if (!may_have_any_owner()) {
+      if (!is_root_) {
         devices_.add(name.path);
         return false;
       }
@@ -163,10 +177,17 @@ class Unpacking {
       others_.add(name.path);
       return false;
     }
-    if (!may_have_any_owner() && (archive_entry_uid(entry) != static_cast<la_int64_t>(::geteuid()) ||
-                                  archive_entry_gid(entry) != static_cast<la_int64_t>(::getegid())))
+    if (!is_root_ && (archive_entry_uid(entry) != static_cast<la_int64_t>(::geteuid()) ||
+                      archive_entry_gid(entry) != static_cast<la_int64_t>(::getegid())))
       owners_.add(name.path);
     return true;
+  }
+
+  /// The symbolic link of this archive through which `path` would lead; empty where there is none.
+  [[nodiscard]] std::string link_above(const std::string& path) const {
+    for (auto at = path.find('/'); at != std::string::npos; at = path.find('/', at + 1))
+      if (auto above = path.substr(0, at); links_.contains(above)) return above;
+    return {};
   }
 
   void write(archive* in, archive* out, archive_entry* entry) {
@@ -175,13 +196,12 @@ class Unpacking {
     const bool device = type == AE_IFBLK || type == AE_IFCHR;
     const auto check = [&](int result) {
       if (result == ARCHIVE_OK) return true;
-      const char* text = archive_error_string(out);
-      const std::string why = text == nullptr ? "unknown error" : text;
+      const auto why = why_of(out);
       if (device && archive_errno(out) == EPERM) {
         devices_.add(path);
         return false;
       }
-      if (result < ARCHIVE_WARN) throw fail(printable(path) + " cannot be unpacked: " + printable(why));
+      if (result < ARCHIVE_WARN) throw fail(printable(path) + " cannot be unpacked: " + why);
       attributes_.add(path + " (" + why + ")");
       return true;
     };
@@ -192,10 +212,10 @@ class Unpacking {
       std::size_t size = 0;
       la_int64_t offset = 0;
       for (int result = 0; (result = archive_read_data_block(in, &block, &size, &offset)) != ARCHIVE_EOF;) {
-        if (result < ARCHIVE_WARN) throw fail(printable(path) + ": " + printable(archive_error_string(in)));
+        if (result < ARCHIVE_WARN) throw fail(printable(path) + ": " + why_of(in));
         count(in, static_cast<std::int64_t>(size));
         if (archive_write_data_block(out, block, size, offset) < ARCHIVE_WARN)
-          throw fail(printable(path) + " cannot be written: " + printable(archive_error_string(out)));
+          throw fail(printable(path) + " cannot be written: " + why_of(out));
       }
     }
     check(archive_write_finish_entry(out));
@@ -232,6 +252,9 @@ class Unpacking {
 
   const UnpackLimits& limits_;
   std::string name_;
+  bool confined_;
+  bool is_root_ = ::geteuid() == 0;
+  std::unordered_set<std::string> links_;  ///< symbolic ones that were made
   Unpacked result_;
   SyncLater sync_;
   Skips owners_, devices_, attributes_, others_;
@@ -255,7 +278,7 @@ Reader make_reader() {
 }
 
 /// Runs `work` on a thread that has `into` for its working directory and, as root, for its root.
-Unpacked below(int into, const std::string& name, const std::function<Unpacked()>& work) {
+Unpacked below(int into, const std::string& name, const std::function<Unpacked(bool confined)>& work) {
   std::optional<Unpacked> result;
   std::exception_ptr error;
   // Names are bytes here; without a UTF-8 locale libarchive could not read those of pax archives.
@@ -267,10 +290,8 @@ Unpacked below(int into, const std::string& name, const std::function<Unpacked()
       if (::unshare(CLONE_FS) != 0 || ::fchdir(into) != 0)
         throw Error(Status::failed, name + ": cannot be unpacked: " + std::generic_category().message(errno));
       ::umask(022);
-      // More than is needed: a name that got past every check would still end up in here.
-      if (::geteuid() == 0) [[maybe_unused]]
-        const int confined = ::chroot(".");
-      result = work();
+      // A name that got past every check would still end up in here.
+      result = work(::geteuid() == 0 && ::chroot(".") == 0);
     } catch (...) {
       error = std::current_exception();
     }
@@ -313,13 +334,13 @@ bool is_streamable(std::span<const char> head) {
 }
 
 Unpacked unpack(ArchiveSource& source, int into, const UnpackLimits& limits, const std::string& name) {
-  return below(into, name, [&] {
+  return below(into, name, [&](bool confined) {
     const auto in = make_reader();
     Feeding feeding{source, {}};
     try {
       if (archive_read_open(in.get(), &feeding, nullptr, &feed, nullptr) < ARCHIVE_WARN)
-        throw Error(Status::failed, name + ": " + printable(archive_error_string(in.get())));
-      return Unpacking(limits, name).run(in.get());
+        throw Error(Status::failed, name + ": " + why_of(in.get()));
+      return Unpacking(limits, name, confined).run(in.get());
     } catch (const Error&) {
       if (feeding.error) std::rethrow_exception(feeding.error);
       throw;
@@ -328,11 +349,11 @@ Unpacked unpack(ArchiveSource& source, int into, const UnpackLimits& limits, con
 }
 
 Unpacked unpack(int file, int into, const UnpackLimits& limits, const std::string& name) {
-  return below(into, name, [&] {
+  return below(into, name, [&](bool confined) {
     const auto in = make_reader();
     if (archive_read_open_fd(in.get(), file, read_bytes) < ARCHIVE_WARN)
-      throw Error(Status::failed, name + ": " + printable(archive_error_string(in.get())));
-    return Unpacking(limits, name).run(in.get());
+      throw Error(Status::failed, name + ": " + why_of(in.get()));
+    return Unpacking(limits, name, confined).run(in.get());
   });
 }
 
