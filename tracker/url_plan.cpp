@@ -152,7 +152,7 @@ UrlOrders UrlPlan::turn(NodeKey node, const UrlTurn& said, TimePoint now) {
     return {};
   }
   // A member of an earlier plan, of before this tracker was started: the others will say what they have, too.
-  if (said.epoch != 0 && said.epoch < epoch_ - 10 && facts_.size < 0 && said.facts.size >= 0)
+  if (said.epoch != 0 && (said.epoch > epoch_ || said.epoch < epoch_ - 10) && facts_.size < 0 && said.facts.size >= 0)
     hold_until_ = now + restart_grace;
   auto& member = members_[node];
   member.seen = now;
