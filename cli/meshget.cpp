@@ -7,6 +7,7 @@
 #include "client.h"
 #include "core/format.h"
 #include "core/mesh_path.h"
+#include "core/url.h"
 #include "handler.h"
 #include "progress_view.h"
 
@@ -92,6 +93,7 @@ Task<GetReply> get(const NodeOptions& node, const Get& request, ProgressView& vi
 /// One WHAT with a prefix that does more than name a file. Whatever goes wrong is in the outcome.
 Task<void> get_handled(const NodeOptions& node, Get request, int what, ProgressView& view, Handler& handler,
                        std::vector<GetOutcome>& results) {
+  asio::thread_pool pool(1);
   GetOutcome brought;
   bool failed = false;
   try {
@@ -115,8 +117,11 @@ Task<void> get_handled(const NodeOptions& node, Get request, int what, ProgressV
       Progress unpacking;
       unpacking.phase = "unpacking";
       view.show(unpacking);
-      results.push_back(handler.finish(std::move(brought)));
-      results.back().what = what;
+      // On a thread, so that Ctrl-C is heard.
+      const auto work = [&handler, brought] { return handler.finish(brought); };
+      GetOutcome done = co_await run_on(pool, work);
+      done.what = what;
+      results.push_back(std::move(done));
     }
   } catch (const Error& error) {
     GetOutcome trouble;
@@ -161,7 +166,7 @@ Task<int> run(const NodeOptions& node, const Asked& asked, const HandlerOptions&
     for (const auto& one : outcomes)
       files.push_back({{"path", one.path},
                        {"mesh_path", one.mesh_path},
-                       {"what", asked.get.whats.at(static_cast<std::size_t>(one.what))},
+                       {"what", without_secrets(asked.get.whats.at(static_cast<std::size_t>(one.what)))},
                        {"status", one.status},
                        {"error", one.error},
                        {"kept", one.kept},
@@ -215,15 +220,17 @@ int main(int argc, char** argv) {
     handling.files = options.node.files.string();
     handling.state = options.node.state_dir().string();
     handling.force = asked.get.force;
+    static std::atomic<bool> stop = false;
     handling.limits = asked.limits;
+    handling.limits.stop = &stop;
     handling.tell = [](const std::string& line) { say("meshget", line); };
     // Mistakes are found before anything begins.
     bool needs_node = false;
     for (const auto& what : asked.get.whats) {
       const auto handler = handler_for(what, handling);
       if (handler && asked.get.detach)
-        throw Error(Status::usage,
-                    printable(what) + ": is not to be had with --detach: nobody would wait to unpack it");
+        throw Error(Status::usage, printable(without_secrets(what)) +
+                                       ": is not to be had with --detach: nobody would wait to unpack it");
       const auto source = handler ? handler->source() : what;
       needs_node = needs_node || source;
       if (source) static_cast<void>(parse_what(*source, handling.files));
@@ -240,11 +247,13 @@ int main(int argc, char** argv) {
     asio::io_context io(1);
     ProgressView view(asked.quiet);
     bool interrupted = false;
+    const bool handles = std::ranges::any_of(
+        asked.get.whats, [&](const std::string& what) { return static_cast<bool>(handler_for(what, handling)); });
     asio::signal_set signals(io, SIGINT, SIGTERM);
     signals.async_wait([&](const boost::system::error_code& failed, int) {
       if (failed) return;
-      interrupted = true;
-      io.stop();
+      interrupted = stop = true;
+      if (!handles) io.stop();  // else what is being unpacked is taken away first
     });
     const auto status = run_to_end(io, run(options.node, asked, handling, view));
     view.clear();

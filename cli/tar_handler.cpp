@@ -154,8 +154,8 @@ class TarHandler final : public Handler {
     }
     const auto what = parse_what(inner, options_.files);
     if (what.is_glob || what.pattern.empty())
-      throw Error(Status::usage,
-                  printable(text) + ": tar: takes one file, no " + (what.is_glob ? "glob" : "directory"));
+      throw Error(Status::usage, printable(without_secrets(text)) + ": tar: takes one file, no " +
+                                     (what.is_glob ? "glob" : "directory"));
     source_ = inner;
     path_ = what.pattern;
     name_ = printable(path_);
@@ -174,9 +174,13 @@ class TarHandler final : public Handler {
     if (file.path != path_) return true;
     if (records().find_unpacked(parent(), file.id, {})) return true;  // it is there
     unpacker_ = std::make_unique<Unpacker>(temp_place(), options_.limits, name_);
+    streamed_ = file;
+    received_ = 0;
     return true;
   }
   bool take(std::string bytes) override {
+    if (options_.limits.stop != nullptr && *options_.limits.stop) throw Error(Status::interrupted, "stopped");
+    received_ += static_cast<std::int64_t>(bytes.size());
     if (!unpacker_ || unpacker_->put(std::move(bytes))) return true;
     // Why is said by what it throws.
     if (const auto error = unpacker_->error()) std::rethrow_exception(error);
@@ -202,6 +206,10 @@ class TarHandler final : public Handler {
       return out;
     }
     std::optional<Unpacked> unpacked;
+    // What was unpacked on the way must be what is in place now, and all of it.
+    if (unpacker_ && (received_ != streamed_.size || s.st_size != streamed_.size ||
+                      (streamed_.id.is_set() && streamed_.id != record.source)))
+      unpacker_.reset();
     if (unpacker_) unpacked = unpacker_->finish();
     std::unique_ptr<TempTree> temp;
     if (!unpacked) {
@@ -261,6 +269,8 @@ class TarHandler final : public Handler {
   fs::path outside_;    ///< an archive of this node that is no file of the mesh
   std::string name_;    ///< for messages
   std::unique_ptr<Unpacker> unpacker_;
+  StreamBegin streamed_;       ///< what it unpacks
+  std::int64_t received_ = 0;  ///< of that
 };
 
 }  // namespace

@@ -23,7 +23,8 @@ constexpr int early_sources = 4;
 constexpr auto order_limit = std::chrono::minutes(10);  // a tree of millions of files takes a while to delete
 constexpr std::size_t most_answer_bytes = 16 * 1024;    // of one node, of which there may be a thousand
 constexpr std::size_t most_absent = 10'000;
-constexpr std::size_t most_urls = 10'000;
+constexpr std::size_t most_urls = 1000;
+constexpr std::size_t most_url_pieces = 2'000'000;  // of all, some 60 bytes each
 constexpr std::size_t most_located = 8;  // holders of one small file; a getter spreads its questions over them
 
 std::string no_such(const std::string& what, std::size_t nodes) {
@@ -517,7 +518,11 @@ UrlOrders Tracker::url_turn(const ChannelPtr& channel, const UrlTurn& said) {
     it = urls_.emplace(said.url, UrlPlan(url_epoch_ += 1000)).first;
   }
   auto orders = it->second.turn(node->key, said, Clock::now());
-  if (it->second.is_over()) urls_.erase(it);
+  std::size_t pieces = 0;
+  for (const auto& [url, plan] : urls_) pieces += plan.piece_count();
+  const bool full = pieces > most_url_pieces;
+  if (it->second.is_over() || full) urls_.erase(it);
+  if (full) throw Error(Status::failed, "too much is on its way from URLs; try again later");
   return orders;
 }
 

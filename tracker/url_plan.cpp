@@ -12,13 +12,14 @@ namespace {
 
 using std::chrono::seconds;
 
-constexpr auto silent_after = seconds(4);    // a member that says nothing has gone
+constexpr auto silent_after = seconds(60);   // a member that says nothing has gone
 constexpr auto stalled_after = seconds(45);  // an owner that fetches nothing gives the piece to another
+constexpr auto forgotten_after = seconds(5);
 constexpr auto restart_grace = std::chrono::milliseconds(2500);
 constexpr int most_changes = 3;
-constexpr std::int64_t most_url_file_bytes = std::int64_t{1} << 44;
 constexpr std::int64_t least_run_bytes = 256 * 1024;
 constexpr std::int64_t most_run_bytes = std::int64_t{32} << 20;
+constexpr std::size_t most_error_bytes = 1000;
 constexpr std::size_t most_news = 20'000;  // in one answer
 
 }  // namespace
@@ -68,8 +69,8 @@ void UrlPlan::begin_anew() {
 
 void UrlPlan::take_facts(NodeKey node, const UrlFacts& facts, TimePoint now) {
   if (facts.size < 0 || facts == facts_) return;
-  if (facts.size == 0 || facts.size > most_url_file_bytes || facts.validator.size() > 1000)
-    throw Error(Status::failed, "no sensible facts of a URL");
+  if (const auto fault = url_facts_fault(facts); !fault.empty())
+    throw Error(Status::failed, "no sensible facts of a URL: " + fault);
   if (facts_.size >= 0) {
     // The word of the one who asks now counts: it has asked last. All begin anew.
     if (++changes_ > most_changes) {
@@ -105,12 +106,24 @@ void UrlPlan::take_pieces(NodeKey node, const UrlTurn& said, TimePoint now) {
     }
     piece.fetched = true;
     if (piece.root == one.root) continue;
+    if (piece.root.is_set()) {
+      // The same facts and other bytes: two versions that the origin does not tell apart.
+      error_ = "the origin's file changed while it was fetched";
+      status_ = static_cast<int>(Status::failed);
+      broken_ = true;
+      return;
+    }
     piece.root = one.root;
     piece.by = node;
     news_.push_back(one.index);
   }
   auto& have = members_[node].have;
   have = said.have.size() == pieces_.size() ? said.have : std::string();
+  for (std::size_t i = 0; i < have.size(); ++i) {
+    if (have[i] == '\0' || !pieces_[i].root.is_set()) continue;
+    pieces_[i].fetched = true;
+    if (pieces_[i].owner == node) pieces_[i].owner = 0;
+  }
 }
 
 void UrlPlan::assign(NodeKey node, UrlOrders& orders, TimePoint now) {
@@ -120,6 +133,9 @@ void UrlPlan::assign(NodeKey node, UrlOrders& orders, TimePoint now) {
     orders.first = first_ == node;
     return;
   }
+  // What it has not fetched while it did nothing, it does not know of.
+  for (auto& piece : pieces_)
+    if (piece.owner == node && now - piece.since > forgotten_after) piece.owner = 0;
   std::set<NodeKey> fetchers;
   int free = 0;
   for (const auto& piece : pieces_) {
@@ -160,7 +176,7 @@ UrlOrders UrlPlan::turn(NodeKey node, const UrlTurn& said, TimePoint now) {
   if (!said.error.empty()) {
     member.able = false;
     release(node);
-    error_ = said.error;
+    error_ = said.error.substr(0, most_error_bytes);
     status_ = said.status;
   }
   // Who is behind the times is told the news first.
@@ -182,7 +198,7 @@ UrlOrders UrlPlan::turn(NodeKey node, const UrlTurn& said, TimePoint now) {
   out.pause = std::clamp(static_cast<int>(members_.size()) * 5, 100, 2000);
   const bool all_fetched =
       facts_.size >= 0 && std::ranges::all_of(pieces_, [](const Piece& piece) { return piece.fetched; });
-  if (!out.over && !all_fetched && (able_members() == 0 || changes_ > most_changes)) {
+  if (broken_ || (!out.over && !all_fetched && (able_members() == 0 || changes_ > most_changes))) {
     out.error = error_;
     out.status = status_;
   }

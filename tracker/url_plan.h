@@ -26,6 +26,7 @@ class UrlPlan {
   void leave(NodeKey node);
   /// Nobody is left who still gets it.
   [[nodiscard]] bool is_over() const;
+  [[nodiscard]] std::size_t piece_count() const { return pieces_.size(); }
 
  private:
   struct Member {
@@ -58,6 +59,7 @@ class UrlPlan {
   std::vector<Piece> pieces_;
   std::vector<int> news_;   ///< pieces in the order in which they became known
   TimePoint hold_until_{};  ///< nothing is dealt out before
+  bool broken_ = false;     ///< there is no good way on
   std::string error_;
   int status_ = 0;
 };

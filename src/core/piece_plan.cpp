@@ -90,7 +90,7 @@ PieceGate::Changes OrderedGate::update(const std::vector<bool>& have, std::span<
   const int reach = stuck_ < patience_updates ? 0 : std::min(stuck_ / patience_updates * 4, window_);
   const bool shared = getters_ >= 2 && static_cast<std::size_t>(sources) < getters_;
   // Narrower towards the end, so that little is left to read when the last piece arrives.
-  const int window = std::min(window_, std::max(window_ * 5 / 8, (static_cast<int>(have.size()) - next) / 2));
+  const int window = std::min(window_, std::max(window_ * 3 / 4, (static_cast<int>(have.size()) - next) / 2));
   Changes changes;
   for (std::size_t i = 0; i < priority_.size(); ++i) {
     if (have[i]) continue;

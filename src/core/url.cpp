@@ -70,6 +70,7 @@ Url parse_url(std::string_view text) {
 }
 
 std::string without_secrets(std::string_view text) {
+  if (text.starts_with("tar:")) return "tar:" + without_secrets(text.substr(4));
   if (!is_url(text)) return std::string(text);
   const auto host = text.find("://") + 3;
   const auto end = std::min(text.find_first_of("/?#", host), text.size());

@@ -27,7 +27,10 @@ bool has_one_journal(int fd) {
 }  // namespace
 
 void SyncLater::add(Fd file) {
-  if (!file) fail(errno);
+  if (!file) {
+    unseen_ = true;
+    return;
+  }
   ::sync_file_range(file.get(), 0, 0, SYNC_FILE_RANGE_WRITE);
   files_.push_back(std::move(file));
   if (files_.size() > most_open) wait_for_oldest();
@@ -41,8 +44,12 @@ void SyncLater::wait_for_oldest() {
   files_.pop_front();
 }
 
-void SyncLater::finish() {
-  if (files_.empty()) return;
+void SyncLater::finish(int directory) {
+  if (files_.empty() || unseen_ || !has_one_journal(directory)) {
+    if (::syncfs(directory) != 0) fail(errno);
+    files_.clear();
+    return;
+  }
   const Fd last = std::move(files_.back());
   files_.pop_back();
   while (!files_.empty()) wait_for_oldest();
@@ -52,7 +59,7 @@ void SyncLater::finish() {
     const timespec times[2] = {{0, UTIME_OMIT}, s.st_mtim};
     ::futimens(last.get(), times);
   }
-  if ((has_one_journal(last.get()) ? ::fsync(last.get()) : ::syncfs(last.get())) != 0) fail(errno);
+  if (::fsync(last.get()) != 0) fail(errno);
 }
 
 }  // namespace mesh

@@ -13,13 +13,15 @@ namespace mesh {
 class SyncLater {
  public:
   /// `file` is written to no more. Throws Error(failed) where an earlier one could not be written back.
+  /// One that cannot be opened for reading may be empty: then all of the file system is synced in the end.
   void add(Fd file);
-  /// Returns when all of them are on the disk.
-  void finish();
+  /// Returns when all of them, and the names below the open `directory`, are on the disk.
+  void finish(int directory);
 
  private:
   void wait_for_oldest();
   std::deque<Fd> files_;
+  bool unseen_ = false;  ///< some were not to be opened
 };
 
 }  // namespace mesh

@@ -34,6 +34,15 @@ bool waits_for_room(const FileJob& job) {
   return std::ranges::any_of(job.wanted_by, [](const GetTaskPtr& task) { return task->waits_for_room(); });
 }
 
+/// The open file must have the SHA-256 that was asked for. Blocks.
+void check_sha256(FileJob& job, int fd) {
+  const auto found = sha256_of(fd, job.stop);
+  if (found == job.sha256) return;
+  job.discard = true;
+  throw Error(Status::failed, printable(job.wanted.path) + ": has SHA-256 " + found + ", not " + job.sha256 +
+                                  "; it is not put in place");
+}
+
 bool wants_order(const FileJob& job) {
   return std::ranges::any_of(job.wanted_by, [](const GetTaskPtr& task) { return task->request.pipe; });
 }
@@ -68,6 +77,15 @@ Task<FileJobPtr> Downloads::get(GetTaskPtr task, Planned& planned) {
     const auto it = jobs_.find(wanted.path);
     if (it == jobs_.end() || same_job(*it->second)) {
       if (!waited) break;
+      if (planned.url) {
+        // Another get of it has ended: what is to be had now is for the mesh to say.
+        const auto again = std::make_shared<FileJob>(parts_.io.get_executor());
+        again->wanted = wanted;
+        again->over = again->version_gone = true;
+        again->status = Status::failed;
+        again->error = printable(wanted.path) + ": was got otherwise meanwhile";
+        co_return again;
+      }
       // What is here is another file by now.
       waited = false;
       const auto look = [this, entry = planned.file.entry] { return placer_.examine(entry, parts_.stopping); };
@@ -221,6 +239,10 @@ Task<void> Downloads::from_swarm(FileJobPtr job) {
   auto& before = job->before;
   if (before.verdict == LocalState::Verdict::unknown) {
     const auto received = parts_.db.find_received(job->wanted.path, before.stamp);
+    if (before.id == torrent.id && !job->sha256.empty()) {
+      const auto look = [this, job] { check_sha256(*job, parts_.gate.open_file(job->wanted.path).get()); };
+      co_await run_on(parts_.hash_pool, look);
+    }
     if (before.id == torrent.id)
       job->kept = true;
     else if (!(received && received->unchanged) && !job->force)
@@ -276,6 +298,7 @@ Task<bool> Downloads::copy_local(FileJobPtr job, const StoredTorrent& torrent) {
         throw Error(Status::failed, std::generic_category().message(errno));
       if (hash_file(copy.get(), job->wanted.size, 2, job->stop).id != torrent.id)
         throw Error(Status::failed, "it has changed");
+      if (!job->sha256.empty()) check_sha256(*job, copy.get());
       placer_.finish_file(copy.get(), job->wanted);
       copy = Fd(::open(part.c_str(), O_RDONLY | O_CLOEXEC));
       return placer_.place(part, copy.get(), job->wanted, job->before, torrent.id);
@@ -363,16 +386,12 @@ Task<void> Downloads::put_in_place(FileJobPtr job, SwarmTorrentPtr swarm, std::f
   const auto name = printable(job->wanted.path);
   job->info.state = "placing";
   if (!job->sha256.empty()) {
-    const auto sum = [part, job] {
+    const auto check = [part, job] {
       const Fd fd(::open(part.c_str(), O_RDONLY | O_CLOEXEC));
       if (!fd) throw Error(Status::failed, part.string() + ": " + std::generic_category().message(errno));
-      return sha256_of(fd.get(), job->stop);
+      check_sha256(*job, fd.get());
     };
-    const std::string found = co_await run_on(parts_.hash_pool, sum);
-    if (found != job->sha256) {
-      job->discard = true;
-      throw Error(Status::failed, name + ": has SHA-256 " + found + ", not " + job->sha256 + "; it is thrown away");
-    }
+    co_await run_on(parts_.hash_pool, check);
   }
   job->wanted.id = id;
   const auto wanted = job->wanted;

@@ -26,9 +26,9 @@ struct FileJob {
   std::string sha256;            ///< as in Planned
   bool force = false;
   std::vector<GetTaskPtr> wanted_by;
-  bool discard = false;            ///< when it is stopped, the partial goes too
-  bool admitted = false;           ///< there was room for it
-  std::atomic<bool> stop = false;  ///< nobody wants it any more; for work on the pool
+  std::atomic<bool> discard = false;  ///< when it is stopped, the partial goes too
+  bool admitted = false;              ///< there was room for it
+  std::atomic<bool> stop = false;     ///< nobody wants it any more; for work on the pool
   bool over = false;
   bool kept = false;
   Status status = Status::ok;

@@ -225,7 +225,14 @@ Task<void> Getter::resolve_url(GetTaskPtr task, int index, What what, Plan& plan
     planned.url = source;
   }
   planned.sha256 = url.sha256;
-  plan.files.try_emplace(url.path, std::move(planned));
+  const auto [there, fresh] = plan.files.try_emplace(url.path, planned);
+  if (fresh) co_return;
+  // Another WHAT names the same path.
+  auto& other = there->second;
+  const bool same_source = !planned.url || (other.url && other.url->url.shown == planned.url->url.shown);
+  if (!same_source || (!other.sha256.empty() && !url.sha256.empty() && other.sha256 != url.sha256))
+    throw Error(Status::usage, printable(url.shown) + ": another WHAT brings another file to " + printable(url.path));
+  if (other.sha256.empty()) other.sha256 = url.sha256;
 }
 
 /// Whether the origin still has what the mesh has.

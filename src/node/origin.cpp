@@ -18,6 +18,7 @@ namespace {
 constexpr long most_redirects = 10;
 constexpr std::size_t most_header_bytes = 256 * 1024;
 constexpr int longest_retry_after = 120;
+constexpr std::time_t most_time = 9'000'000'000;  // seconds; as nanoseconds it still is a number
 
 std::int64_t number(std::string_view text) {
   std::int64_t out = -1;
@@ -67,6 +68,8 @@ struct Origin::State {
   bool enough = false;
   std::int64_t got = 0;
   std::int64_t wanted_begin = 0;
+  std::int64_t wanted_end = 0;  // where only a part is asked for
+  bool conditional = false;
   std::optional<OriginError> trouble;
   std::exception_ptr thrown;  // by a callback; it must not pass through libcurl
   const OnHead* on_head = nullptr;
@@ -103,7 +106,7 @@ struct Origin::State {
       if (value.size() < 500 && value.starts_with('"')) head.etag = value;
     } else if (same_word(name, "last-modified")) {
       const auto when = ::curl_getdate(std::string(value).c_str(), nullptr);
-      if (value.size() >= 100 || when <= 0) return;
+      if (value.size() >= 100 || when <= 0 || when > most_time) return;
       head.modified = value;
       head.mtime = std::int64_t{when} * 1'000'000'000;
     } else if (same_word(name, "retry-after")) {
@@ -118,7 +121,8 @@ struct Origin::State {
     const auto code = head.code;
     if (code == 206) {
       head.size = range_total;
-      if (range_begin != wanted_begin || range_end <= range_begin || range_total < range_end) {
+      if (range_begin != wanted_begin || range_end <= range_begin || range_total < range_end ||
+          range_end > wanted_end) {
         trouble = fail(Status::failed, "answers with another part of the file than it was asked for", false);
         return false;
       }
@@ -128,9 +132,9 @@ struct Origin::State {
       }
     } else if (code == 200) {
       head.size = content_length;
-    } else if (code == 416) {
+    } else if (code == 416 && wanted_end > 0) {
       head.size = range_total;
-    } else if (code != 304) {
+    } else if (code != 304 || !conditional) {
       const bool transient = code == 408 || code == 425 || code == 429 || code >= 500;
       const auto status = code == 404 || code == 410 ? Status::not_found : Status::failed;
       std::string why = "HTTP status " + std::to_string(code);
@@ -159,6 +163,10 @@ struct Origin::State {
       if (!state.head_done && !state.judge()) return 0;
       if (state.head.code != 200 && state.head.code != 206) return size;  // words for people
       state.got += static_cast<std::int64_t>(size);
+      if (state.head.code == 206 && state.got > state.range_end - state.range_begin) {
+        state.trouble = state.fail(Status::failed, "sends more than it said", false);
+        return 0;
+      }
       if ((*state.on_bytes)({data, size})) return size;
       state.enough = true;
     } catch (...) {
@@ -272,6 +280,8 @@ void Origin::read(std::int64_t begin, std::int64_t end, const std::string& if_ra
   state.on_bytes = &on_bytes;
   std::vector<std::string> headers;
   state.wanted_begin = begin < end ? begin : 0;
+  state.wanted_end = begin < end ? end : 0;
+  state.conditional = false;
   if (begin < end) {
     // As a header of one's own, so that libcurl takes an answer with all of the file for one.
     headers.push_back("Range: bytes=" + std::to_string(begin) + "-" + std::to_string(end - 1));
@@ -292,6 +302,8 @@ OriginHead Origin::ask(const std::string& etag, std::int64_t mtime) {
   state.on_head = &on_head;
   state.on_bytes = &on_bytes;
   state.set(CURLOPT_NOBODY, 1L);
+  state.wanted_begin = state.wanted_end = 0;
+  state.conditional = true;
   std::vector<std::string> headers;
   if (!etag.empty()) headers.push_back("If-None-Match: " + etag);
   if (mtime > 0) headers.push_back("If-Modified-Since: " + http_date(mtime));

@@ -120,7 +120,8 @@ Task<StreamEnd> Streamer::stream(ChannelPtr channel, Stream asked) {
       spool = co_await open_spool(wanted, stored, asked.spool);
     }
     if (spool) swarm = spool->swarm;
-    co_await send_stored(channel, swarm, spool, position);
+    const std::function<bool()> never = [] { return false; };
+    co_await send_stored(channel, swarm, spool, position, never);
     if (spool) {
       end.from_sources = spool->info.from_sources;
       end.from_getters = spool->info.from_getters;
@@ -130,24 +131,28 @@ Task<StreamEnd> Streamer::stream(ChannelPtr channel, Stream asked) {
 }
 
 Task<void> Streamer::pipe(ChannelPtr channel, GetTaskPtr task, std::shared_ptr<bool> over) {
-  FileJobPtr sent;
+  SwarmTorrentPtr sent;
   while (channel->is_open()) {
     const auto job = task->jobs.empty() ? nullptr : task->jobs.front();
-    if (!job || job == sent || !job->swarm) {
+    const auto swarm = job ? job->swarm : nullptr;
+    if (!swarm || swarm == sent || task->cancelled) {
       if (*over) co_return;
       co_await sleep_for(tick);
       continue;
     }
-    // Another job than before: another version, from the beginning.
-    sent = job;
+    // Another swarm than before: another version, from the beginning.
+    sent = swarm;
     StreamBegin begin;
     begin.path = job->wanted.path;
     begin.size = job->wanted.size;
-    begin.id = job->wanted.id;
+    if (!swarm->provisional) begin.id = job->wanted.id;
     channel->note(begin);
     try {
       std::int64_t position = 0;
-      co_await send_stored(channel, job->swarm, nullptr, position);
+      const std::function<bool()> unwanted = [task, job, swarm] {
+        return task->cancelled || job->wanted_by.empty() || job->swarm != swarm;
+      };
+      co_await send_stored(channel, swarm, nullptr, position, unwanted);
     } catch (const std::exception&) {
       // The get says what is wrong.
     }
@@ -177,7 +182,8 @@ Task<void> Streamer::send_local(ChannelPtr channel, LocalEntry entry, std::int64
   }
 }
 
-Task<void> Streamer::send_stored(ChannelPtr channel, SwarmTorrentPtr swarm, SpoolPtr spool, std::int64_t& position) {
+Task<void> Streamer::send_stored(ChannelPtr channel, SwarmTorrentPtr swarm, SpoolPtr spool, std::int64_t& position,
+                                 std::function<bool()> unwanted) {
   std::list<Spool::Reader>::iterator reader;
   if (spool) reader = spool->readers.insert(spool->readers.end(), Spool::Reader{position, {}});
   const std::shared_ptr<void> leave(nullptr, [&](void*) {
@@ -202,7 +208,7 @@ Task<void> Streamer::send_stored(ChannelPtr channel, SwarmTorrentPtr swarm, Spoo
         if (spool->over) co_return;
         if (reader->waiting_since == Clock::time_point{}) reader->waiting_since = Clock::now();
       } else {
-        if (!swarm->downloading || parts_.swarm->find(swarm->torrent.id) != swarm) co_return;  // the get ended
+        if (unwanted() || !swarm->downloading || parts_.swarm->find(swarm->torrent.id) != swarm) co_return;
         // The get's own plan goes on; only what is needed next comes first.
         if (!swarm->in_order) swarm->handle.piece_priority(lt::piece_index_t(piece), lt::top_priority);
       }

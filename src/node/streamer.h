@@ -36,7 +36,9 @@ class Streamer {
   struct Spool;
   using SpoolPtr = std::shared_ptr<Spool>;
   Task<void> send_local(ChannelPtr channel, LocalEntry entry, std::int64_t& position);
-  Task<void> send_stored(ChannelPtr channel, SwarmTorrentPtr swarm, SpoolPtr spool, std::int64_t& position);
+  /// `unwanted` is asked while it waits for a piece.
+  Task<void> send_stored(ChannelPtr channel, SwarmTorrentPtr swarm, SpoolPtr spool, std::int64_t& position,
+                         std::function<bool()> unwanted);
   Task<SpoolPtr> open_spool(FileEntry wanted, StoredTorrent torrent, std::int64_t limit);
   Task<void> fill(SpoolPtr spool, std::shared_ptr<void> mark);
   void trim(Spool& spool);

@@ -18,6 +18,7 @@ using std::chrono::seconds;
 constexpr auto tick = milliseconds(50);
 constexpr auto count_every = milliseconds(100);
 constexpr auto checkpoint_every = seconds(5);
+constexpr auto resolve_again_after = seconds(15);
 constexpr auto turn_limit = seconds(10);
 constexpr auto lonely_after = seconds(30);     // without a tracker
 constexpr auto hopeless_after = seconds(180);  // without a byte
@@ -61,6 +62,12 @@ UrlDownload::UrlDownload(NodeParts& parts, Downloads& downloads, FileJobPtr job)
 }
 
 UrlDownload::~UrlDownload() { fetch_->stop(); }
+
+/// Two versions that the origin does not tell apart: nothing of either is of use.
+Error UrlDownload::changed() {
+  job_->discard = true;
+  return {Status::failed, printable(job_->wanted.path) + ": the origin's file changed while it was fetched"};
+}
 
 void UrlDownload::check_wanted() const {
   if (job_->wanted_by.empty() || parts_.stopping) throw interrupted(*job_);
@@ -158,12 +165,12 @@ Task<void> UrlDownload::take_news() {
 
 void UrlDownload::give(UrlFetch::Piece piece) {
   auto& storage = *swarm_->storage;
+  if (piece.facts != facts_) return;
   if (piece.index >= storage.layout().count() ||
       static_cast<std::int64_t>(piece.data.size()) != storage.layout().length_of(piece.index))
-    return;  // of facts that do not hold any more
+    return;
   if (const auto had = storage.root(piece.index)) {
-    if (*had != piece.root)
-      throw Error(Status::failed, printable(job_->wanted.path) + ": the origin's file changed while it was fetched");
+    if (*had != piece.root) throw changed();
     return;
   }
   storage.expect(piece.index, piece.root);
@@ -240,7 +247,7 @@ Task<void> UrlDownload::obey(UrlOrders orders) {
     throw Error(Status::failed, name + ": is in the mesh by now");
   }
   if (orders.facts.size > 0 && orders.facts != facts_) {
-    if (entry_fault({job_->wanted.path, Kind::file, orders.facts.size, 0, 0, {}, {}}).empty()) {
+    if (url_facts_fault(orders.facts).empty()) {
       co_await close(false);
       co_await open(orders.facts);
     } else {
@@ -250,10 +257,21 @@ Task<void> UrlDownload::obey(UrlOrders orders) {
   if (swarm_)
     for (const auto& piece : orders.pieces) {
       if (piece.index < 0 || piece.index >= swarm_->storage->layout().count()) continue;
-      if (!swarm_->storage->root(piece.index)) swarm_->storage->expect(piece.index, piece.root);
+      const auto had = swarm_->storage->root(piece.index);
+      if (had && *had != piece.root) throw changed();
+      if (!had) swarm_->storage->expect(piece.index, piece.root);
       if (gate_ != nullptr) gate_->set_known(piece.index, piece.by);
     }
-  if (!orders.error.empty()) throw Error(static_cast<Status>(orders.status), name + ": " + orders.error);
+  if (!orders.error.empty()) {
+    const auto status = static_cast<Status>(orders.status);
+    const bool known = status == Status::not_found || status == Status::unreachable || status == Status::refused;
+    throw Error(known ? status : Status::failed, name + ": " + orders.error);
+  }
+  if (orders.over && swarm_ && Clock::now() - progressed_ > resolve_again_after) {
+    // Those who have it may have left this swarm: it is to be had under its path.
+    job_->version_gone = true;
+    throw Error(Status::failed, name + ": is in the mesh by now");
+  }
   if (orders.first && fetch_->is_idle()) {
     job_->info.detail = "asking " + printable(job_->url->url.shown);
     fetch_->ask_first();

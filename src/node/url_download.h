@@ -40,6 +40,7 @@ class UrlDownload {
   Task<void> finish();
   Task<void> finish_whole(UrlFetch::Whole whole);
   Task<void> say_whole();
+  Error changed();
   void check_wanted() const;
   [[nodiscard]] std::int64_t missing() const;
 

@@ -49,8 +49,8 @@ UrlFacts facts_of(const OriginHead& head) {
 /// Collects bytes that come in order into pieces.
 class UrlFetch::Cutter {
  public:
-  Cutter(UrlFetch& fetch, std::int64_t size, int first)
-      : fetch_(fetch), size_(size), length_(piece_length_for(size)), piece_(first) {}
+  Cutter(UrlFetch& fetch, UrlFacts facts, int first)
+      : fetch_(fetch), facts_(std::move(facts)), size_(facts_.size), length_(piece_length_for(size_)), piece_(first) {}
   void feed(std::span<const char> bytes) {
     while (!bytes.empty()) {
       const auto whole = static_cast<std::size_t>(std::min(length_, size_ - piece_ * length_));
@@ -60,6 +60,7 @@ class UrlFetch::Cutter {
       bytes = bytes.subspan(part.size());
       if (data_.size() < whole) continue;
       Piece piece;
+      piece.facts = facts_;
       piece.index = piece_++;
       piece.root = root_of_piece({data_.data(), data_.size()}, length_, size_ <= length_);
       piece.data = std::exchange(data_, {});
@@ -69,6 +70,7 @@ class UrlFetch::Cutter {
 
  private:
   UrlFetch& fetch_;
+  UrlFacts facts_;
   std::int64_t size_;
   std::int64_t length_;
   int piece_;
@@ -173,20 +175,21 @@ void UrlFetch::range(const UrlFacts& facts, int begin, int end) {
   const auto stop_at = std::min(end * length, facts.size);
   auto at = begin * length;
   auto furthest = at;
-  std::optional<Cutter> cutter(std::in_place, *this, facts.size, begin);
+  std::optional<Cutter> cutter(std::in_place, *this, facts, begin);
   persist(furthest, [&] {
     bool other = false;
     // Without a validator a second answer may be of another version: then all of it is compared with the first.
     if (!facts.ranges && facts.validator.empty()) {
       at = 0;
-      cutter.emplace(*this, facts.size, 0);
+      cutter.emplace(*this, facts, 0);
     }
     std::int64_t skip = facts.ranges ? 0 : at;
     const Origin::OnHead on_head = [&](const OriginHead& head) {
       auto now = facts_of(head);
       if (facts.validator.empty()) now.mtime = facts.mtime;
       other = now.size != facts.size || now.validator != facts.validator || (facts.ranges && head.code != 206);
-      if (other && head.code != 416) tell_facts(head);
+      if (other && head.code == 416) throw Error(Status::failed, "the origin's file has become shorter");
+      if (other) tell_facts(head);
       return !other;
     };
     const Origin::OnBytes on_bytes = [&](std::span<const char> bytes) {
@@ -243,7 +246,7 @@ void UrlFetch::first() {
       if (again) return false;
       if (facts.size > url_first_bytes) {
         large = facts;
-        cutter.emplace(*this, facts.size, 0);
+        cutter.emplace(*this, facts, 0);
         const std::lock_guard lock(mutex_);
         news_.facts = facts;
       } else {
@@ -274,6 +277,8 @@ void UrlFetch::first() {
       if (answer->size > 0) throw Error(Status::failed, "the origin does not say what it has");
       make_part();
     }
+    if (answer->size >= 0 && written != answer->size && answer->code != 416)
+      throw OriginError(Status::failed, "the origin sends less than it has", true);
     const std::lock_guard lock(mutex_);
     news_.whole = Whole{written, answer->mtime != 0 ? answer->mtime : now_ns(), answer->validator()};
     return true;

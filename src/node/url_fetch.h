@@ -22,6 +22,7 @@ namespace mesh {
 class UrlFetch : public std::enable_shared_from_this<UrlFetch> {
  public:
   struct Piece {
+    UrlFacts facts{};  ///< that it was fetched by: it belongs to no other version
     int index = 0;
     std::vector<char> data;
     Sha256 root;

@@ -24,13 +24,21 @@ namespace fs = std::filesystem;
 
 std::string reason(int error) { return std::generic_category().message(error); }
 
+/// Also of a directory of the same file system.
+bool is_mount(int at, const std::string& name) {
+  struct statx s {};
+  return ::statx(at, name.c_str(), AT_SYMLINK_NOFOLLOW, STATX_TYPE, &s) == 0 &&
+         (s.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+}
+
 class TreeDigest {
  public:
   void walk(int at, const std::string& name, const std::string& path, bool is_root) {
     struct stat s {};
     if (::fstatat(at, name.c_str(), &s, AT_SYMLINK_NOFOLLOW) != 0) fail(path, errno);
     if (is_root) device_ = s.st_dev;
-    if (s.st_dev != device_) throw Error(Status::failed, printable(path) + ": something is mounted here");
+    if (s.st_dev != device_ || is_mount(at, name))
+      throw Error(Status::failed, printable(path) + ": something is mounted here");
     std::string link;
     if (S_ISLNK(s.st_mode)) {
       link.resize(4096);
@@ -67,7 +75,7 @@ class TreeDigest {
 }  // namespace
 
 void remove_below(int at, const std::string& name) {
-  if (::unlinkat(at, name.c_str(), 0) == 0 || (errno != EISDIR && errno != EPERM)) return;
+  if (::unlinkat(at, name.c_str(), 0) == 0 || (errno != EISDIR && errno != EPERM) || is_mount(at, name)) return;
   Fd fd(::openat(at, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!fd && errno == EACCES) {
     ::fchmodat(at, name.c_str(), 0700, 0);
@@ -93,14 +101,18 @@ TempTree::TempTree(const fs::path& place, const std::string& prefix) {
   std::error_code ec;
   fs::create_directories(place, ec);
   sweep(place, prefix);
-  auto name = (place / (prefix + "XXXXXX")).string();
-  if (ec || ::mkdtemp(name.data()) == nullptr)
-    throw Error(Status::failed,
-                place.string() + ": cannot make a directory to unpack into: " + (ec ? ec.message() : reason(errno)));
-  path_ = name;
-  fd_ = Fd(::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (!fd_ || ::flock(fd_.get(), LOCK_EX | LOCK_NB) != 0)
-    throw Error(Status::failed, path_.string() + ": " + reason(errno));
+  // Another process may take it for one that is left over before it is locked.
+  for (int tries = 0; !ec && tries < 10; ++tries) {
+    auto name = (place / (prefix + "XXXXXX")).string();
+    if (::mkdtemp(name.data()) == nullptr) break;
+    path_ = name;
+    fd_ = Fd(::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    struct stat s {};
+    if (fd_ && ::flock(fd_.get(), LOCK_EX | LOCK_NB) == 0 && ::fstat(fd_.get(), &s) == 0 && s.st_nlink > 0) return;
+    ::rmdir(path_.c_str());
+  }
+  throw Error(Status::failed,
+              place.string() + ": cannot make a directory to unpack into: " + (ec ? ec.message() : reason(errno)));
 }
 
 TempTree::~TempTree() {
@@ -148,7 +160,14 @@ PlacedTree place_tree(TempTree& made, const std::string& top, const TreePlace& p
                         : "kept: it is here already and was not unpacked from this archive (--force replaces it)");
     if (rename(RENAME_EXCHANGE) != 0) throw give_up("cannot be put in place: " + reason(errno));
     // Changed while it was compared: it goes back.
-    if (is_directory && !place.force && digest_of_tree(made.fd(), top) != now) {
+    const auto same = [&] {
+      try {
+        return digest_of_tree(made.fd(), top) == now;
+      } catch (const Error&) {
+        return false;  // it is being changed
+      }
+    };
+    if (is_directory && !place.force && !same()) {
       if (rename(RENAME_EXCHANGE) == 0) throw give_up("kept: it is being changed here (--force replaces it)");
       made.keep();
       throw give_up("changed while it was replaced, and could not be put back; it is in " + made.path().string());

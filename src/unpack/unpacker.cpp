@@ -3,6 +3,7 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <fcntl.h>
+#include <iconv.h>
 #include <sched.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -94,8 +95,8 @@ struct Skips {
 class Unpacking {
  public:
   /// `confined`: the thread has the directory for its root.
-  Unpacking(const UnpackLimits& limits, std::string name, bool confined)
-      : limits_(limits), name_(std::move(name)), confined_(confined) {}
+  Unpacking(const UnpackLimits& limits, std::string name, int into, bool confined)
+      : limits_(limits), name_(std::move(name)), into_(into), confined_(confined) {}
 
   Unpacked run(archive* in) {
     const Writer out(archive_write_disk_new(), &archive_write_free);
@@ -113,7 +114,7 @@ class Unpacking {
     // Times and modes of directories are set here.
     if (archive_write_close(out.get()) < ARCHIVE_WARN) throw fail(why_of(out.get()));
     if (result_.top.empty()) throw fail("has nothing in it");
-    sync_.finish();
+    sync_.finish(into_);
     summarise();
     return std::move(result_);
   }
@@ -124,9 +125,16 @@ class Unpacking {
     return fail("refused: its entry " + printable(path) + " " + why);
   }
 
+  void check_stopped() const {
+    if (limits_.stop != nullptr && *limits_.stop) throw Error(Status::interrupted, name_ + ": stopped");
+  }
+
   bool next(archive* in, archive_entry** entry) {
+    check_stopped();
     const int result = archive_read_next_header(in, entry);
     if (result == ARCHIVE_EOF) return false;
+    // What is skipped on the way to it counts too.
+    check_ratio(in, archive_filter_bytes(in, 0));
     if (result < ARCHIVE_WARN) throw fail(why_of(in));
     if (++result_.entries > limits_.entries)
       throw fail("has more than " + std::to_string(limits_.entries) + " entries (--max-entries sets the limit)");
@@ -152,7 +160,9 @@ class Unpacking {
       throw fail("its top-level entry " + printable(top) + " is no directory; tar: needs one");
     if (const auto link = link_above(name.path); !link.empty())
       throw refuse(name.path, "lies behind a link, " + printable(link));
-    links_.erase(name.path);  // a later entry of a name takes its place
+    // A later entry of a name takes its place; a directory would not.
+    if (links_.erase(name.path) > 0 && hard == nullptr && type == AE_IFDIR)
+      throw refuse(name.path, "is a directory in the place of a link");
     archive_entry_copy_pathname(entry, name.path.c_str());
     if (hard != nullptr) {
       const auto target = read_name(hard);
@@ -220,15 +230,19 @@ class Unpacking {
     }
     check(archive_write_finish_entry(out));
     if (type == AE_IFREG && archive_entry_hardlink(entry) == nullptr && has_data)
-      sync_.add(Fd(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK)));
+      sync_.add(Fd(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK)));  // none: not for this user
   }
 
   void count(archive* in, std::int64_t bytes) {
     result_.bytes += bytes;
     if (result_.bytes > limits_.bytes)
       throw fail("unpacks to more than " + human_bytes(limits_.bytes) + " (--max-unpacked sets the limit)");
-    const auto packed = archive_filter_bytes(in, -1);
-    if (result_.bytes > ratio_free_bytes && result_.bytes / limits_.ratio > packed)
+    check_ratio(in, result_.bytes);
+    check_stopped();
+  }
+
+  void check_ratio(archive* in, std::int64_t bytes) const {
+    if (bytes > ratio_free_bytes && bytes / limits_.ratio > archive_filter_bytes(in, -1))
       throw fail("unpacks to more than " + std::to_string(limits_.ratio) +
                  " times its size (--max-ratio sets the limit)");
   }
@@ -252,6 +266,7 @@ class Unpacking {
 
   const UnpackLimits& limits_;
   std::string name_;
+  int into_;
   bool confined_;
   bool is_root_ = ::geteuid() == 0;
   std::unordered_set<std::string> links_;  ///< symbolic ones that were made
@@ -261,24 +276,28 @@ class Unpacking {
 };
 
 /// All of them but mtree, which names files of this machine to copy, and raw, which is no archive. Filters are those
-/// that libarchive has in itself: no program is run.
-Reader make_reader() {
+/// that libarchive has in itself: no program is run. Confined, only tar and cpio: a reader that converts names from
+/// what the archive says they are in would load the converter from the archive's own tree.
+Reader make_reader(bool confined) {
   Reader in(archive_read_new(), &archive_read_free);
   for (const auto support :
-       {&archive_read_support_filter_bzip2,   &archive_read_support_filter_compress, &archive_read_support_filter_gzip,
-        &archive_read_support_filter_lzip,    &archive_read_support_filter_lzma,     &archive_read_support_filter_xz,
-        &archive_read_support_filter_lz4,     &archive_read_support_filter_zstd,     &archive_read_support_filter_uu,
-        &archive_read_support_filter_rpm,     &archive_read_support_format_tar,      &archive_read_support_format_cpio,
-        &archive_read_support_format_zip,     &archive_read_support_format_7zip,     &archive_read_support_format_xar,
-        &archive_read_support_format_iso9660, &archive_read_support_format_cab,      &archive_read_support_format_lha,
-        &archive_read_support_format_rar,     &archive_read_support_format_rar5,     &archive_read_support_format_ar,
+       {&archive_read_support_filter_bzip2, &archive_read_support_filter_compress, &archive_read_support_filter_gzip,
+        &archive_read_support_filter_lzip, &archive_read_support_filter_lzma, &archive_read_support_filter_xz,
+        &archive_read_support_filter_lz4, &archive_read_support_filter_zstd, &archive_read_support_filter_uu,
+        &archive_read_support_filter_rpm, &archive_read_support_format_tar, &archive_read_support_format_cpio})
+    support(in.get());
+  if (confined) return in;
+  for (const auto support :
+       {&archive_read_support_format_zip, &archive_read_support_format_7zip, &archive_read_support_format_xar,
+        &archive_read_support_format_iso9660, &archive_read_support_format_cab, &archive_read_support_format_lha,
+        &archive_read_support_format_rar, &archive_read_support_format_rar5, &archive_read_support_format_ar,
         &archive_read_support_format_warc})
     support(in.get());
   return in;
 }
 
 /// Runs `work` on a thread that has `into` for its working directory and, as root, for its root.
-Unpacked below(int into, const std::string& name, const std::function<Unpacked(bool confined)>& work) {
+Unpacked below(int into, const std::string& name, bool confine, const std::function<Unpacked(bool confined)>& work) {
   std::optional<Unpacked> result;
   std::exception_ptr error;
   // Names are bytes here; without a UTF-8 locale libarchive could not read those of pax archives.
@@ -291,7 +310,9 @@ Unpacked below(int into, const std::string& name, const std::function<Unpacked(b
         throw Error(Status::failed, name + ": cannot be unpacked: " + std::generic_category().message(errno));
       ::umask(022);
       // A name that got past every check would still end up in here.
-      result = work(::geteuid() == 0 && ::chroot(".") == 0);
+      // What libarchive might load to convert names is looked for before.
+      if (const auto converter = ::iconv_open("UTF-8", "UTF-8"); converter != iconv_t(-1)) ::iconv_close(converter);
+      result = work(confine && ::geteuid() == 0 && ::chroot(".") == 0);
     } catch (...) {
       error = std::current_exception();
     }
@@ -334,13 +355,13 @@ bool is_streamable(std::span<const char> head) {
 }
 
 Unpacked unpack(ArchiveSource& source, int into, const UnpackLimits& limits, const std::string& name) {
-  return below(into, name, [&](bool confined) {
-    const auto in = make_reader();
+  return below(into, name, true, [&](bool confined) {
+    const auto in = make_reader(true);
     Feeding feeding{source, {}};
     try {
       if (archive_read_open(in.get(), &feeding, nullptr, &feed, nullptr) < ARCHIVE_WARN)
         throw Error(Status::failed, name + ": " + why_of(in.get()));
-      return Unpacking(limits, name, confined).run(in.get());
+      return Unpacking(limits, name, into, confined).run(in.get());
     } catch (const Error&) {
       if (feeding.error) std::rethrow_exception(feeding.error);
       throw;
@@ -349,11 +370,14 @@ Unpacked unpack(ArchiveSource& source, int into, const UnpackLimits& limits, con
 }
 
 Unpacked unpack(int file, int into, const UnpackLimits& limits, const std::string& name) {
-  return below(into, name, [&](bool confined) {
-    const auto in = make_reader();
+  char head[512];
+  const auto read = ::pread(file, head, sizeof head, 0);
+  const bool plain = read > 0 && is_streamable({head, static_cast<std::size_t>(read)});
+  return below(into, name, plain, [&](bool confined) {
+    const auto in = make_reader(plain);
     if (archive_read_open_fd(in.get(), file, read_bytes) < ARCHIVE_WARN)
       throw Error(Status::failed, name + ": " + why_of(in.get()));
-    return Unpacking(limits, name, confined).run(in.get());
+    return Unpacking(limits, name, into, confined).run(in.get());
   });
 }
 

@@ -18,7 +18,8 @@ namespace mesh {
 struct UnpackLimits {
   std::int64_t bytes = std::int64_t{100} << 30;  ///< of all files together; holes do not count
   std::int64_t entries = 500'000;
-  std::int64_t ratio = 200;  ///< unpacked bytes for each packed one, beyond the first 64 MiB
+  const std::atomic<bool>* stop = nullptr;  ///< when it is set, unpacking ends with Error(interrupted)
+  std::int64_t ratio = 200;                 ///< unpacked bytes for each packed one, beyond the first 64 MiB
 };
 
 struct Unpacked {

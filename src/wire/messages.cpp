@@ -1,5 +1,7 @@
 #include "wire/messages.h"
 
+#include <algorithm>
+
 #include "core/mesh_path.h"
 
 namespace mesh {
@@ -11,6 +13,16 @@ std::string entry_fault(const FileEntry& entry) {
   if (entry.target.size() > max_path_bytes) return "the link's target is longer than 4000 bytes";
   if (entry.kind == Kind::link && link_destination(entry.path, entry.target).empty() && entry.target != ".")
     return "the link leads out of the files directory";
+  return {};
+}
+
+std::string url_facts_fault(const UrlFacts& facts) {
+  if (facts.size <= 0 || facts.size > (std::int64_t{1} << 42)) return "the size is out of bounds";
+  if (facts.mtime < 0) return "the time is before 1970";
+  // It becomes part of a header.
+  if (facts.validator.size() > 1000 ||
+      std::ranges::any_of(facts.validator, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }))
+    return "the validator is no header's value";
   return {};
 }
 

@@ -213,6 +213,9 @@ struct UrlFacts {
   }
 };
 
+/// What is wrong with facts that came from the network, in words; empty when nothing is.
+[[nodiscard]] std::string url_facts_fault(const UrlFacts& facts);
+
 /// The first question to an origin is for so many bytes: a smaller file is whole then, and needs no swarm to arrive.
 inline constexpr std::int64_t url_first_bytes = std::int64_t{1} << 20;
 
