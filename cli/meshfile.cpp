@@ -31,6 +31,7 @@ struct Asked {
   bool quiet = false;
   bool as_json = false;
   std::string output;
+  std::string cacert;
 };
 
 void print(const json& value) {
@@ -545,6 +546,7 @@ Task<int> complete(const NodeOptions& node, const Asked& asked, const Handlers& 
     lead += prefix;
     word.remove_prefix(prefix.size());
   };
+  strip("tar:");
   strip("file:");
   strip(node.files.string() + "/");
   while (word.starts_with('/')) strip("/");
@@ -594,6 +596,7 @@ int main(int argc, char** argv) {
     list_command->add_flag("--local", asked.local, "Only this node's files");
     auto* get_command = app.add_subcommand("get", "Has this node get files, and returns at once");
     add_get(*get_command, asked.get);
+    add_url(*get_command, asked.get, asked.cacert);
     int active = 0;
     add_limits(*get_command, asked.get.max_down, asked.get.max_up, active);
     add_on(get_command, "Have other nodes get them: all, or these");
@@ -654,6 +657,7 @@ int main(int argc, char** argv) {
     options.node.files = std::filesystem::absolute(options.node.files, ec).lexically_normal();
     for (const auto& what : asked.get.whats) static_cast<void>(parse_what(what, options.node.files.string()));
     for (const auto& what : asked.whats) static_cast<void>(parse_what(what, options.node.files.string()));
+    asked.get.ca = read_ca(asked.cacert);
     std::signal(SIGPIPE, SIG_DFL);
     if (stream_command->parsed() && ::isatty(STDOUT_FILENO) == 1)
       throw Error(Status::usage, "stream: stdout is a terminal; send it to a file or a program");

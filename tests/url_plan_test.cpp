@@ -179,6 +179,40 @@ TEST_CASE("URL plan: nobody can fetch; the origin changes its mind; words that m
   CHECK_THROWS_AS(plan2.turn(1, bad, now), Error);
 }
 
+TEST_CASE("URL plan: without ranges, one fetcher; after its end one pass brings all that is missing") {
+  UrlPlan plan(1);
+  UrlPlan::TimePoint now{};
+  auto whole = facts;
+  whole.ranges = false;
+  const auto count = piece_count_for(whole.size);
+  UrlTurn said;
+  said.idle = true;
+  CHECK(plan.turn(1, said, now).first);
+  CHECK_FALSE(plan.turn(2, said, now).first);
+  UrlTurn fetched;
+  fetched.epoch = 1;
+  fetched.facts = whole;
+  static_cast<void>(plan.turn(1, fetched, now));
+  fetched.have.assign(static_cast<std::size_t>(count), '\0');
+  for (int i = 0; i < 100; ++i) {
+    fetched.have[static_cast<std::size_t>(i)] = 1;
+    fetched.pieces.push_back({i, root_of(i), 0});
+  }
+  static_cast<void>(plan.turn(1, fetched, now));
+  UrlTurn other;
+  other.epoch = 1;
+  other.facts = whole;
+  other.idle = true;
+  other.have.assign(static_cast<std::size_t>(count), '\0');
+  for (int i = 1; i < 100; i += 2) other.have[static_cast<std::size_t>(i)] = 1;
+  const auto waits = plan.turn(2, other, now);
+  CHECK(waits.begin == waits.end);
+  plan.leave(1);
+  const auto orders = plan.turn(2, other, now);
+  CHECK(orders.begin == 0);
+  CHECK(orders.end == count);
+}
+
 TEST_CASE("URL gate: nothing is asked for before its hash is known; where few fetch, one getter asks first") {
   constexpr int pieces = 64;
   std::vector<std::uint64_t> getters;

@@ -149,13 +149,16 @@ void UrlPlan::assign(NodeKey node, UrlOrders& orders, TimePoint now) {
   // Long runs first, short ones in the end, so that all are done at about the same time.
   const auto sharing = std::min(most, std::max(1, able_members()));
   auto run = std::clamp<std::int64_t>(free / (3 * sharing), in_pieces(least_run_bytes), in_pieces(most_run_bytes));
-  if (!facts_.ranges) run = free;
   const auto is_free = [](const Piece& piece) { return piece.owner == 0 && !piece.fetched; };
   const auto begin = std::ranges::find_if(pieces_, is_free);
   auto end = begin;
-  for (; end != pieces_.end() && is_free(*end) && end - begin < run; ++end) {
-    end->owner = node;
-    end->since = now;
+  for (auto piece = begin; piece != pieces_.end(); ++piece) {
+    // Without ranges all of the file is sent again, so that one pass must bring whatever is missing.
+    if (facts_.ranges && (!is_free(*piece) || piece - begin >= run)) break;
+    if (!is_free(*piece)) continue;
+    piece->owner = node;
+    piece->since = now;
+    end = piece + 1;
   }
   orders.begin = static_cast<int>(begin - pieces_.begin());
   orders.end = static_cast<int>(end - pieces_.begin());

@@ -52,14 +52,14 @@ _meshswarm() {
             mapfile -t COMPREPLY < <(compgen -d -- "$word")
             compopt -o filenames
             return ;;
-        --control | --config | --key | -o | --output)
+        --control | --config | --key | --cacert | -o | --output)
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             compopt -o filenames
             return ;;
         --hash) mapfile -t COMPREPLY < <(compgen -W "ondemand eager" -- "$word"); return ;;
         --refuse) mapfile -t COMPREPLY < <(compgen -W "get delete" -- "$word"); return ;;
         --log-level) mapfile -t COMPREPLY < <(compgen -W "error info" -- "$word"); return ;;
-        --tracker | --listen | --advertise | --name | --from | --on | --linger | --max-* | --spool | --ignore) return ;;
+        --tracker | --listen | --advertise | --name | --from | --on | --linger | --timeout | --max-* | --spool | --ignore) return ;;
     esac
     if [[ ${program##*/} == meshfile ]]; then
         for ((i = 1; i < COMP_CWORD; i++)); do
