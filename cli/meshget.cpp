@@ -159,7 +159,8 @@ Task<int> run(const NodeOptions& node, const Asked& asked, const HandlerOptions&
   for (const auto& one : outcomes) {
     status = static_cast<int>(worst(static_cast<Status>(status), static_cast<Status>(one.status)));
     if (!one.error.empty()) say("meshget", one.error);
-    if (one.kept && one.print && !asked.quiet) say("meshget", printable(one.mesh_path) + ": is here already");
+    if (one.kept && one.print && !asked.quiet)
+      say("meshget", printable(one.mesh_path.empty() ? one.path : one.mesh_path) + ": is here already");
   }
   if (asked.json) {
     nlohmann::json files = nlohmann::json::array();

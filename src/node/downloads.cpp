@@ -113,7 +113,7 @@ Task<FileJobPtr> Downloads::get(GetTaskPtr task, Planned& planned) {
     job->sha256 = planned.sha256;
     job->force = task->request.force;
     job->info.path = wanted.path;
-    job->info.total = wanted.size;
+    job->info.total = std::max<std::int64_t>(0, wanted.size);  // of a URL: not known yet
     jobs_[wanted.path] = job;
   }
   const bool fresh = job->wanted_by.empty();

@@ -412,7 +412,7 @@ NodeStatus Node::status() const {
     TransferInfo info;
     const auto* item = parts_->holdings.find(torrent->torrent.id);
     parts_->swarm->refresh(*torrent);
-    info.path = item != nullptr ? item->entry.path : torrent->torrent.id.hex();
+    info.path = item != nullptr ? item->entry.path : torrent->provisional ? torrent->path : torrent->torrent.id.hex();
     info.state = "seeding";
     info.done = info.total = torrent->storage->layout().size;
     info.up_rate = torrent->up_rate;

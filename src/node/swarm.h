@@ -38,6 +38,7 @@ struct SwarmTorrent {
   bool provisional = false;  ///< its id is no content's: a file on its way from a URL
   bool in_order = false;     ///< its gate sees to it that pieces come in order
   bool checked = false;      ///< libtorrent has taken it in and can connect
+  std::string path;          ///< of a provisional one, under which it is wanted
   std::string error;         ///< what stopped it, in words; a download can go on after `resume`
   int error_code = 0;        ///< errno of the same
   Event changed;             ///< a piece, an error, or the end

@@ -314,6 +314,7 @@ Task<void> UrlDownload::open(UrlFacts facts) {
   gate_ = gate.get();
   swarm_ = co_await parts_.swarm->load(torrent, storage, true, std::move(gate));
   swarm_->provisional = swarm_->in_order = true;
+  swarm_->path = wanted.path;
   job_->swarm = swarm_;
   rated_ = job_->info.total - missing();
   known_ = 0;
