@@ -191,7 +191,8 @@ UrlTurn UrlDownload::statement(std::vector<bool>& telling) const {
     said.status = static_cast<int>(unable_->status());
   }
   telling = told_;
-  if (swarm_) {
+  // What is here is of no use to who is told that the origin has something else.
+  if (swarm_ && (heard_.size < 0 || heard_ == facts_)) {
     said.have = swarm_->storage->verified();
     telling.resize(said.have.size());
     for (std::size_t i = 0; i < said.have.size(); ++i) {
