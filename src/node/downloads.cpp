@@ -10,7 +10,6 @@
 
 #include "core/format.h"
 #include "node/maker.h"
-#include "node/url_download.h"
 
 namespace mesh {
 namespace {
@@ -214,8 +213,7 @@ Task<void> Downloads::run(FileJobPtr job) {
     in_slot = true;
     if (job->url) {
       job->info.state = "connecting";
-      UrlDownload from_url(parts_, *this, job);
-      co_await from_url.run();
+      co_await from_url_(job);
     } else {
       job->info.state = job->wanted.id.is_set() ? "connecting" : "hashing";
       co_await from_swarm(job);

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -44,8 +45,14 @@ struct FileJob {
 
 class Downloads {
  public:
-  Downloads(NodeParts& parts, const Placer& placer, const LocalRules& rules)
-      : parts_(parts), placer_(placer), rules_(rules), slot_free_(parts.io.get_executor()) {}
+  /// The way of a job that has a URL: returns when the file is in place; throws Error.
+  using FromUrl = std::function<Task<void>(FileJobPtr)>;
+  Downloads(NodeParts& parts, const Placer& placer, const LocalRules& rules, FromUrl from_url)
+      : parts_(parts),
+        placer_(placer),
+        rules_(rules),
+        from_url_(std::move(from_url)),
+        slot_free_(parts.io.get_executor()) {}
 
   /// Gets one large file; returns when the job is over or the task does not want it any more. The job says how it went;
   /// null when it was stopped before it began.
@@ -91,6 +98,7 @@ class Downloads {
   NodeParts& parts_;
   const Placer& placer_;
   const LocalRules& rules_;
+  FromUrl from_url_;
   std::map<std::string, FileJobPtr> jobs_;  ///< by path
   std::deque<FileJobPtr> queue_;            ///< waiting for a slot, the first first
   int active_ = 0;

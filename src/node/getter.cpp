@@ -7,6 +7,7 @@
 #include "core/qcow2.h"
 #include "node/maker.h"
 #include "node/origin.h"
+#include "node/url_download.h"
 
 namespace mesh {
 namespace {
@@ -34,7 +35,7 @@ bool is_dropped(const GetTask& task, const What& what) {
 Getter::Getter(NodeParts& parts, const Handlers& handlers)
     : parts_(parts),
       placer_(parts.gate, parts.db, parts.own_files, parts.state_dir / "parts"),
-      downloads_(parts, placer_, *this),
+      downloads_(parts, placer_, *this, [this](FileJobPtr job) { return from_url(std::move(job)); }),
       small_(parts, placer_, handlers, *this) {}
 
 GetOutcome Getter::outcome(const Planned& planned) const {
@@ -100,6 +101,11 @@ Task<bool> Getter::pause(GetTaskPtr task, std::string phase, milliseconds time) 
   while (!task->cancelled && Clock::now() < until) co_await sleep_for(std::min(tick, time));
   task->phase.clear();
   co_return !task->cancelled;
+}
+
+Task<void> Getter::from_url(FileJobPtr job) {
+  UrlDownload download(parts_, downloads_, job);
+  co_await download.run();
 }
 
 // --- resolving -----------------------------------------------------------------------------------------------------

@@ -52,6 +52,7 @@ class Getter : private LocalRules {
 
   Task<void> resolve(GetTaskPtr task, int index, Plan& plan, Results& results);
   Task<void> resolve_url(GetTaskPtr task, int index, What what, Plan& plan);
+  Task<void> from_url(FileJobPtr job);
   Task<bool> is_current(GetTaskPtr task, UrlSource source, FileEntry entry);
   Task<void> resolve_one(const Get& asked, int index, What what, Plan& plan, bool print, GetTaskPtr task);
   Task<void> fulfil(GetTaskPtr task, Plan& plan, Results& results);
