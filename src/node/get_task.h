@@ -34,9 +34,10 @@ struct Planned {
   int what = 0;
   bool print = false;
   LocalState before;
-  bool no_image = false;         ///< its bytes were seen, and are no disk image
-  std::optional<UrlSource> url;  ///< to be had from there; then `file` names no more than the path
-  std::string sha256;            ///< that the file must have, in hex; empty: none was asked for
+  bool no_image = false;            ///< its bytes were seen, and are no disk image
+  std::optional<UrlSource> origin;  ///< where it may be had if the mesh loses it
+  std::optional<UrlSource> url;     ///< to be had from there; then `file` names no more than the path
+  std::string sha256;               ///< that the file must have, in hex; empty: none was asked for
 };
 
 /// What a get may do about what is here already.

@@ -230,6 +230,7 @@ Task<void> Getter::resolve_url(GetTaskPtr task, int index, What what, Plan& plan
     planned.print = true;
     planned.url = source;
   }
+  planned.origin = source;
   planned.sha256 = url.sha256;
   const auto [there, fresh] = plan.files.try_emplace(url.path, planned);
   if (fresh) co_return;
@@ -494,6 +495,7 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results
     std::string trouble;
     try {
       const bool from_url = planned.url.has_value();
+      const bool has_url = planned.origin.has_value();
       if (!from_url || attempt > 0)
         co_await pause(task, printable(path) + ": " + error + "; looking for another version",
                        milliseconds(300 * (attempt + 1)));
@@ -503,14 +505,20 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results
       try {
         co_await resolve_one(task->request, planned.what, what, fresh, planned.print, task);
       } catch (const Error& e) {
-        if (!from_url || e.status() != Status::not_found) throw;
+        if (!has_url || e.status() != Status::not_found) throw;
         gone = true;  // whoever had it from the origin has left again
       }
       const auto it = fresh.files.find(path);
       const bool found =
           it != fresh.files.end() && it->second.file.problem.empty() && it->second.file.entry.kind == Kind::file;
       if (gone || (found && (from_url || is_large(it->second.file.entry)))) {
-        if (!gone) {
+        if (gone) {
+          task->total_bytes -= size;
+          planned.url = planned.origin;
+          planned.file = {};
+          planned.file.entry.path = path;
+          planned.file.entry.size = -1;
+        } else {
           planned.url.reset();
           task->total_bytes += it->second.file.entry.size - size;
           planned.file = it->second.file;
