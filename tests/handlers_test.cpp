@@ -345,6 +345,39 @@ TEST_CASE("URL: the fetching node is killed half-way; another goes on where it w
   }
 }
 
+TEST_CASE("URL: the only node that had it leaves half-way: the origin has it still; the tracker may restart") {
+  Mesh mesh;
+  Nginx origin(mesh);
+  const auto bytes = noise(10 * mb, 1);
+  write_file(origin.www() / "x.img", bytes);
+  mesh.start_node("n0", {"--max-up", "2M"});
+  REQUIRE(mesh.get("n0", {origin.url("/x.img")}).status == 0);
+  mesh.start_node("n1");
+  const auto arrives = [&](const char* what) {
+    return eventually([&] {
+      const auto status = json::parse(mesh.file("n1", {"status", "--json"}).out);
+      for (const auto& transfer : status.at(0).at("transfers"))
+        if (transfer.at("done") > 1'000'000 && transfer.at(what) > 1'000'000) return true;
+      return false;
+    });
+  };
+  CHECK(mesh.file("n1", {"get", origin.url("/x.img")}).status == 0);
+  REQUIRE(arrives("from_mesh"));
+  mesh.stop_node("n0", SIGKILL);
+  CHECK(mesh.file("n1", {"wait"}).status == 0);
+  CHECK((read_file(mesh.files("n1") / "x.img") == bytes));
+
+  // What has arrived is told to the tracker that comes back, and comes once.
+  const auto before = origin.body_bytes();
+  CHECK(mesh.file("n1", {"get", origin.url("/slow/x.img")}).status == 0);
+  REQUIRE(arrives("from_origin"));
+  mesh.stop_tracker(SIGKILL);
+  mesh.start_tracker();
+  CHECK(mesh.file("n1", {"wait"}).status == 0);
+  CHECK((read_file(mesh.files("n1") / "slow/x.img") == bytes));
+  CHECK(origin.body_bytes() - before < static_cast<std::int64_t>(bytes.size()) * 5 / 4);
+}
+
 TEST_CASE("URL: a broken connection is resumed; a node that is restarted goes on") {
   Mesh mesh;
   Nginx origin(mesh);
