@@ -25,6 +25,16 @@ struct Asked {
   int linger = 30;
 };
 
+/// Ctrl-C, as it reaches what is under way. There is one command, and one of these.
+struct Interruption {
+  std::atomic<bool> stop = false;
+  std::weak_ptr<Channel> channel;  ///< of the get that runs
+  void check() const {
+    if (stop) throw Error(Status::interrupted, "stopped");
+  }
+};
+Interruption interruption;
+
 constexpr auto lost_after = std::chrono::seconds(15);
 
 /// The get over one connection; nothing when the node went away before it had answered.
@@ -73,12 +83,15 @@ Task<GetReply> get(const NodeOptions& node, const Get& request, ProgressView& vi
   auto seen = std::chrono::steady_clock::now();
   for (;;) {
     ChannelPtr channel = co_await find_node(node);
+    interruption.check();
     if (channel) {
+      interruption.channel = channel;
       outcomes.clear();
       auto reply = co_await get_once(channel, handlers, request, handler);
       channel->close();
       if (trouble) std::rethrow_exception(trouble);
       if (reply) co_return *reply;
+      interruption.check();
       seen = std::chrono::steady_clock::now();
     } else if (std::chrono::steady_clock::now() - seen > lost_after) {
       throw Error(Status::unreachable,
@@ -152,7 +165,9 @@ Task<int> run(const NodeOptions& node, const Asked& asked, const HandlerOptions&
     static_cast<void>(co_await get(node, plain, view, nullptr, outcomes));
     for (auto& one : outcomes) one.what = index.at(static_cast<std::size_t>(one.what));
   }
-  for (auto& [what, handler] : handled) co_await get_handled(node, asked.get, what, view, *handler, outcomes);
+  for (auto& [what, handler] : handled)
+    if (!interruption.stop) co_await get_handled(node, asked.get, what, view, *handler, outcomes);
+  interruption.check();
   std::ranges::stable_sort(outcomes, {}, &GetOutcome::what);
   view.clear();
   int status = 0;
@@ -221,9 +236,8 @@ int main(int argc, char** argv) {
     handling.files = options.node.files.string();
     handling.state = options.node.state_dir().string();
     handling.force = asked.get.force;
-    static std::atomic<bool> stop = false;
     handling.limits = asked.limits;
-    handling.limits.stop = &stop;
+    handling.limits.stop = &interruption.stop;
     handling.tell = [](const std::string& line) { say("meshget", line); };
     // Mistakes are found before anything begins.
     bool needs_node = false;
@@ -247,18 +261,23 @@ int main(int argc, char** argv) {
     if (needs_node) ensure_node(options.node);
     asio::io_context io(1);
     ProgressView view(asked.quiet);
-    bool interrupted = false;
-    const bool handles = std::ranges::any_of(
-        asked.get.whats, [&](const std::string& what) { return static_cast<bool>(handler_for(what, handling)); });
+    // What is being unpacked is taken away before the end; a second Ctrl-C does not wait for it.
     asio::signal_set signals(io, SIGINT, SIGTERM);
-    signals.async_wait([&](const boost::system::error_code& failed, int) {
+    const std::function<void(const boost::system::error_code&, int)> interrupt = [&](const auto& failed, int) {
       if (failed) return;
-      interrupted = stop = true;
-      if (!handles) io.stop();  // else what is being unpacked is taken away first
-    });
-    const auto status = run_to_end(io, run(options.node, asked, handling, view));
+      if (interruption.stop.exchange(true)) return io.stop();
+      if (const auto channel = interruption.channel.lock()) channel->close();
+      signals.async_wait(interrupt);
+    };
+    signals.async_wait(interrupt);
+    std::optional<int> status;
+    try {
+      status = run_to_end(io, run(options.node, asked, handling, view));
+    } catch (const Error&) {
+      if (!interruption.stop) throw;
+    }
     view.clear();
-    if (interrupted) {
+    if (interruption.stop) {
       say("meshget", "interrupted; what has arrived is kept, and the same meshget goes on from there");
       std::_Exit(static_cast<int>(Status::interrupted));
     }
