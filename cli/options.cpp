@@ -137,7 +137,7 @@ void add_url(CLI::App& app, Get& get, std::string& cacert) {
 std::string read_ca(const std::string& file) {
   if (file.empty()) return {};
   std::ifstream in(file, std::ios::binary);
-  const std::string out((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  std::string out((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
   if (!in) throw Error(Status::usage, "--cacert " + file + ": cannot be read");
   if (out.find("-----BEGIN CERTIFICATE-----") == std::string::npos || out.size() > most_ca_bytes)
     throw Error(Status::usage, "--cacert " + file + ": is no file of PEM certificates");

@@ -63,7 +63,7 @@ std::optional<TreeRecord> TreeRecords::find_unpacked(const std::string& parent, 
                                                      const FileStamp& archive) const {
   std::error_code ec;
   for (const auto& item : fs::directory_iterator(directory_, ec)) {
-    const auto record = read(item.path().filename().string());
+    auto record = read(item.path().filename().string());
     if (!record || fs::path(record->path).parent_path() != parent) continue;
     if (!(source.is_set() && record->source == source) && !is_same_file(archive, record->archive)) continue;
     if (key(AT_FDCWD, record->path) == item.path().filename().string()) return record;

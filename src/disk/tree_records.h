@@ -29,7 +29,7 @@ struct TreeRecord {
 
 class TreeRecords {
  public:
-  explicit TreeRecords(std::filesystem::path state_dir) : directory_(std::move(state_dir) / "trees") {}
+  explicit TreeRecords(const std::filesystem::path& state_dir) : directory_(state_dir / "trees") {}
 
   /// Of the directory `name` in the open directory `at`; nothing when it is none, or not unpacked by tar:. Links are
   /// not followed.
