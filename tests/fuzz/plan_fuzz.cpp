@@ -21,7 +21,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     said.leave = (kind & 4) != 0 && byte() % 4 == 0;
     said.known = byte() - 5;
     if ((kind & 8) != 0) {
-      said.facts.size = std::int64_t{byte()} << (byte() % 48);
+      said.facts.size = std::int64_t{byte()} << (byte() % 34);
       said.facts.ranges = byte() % 2 == 0;
       said.facts.validator = static_cast<char>(byte());
     }
