@@ -621,10 +621,15 @@ TEST_CASE("a file that the user puts in the way during a get stays") {
   mesh.start_node("n1");
   CHECK(mesh.file("n1", {"get", "x"}).status == 0);
   CHECK(eventually([&] { return partials(mesh, "n1") == 1; }));
-  write_file(mesh.files("n1") / "x", own);
-  set_time(mesh.files("n1") / "x", 1'500'000'000);
+  // Both appear whole and with their times: else the user's would for a moment be the newest there is.
+  const auto appear = [&](const char* node, const std::string& bytes, std::int64_t time) {
+    write_file(mesh.root() / "new", bytes);
+    set_time(mesh.root() / "new", time);
+    fs::rename(mesh.root() / "new", mesh.files(node) / "x");
+  };
+  appear("n1", own, 1'500'000'000);
   // The version that was on its way goes, and another comes: the get looks again at what is here.
-  write_file(mesh.files("n0") / "x", second);
+  appear("n0", second, 1'700'000'000);
   const auto ended = mesh.file("n1", {"wait", "x"});
   CHECK(ended.status == 1);
   CHECK(says(ended, "kept"));

@@ -227,6 +227,11 @@ bool Mesh::copies_become(int count) const {
   });
 }
 
+bool Mesh::lists(const std::string& node, const std::string& path, std::size_t size) const {
+  const auto wanted = "\"size\": " + std::to_string(size) + "\n";
+  return eventually([&] { return file(node, {"info", path, "--json"}).out.find(wanted) != std::string::npos; });
+}
+
 bool eventually(const std::function<bool()>& done, std::chrono::seconds limit) {
   const auto deadline = std::chrono::steady_clock::now() + limit;
   while (!done()) {

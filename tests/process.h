@@ -71,6 +71,8 @@ class Mesh {
 
   /// Waits until the tracker counts this many copies in its catalog.
   [[nodiscard]] bool copies_become(int count) const;
+  /// Waits until `node` would be given a version of `path` of this size: news of a change takes a moment to get around.
+  [[nodiscard]] bool lists(const std::string& node, const std::string& path, std::size_t size) const;
 
  private:
   std::string host_;

@@ -162,6 +162,7 @@ TEST_CASE("local changes are kept; what meshget wrote is replaced") {
   REQUIRE(mesh.get("n1", {"x"}).status == 0);
   const auto newer = noise(300'000, 2);
   write_file(mesh.files("n0") / "x", newer);
+  CHECK(mesh.lists("n1", "x", newer.size()));
   CHECK(mesh.get("n1", {"x"}).status == 0);
   CHECK((read_file(mesh.files("n1") / "x") == newer));
   write_file(mesh.files("n1") / "x", "mine");

@@ -18,6 +18,8 @@ namespace {
 
 constexpr std::size_t batch_entries = 1000;
 constexpr int deepest = 200;
+/// For how long a file that is found being written to is looked at again, without an event.
+constexpr std::chrono::milliseconds last_again{512};
 constexpr std::uint32_t wanted_events = IN_CREATE | IN_MODIFY | IN_CLOSE_WRITE | IN_ATTRIB | IN_MOVED_FROM |
                                         IN_MOVED_TO | IN_DELETE | IN_ONLYDIR | IN_DONT_FOLLOW | IN_EXCL_UNLINK;
 
@@ -71,10 +73,14 @@ void Watcher::run() {
   auto next_scan = Clock::now() + options_.rescan;
   while (!stop_) {
     std::array<pollfd, 2> fds{{{wake_.get(), POLLIN, 0}, {inotify_.get(), POLLIN, 0}}};
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(next_scan - Clock::now()).count();
-    ::poll(fds.data(), fds.size(), complete_ ? -1 : static_cast<int>(std::clamp<std::int64_t>(left, 0, 1'000'000)));
+    auto next = complete_ ? Clock::time_point::max() : next_scan;
+    for (const auto& [path, again] : again_) next = std::min(next, again.at);
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(next - Clock::now()).count();
+    ::poll(fds.data(), fds.size(),
+           next == Clock::time_point::max() ? -1 : static_cast<int>(std::clamp<std::int64_t>(left, 0, 1'000'000)));
     if (stop_) return;
     if (fds[1].revents != 0) read_events();
+    look_again();
     if (!complete_ && Clock::now() >= next_scan) rescan_now_ = true;
     if (std::exchange(rescan_now_, false)) {
       const auto begun = Clock::now();
@@ -184,7 +190,10 @@ std::optional<Kind> Watcher::examine(const std::string& path) {
   if (found && found->entry.kind == Kind::file) {
     try {
       const Fd fd = gate_.open_file(path);
-      if (PathGate::is_being_written(fd.get())) found.reset();
+      if (PathGate::is_being_written(fd.get())) {
+        found.reset();
+        again_.try_emplace(path, Again{std::chrono::steady_clock::now(), std::chrono::milliseconds(1)});
+      }
     } catch (const std::exception&) {
       // Unreadable: offered all the same, so that who asks learns why it cannot be had.
     }
@@ -199,6 +208,26 @@ std::optional<Kind> Watcher::examine(const std::string& path) {
   const auto kind = found->entry.kind;
   emit({TreeChange::Kind::put, path, std::move(*found)});
   return kind;
+}
+
+/// close(2) is reported before the kernel counts the writer out, so the examination that follows may find it there
+/// still.
+void Watcher::look_again() {
+  const auto now = std::chrono::steady_clock::now();
+  std::vector<std::pair<std::string, Again>> due;
+  for (const auto& [path, again] : again_)
+    if (now >= again.at) due.emplace_back(path, again);
+  for (const auto& [path, again] : due) {
+    again_.erase(path);
+    if (examine(path)) writing_.erase(path);
+    const auto still = again_.find(path);
+    if (still == again_.end()) continue;
+    // Who writes for longer closes it later, which is an event of its own.
+    if (again.wait > last_again)
+      again_.erase(still);
+    else
+      still->second = {now + again.wait, again.wait * 2};
+  }
 }
 
 void Watcher::read_events() {

@@ -64,6 +64,8 @@ class Watcher {
   [[nodiscard]] bool is_own(const std::string& path) const;
   std::optional<Kind> examine(const std::string& path);
   void read_events();
+  /// Looks again at files that were found being written to.
+  void look_again();
   void emit(TreeChange change);
   void flush();
   [[nodiscard]] bool is_ignored(std::string_view name) const;
@@ -81,7 +83,12 @@ class Watcher {
   std::unordered_map<int, std::string> dir_of_;
   std::map<std::string, int> watch_of_;
   std::set<std::string> writing_;  ///< files seen being written to
-  std::set<std::string> touched_;  ///< directories whose own times changed with their contents
+  struct Again {
+    std::chrono::steady_clock::time_point at;
+    std::chrono::milliseconds wait;
+  };
+  std::map<std::string, Again> again_;  ///< files found being written to, of which no further event may come
+  std::set<std::string> touched_;       ///< directories whose own times changed with their contents
   std::vector<TreeChange> batch_;
   std::vector<std::pair<std::uint64_t, std::uint64_t>> above_;  ///< the directories that a scan is in
   std::thread thread_;
