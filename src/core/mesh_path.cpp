@@ -52,6 +52,19 @@ std::string_view path_fault(std::string_view path) {
   return {};
 }
 
+std::string plain_path(std::string_view path) {
+  std::string out;
+  for (std::size_t at = 0; at <= path.size();) {
+    const auto end = std::min(path.find('/', at), path.size());
+    const auto part = path.substr(at, end - at);
+    at = end + 1;
+    if (part.empty() || part == ".") continue;
+    if (!out.empty()) out += '/';
+    out += part;
+  }
+  return out;
+}
+
 std::string_view parent_path(std::string_view path) {
   const auto slash = path.rfind('/');
   return slash == std::string_view::npos ? std::string_view{} : path.substr(0, slash);
@@ -110,14 +123,7 @@ What parse_what(std::string_view text, std::string_view files_dir) {
   if (text.empty()) throw Error(Status::usage, "an empty path names nothing; '/' is the whole files directory");
   while (files_dir.size() > 1 && files_dir.ends_with('/')) files_dir.remove_suffix(1);
   if (text == files_dir || is_below(text, files_dir)) text.remove_prefix(files_dir.size());
-  for (std::size_t at = 0; at <= text.size();) {
-    const auto end = std::min(text.find('/', at), text.size());
-    const auto part = text.substr(at, end - at);
-    at = end + 1;
-    if (part.empty() || part == ".") continue;
-    if (!what.pattern.empty()) what.pattern += '/';
-    what.pattern += part;
-  }
+  what.pattern = plain_path(text);
   if (!what.pattern.empty())
     if (const auto fault = path_fault(what.pattern); !fault.empty())
       throw Error(Status::usage, shown + ": the path " + std::string(fault));

@@ -21,6 +21,8 @@ inline constexpr std::string_view reserved_part = ".mesh";
 [[nodiscard]] std::string_view path_fault(std::string_view path);
 [[nodiscard]] inline bool is_mesh_path(std::string_view path) { return path_fault(path).empty(); }
 
+/// `path` without empty and "." parts, which name nothing.
+[[nodiscard]] std::string plain_path(std::string_view path);
 /// "a/b" for "a/b/c", "" for "a".
 [[nodiscard]] std::string_view parent_path(std::string_view path);
 /// "c" for "a/b/c".

@@ -53,14 +53,7 @@ Url parse_url(std::string_view text) {
     throw fail("its path has a control character in it");
   const std::string path(decoded);
   curl_free(decoded);
-  for (std::size_t at = 0; at <= path.size();) {
-    const auto end = std::min(path.find('/', at), path.size());
-    const auto piece = path.substr(at, end - at);
-    at = end + 1;
-    if (piece.empty() || piece == ".") continue;
-    if (!out.path.empty()) out.path += '/';
-    out.path += piece;
-  }
+  out.path = plain_path(path);
   if (out.path.empty() || path.ends_with('/')) throw fail("names no file: its path ends with '/'");
   if (const auto fault = path_fault(out.path); !fault.empty()) throw fail("the path " + std::string(fault));
   for (const auto secret : {CURLUPART_USER, CURLUPART_PASSWORD, CURLUPART_OPTIONS})

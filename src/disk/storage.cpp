@@ -286,6 +286,14 @@ void Storage::clear(int piece) {
   state.cleared = true;
 }
 
+std::int64_t Storage::missing() const {
+  const std::lock_guard lock(mutex_);
+  std::int64_t sum = 0;
+  for (std::size_t i = 0; i < verified_.size(); ++i)
+    if (verified_[i] == 0) sum += layout_.length_of(static_cast<int>(i));
+  return sum;
+}
+
 bool Storage::is_complete() const {
   const std::lock_guard lock(mutex_);
   return verified_.find('\0') == std::string::npos;

@@ -77,6 +77,8 @@ class Storage {
   /// A read has failed, or the file has changed: nothing more is served.
   [[nodiscard]] bool is_faulted() const;
 
+  /// Bytes of the pieces that are not verified.
+  [[nodiscard]] std::int64_t missing() const;
   /// Every piece is verified.
   [[nodiscard]] bool is_complete() const;
   /// The pieces that are verified, for libtorrent and for the resume state; a byte a piece.

@@ -19,12 +19,12 @@ constexpr long xfs_magic = 0x58465342;
   throw Error(Status::failed, "cannot be synced: " + std::generic_category().message(error));
 }
 
+}  // namespace
+
 bool has_one_journal(int fd) {
   struct statfs fs {};
   return ::fstatfs(fd, &fs) == 0 && (fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == xfs_magic);
 }
-
-}  // namespace
 
 void SyncLater::add(Fd file) {
   if (!file) {

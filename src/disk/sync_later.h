@@ -7,9 +7,12 @@
 
 namespace mesh {
 
-/// Files that are handed in are written back while the caller goes on, and `finish` waits for what is left. On ext4 and
-/// XFS, where a page's writeback ends after what belongs to it is in the one journal, a single fsync(2) at the end
-/// commits all sizes; elsewhere, syncfs(2).
+/// Whether `fd` is on a file system (ext4, XFS) where a page's writeback ends after what belongs to it is in the one
+/// journal, so that one fsync(2) after all writeback commits all.
+[[nodiscard]] bool has_one_journal(int fd);
+
+/// Files that are handed in are written back while the caller goes on, and `finish` waits for what is left. A single
+/// fsync(2) at the end commits all sizes where there is one journal; elsewhere, syncfs(2).
 class SyncLater {
  public:
   /// `file` is written to no more. Throws Error(failed) where an earlier one could not be written back.

@@ -360,6 +360,22 @@ void Downloads::set_limits(const FileJob& job, SwarmTorrent& torrent) {
   parts_.swarm->limit(torrent, free_down ? 0 : down, free_up ? 0 : up);
 }
 
+Downloads::Part Downloads::open_part(const ContentId& id, std::int64_t size) {
+  const auto file = parts_.part_file(id);
+  struct stat s {};
+  const auto known = parts_.db.find_part(id);
+  const bool resumed = known && ::stat(file.c_str(), &s) == 0 && s.st_size == size;
+  // The record never outlives the bytes that it speaks of.
+  if (!resumed) parts_.db.remove_part(id);
+  ::chmod(file.c_str(), 0600);
+  Part out;
+  out.file = Fd(::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | (resumed ? 0 : O_TRUNC), 0600));
+  if (!out.file || ::ftruncate(out.file.get(), size) != 0)
+    throw Error(Status::failed, file.string() + ": " + std::generic_category().message(errno));
+  if (resumed) out.have = known->have, out.roots = known->roots;
+  return out;
+}
+
 Task<void> Downloads::mend_disk(FileJobPtr job, SwarmTorrentPtr swarm, std::int64_t needed) {
   const auto name = printable(job->wanted.path);
   const int code = swarm->error_code;
@@ -383,21 +399,17 @@ Task<void> Downloads::mend_disk(FileJobPtr job, SwarmTorrentPtr swarm, std::int6
 Task<void> Downloads::put_in_place(FileJobPtr job, SwarmTorrentPtr swarm, std::filesystem::path part, ContentId id) {
   const auto name = printable(job->wanted.path);
   job->info.state = "placing";
-  if (!job->sha256.empty()) {
-    const auto check = [part, job] {
-      const Fd fd(::open(part.c_str(), O_RDONLY | O_CLOEXEC));
-      if (!fd) throw Error(Status::failed, part.string() + ": " + std::generic_category().message(errno));
-      check_sha256(*job, fd.get());
-    };
-    co_await run_on(parts_.hash_pool, check);
-  }
-  job->wanted.id = id;
-  const auto wanted = job->wanted;
   const auto reopen = [part] {
     Fd fd(::open(part.c_str(), O_RDONLY | O_CLOEXEC));
     if (!fd) throw Error(Status::failed, part.string() + ": " + std::generic_category().message(errno));
     return fd;
   };
+  if (!job->sha256.empty()) {
+    const auto check = [reopen, job] { check_sha256(*job, reopen().get()); };
+    co_await run_on(parts_.hash_pool, check);
+  }
+  job->wanted.id = id;
+  const auto wanted = job->wanted;
   Fd serving;
   const auto finish = [&] {
     const Fd finished = reopen();
@@ -449,17 +461,9 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
 
   const auto part = parts_.part_file(stored.id);
   const auto open = [&] {
-    struct stat s {};
-    const auto known = parts_.db.find_part(stored.id);
-    const bool resumed = known && ::stat(part.c_str(), &s) == 0 && s.st_size == wanted.size;
-    // The record never outlives the bytes that it speaks of.
-    if (!resumed) parts_.db.remove_part(stored.id);
-    ::chmod(part.c_str(), 0600);
-    Fd fd(::open(part.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | (resumed ? 0 : O_TRUNC), 0600));
-    if (!fd || ::ftruncate(fd.get(), wanted.size) != 0)
-      throw Error(Status::failed, name + ": " + part.string() + ": " + std::generic_category().message(errno));
+    auto opened = open_part(stored.id, wanted.size);
     parts_.db.put_torrent(stored);
-    return std::make_shared<Storage>(*layout, std::move(fd), resumed ? known->have : "", resumed ? known->roots : "");
+    return std::make_shared<Storage>(*layout, std::move(opened.file), opened.have, opened.roots);
   };
   const StoragePtr storage = co_await run_on(parts_.pool, open);
   std::unique_ptr<PieceGate> gate;

@@ -82,6 +82,14 @@ class Downloads {
   /// Writes down what has arrived and is on the disk.
   Task<void> checkpoint(SwarmTorrentPtr torrent, std::string path);
   void drop_partial(const ContentId& id);
+  /// The partial file of a download of `size` bytes, made or as it was left, with what of it is verified. Blocks;
+  /// throws Error.
+  struct Part {
+    Fd file;
+    std::string have;
+    std::string roots;
+  };
+  [[nodiscard]] Part open_part(const ContentId& id, std::int64_t size);
   /// `part`, which is whole and has content `id`, becomes the file that the job wants, is offered, and, where there is
   /// a `swarm`, served from there on. Throws Error; where its SHA-256 is not the one asked for, the part is dropped.
   Task<void> put_in_place(FileJobPtr job, SwarmTorrentPtr swarm, std::filesystem::path part, ContentId id);

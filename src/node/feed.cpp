@@ -19,23 +19,18 @@ constexpr auto hopeless_after = seconds(180);
 Feed::Feed(NodeParts& parts, FileEntry wanted, SwarmTorrentPtr swarm, TransferInfo& info)
     : parts_(parts), wanted_(std::move(wanted)), swarm_(std::move(swarm)), info_(info) {}
 
-Task<void> Feed::join() {
-  const auto tracker = co_await parts_.links->first(tracker_limit);
+Task<void> join_swarm(NodeParts& parts, SwarmTorrentPtr swarm) {
+  const auto tracker = co_await parts.links->first(tracker_limit);
   Ready ready;
-  ready.id = swarm_->torrent.id;
-  ready.infohash = swarm_->torrent.infohash;
+  ready.id = swarm->torrent.id;
+  ready.infohash = swarm->torrent.infohash;
   const Introduced introduced = co_await tracker->request(ready, seconds(10));
-  parts_.swarm->introduce(swarm_, introduced);
+  parts.swarm->introduce(swarm, introduced);
 }
 
-std::int64_t Feed::missing() const {
-  std::int64_t sum = 0;
-  const auto& storage = *swarm_->storage;
-  const auto verified = storage.verified();
-  for (std::size_t i = 0; i < verified.size(); ++i)
-    if (verified[i] == 0) sum += storage.layout().length_of(static_cast<int>(i));
-  return sum;
-}
+Task<void> Feed::join() { return join_swarm(parts_, swarm_); }
+
+std::int64_t Feed::missing() const { return swarm_->storage->missing(); }
 
 Task<void> Feed::tend(bool patient) {
   const auto now = Clock::now();

@@ -9,12 +9,14 @@
 
 namespace mesh {
 
+/// Enters the swarm of a torrent that is loaded: from now on others are sent here, and this node to them.
+Task<void> join_swarm(NodeParts& parts, SwarmTorrentPtr swarm);
+
 class Feed {
  public:
   /// `info` is kept up to date and must outlive this. `wanted.id` is set.
   Feed(NodeParts& parts, FileEntry wanted, SwarmTorrentPtr swarm, TransferInfo& info);
 
-  /// Enters the swarm: from now on others are sent here, and this node to them.
   Task<void> join();
   /// One turn, to be called ten times a second or more. `patient`: no peer for however long is no error. Throws Error
   /// when there is no hope left.

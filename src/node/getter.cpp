@@ -6,7 +6,6 @@
 #include "core/piece_plan.h"
 #include "core/qcow2.h"
 #include "node/maker.h"
-#include "node/origin.h"
 #include "node/url_download.h"
 
 namespace mesh {
@@ -246,11 +245,7 @@ Task<void> Getter::resolve_url(GetTaskPtr task, int index, What what, Plan& plan
 Task<bool> Getter::is_current(GetTaskPtr task, UrlSource source, FileEntry entry) {
   task->phase = "asking " + printable(source.url.shown);
   const auto ask = [this, task, source, entry] {
-    Origin::Options options;
-    options.address = source.url.address;
-    options.shown = source.url.shown;
-    options.ca = source.ca;
-    if (source.timeout > 0) options.timeout_seconds = source.timeout;
+    auto options = origin_options(source);
     options.stopped = [this, task] { return task->cancelled || parts_.stopping; };
     const auto validator = entry.id.is_set() ? parts_.db.find_note("origin " + entry.id.hex()) : std::string();
     const auto etag = validator.starts_with('"') ? validator : std::string();

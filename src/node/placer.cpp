@@ -16,6 +16,7 @@
 #include "core/format.h"
 #include "core/merkle.h"
 #include "core/mesh_path.h"
+#include "disk/sync_later.h"
 #include "node/maker.h"
 
 namespace mesh {
@@ -238,15 +239,12 @@ void Placer::write_small(std::vector<Small>& files) const {
 /// and ends a page's writeback only after what belongs to it is in the journal, one commit after all writeback serves
 /// all.
 void Placer::sync_small(std::vector<Small>& files, int parts) const {
-  struct statfs fs {};
-  const bool one_journal =
-      ::fstatfs(parts, &fs) == 0 && (fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == XFS_SUPER_MAGIC);
   const auto fail_all = [&](int error) {
     for (auto& file : files)
       if (file.error.empty())
         file.error = printable(file.wanted.path) + ": cannot be synced: " + std::generic_category().message(error);
   };
-  if (!one_journal) {
+  if (!has_one_journal(parts)) {
     if (::syncfs(parts) != 0) fail_all(errno);
     return;
   }

@@ -7,6 +7,7 @@
 #include <boost/asio/post.hpp>
 
 #include "core/format.h"
+#include "node/feed.h"
 #include "node/maker.h"
 
 namespace mesh {
@@ -43,11 +44,8 @@ UrlDownload::UrlDownload(NodeParts& parts, Downloads& downloads, FileJobPtr job)
     : parts_(parts), downloads_(downloads), job_(std::move(job)) {
   const auto& source = *job_->url;
   key_ = sha256(source.url.shown);
-  Origin::Options options;
-  options.address = source.url.address;
-  options.shown = source.url.shown;
-  options.ca = source.ca;
-  if (source.timeout > 0) options.timeout_seconds = source.timeout;
+  whole_part_ = parts_.state_dir / "parts" / ("url-" + key_.hex());
+  auto options = origin_options(source);
   options.max_rate = parts_.options.max_down;
   if (source.max_down > 0 && (options.max_rate <= 0 || source.max_down < options.max_rate))
     options.max_rate = source.max_down;
@@ -56,8 +54,7 @@ UrlDownload::UrlDownload(NodeParts& parts, Downloads& downloads, FileJobPtr job)
       if (const auto waiting = job.lock()) waiting->changed.notify();
     });
   };
-  fetch_ = std::make_shared<UrlFetch>(parts_.fetch_pool, std::move(options),
-                                      parts_.state_dir / "parts" / ("url-" + key_.hex()), notify,
+  fetch_ = std::make_shared<UrlFetch>(parts_.fetch_pool, std::move(options), whole_part_, notify,
                                       [&downloads = downloads_] { return downloads.free_bytes(); });
 }
 
@@ -73,14 +70,7 @@ void UrlDownload::check_wanted() const {
   if (job_->wanted_by.empty() || parts_.stopping) throw interrupted(*job_);
 }
 
-std::int64_t UrlDownload::missing() const {
-  if (!swarm_) return 0;
-  std::int64_t sum = 0;
-  const auto verified = swarm_->storage->verified();
-  for (std::size_t i = 0; i < verified.size(); ++i)
-    if (verified[i] == 0) sum += swarm_->storage->layout().length_of(static_cast<int>(i));
-  return sum;
-}
+std::int64_t UrlDownload::missing() const { return swarm_ ? swarm_->storage->missing() : 0; }
 
 Task<void> UrlDownload::run() {
   std::optional<Error> trouble;
@@ -93,7 +83,7 @@ Task<void> UrlDownload::run() {
   }
   fetch_->stop();
   while (!fetch_->is_idle()) co_await sleep_for(milliseconds(5));
-  ::unlink((parts_.state_dir / "parts" / ("url-" + key_.hex())).c_str());
+  ::unlink(whole_part_.c_str());
   if (!trouble) co_return;
   co_await close(!job_->discard);
   try {
@@ -134,7 +124,7 @@ Task<void> UrlDownload::get() {
     if (!downloads_.is_patient(*job_) && now - progressed_ > hopeless_after)
       throw Error(Status::failed, printable(job_->wanted.path) + ": nothing has come for " +
                                       human_seconds(seconds(hopeless_after).count()) +
-                                      ", neither from the origin nor " + "from another node");
+                                      ", neither from the origin nor from another node");
     co_await job_->changed.wait_for(tick);
   }
 }
@@ -299,16 +289,9 @@ Task<void> UrlDownload::open(UrlFacts facts) {
   wanted.mtime = facts.mtime;
   wanted.mode = 0644;
   job_->info.total = facts.size;
-  const auto part = parts_.part_file(torrent.id);
-  const auto open_part = [this, &hashed, &torrent, &part]() -> StoragePtr {
-    struct stat s {};
-    const auto known = parts_.db.find_part(torrent.id);
-    const bool resumed = known && ::stat(part.c_str(), &s) == 0 && s.st_size == hashed.layout.size;
-    if (!resumed) parts_.db.remove_part(torrent.id);
-    Fd fd(::open(part.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | (resumed ? 0 : O_TRUNC), 0600));
-    if (!fd || ::ftruncate(fd.get(), hashed.layout.size) != 0)
-      throw Error(Status::failed, part.string() + ": " + std::generic_category().message(errno));
-    return Storage::provisional(hashed.layout, std::move(fd), resumed ? known->have : "", resumed ? known->roots : "");
+  const auto open_part = [this, &hashed, &torrent]() -> StoragePtr {
+    auto part = downloads_.open_part(torrent.id, hashed.layout.size);
+    return Storage::provisional(hashed.layout, std::move(part.file), part.have, part.roots);
   };
   const StoragePtr storage = co_await run_on(parts_.pool, open_part);
   auto gate = std::make_unique<UrlGate>(hashed.layout.count());
@@ -322,12 +305,7 @@ Task<void> UrlDownload::open(UrlFacts facts) {
   told_.clear();
   co_await downloads_.wait_for_room(job_, missing());
   job_->info.state = "downloading";
-  const auto tracker = co_await parts_.links->first(tracker_limit);
-  Ready ready;
-  ready.id = torrent.id;
-  ready.infohash = torrent.infohash;
-  const Introduced introduced = co_await tracker->request(ready, turn_limit);
-  parts_.swarm->introduce(swarm_, introduced);
+  co_await join_swarm(parts_, swarm_);
   for (auto& piece : std::exchange(waiting_, {})) give(std::move(piece));
   next_turn_ = {};
 }
@@ -394,17 +372,16 @@ Task<void> UrlDownload::finish_whole(UrlFetch::Whole whole) {
   wanted.mtime = whole.mtime;
   wanted.mode = 0644;
   job_->info.total = job_->info.done = whole.size;
-  const auto part = parts_.state_dir / "parts" / ("url-" + key_.hex());
-  const auto hash = [this, part, &whole] {
-    const Fd fd(::open(part.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!fd) throw Error(Status::failed, part.string() + ": " + std::generic_category().message(errno));
+  const auto hash = [this, &whole] {
+    const Fd fd(::open(whole_part_.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd) throw Error(Status::failed, whole_part_.string() + ": " + std::generic_category().message(errno));
     auto hashed = hash_file(fd.get(), whole.size, 2, parts_.stopping);
     if (whole.size > small_file_bytes) parts_.db.put_torrent(make_torrent(hashed));
     if (!whole.validator.empty()) parts_.db.put_note("origin " + hashed.id.hex(), whole.validator);
     return hashed.id;
   };
   const ContentId id = co_await run_on(parts_.hash_pool, hash);
-  co_await downloads_.put_in_place(job_, nullptr, part, id);
+  co_await downloads_.put_in_place(job_, nullptr, whole_part_, id);
   placed_ = true;
   co_await say_whole();
 }

@@ -47,7 +47,8 @@ class UrlDownload {
   NodeParts& parts_;
   Downloads& downloads_;
   FileJobPtr job_;
-  ContentId key_;  ///< of the URL
+  ContentId key_;                     ///< of the URL
+  std::filesystem::path whole_part_;  ///< where a file goes that needs no swarm
   std::shared_ptr<UrlFetch> fetch_;
 
   std::int64_t epoch_ = 0;

@@ -36,6 +36,15 @@ Origin::Options with_stop(Origin::Options options, std::function<bool()> stopped
 
 }  // namespace
 
+Origin::Options origin_options(const UrlSource& source) {
+  Origin::Options out;
+  out.address = source.url.address;
+  out.shown = source.url.shown;
+  out.ca = source.ca;
+  if (source.timeout > 0) out.timeout_seconds = source.timeout;
+  return out;
+}
+
 UrlFacts facts_of(const OriginHead& head) {
   UrlFacts out;
   out.size = head.size;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/merkle.h"
+#include "node/get_task.h"
 #include "node/origin.h"
 #include "wire/flow.h"
 #include "wire/messages.h"
@@ -79,6 +80,9 @@ class UrlFetch : public std::enable_shared_from_this<UrlFetch> {
   std::condition_variable changed_;
   News news_;
 };
+
+/// How to ask the origin of a URL.
+[[nodiscard]] Origin::Options origin_options(const UrlSource& source);
 
 /// Facts of an answer with all of the file (200) or a part of it (206).
 [[nodiscard]] UrlFacts facts_of(const OriginHead& head);

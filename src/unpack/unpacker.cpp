@@ -22,6 +22,7 @@
 
 #include "core/error.h"
 #include "core/format.h"
+#include "core/mesh_path.h"
 #include "disk/sync_later.h"
 
 namespace mesh {
@@ -42,7 +43,6 @@ std::string why_of(archive* a) {
 struct Name {
   std::string path;     ///< without "." parts and doubled '/'
   std::string refused;  ///< why it may not be; empty otherwise
-  std::size_t parts = 0;
 };
 
 Name read_name(const char* raw) {
@@ -53,17 +53,10 @@ Name read_name(const char* raw) {
   }
   const std::string_view text(raw);
   if (text.starts_with('/')) out.refused = "has an absolute name";
-  for (std::size_t at = 0; at <= text.size();) {
-    const auto end = std::min(text.find('/', at), text.size());
-    const auto part = text.substr(at, end - at);
-    at = end + 1;
-    if (part.empty() || part == ".") continue;
-    if (part == "..") out.refused = "has a name with '..' in it";
-    if (!out.path.empty()) out.path += '/';
-    out.path += part;
-    ++out.parts;
-  }
-  if (out.parts > deepest) out.refused = "is nested deeper than " + std::to_string(deepest) + " directories";
+  out.path = plain_path(text);
+  if (("/" + out.path + "/").find("/../") != std::string::npos) out.refused = "has a name with '..' in it";
+  if (static_cast<std::size_t>(std::ranges::count(out.path, '/')) >= deepest)
+    out.refused = "is nested deeper than " + std::to_string(deepest) + " directories";
   return out;
 }
 
@@ -309,9 +302,9 @@ Unpacked below(int into, const std::string& name, bool confine, const std::funct
       if (::unshare(CLONE_FS) != 0 || ::fchdir(into) != 0)
         throw Error(Status::failed, name + ": cannot be unpacked: " + std::generic_category().message(errno));
       ::umask(022);
-      // A name that got past every check would still end up in here.
-      // What libarchive might load to convert names is looked for before.
+      // What libarchive might load to convert names is looked for before the root changes.
       if (const auto converter = ::iconv_open("UTF-8", "UTF-8"); converter != iconv_t(-1)) ::iconv_close(converter);
+      // A name that got past every check would still end up in here.
       result = work(confine && ::geteuid() == 0 && ::chroot(".") == 0);
     } catch (...) {
       error = std::current_exception();
