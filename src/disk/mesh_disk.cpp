@@ -18,6 +18,10 @@ namespace asio = boost::asio;
 
 constexpr std::size_t most_waiting = std::size_t{32} << 20;
 constexpr std::size_t enough_room = std::size_t{16} << 20;
+/// So much of one piece, and of all pieces of a torrent, is collected before a disk thread is woken for it: a wake-up for
+/// each block costs more than writing it.
+constexpr std::size_t piece_collects = std::size_t{512} << 10;
+constexpr std::size_t torrent_collects = std::size_t{8} << 20;
 constexpr unsigned disk_threads = 2;
 
 lt::storage_error to_storage_error(const std::error_code& ec, lt::operation_t operation) {
@@ -62,17 +66,27 @@ class BlockPool final : public lt::buffer_allocator_interface {
 
 /// A storage and what waits for it.
 struct Queue {
+  struct Block {
+    int start = 0;
+    int length = 0;
+    char* bytes = nullptr;
+    std::function<void(lt::storage_error const&)> on_written;
+  };
+  /// What is known of a piece before it is written. Touched on the network thread alone.
+  struct Collected {
+    std::vector<Block> blocks;
+    std::size_t bytes = 0;
+  };
   struct Job {
     enum class Kind { write, hash, clear, fence } kind = Kind::fence;
     int piece = 0;
-    int start = 0;
-    int length = 0;
-    char* block = nullptr;
-    std::function<void(lt::storage_error const&)> on_written;
+    std::vector<Block> blocks{};
     std::function<void(lt::piece_index_t, lt::sha1_hash const&, lt::storage_error const&)> on_hashed;
     std::function<void()> on_passed;
   };
   StoragePtr storage;
+  std::map<int, Collected> collected;
+  std::size_t collected_bytes = 0;
   std::mutex mutex;
   std::deque<Job> jobs;
   bool running = false;
@@ -128,16 +142,24 @@ class MeshDisk final : public lt::disk_interface {
   bool async_write(lt::storage_index_t index, lt::peer_request const& r, char const* bytes,
                    std::shared_ptr<lt::disk_observer> observer, std::function<void(lt::storage_error const&)> handler,
                    lt::disk_job_flags_t) override {
-    Queue::Job job;
-    job.kind = Queue::Job::Kind::write;
-    job.piece = static_cast<int>(r.piece);
-    job.start = r.start;
-    job.length = r.length;
-    job.block = blocks_.take();
-    job.on_written = std::move(handler);
-    std::memcpy(job.block, bytes, static_cast<std::size_t>(std::min(r.length, block_bytes)));
-    push(at(index), std::move(job));
-    waiting_ += static_cast<std::size_t>(r.length);
+    const auto queue = at(index);
+    const int piece = static_cast<int>(r.piece);
+    auto& collected = queue->collected[piece];
+    Queue::Block block;
+    block.start = r.start;
+    block.length = std::clamp(r.length, 0, block_bytes);
+    block.bytes = blocks_.take();
+    block.on_written = std::move(handler);
+    const auto size = static_cast<std::size_t>(block.length);
+    std::memcpy(block.bytes, bytes, size);
+    collected.blocks.push_back(std::move(block));
+    collected.bytes += size;
+    queue->collected_bytes += size;
+    waiting_ += size;
+    if (waiting_ >= most_waiting || queue->collected_bytes >= torrent_collects)
+      write_all(queue);
+    else if (collected.bytes >= piece_collects)
+      write_piece(queue, piece);
     if (waiting_ < most_waiting) return false;
     if (observer) held_back_.push_back(std::move(observer));
     return true;
@@ -150,7 +172,9 @@ class MeshDisk final : public lt::disk_interface {
     job.kind = Queue::Job::Kind::hash;
     job.piece = static_cast<int>(piece);
     job.on_hashed = std::move(handler);
-    push(at(index), std::move(job));
+    const auto queue = at(index);
+    write_piece(queue, job.piece);
+    push(queue, std::move(job));
   }
 
   // Torrents here are BitTorrent v1 alone; what belongs to v2 or moves files is refused, never silently ignored.
@@ -209,7 +233,9 @@ class MeshDisk final : public lt::disk_interface {
     job.kind = Queue::Job::Kind::clear;
     job.piece = static_cast<int>(piece);
     job.on_passed = [piece, handler = std::move(handler)] { handler(piece); };
-    push(at(index), std::move(job));
+    const auto queue = at(index);
+    write_piece(queue, job.piece);
+    push(queue, std::move(job));
   }
 
   void update_stats_counters(lt::counters&) const override {}
@@ -229,7 +255,24 @@ class MeshDisk final : public lt::disk_interface {
   void fence(lt::storage_index_t index, std::function<void()> handler) {
     Queue::Job job;
     job.on_passed = handler ? std::move(handler) : [] {};
-    push(at(index), std::move(job));
+    const auto queue = at(index);
+    write_all(queue);
+    push(queue, std::move(job));
+  }
+
+  void write_piece(const QueuePtr& queue, int piece) {
+    const auto at = queue->collected.find(piece);
+    if (at == queue->collected.end()) return;
+    Queue::Job job;
+    job.kind = Queue::Job::Kind::write;
+    job.piece = piece;
+    job.blocks = std::move(at->second.blocks);
+    queue->collected_bytes -= at->second.bytes;
+    queue->collected.erase(at);
+    push(queue, std::move(job));
+  }
+  void write_all(const QueuePtr& queue) {
+    while (!queue->collected.empty()) write_piece(queue, queue->collected.begin()->first);
   }
 
   void push(const QueuePtr& queue, Queue::Job job) {
@@ -239,6 +282,26 @@ class MeshDisk final : public lt::disk_interface {
       if (std::exchange(queue->running, true)) return;
     }
     asio::post(pool_, [this, queue, guard = asio::make_work_guard(io_)] { work(queue); });
+  }
+
+  /// Writes blocks of a piece, those that follow one another together, and gives back their memory.
+  std::error_code write_blocks(const Queue& queue, int piece, std::vector<Queue::Block>& blocks) {
+    std::ranges::sort(blocks, {}, &Queue::Block::start);
+    std::error_code ec;
+    if (!queue.storage) ec = std::make_error_code(std::errc::invalid_argument);
+    std::vector<std::span<const char>> run;
+    for (std::size_t i = 0; i < blocks.size() && !ec;) {
+      run.clear();
+      const int start = blocks[i].start;
+      int end = start;
+      for (; i < blocks.size() && blocks[i].start == end; ++i) {
+        run.emplace_back(blocks[i].bytes, static_cast<std::size_t>(blocks[i].length));
+        end += blocks[i].length;
+      }
+      ec = queue.storage->write(piece, start, run);
+    }
+    for (const auto& block : blocks) blocks_.free_disk_buffer(block.bytes);
+    return ec;
   }
 
   /// On a pool thread: takes what waits, does it, and hands all results back in one go.
@@ -258,13 +321,9 @@ class MeshDisk final : public lt::disk_interface {
       for (auto& job : jobs) {
         switch (job.kind) {
           case Queue::Job::Kind::write: {
-            std::error_code ec = std::make_error_code(std::errc::invalid_argument);
-            if (queue->storage && job.length > 0 && job.length <= block_bytes)
-              ec = queue->storage->write(job.piece, job.start, {job.block, static_cast<std::size_t>(job.length)});
-            blocks_.free_disk_buffer(job.block);
-            written += static_cast<std::size_t>(job.length);
-            results.push_back([ec, handler = std::move(job.on_written)] {
-              handler(to_storage_error(ec, lt::operation_t::file_write));
+            for (auto& block : job.blocks) written += static_cast<std::size_t>(block.length);
+            results.push_back([ec = write_blocks(*queue, job.piece, job.blocks), blocks = std::move(job.blocks)] {
+              for (const auto& block : blocks) block.on_written(to_storage_error(ec, lt::operation_t::file_write));
             });
             break;
           }

@@ -192,14 +192,25 @@ std::error_code Storage::read(int piece, int start, std::span<char> out) {
   return ec;
 }
 
-std::error_code Storage::write_all(const Source& source, std::int64_t at, std::span<const char> bytes) {
-  while (!bytes.empty()) {
-    const auto n = ::pwrite(source.file.get(), bytes.data(), bytes.size(), at);
+std::error_code Storage::write_all(const Source& source, std::int64_t at, std::vector<iovec>& parts) {
+  std::span<iovec> left = parts;
+  while (!left.empty()) {
+    const auto n = ::pwritev(source.file.get(), left.data(), static_cast<int>(std::min<std::size_t>(left.size(), 64)), at);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return last_error();
-    bytes = bytes.subspan(static_cast<std::size_t>(n));
     at += n;
+    for (auto done = static_cast<std::size_t>(n); !left.empty();) {
+      auto& part = left.front();
+      if (done < part.iov_len) {
+        part.iov_base = static_cast<char*>(part.iov_base) + done;
+        part.iov_len -= done;
+        break;
+      }
+      done -= part.iov_len;
+      left = left.subspan(1);
+    }
   }
+  parts.clear();
   return {};
 }
 
@@ -212,7 +223,7 @@ void Storage::feed(Hashing& state, std::span<const char> bytes) const {
   state.next += static_cast<std::int64_t>(bytes.size());
 }
 
-std::error_code Storage::write(int piece, int start, std::span<const char> bytes) {
+std::error_code Storage::write(int piece, int start, std::span<const std::span<const char>> blocks) {
   const auto to = source();
   if (!to->writable) return std::make_error_code(std::errc::read_only_file_system);
   Hashing* state = nullptr;
@@ -221,24 +232,28 @@ std::error_code Storage::write(int piece, int start, std::span<const char> bytes
     state = &hashing_[piece];  // map nodes stay where they are; one writer at a time
   }
   // Runs of whole pages of zeros stay holes, unless a failed piece may have left something else there.
-  const std::int64_t base = piece * layout_.piece_length + start;
-  if (state->cleared) {
-    if (const auto ec = write_all(*to, base, bytes)) return ec;
-  } else {
-    std::size_t from = 0, at = 0;
-    while (at < bytes.size()) {
-      const auto length = std::min<std::size_t>(page, bytes.size() - at);
-      if (is_zero(bytes.data() + at, length)) {
-        if (const auto ec = write_all(*to, base + static_cast<std::int64_t>(from), bytes.subspan(from, at - from)))
-          return ec;
-        from = at + length;
-      }
-      at += length;
+  std::int64_t at = piece * layout_.piece_length + start;
+  std::int64_t run = at;
+  std::vector<iovec> parts;
+  for (const auto block : blocks) {
+    std::size_t from = 0;
+    for (std::size_t i = 0; i < block.size() && !state->cleared; i += page) {
+      const auto length = std::min<std::size_t>(page, block.size() - i);
+      if (!is_zero(block.data() + i, length)) continue;
+      if (i > from) parts.push_back({const_cast<char*>(block.data()) + from, i - from});
+      if (const auto ec = write_all(*to, run, parts)) return ec;
+      from = i + length;
+      run = at + static_cast<std::int64_t>(from);
     }
-    if (const auto ec = write_all(*to, base + static_cast<std::int64_t>(from), bytes.subspan(from))) return ec;
+    if (from < block.size()) parts.push_back({const_cast<char*>(block.data()) + from, block.size() - from});
+    at += static_cast<std::int64_t>(block.size());
   }
+  if (const auto ec = write_all(*to, run, parts)) return ec;
   // Blocks that come in order are hashed while they are in the cache; the others when the piece is complete.
-  if (state->next == start) feed(*state, bytes);
+  for (const auto block : blocks) {
+    if (state->next == start) feed(*state, block);
+    start += static_cast<int>(block.size());
+  }
   return {};
 }
 

@@ -6,6 +6,7 @@
 // and never asked for. Thread-safe; reads and writes block.
 #pragma once
 
+#include <sys/uio.h>
 #include <boost/asio/buffer.hpp>
 #include <cstdint>
 #include <functional>
@@ -17,6 +18,7 @@
 #include <optional>
 #include <span>
 #include <string>
+
 #include <system_error>
 #include <vector>
 
@@ -63,8 +65,9 @@ class Storage {
   [[nodiscard]] bool read_cached(int piece, int start, std::span<char> out) const;
   std::error_code read(int piece, int start, std::span<char> out);
 
-  /// Consecutive blocks of one piece go faster together. For one writer at a time.
-  std::error_code write(int piece, int start, std::span<const char> bytes);
+  /// Blocks of one piece that follow one another from `start` on. For one writer at a time.
+  std::error_code write(int piece, int start, std::span<const std::span<const char>> blocks);
+  std::error_code write(int piece, int start, std::span<const char> block) { return write(piece, start, {&block, 1}); }
   /// The SHA-1 of a piece whose blocks are all written; when it is the expected one, the piece counts as verified.
   std::error_code hash(int piece, lt::sha1_hash& out);
   /// The piece failed: what is known of it is forgotten, and its zeros will be written.
@@ -114,7 +117,7 @@ class Storage {
   [[nodiscard]] SourcePtr source() const;
   [[nodiscard]] static bool is_unchanged(const Source& source);
   static std::error_code read_all(const Source& source, std::int64_t at, std::span<char> out);
-  static std::error_code write_all(const Source& source, std::int64_t at, std::span<const char> bytes);
+  static std::error_code write_all(const Source& source, std::int64_t at, std::vector<iovec>& parts);
   void fault(const Source& source, const std::string& why);
 
   PieceLayout layout_;

@@ -8,7 +8,8 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-constexpr auto refresh_every = milliseconds(100);
+constexpr auto refresh_every = milliseconds(250);
+constexpr auto refresh_gate_every = milliseconds(100);
 constexpr auto stalled_after = seconds(3);
 constexpr auto version_gone_after = seconds(6);
 constexpr auto unreachable_after = seconds(30);
@@ -34,7 +35,7 @@ std::int64_t Feed::missing() const { return swarm_->storage->missing(); }
 
 Task<void> Feed::tend(bool patient) {
   const auto now = Clock::now();
-  if (now - refreshed_ >= refresh_every) {
+  if (now - refreshed_ >= (swarm_->gate ? refresh_gate_every : refresh_every)) {
     refreshed_ = now;
     parts_.swarm->refresh(*swarm_);
     parts_.swarm->update_gate(*swarm_);

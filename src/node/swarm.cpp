@@ -15,6 +15,7 @@
 #include <libtorrent/torrent_info.hpp>
 #include <libtorrent/torrent_status.hpp>
 
+#include "node/swarm_plugin.h"
 #include "version.h"
 #include "wire/endpoint.h"
 
@@ -30,8 +31,7 @@ lt::settings_pack settings(const std::string& listen, const Swarm::Options& opti
   s.set_str(p::user_agent, "meshswarm/" MESH_VERSION);
   s.set_str(p::peer_fingerprint, "-MS0100-");
   s.set_int(p::alert_mask,
-            static_cast<int>(static_cast<std::uint32_t>(lt::alert_category::error | lt::alert_category::status |
-                                                        lt::alert_category::piece_progress)));
+            static_cast<int>(static_cast<std::uint32_t>(lt::alert_category::error | lt::alert_category::status)));
   s.set_int(p::alert_queue_size, 20'000);
   // A mesh is one administrative domain: nothing of it is told to, or asked of, the outside.
   for (const int off :
@@ -46,15 +46,20 @@ lt::settings_pack settings(const std::string& listen, const Swarm::Options& opti
   // Everyone may be served at once: an unchoke interval is a round trip that a LAN does not need.
   s.set_int(p::unchoke_slots_limit, -1);
   s.set_int(p::choking_algorithm, p::fixed_slots_choker);
-  s.set_int(p::request_queue_time, 1);
+  if (std::getenv("PPA")) s.set_int(p::predictive_piece_announce, atoi(std::getenv("PPA")));
+  if (std::getenv("WP")) s.set_int(p::whole_pieces_threshold, atoi(std::getenv("WP")));
+  s.set_int(p::request_queue_time, std::getenv("RQT") ? atoi(std::getenv("RQT")) : 1);
   s.set_int(p::max_out_request_queue, 1500);
   s.set_int(p::max_allowed_in_request_queue, 4000);
   s.set_int(p::send_buffer_watermark, 3 * 1024 * 1024);
-  s.set_int(p::send_buffer_watermark_factor, 100);
-  s.set_int(p::send_buffer_low_watermark, 64 * 1024);
+  s.set_int(p::send_buffer_watermark_factor, getenv("WF") ? atoi(getenv("WF")) : 5);
+  s.set_int(p::send_buffer_low_watermark, getenv("WL") ? atoi(getenv("WL")) : 16 * 1024);
+  if (getenv("NSL")) s.set_int(p::send_not_sent_low_watermark, atoi(getenv("NSL")));
   s.set_int(p::max_queued_disk_bytes, 32 * 1024 * 1024);
   // With gated priorities a torrent looks finished for a while; its sources must not be dropped for it.
   s.set_bool(p::close_redundant_connections, false);
+  // Who has a piece need not hear that others have it, too (who offers it does: swarm_plugin.h).
+  s.set_bool(p::send_redundant_have, false);
   s.set_int(p::connections_limit, 2000);
   s.set_int(p::connection_speed, 200);
   s.set_bool(p::smooth_connects, false);
@@ -180,6 +185,23 @@ Task<SwarmTorrentPtr> Swarm::load(StoredTorrent torrent, StoragePtr storage, boo
     params.have_pieces.resize(static_cast<int>(verified.size()));
     for (std::size_t i = 0; i < verified.size(); ++i)
       if (verified[i] != 0) params.have_pieces.set_bit(lt::piece_index_t(static_cast<int>(i)));
+    const auto& layout = loaded->storage->layout();
+    SwarmPluginOptions plugin;
+    plugin.pieces = layout.count();
+    plugin.piece_length = layout.piece_length;
+    plugin.takes_offers = downloading && !loaded->gate;
+    if (downloading)
+      plugin.on_piece = [this, id = loaded->torrent.id, file = loaded->storage, each = loaded->gate != nullptr,
+                         alive = std::weak_ptr<bool>(alive_)] {
+        // Where pieces come in no order, nobody waits for any but the last.
+        if (!each && !file->is_complete()) return;
+        asio::post(io_, [this, id, alive] {
+          if (alive.expired()) return;
+          if (const auto still = find(id)) still->changed.notify();
+        });
+      };
+    params.extensions.emplace_back([made = make_swarm_plugin(std::move(plugin))](
+                                       lt::torrent_handle const&, lt::client_data_t) { return made; });
     torrents_[loaded->torrent.id] = loaded;
     by_infohash_[to_lt(loaded->torrent.infohash)] = loaded->torrent.id;
     registry_->put(to_lt(loaded->torrent.infohash), loaded->storage);
@@ -228,8 +250,6 @@ void Swarm::introduce(const SwarmTorrentPtr& torrent, const Introduced& introduc
   const bool fresh = static_cast<bool>(torrent->handle.flags() & lt::torrent_flags::paused);
   connect(*torrent, introduced.peers);
   torrent->self = introduced.self;
-  if (torrent->downloading && torrent->gate == nullptr && introduced.self != 0)
-    torrent->gate = std::make_unique<StripeGate>(torrent->storage->layout().count());
   if (torrent->gate) torrent->gate->set_getters(torrent->self, introduced.getters);
   update_gate(*torrent);
   if (fresh) torrent->handle.resume();
@@ -333,8 +353,6 @@ void Swarm::handle(lt::alert* alert) {
       if (!torrent->downloading) torrent->handle.resume();  // a seed waits for others to connect
       torrent->changed.notify();
     }
-  } else if (const auto* piece = lt::alert_cast<lt::piece_finished_alert>(alert)) {
-    if (const auto torrent = find(piece->handle)) torrent->changed.notify();
   } else if (const auto* failed = lt::alert_cast<lt::hash_failed_alert>(alert)) {
     if (const auto torrent = find(failed->handle)) {
       ++torrent->hash_failures;

@@ -1,0 +1,212 @@
+#include "core/offer_book.h"
+
+#include <algorithm>
+
+namespace mesh {
+namespace {
+
+using std::chrono::milliseconds;
+
+/// So much is on its way to a getter that its link stays busy until it hears of the next offer: the answer has to get
+/// past what is queued on two links.
+constexpr double ahead_seconds = 0.5;
+constexpr auto assess_every = milliseconds(50);
+constexpr auto measure_over = milliseconds(500);
+/// Several times what a lost packet costs (RFC 6298's least timeout is a second, Linux's a fifth of one).
+constexpr auto stuck_after = milliseconds(1000);
+constexpr int fewest_for_each = 3;
+constexpr int fewest_together = 8;
+constexpr int most_at_first = 48;
+
+}  // namespace
+
+OfferBook::OfferBook(int pieces, std::int64_t piece_length, std::uint32_t seed)
+    : piece_length_(piece_length),
+      fewest_(static_cast<int>(std::clamp<std::int64_t>(512 * 1024 / piece_length, 2, 4))),
+      out_(static_cast<std::size_t>(pieces)),
+      held_(out_.size()),
+      first_(out_.size()),
+      unoffered_(pieces),
+      random_(seed) {}
+
+/// After getters came or went.
+void OfferBook::recount() {
+  unoffered_ = static_cast<int>(std::ranges::count(out_, 0));
+  offered_ = 0;
+  for (auto& [id, known] : getters_) {
+    known.to_send = 0;
+    offered_ += known.offered;
+  }
+  const auto n = static_cast<std::int64_t>(getters_.size());
+  for (std::size_t i = 0; i < out_.size(); ++i)
+    if (const auto at = getters_.find(first_[i]); at != getters_.end() && at->second.state[i] == State::had)
+      at->second.to_send += n - held_[i];
+  for (auto& getter : getters_) place(getter);
+}
+
+/// Brings its place in `ready_` up to date.
+void OfferBook::place(Getters::value_type& getter) {
+  auto& [id, known] = getter;
+  if (known.key) ready_.erase(*known.key);
+  known.key.reset();
+  if (known.missing == 0 || known.stuck || known.offered >= known.window) return;
+  const auto others = static_cast<std::int64_t>(getters_.size()) - 1;
+  known.key = Key(known.to_send + known.offered * std::max<std::int64_t>(others, 1), id);
+  ready_.insert(*known.key);
+}
+
+void OfferBook::join(Getter id, const std::vector<bool>& have, Time now) {
+  leave(id);
+  auto& known = getters_[id];
+  known.state.assign(out_.size(), State::missing);
+  known.window = fewest_;
+  known.since = known.moved = now;
+  for (std::size_t i = 0; i < out_.size(); ++i) {
+    if (i < have.size() && have[i]) {
+      known.state[i] = State::had;
+      ++out_[i];
+      ++held_[i];
+    } else {
+      ++known.missing;
+    }
+  }
+  recount();
+}
+
+void OfferBook::leave(Getter id) {
+  const auto at = getters_.find(id);
+  if (at == getters_.end()) return;
+  withdraw(at->second);
+  for (std::size_t i = 0; i < out_.size(); ++i) {
+    if (at->second.state[i] != State::had) continue;
+    --out_[i];
+    --held_[i];
+  }
+  if (at->second.key) ready_.erase(*at->second.key);
+  getters_.erase(at);
+  recount();
+}
+
+/// What is on its way to it may be offered to others.
+void OfferBook::withdraw(Known& known) {
+  for (std::size_t i = 0; i < out_.size() && known.offered > 0; ++i) {
+    if (known.state[i] != State::offered) continue;
+    known.state[i] = State::missing;
+    ++known.missing;
+    --known.offered;
+    --offered_;
+    if (--out_[i] == 0) ++unoffered_;
+  }
+}
+
+void OfferBook::has(Getter id, int piece, Time now) {
+  const auto at = getters_.find(id);
+  if (at == getters_.end() || piece < 0 || static_cast<std::size_t>(piece) >= out_.size()) return;
+  auto& known = at->second;
+  const auto i = static_cast<std::size_t>(piece);
+  if (known.state[i] == State::had) return;
+  if (known.state[i] == State::offered) {
+    --known.offered;
+    --offered_;
+  } else {
+    --known.missing;
+    if (out_[i]++ == 0) --unoffered_;
+  }
+  known.state[i] = State::had;
+  known.moved = now;
+  known.stuck = false;
+  ++held_[i];
+  const auto first = getters_.find(first_[i]);
+  if (first == at) {
+    known.to_send += static_cast<std::int64_t>(getters_.size()) - held_[i];
+  } else if (first != getters_.end() && first->second.state[i] == State::had) {
+    --first->second.to_send;
+    place(*first);
+  }
+  place(*at);
+}
+
+void OfferBook::sent(Getter id, std::int64_t bytes, Time now) {
+  const auto at = getters_.find(id);
+  if (at == getters_.end()) return;
+  at->second.bytes += bytes;
+  at->second.moved = now;
+  if (std::exchange(at->second.stuck, false)) place(*at);
+}
+
+void OfferBook::reassess(Time now) {
+  if (now - assessed_ < assess_every) return;
+  assessed_ = now;
+  const auto pieces = [&](double bytes_per_second) {
+    return static_cast<int>(bytes_per_second * ahead_seconds / static_cast<double>(piece_length_));
+  };
+  double together = 0;
+  for (auto& getter : getters_) {
+    auto& known = getter.second;
+    const auto passed = now - known.since;
+    const double rate = static_cast<double>(known.bytes) / std::chrono::duration<double>(passed).count();
+    if (passed >= assess_every) {
+      together += rate;
+      known.window = std::max({fewest_, pieces(rate), passed < measure_over ? known.window : known.window * 3 / 4});
+    }
+    if (passed >= measure_over) {
+      known.since = now;
+      known.bytes = 0;
+    }
+    if (known.offered > 0 && now - known.moved > stuck_after) {
+      known.stuck = true;
+      withdraw(known);
+    } else if (known.offered == 0) {
+      known.moved = now;
+    }
+    place(getter);
+  }
+  const auto at_first = static_cast<int>(std::min<std::size_t>(getters_.size() * fewest_for_each, most_at_first));
+  window_ = std::max({at_first, fewest_together, pieces(together), window_ * 3 / 4});
+}
+
+int OfferBook::choose(const Known& known) {
+  const auto count = out_.size();
+  const auto start = random_() % count;
+  int best = -1;
+  int least = 0;
+  for (std::size_t step = 0; step < count; ++step) {
+    const auto i = (start + step) % count;
+    if (known.state[i] != State::missing) continue;
+    if (out_[i] == 0) return static_cast<int>(i);
+    // What is on its way to another, who will hand it on, comes last.
+    const int score = held_[i] > 0 ? held_[i] : INT32_MAX;
+    if (best >= 0 && score >= least) continue;
+    best = static_cast<int>(i);
+    least = score;
+  }
+  return best;
+}
+
+void OfferBook::offer(Getters::value_type& getter, std::vector<Offer>& out, Time now) {
+  auto& [id, known] = getter;
+  const int piece = choose(known);
+  const auto i = static_cast<std::size_t>(piece);
+  known.state[i] = State::offered;
+  if (out_[i]++ == 0) {
+    --unoffered_;
+    first_[i] = id;
+  }
+  if (known.offered++ == 0) known.moved = now;
+  --known.missing;
+  ++offered_;
+  place(getter);
+  out.push_back({id, piece});
+}
+
+std::vector<OfferBook::Offer> OfferBook::next(Time now) {
+  reassess(now);
+  std::vector<Offer> out;
+  while (!ready_.empty()) {
+    if (getters_.size() > 1 && unoffered_ > 0 && offered_ >= window_) break;
+    offer(*getters_.find(ready_.begin()->second), out, now);
+  }
+  return out;
+}
+
+}  // namespace mesh

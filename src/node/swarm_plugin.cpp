@@ -1,0 +1,166 @@
+#include "node/swarm_plugin.h"
+
+#include <libtorrent/bdecode.hpp>
+#include <libtorrent/bitfield.hpp>
+#include <libtorrent/entry.hpp>
+#include <libtorrent/peer_connection_handle.hpp>
+#include <random>
+
+#include "core/offer_book.h"
+
+namespace mesh {
+namespace {
+
+constexpr const char* key = "ms_offers";
+enum Offers { makes = 1, takes = 2 };
+
+class SwarmPlugin;
+
+class SwarmPeer final : public lt::peer_plugin {
+ public:
+  SwarmPeer(std::shared_ptr<SwarmPlugin> torrent, const lt::peer_connection_handle& peer, std::uint64_t id)
+      : torrent_(std::move(torrent)), peer_(peer), id_(id) {}
+
+  void add_handshake(lt::entry& handshake) override;
+  bool on_extension_handshake(lt::bdecode_node const& handshake) override;
+  bool on_have_all() override;
+  bool on_have(lt::piece_index_t piece) override;
+  bool on_bitfield(lt::bitfield const& have) override;
+  void sent_have_all() override;
+  void sent_payload(int bytes) override;
+  void on_disconnect(lt::error_code const&) override;
+
+  void passed(lt::piece_index_t piece);
+  /// HAVE (BEP 3).
+  void send_have(int piece) {
+    const auto n = static_cast<std::uint32_t>(piece);
+    const char message[9] = {0, 0, 0, 5, 4, static_cast<char>(n >> 24), static_cast<char>(n >> 16),
+                             static_cast<char>(n >> 8), static_cast<char>(n)};
+    peer_.send_buffer(message, sizeof message);
+  }
+
+ private:
+  void begin();
+
+  std::shared_ptr<SwarmPlugin> torrent_;
+  lt::peer_connection_handle peer_;
+  std::uint64_t id_;
+  bool makes_ = false;
+  bool takes_ = false;
+  bool offers_ = false;  ///< the peer has all pieces, and offers them
+  bool told_all_ = false;
+  bool begun_ = false;
+  std::vector<bool> have_;
+};
+
+class SwarmPlugin final : public lt::torrent_plugin, public std::enable_shared_from_this<SwarmPlugin> {
+ public:
+  explicit SwarmPlugin(SwarmPluginOptions wanted)
+      : options(std::move(wanted)), book(options.pieces, options.piece_length, std::random_device()()) {}
+
+  std::shared_ptr<lt::peer_plugin> new_connection(lt::peer_connection_handle const& peer) override {
+    if (peer.type() != lt::connection_type::bittorrent) return nullptr;
+    const auto id = next_++;
+    auto out = std::make_shared<SwarmPeer>(shared_from_this(), peer, id);
+    peers_[id] = out;
+    return out;
+  }
+  void on_piece_pass(lt::piece_index_t piece) override {
+    for (const auto& [id, weak] : peers_)
+      if (const auto peer = weak.lock()) peer->passed(piece);
+    if (options.on_piece) options.on_piece();
+  }
+  void tick() override { make_offers(); }
+
+  void make_offers() {
+    for (const auto& offer : book.next(std::chrono::steady_clock::now()))
+      if (const auto at = peers_.find(offer.to); at != peers_.end())
+        if (const auto peer = at->second.lock()) peer->send_have(offer.piece);
+  }
+  void forget(std::uint64_t id) {
+    peers_.erase(id);
+    book.leave(id);
+  }
+
+  const SwarmPluginOptions options;
+  OfferBook book;
+
+ private:
+  std::uint64_t next_ = 1;
+  std::map<std::uint64_t, std::weak_ptr<SwarmPeer>> peers_;
+};
+
+void SwarmPeer::add_handshake(lt::entry& handshake) {
+  handshake[key] = makes | (torrent_->options.takes_offers ? takes : 0);
+}
+
+bool SwarmPeer::on_extension_handshake(lt::bdecode_node const& handshake) {
+  if (handshake.type() != lt::bdecode_node::dict_t) return true;
+  const auto said = handshake.dict_find_int_value(key, 0);
+  makes_ = (said & makes) != 0;
+  takes_ = (said & takes) != 0;
+  begin();
+  return true;
+}
+
+bool SwarmPeer::on_have_all() {
+  offers_ = makes_ && torrent_->options.takes_offers;
+  return offers_;
+}
+
+/// libtorrent does not tell a peer of what the peer has. Who offers must know, as that is what the next offer waits for.
+void SwarmPeer::passed(lt::piece_index_t piece) {
+  if (offers_ && peer_.has_piece(piece)) send_have(static_cast<int>(piece));
+}
+
+void SwarmPeer::sent_have_all() {
+  told_all_ = true;
+  begin();
+}
+
+void SwarmPeer::begin() {
+  if (begun_ || !takes_ || !told_all_) return;
+  begun_ = true;
+  have_.resize(static_cast<std::size_t>(torrent_->options.pieces));
+  torrent_->book.join(id_, have_, std::chrono::steady_clock::now());
+  torrent_->make_offers();
+}
+
+bool SwarmPeer::on_have(lt::piece_index_t piece) {
+  const auto index = static_cast<int>(piece);
+  if (!begun_) {
+    have_.resize(static_cast<std::size_t>(torrent_->options.pieces));
+    if (index >= 0 && index < torrent_->options.pieces) have_[static_cast<std::size_t>(index)] = true;
+  } else {
+    torrent_->book.has(id_, index, std::chrono::steady_clock::now());
+    torrent_->make_offers();
+  }
+  return false;
+}
+
+bool SwarmPeer::on_bitfield(lt::bitfield const& have) {
+  have_.assign(static_cast<std::size_t>(torrent_->options.pieces), false);
+  for (int i = 0; i < std::min(have.size(), torrent_->options.pieces); ++i) have_[static_cast<std::size_t>(i)] = have[i];
+  if (begun_) {
+    torrent_->book.join(id_, have_, std::chrono::steady_clock::now());
+    torrent_->make_offers();
+  }
+  return false;
+}
+
+void SwarmPeer::sent_payload(int bytes) {
+  if (begun_) torrent_->book.sent(id_, bytes, std::chrono::steady_clock::now());
+}
+
+void SwarmPeer::on_disconnect(lt::error_code const&) {
+  torrent_->forget(id_);
+  begun_ = true;
+}
+
+}  // namespace
+
+std::shared_ptr<lt::torrent_plugin> make_swarm_plugin(SwarmPluginOptions options) {
+  return std::make_shared<SwarmPlugin>(std::move(options));
+}
+
+}  // namespace mesh
