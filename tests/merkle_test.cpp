@@ -38,10 +38,10 @@ TEST_CASE("content ids: by pieces as by leaves") {
   }
 }
 
-TEST_CASE("pieces: at most 512 of a sensible length") {
+TEST_CASE("pieces: at most 1,024 of a sensible length") {
   CHECK(piece_length_for(1) == 64 * 1024);
-  CHECK(piece_length_for(64 << 20) == 128 * 1024);
-  CHECK(piece_count_for(64 << 20) == 512);
+  CHECK(piece_length_for(64 << 20) == 64 * 1024);
+  CHECK(piece_count_for(64 << 20) == 1024);
   CHECK(piece_length_for(std::int64_t{1} << 40) == 16 << 20);
-  for (std::int64_t size = 1; size < std::int64_t{8} << 30; size = size * 3 + 1) CHECK(piece_count_for(size) <= 512);
+  for (std::int64_t size = 1; size < std::int64_t{8} << 30; size = size * 3 + 1) CHECK(piece_count_for(size) <= 1024);
 }

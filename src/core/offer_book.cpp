@@ -16,6 +16,7 @@ constexpr auto measure_over = milliseconds(500);
 constexpr auto stuck_after = milliseconds(1000);
 constexpr int fewest_for_each = 3;
 constexpr int fewest_together = 8;
+constexpr std::int64_t enough_to_send = 8;
 constexpr int most_at_first = 48;
 
 }  // namespace
@@ -50,8 +51,11 @@ void OfferBook::place(Getters::value_type& getter) {
   if (known.key) ready_.erase(*known.key);
   known.key.reset();
   if (known.missing == 0 || known.stuck || known.offered >= known.window) return;
-  const auto others = static_cast<std::int64_t>(getters_.size()) - 1;
-  known.key = Key(known.to_send + known.offered * std::max<std::int64_t>(others, 1), id);
+  // Above a few pieces more or less makes no difference: it has enough to hand on, whether to those who came with it or
+  // to those who came later. Then who lacks the least is first, as it can get the rest from nobody else.
+  const auto others = std::max<std::int64_t>(static_cast<std::int64_t>(getters_.size()) - 1, 1);
+  const auto load = std::min(known.to_send, enough_to_send * others) + known.offered * others;
+  known.key = Key(load, known.missing, id);
   ready_.insert(*known.key);
 }
 
@@ -204,7 +208,7 @@ std::vector<OfferBook::Offer> OfferBook::next(Time now) {
   std::vector<Offer> out;
   while (!ready_.empty()) {
     if (getters_.size() > 1 && unoffered_ > 0 && offered_ >= window_) break;
-    offer(*getters_.find(ready_.begin()->second), out, now);
+    offer(*getters_.find(std::get<Getter>(*ready_.begin())), out, now);
   }
   return out;
 }

@@ -13,6 +13,7 @@
 #include <optional>
 #include <random>
 #include <set>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -46,7 +47,7 @@ class OfferBook {
 
  private:
   enum class State : std::uint8_t { missing, offered, had };
-  using Key = std::pair<std::int64_t, Getter>;
+  using Key = std::tuple<std::int64_t, int, Getter>;  ///< what it has to hand on, what it lacks
   struct Known {
     std::vector<State> state;  ///< of each piece
     int offered = 0;           ///< pieces that are on their way

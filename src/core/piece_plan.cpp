@@ -48,33 +48,6 @@ int piece_count_for(std::int64_t size) {
   return static_cast<int>((size + length - 1) / length);
 }
 
-StripeGate::StripeGate(int pieces)
-    : mine_(static_cast<std::size_t>(pieces), true), priority_(static_cast<std::size_t>(pieces), open) {}
-
-void StripeGate::set_getters(std::uint64_t self, const std::vector<std::uint64_t>& getters) {
-  getters_ = getters.size();
-  mine_ = share(mine_.size(), self, getters);
-}
-
-PieceGate::Changes StripeGate::update(const std::vector<bool>& have, std::span<const int> availability, int sources) {
-  bool share_done = true;
-  for (std::size_t i = 0; i < mine_.size(); ++i)
-    if (mine_[i] && !have[i]) share_done = false;
-  // With as many sources as getters there is nothing to spare.
-  const bool gated = getters_ >= 2 && static_cast<std::size_t>(sources) < getters_ && !share_done;
-  Changes changes;
-  for (std::size_t i = 0; i < priority_.size(); ++i) {
-    if (have[i]) continue;
-    const bool elsewhere = i < availability.size() && availability[i] > sources;
-    const std::uint8_t wanted = gated && mine_[i] ? own : !gated || elsewhere ? open : closed;
-    // A gate that is open stays open: what was asked for is on its way.
-    if (wanted == priority_[i] || (wanted == closed && priority_[i] == own)) continue;
-    priority_[i] = wanted;
-    changes.emplace_back(static_cast<int>(i), wanted);
-  }
-  return changes;
-}
-
 OrderedGate::OrderedGate(int pieces, int window)
     : window_(std::max(window, 8)),
       mine_(static_cast<std::size_t>(pieces), true),

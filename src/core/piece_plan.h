@@ -13,7 +13,7 @@ namespace mesh {
 inline constexpr std::int64_t small_file_bytes = 64 * 1024;
 
 /// The piece length of a torrent of `size` bytes, a function of the size alone: a power of two from 64 KiB to 16 MiB,
-/// such that the file has at most 512 pieces where that is possible.
+/// such that the file has at most 1,024 pieces where that is possible.
 [[nodiscard]] std::int64_t piece_length_for(std::int64_t size);
 [[nodiscard]] int piece_count_for(std::int64_t size);
 
@@ -31,25 +31,9 @@ class PieceGate {
                                        int sources) = 0;
 };
 
-/// Stripes: while one copy is not yet out, every byte that the source sends twice delays everyone. So each getter wants
-/// a share of the pieces of its own from the source first, and leaves the others alone until a getter has them, or
-/// until its own share is done. Shares come from rendezvous hashing over the swarm's getters, so a join or a leave
-/// moves 1/n.
-class StripeGate final : public PieceGate {
- public:
-  enum : std::uint8_t { closed = 0, open = 4, own = 7 };
-
-  explicit StripeGate(int pieces);
-  void set_getters(std::uint64_t self, const std::vector<std::uint64_t>& getters) override;
-  [[nodiscard]] Changes update(const std::vector<bool>& have, std::span<const int> availability, int sources) override;
-
- private:
-  std::size_t getters_ = 0;
-  std::vector<bool> mine_;
-  std::vector<std::uint8_t> priority_;
-};
-
-/// Stripes within a window ahead of the first piece that is missing, for a file that is read in order as fast as it
+/// Stripes: each getter wants a share of the pieces of its own from the source first, and leaves the others alone until
+/// a getter has them. Shares come from rendezvous hashing over the swarm's getters, so a join or a leave moves 1/n.
+/// Here within a window ahead of the first piece that is missing, for a file that is read in order as fast as it
 /// arrives. Of its own share a getter asks for what is to be read next first; of the others' it takes what there is, as
 /// to take that in order, too, costs the swarm a tenth of its speed (docs/decisions/0008).
 class OrderedGate final : public PieceGate {

@@ -18,8 +18,8 @@ namespace asio = boost::asio;
 
 constexpr std::size_t most_waiting = std::size_t{32} << 20;
 constexpr std::size_t enough_room = std::size_t{16} << 20;
-/// So much of one piece, and of all pieces of a torrent, is collected before a disk thread is woken for it: a wake-up for
-/// each block costs more than writing it.
+/// So much of one piece, and of all pieces of a torrent, is collected before a disk thread is woken for it: a wake-up
+/// for each block costs more than writing it.
 constexpr std::size_t piece_collects = std::size_t{512} << 10;
 constexpr std::size_t torrent_collects = std::size_t{8} << 20;
 constexpr unsigned disk_threads = 2;

@@ -195,7 +195,8 @@ std::error_code Storage::read(int piece, int start, std::span<char> out) {
 std::error_code Storage::write_all(const Source& source, std::int64_t at, std::vector<iovec>& parts) {
   std::span<iovec> left = parts;
   while (!left.empty()) {
-    const auto n = ::pwritev(source.file.get(), left.data(), static_cast<int>(std::min<std::size_t>(left.size(), 64)), at);
+    const auto n =
+        ::pwritev(source.file.get(), left.data(), static_cast<int>(std::min<std::size_t>(left.size(), 64)), at);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return last_error();
     at += n;

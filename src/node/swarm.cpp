@@ -46,15 +46,14 @@ lt::settings_pack settings(const std::string& listen, const Swarm::Options& opti
   // Everyone may be served at once: an unchoke interval is a round trip that a LAN does not need.
   s.set_int(p::unchoke_slots_limit, -1);
   s.set_int(p::choking_algorithm, p::fixed_slots_choker);
-  if (std::getenv("PPA")) s.set_int(p::predictive_piece_announce, atoi(std::getenv("PPA")));
-  if (std::getenv("WP")) s.set_int(p::whole_pieces_threshold, atoi(std::getenv("WP")));
-  s.set_int(p::request_queue_time, std::getenv("RQT") ? atoi(std::getenv("RQT")) : 1);
+  s.set_int(p::request_queue_time, 1);
   s.set_int(p::max_out_request_queue, 1500);
   s.set_int(p::max_allowed_in_request_queue, 4000);
+  // What is queued for a peer delays every request and HAVE behind it, by a second at libtorrent's half second of data
+  // (docs/decisions/0010).
   s.set_int(p::send_buffer_watermark, 3 * 1024 * 1024);
-  s.set_int(p::send_buffer_watermark_factor, getenv("WF") ? atoi(getenv("WF")) : 5);
-  s.set_int(p::send_buffer_low_watermark, getenv("WL") ? atoi(getenv("WL")) : 16 * 1024);
-  if (getenv("NSL")) s.set_int(p::send_not_sent_low_watermark, atoi(getenv("NSL")));
+  s.set_int(p::send_buffer_watermark_factor, 5);
+  s.set_int(p::send_buffer_low_watermark, 16 * 1024);
   s.set_int(p::max_queued_disk_bytes, 32 * 1024 * 1024);
   // With gated priorities a torrent looks finished for a while; its sources must not be dropped for it.
   s.set_bool(p::close_redundant_connections, false);
@@ -200,8 +199,8 @@ Task<SwarmTorrentPtr> Swarm::load(StoredTorrent torrent, StoragePtr storage, boo
           if (const auto still = find(id)) still->changed.notify();
         });
       };
-    params.extensions.emplace_back([made = make_swarm_plugin(std::move(plugin))](
-                                       lt::torrent_handle const&, lt::client_data_t) { return made; });
+    params.extensions.emplace_back(
+        [made = make_swarm_plugin(std::move(plugin))](lt::torrent_handle const&, lt::client_data_t) { return made; });
     torrents_[loaded->torrent.id] = loaded;
     by_infohash_[to_lt(loaded->torrent.infohash)] = loaded->torrent.id;
     registry_->put(to_lt(loaded->torrent.infohash), loaded->storage);
@@ -321,12 +320,20 @@ void Swarm::seed(const SwarmTorrentPtr& torrent) {
   torrent->last_needed = SwarmTorrent::Clock::now();
 }
 
+/// Whether a peer wants something of it.
+bool Swarm::is_wanted(const SwarmTorrent& torrent) {
+  std::vector<lt::peer_info> peers;
+  torrent.handle.get_peer_info(peers);
+  return std::ranges::any_of(peers, [](const lt::peer_info& peer) {
+    return static_cast<bool>(peer.flags & lt::peer_info::remote_interested);
+  });
+}
+
 void Swarm::unload_idle() {
   const auto now = SwarmTorrent::Clock::now();
   for (const auto& torrent : all()) {
     if (torrent->downloading || !torrent->checked) continue;
-    refresh(*torrent);
-    if (torrent->peers > 0) torrent->last_needed = now;
+    if (is_wanted(*torrent)) torrent->last_needed = now;
     if (now - torrent->last_needed > idle_) unload(torrent->torrent.id);
   }
 }

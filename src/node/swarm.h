@@ -55,7 +55,7 @@ struct SwarmTorrent {
   std::int64_t max_down = 0;  ///< the limits that are set; 0: none
   std::int64_t max_up = 0;
 
-  std::unique_ptr<PieceGate> gate;                     ///< null: all pieces, the rarest first
+  std::unique_ptr<PieceGate> gate;                     ///< null: what there is, the rarest first
   std::uint64_t self = 0;                              ///< this node among the swarm's getters
   std::set<lt::tcp::endpoint> sources;                 ///< introduced as having everything
   std::map<lt::tcp::endpoint, std::int64_t> received;  ///< payload bytes by peer
@@ -88,7 +88,8 @@ class Swarm {
   [[nodiscard]] std::vector<SwarmTorrentPtr> all() const;
 
   /// Loads a torrent whose storage is at hand, and returns when libtorrent has taken it in. A torrent that is loaded
-  /// already is returned as it is. `gate`: of a download, in place of stripes.
+  /// already is returned as it is. `gate`: of a download that wants its
+  /// pieces in an order of its own; without one it takes what sources offer (swarm_plugin.h).
   Task<SwarmTorrentPtr> load(StoredTorrent torrent, StoragePtr storage, bool downloading,
                              std::unique_ptr<PieceGate> gate = nullptr);
   void unload(const ContentId& id);
@@ -113,6 +114,7 @@ class Swarm {
   void unload_idle();
 
  private:
+  [[nodiscard]] static bool is_wanted(const SwarmTorrent& torrent);
   void pump();
   void handle(lt::alert* alert);
   [[nodiscard]] SwarmTorrentPtr find(const lt::torrent_handle& handle) const;

@@ -4,6 +4,7 @@
 #include <libtorrent/bitfield.hpp>
 #include <libtorrent/entry.hpp>
 #include <libtorrent/peer_connection_handle.hpp>
+#include <optional>
 #include <random>
 
 #include "core/offer_book.h"
@@ -26,6 +27,7 @@ class SwarmPeer final : public lt::peer_plugin {
   bool on_have_all() override;
   bool on_have(lt::piece_index_t piece) override;
   bool on_bitfield(lt::bitfield const& have) override;
+  bool on_have_none() override;
   void sent_have_all() override;
   void sent_payload(int bytes) override;
   void on_disconnect(lt::error_code const&) override;
@@ -34,8 +36,15 @@ class SwarmPeer final : public lt::peer_plugin {
   /// HAVE (BEP 3).
   void send_have(int piece) {
     const auto n = static_cast<std::uint32_t>(piece);
-    const char message[9] = {0, 0, 0, 5, 4, static_cast<char>(n >> 24), static_cast<char>(n >> 16),
-                             static_cast<char>(n >> 8), static_cast<char>(n)};
+    const char message[9] = {0,
+                             0,
+                             0,
+                             5,
+                             4,
+                             static_cast<char>(n >> 24),
+                             static_cast<char>(n >> 16),
+                             static_cast<char>(n >> 8),
+                             static_cast<char>(n)};
     peer_.send_buffer(message, sizeof message);
   }
 
@@ -50,7 +59,7 @@ class SwarmPeer final : public lt::peer_plugin {
   bool offers_ = false;  ///< the peer has all pieces, and offers them
   bool told_all_ = false;
   bool begun_ = false;
-  std::vector<bool> have_;
+  std::optional<std::vector<bool>> have_;  ///< what the peer said that it has, until offers begin
 };
 
 class SwarmPlugin final : public lt::torrent_plugin, public std::enable_shared_from_this<SwarmPlugin> {
@@ -108,7 +117,8 @@ bool SwarmPeer::on_have_all() {
   return offers_;
 }
 
-/// libtorrent does not tell a peer of what the peer has. Who offers must know, as that is what the next offer waits for.
+/// libtorrent does not tell a peer of what the peer has. Who offers must know, as that is what the next offer waits
+/// for.
 void SwarmPeer::passed(lt::piece_index_t piece) {
   if (offers_ && peer_.has_piece(piece)) send_have(static_cast<int>(piece));
 }
@@ -119,32 +129,36 @@ void SwarmPeer::sent_have_all() {
 }
 
 void SwarmPeer::begin() {
-  if (begun_ || !takes_ || !told_all_) return;
+  if (begun_ || !takes_ || !told_all_ || !have_) return;
   begun_ = true;
-  have_.resize(static_cast<std::size_t>(torrent_->options.pieces));
-  torrent_->book.join(id_, have_, std::chrono::steady_clock::now());
+  torrent_->book.join(id_, *have_, std::chrono::steady_clock::now());
+  have_.reset();
   torrent_->make_offers();
 }
 
 bool SwarmPeer::on_have(lt::piece_index_t piece) {
-  const auto index = static_cast<int>(piece);
-  if (!begun_) {
-    have_.resize(static_cast<std::size_t>(torrent_->options.pieces));
-    if (index >= 0 && index < torrent_->options.pieces) have_[static_cast<std::size_t>(index)] = true;
-  } else {
-    torrent_->book.has(id_, index, std::chrono::steady_clock::now());
+  if (begun_) {
+    torrent_->book.has(id_, static_cast<int>(piece), std::chrono::steady_clock::now());
     torrent_->make_offers();
+  } else if (have_ && piece >= lt::piece_index_t(0) && static_cast<int>(piece) < torrent_->options.pieces) {
+    (*have_)[static_cast<std::size_t>(static_cast<int>(piece))] = true;
   }
   return false;
 }
 
 bool SwarmPeer::on_bitfield(lt::bitfield const& have) {
-  have_.assign(static_cast<std::size_t>(torrent_->options.pieces), false);
-  for (int i = 0; i < std::min(have.size(), torrent_->options.pieces); ++i) have_[static_cast<std::size_t>(i)] = have[i];
-  if (begun_) {
-    torrent_->book.join(id_, have_, std::chrono::steady_clock::now());
-    torrent_->make_offers();
-  }
+  if (begun_) return false;
+  have_.emplace(static_cast<std::size_t>(torrent_->options.pieces));
+  for (int i = 0; i < std::min(have.size(), torrent_->options.pieces); ++i)
+    (*have_)[static_cast<std::size_t>(i)] = have[i];
+  begin();
+  return false;
+}
+
+bool SwarmPeer::on_have_none() {
+  if (begun_) return false;
+  have_.emplace(static_cast<std::size_t>(torrent_->options.pieces));
+  begin();
   return false;
 }
 
@@ -152,10 +166,7 @@ void SwarmPeer::sent_payload(int bytes) {
   if (begun_) torrent_->book.sent(id_, bytes, std::chrono::steady_clock::now());
 }
 
-void SwarmPeer::on_disconnect(lt::error_code const&) {
-  torrent_->forget(id_);
-  begun_ = true;
-}
+void SwarmPeer::on_disconnect(lt::error_code const&) { torrent_->forget(id_); }
 
 }  // namespace
 

@@ -1,7 +1,8 @@
 // What libtorrent lets a plugin do for a swarm: a source offers its pieces a few at a time (core/offer_book.h).
 //
 // Two nodes agree on it by the key "ms_offers" of their extension handshakes (BEP 10). A source's HAVE_ALL (BEP 6) then
-// counts as none, and HAVE messages follow. Any other client sees an ordinary seed. Runs on libtorrent's network thread.
+// counts as none, and HAVE messages follow. Any other client sees an ordinary seed. Runs on libtorrent's network
+// thread.
 #pragma once
 
 #include <functional>
@@ -14,7 +15,7 @@ namespace mesh {
 struct SwarmPluginOptions {
   int pieces = 0;
   std::int64_t piece_length = 0;
-  bool takes_offers = false;        ///< while this node downloads, it waits for what sources offer
+  bool takes_offers = false;         ///< while this node downloads, it waits for what sources offer
   std::function<void()> on_piece{};  ///< a piece has arrived and passed its hash; on libtorrent's network thread
 };
 [[nodiscard]] std::shared_ptr<lt::torrent_plugin> make_swarm_plugin(SwarmPluginOptions options);

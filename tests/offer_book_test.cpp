@@ -1,0 +1,154 @@
+#include "core/offer_book.h"
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+
+#include "swarm_sim.h"
+#include "test.h"
+
+using mesh::OfferBook;
+using mesh::test::SimNode;
+using mesh::test::SimOptions;
+using mesh::test::simulate;
+using std::chrono::milliseconds;
+
+namespace {
+
+OfferBook::Time at(int ms) { return OfferBook::Time(milliseconds(1'000'000 + ms)); }
+
+std::map<std::uint64_t, std::vector<int>> by_getter(const std::vector<OfferBook::Offer>& offers) {
+  std::map<std::uint64_t, std::vector<int>> out;
+  for (const auto& offer : offers) out[offer.to].push_back(offer.piece);
+  return out;
+}
+
+std::vector<SimNode> equal(int getters) { return std::vector<SimNode>(static_cast<std::size_t>(getters) + 1); }
+
+/// The last of them, against the time of one copy over the slowest part of its way.
+double last(const std::vector<double>& took) {
+  CHECK(std::ranges::none_of(took, [](double t) { return t < 0; }));
+  return *std::ranges::max_element(took);
+}
+
+}  // namespace
+
+TEST_CASE("offers: while one copy is not out, no piece goes to two getters") {
+  OfferBook book(64, 65536, 1);
+  std::vector<int> offered(64);
+  std::vector<std::pair<std::uint64_t, int>> open;
+  for (std::uint64_t getter = 1; getter <= 4; ++getter) book.join(getter, std::vector<bool>(64), at(0));
+  for (int ms = 0; book.unoffered() > 0; ms += 10) {
+    for (const auto& offer : book.next(at(ms))) {
+      ++offered[static_cast<std::size_t>(offer.piece)];
+      open.emplace_back(offer.to, offer.piece);
+    }
+    REQUIRE_FALSE(open.empty());
+    book.sent(open.front().first, 65536, at(ms));
+    book.has(open.front().first, open.front().second, at(ms));
+    open.erase(open.begin());
+  }
+  CHECK(std::ranges::count(offered, 0) == 0);
+  // The last answer may have been followed by offers of a second copy.
+  CHECK(std::accumulate(offered.begin(), offered.end(), 0) <= 64 + 16);
+}
+
+TEST_CASE("offers: whoever has the most to hand on waits; who handed on is next") {
+  OfferBook book(100, 65536, 1);
+  book.join(1, std::vector<bool>(100), at(0));
+  book.join(2, std::vector<bool>(100), at(0));
+  auto first = by_getter(book.next(at(0)));
+  REQUIRE(first[1].size() == first[2].size());
+  // Getter 1 finishes all of its pieces; getter 2 none, but takes what getter 1 has.
+  for (const int piece : first[1]) book.has(1, piece, at(100));
+  auto second = by_getter(book.next(at(100)));
+  CHECK(second[2].empty());
+  const auto fewer = second[1].size();
+  for (const int piece : first[1]) book.has(2, piece, at(200));
+  CHECK(by_getter(book.next(at(200)))[1].size() + fewer >= first[1].size());
+}
+
+TEST_CASE("offers: what a stuck getter was offered goes to others, and it comes back when it moves") {
+  OfferBook book(8, 65536, 1);
+  book.join(1, std::vector<bool>(8), at(0));
+  book.join(2, std::vector<bool>(8), at(0));
+  const auto first = by_getter(book.next(at(0)));
+  std::vector<int> all;
+  for (int ms = 100; ms <= 4000; ms += 100) {
+    book.sent(2, 1, at(ms));
+    for (const auto& offer : book.next(at(ms))) {
+      CHECK(offer.to == 2);
+      all.push_back(offer.piece);
+    }
+    if (ms == 100)
+      for (const int piece : first.at(2)) book.has(2, piece, at(ms));
+    for (const int piece : all) book.has(2, piece, at(ms));
+  }
+  for (const int piece : first.at(1)) CHECK(std::ranges::find(all, piece) != all.end());
+  book.sent(1, 100, at(4100));
+  CHECK_FALSE(by_getter(book.next(at(4100)))[1].empty());
+}
+
+TEST_CASE("offers: a getter that leaves takes nothing with it") {
+  OfferBook book(16, 65536, 1);
+  book.join(1, std::vector<bool>(16), at(0));
+  CHECK_FALSE(book.next(at(0)).empty());
+  book.leave(1);
+  CHECK(book.unoffered() == 16);
+  book.leave(1);
+  book.has(1, 3, at(1));
+  book.sent(1, 10, at(1));
+  book.join(2, std::vector<bool>(16, true), at(2));
+  CHECK(book.unoffered() == 0);
+  CHECK(book.next(at(2)).empty());  // it has everything
+  book.has(2, 99, at(3));
+  book.has(2, -1, at(3));
+}
+
+TEST_CASE("offers: one getter alone is offered as much as its link takes") {
+  OfferBook book(1024, 65536, 1);
+  book.join(1, std::vector<bool>(1024), at(0));
+  std::vector<int> open;
+  std::size_t most = 0;
+  int got = 0;
+  // A link of 64 MB/s, with 100 ms between a piece and the news of it.
+  for (int ms = 0; got < 1024 && ms < 60'000; ++ms) {
+    for (const auto& offer : book.next(at(ms))) open.push_back(offer.piece);
+    most = std::max(most, open.size());
+    if (ms < 100 || open.empty()) continue;
+    book.sent(1, 65536, at(ms));
+    book.has(1, open.front(), at(ms));
+    open.erase(open.begin());
+    ++got;
+  }
+  CHECK(got == 1024);
+  CHECK(most > 200);
+}
+
+// What the policies make of a swarm, in units of the time that one copy takes. The least that is possible is
+// 1 + floor(log2 n) / pieces (Mundinger, Weber and Weiss 2008).
+TEST_CASE("simulated swarms: the last of n equal getters is little later than one alone") {
+  for (const int n : {1, 8, 16, 50}) {
+    const auto result = simulate(equal(n), SimOptions{256, 0.01, 4, 1});
+    INFO(n << " getters: last " << last(result.took) << ", source sent " << result.source_sent);
+    CHECK(last(result.took) < (n < 50 ? 1.25 : 1.35));
+    CHECK(result.source_sent < 1.4);
+  }
+}
+
+TEST_CASE("simulated swarms: slow getters do not hold up fast ones") {
+  auto nodes = equal(8);
+  for (std::size_t i = 5; i <= 8; ++i) nodes[i].up = nodes[i].down = 0.2;
+  const auto result = simulate(nodes, SimOptions{512, 0.01, 4, 1});
+  CHECK(last({result.took.begin(), result.took.begin() + 4}) < 1.5);
+  CHECK(last(result.took) < 5.5);
+}
+
+TEST_CASE("simulated swarms: who joins late, and who leaves at once") {
+  auto nodes = equal(8);
+  for (std::size_t i = 1; i <= 8; ++i) nodes[i].arrives = 0.28 * static_cast<double>(i - 1);
+  CHECK(last(simulate(nodes, SimOptions{512, 0.01, 4, 1}).took) < 1.4);
+  for (auto& node : nodes) node.leaves_when_done = true;
+  nodes[0].leaves_when_done = false;
+  CHECK(last(simulate(nodes, SimOptions{512, 0.01, 4, 1}).took) < 1.6);
+}
