@@ -41,6 +41,13 @@ std::size_t partials(const Mesh& mesh, const std::string& node) {
   return count;
 }
 
+bool has_socket(pid_t pid) {
+  std::error_code ec;
+  for (const auto& fd : fs::directory_iterator("/proc/" + std::to_string(pid) + "/fd", ec))
+    if (fs::read_symlink(fd, ec).string().starts_with("socket:")) return true;
+  return false;
+}
+
 void set_time(const fs::path& file, std::int64_t when) {
   const timespec times[2] = {{when, 0}, {when, 0}};
   REQUIRE(::utimensat(AT_FDCWD, file.c_str(), times, 0) == 0);
@@ -488,12 +495,15 @@ TEST_CASE("kill -9 at random moments of a get of 500 files: it goes on, and noth
     mesh.stop_node("n1", SIGKILL);
     mesh.start_node("n1");
   }
-  // Somebody who waits does not mind one more.
+  // Somebody who waits does not mind one more, once a node was there at all.
   auto waiting = mesh.start({program("meshfile"), "--files", mesh.files("n1").string(), "wait", "tree"}, "wait");
+  CHECK(eventually([&] { return has_socket(waiting->pid()); }));
   ::usleep(200'000);
   mesh.stop_node("n1", SIGKILL);
   mesh.start_node("n1");
-  CHECK(waiting->wait(seconds(60)) == 0);
+  const auto ended = waiting->wait(seconds(60));
+  INFO(mesh.log("wait"));
+  CHECK(ended.value_or(-1) == 0);
   const auto rsync = mesh.run({"rsync", "-rlptnci", "--delete", (mesh.files("n0") / "tree").string() + "/",
                                (mesh.files("n1") / "tree").string() + "/"});
   CHECK(rsync.out.empty());

@@ -465,15 +465,28 @@ Task<Introduced> Tracker::introduce(ChannelPtr channel, Ready question) {
       if (reply.peers.size() < 60 && peer.expires > Clock::now()) reply.peers.push_back(to_text(endpoint));
   swarm.ready.insert(asker->key);
   reply.self = asker->key;
-  for (const auto key : swarm.ready)
-    if (!catalog_.is_holder(question.id, key)) reply.getters.push_back(key);
-  plan_soon(question.id);
+  if (question.shares) {
+    swarm.sharing.insert(asker->key);
+    reply.getters = sharing(question.id, swarm);
+    plan_soon(question.id);
+  } else if (swarm.sharing.erase(asker->key) != 0) {
+    plan_soon(question.id);
+  }
   co_return reply;
+}
+
+/// The getters that share the stripes of a swarm. Those that take what sources offer need no plan, however many they
+/// are.
+std::vector<std::uint64_t> Tracker::sharing(const ContentId& id, const Swarm& swarm) const {
+  std::vector<std::uint64_t> out;
+  for (const auto key : swarm.sharing)
+    if (!catalog_.is_holder(id, key)) out.push_back(key);
+  return out;
 }
 
 void Tracker::plan_soon(const ContentId& id) {
   const auto it = swarms_.find(id);
-  if (it == swarms_.end() || it->second.plan_due) return;
+  if (it == swarms_.end() || it->second.plan_due || it->second.sharing.empty()) return;
   it->second.plan_due = true;
   // Getters arrive and finish in bunches; one plan for a bunch.
   auto tell = [](Tracker* self, ContentId what) -> Task<void> {
@@ -483,8 +496,7 @@ void Tracker::plan_soon(const ContentId& id) {
     found->second.plan_due = false;
     Plan plan;
     plan.id = what;
-    for (const auto key : found->second.ready)
-      if (!self->catalog_.is_holder(what, key)) plan.getters.push_back(key);
+    plan.getters = self->sharing(what, found->second);
     for (const auto key : plan.getters)
       if (const auto node = self->nodes_.find(static_cast<NodeKey>(key)); node != self->nodes_.end())
         node->second.channel->note(plan);
@@ -495,6 +507,7 @@ void Tracker::plan_soon(const ContentId& id) {
 void Tracker::leave(NodeKey node, const ContentId& id) {
   const auto it = swarms_.find(id);
   if (it == swarms_.end() || it->second.ready.erase(node) == 0) return;
+  it->second.sharing.erase(node);
   expire_announced();
   if (it->second.ready.empty()) {
     by_infohash_.erase(it->second.infohash);

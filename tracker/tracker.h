@@ -47,6 +47,7 @@ class Tracker {
     InfoHash infohash;
     std::string info;
     std::set<NodeKey> ready;
+    std::set<NodeKey> sharing;  ///< those of `ready` that share stripes
     bool plan_due = false;
   };
   struct Announced {
@@ -78,6 +79,7 @@ class Tracker {
   Task<Torrent> load(NodeKey node, ContentId id);
   Task<Torrent> seeded(ContentId id, NodeKey asker);
   Task<Introduced> introduce(ChannelPtr channel, Ready question);
+  [[nodiscard]] std::vector<std::uint64_t> sharing(const ContentId& id, const Swarm& swarm) const;
   void plan_soon(const ContentId& id);
   void leave(NodeKey node, const ContentId& id);
 

@@ -214,6 +214,7 @@ Node::Node(asio::io_context& io, NodeOptions options, Log log) : io_(io) {
       Ready ready;
       ready.id = torrent->torrent.id;
       ready.infohash = torrent->torrent.infohash;
+      ready.shares = torrent->gate != nullptr;
       out.push_back(ready);
     }
     return out;

@@ -21,6 +21,8 @@ namespace {
 
 constexpr int max_answering = 1024;
 constexpr std::size_t max_outgoing_bytes = std::size_t{64} << 20;
+/// Of memory for reading between two frames: an inventory's pages would otherwise stay allotted for each node.
+constexpr std::size_t kept_bytes = std::size_t{16} << 10;
 constexpr std::size_t drained_bytes = std::size_t{1} << 20;
 
 using boost::system::error_code;
@@ -67,7 +69,7 @@ Task<void> Channel::run(const Handlers& handlers) {
     if (ec) break;
     std::string frame = boost::beast::buffers_to_string(buffer.data());
     buffer.consume(buffer.size());
-    if (buffer.capacity() > drained_bytes) buffer.shrink_to_fit();
+    if (buffer.capacity() > kept_bytes) buffer.shrink_to_fit();
     try {
       const auto node = parse_bencode(frame);
       if (node.type() != lt::bdecode_node::dict_t) throw CodecError("no dictionary");

@@ -145,7 +145,7 @@ struct Introduced {
   std::vector<std::string> peers;      ///< "addr:port"
   std::vector<std::string> sources;    ///< those of `peers` that have all the bytes
   std::uint64_t self = 0;              ///< the asker in `getters`
-  std::vector<std::uint64_t> getters;  ///< the nodes that share the stripes
+  std::vector<std::uint64_t> getters;  ///< the nodes that share the stripes; empty where the asker shares none
   template <class V>
   void describe(V& v) {
     v("peers", peers), v("sources", sources), v("self", self), v("getters", getters);
@@ -158,9 +158,10 @@ struct Ready {
   using Reply = Introduced;
   ContentId id;
   InfoHash infohash;
+  bool shares = false;  ///< the asker wants pieces in an order of its own, and a stripe of them: it is told of plans
   template <class V>
   void describe(V& v) {
-    v("id", id), v("infohash", infohash);
+    v("id", id), v("infohash", infohash), v("shares", shares);
   }
 };
 
