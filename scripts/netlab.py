@@ -60,14 +60,16 @@ class Process:
 
 
 class Lab:
-    def __init__(self, hosts, mbit=0, delay_ms=0, loss_percent=0, mbit_of=None):
+    def __init__(self, hosts, mbit=0, delay_ms=0, loss_percent=0, mbit_of=None, congestion="cubic"):
         """`mbit`: of every link, 0: as fast as it goes; `mbit_of`: {host: mbit} for links of their own. `delay_ms`: one
-        way between any two hosts. `loss_percent`: of what each host receives."""
+        way between any two hosts. `loss_percent`: of what each host receives. `congestion`: TCP's control; Debian's is
+        cubic, whatever this machine's is."""
         self.hosts = hosts
         self.mbit = mbit
         self.mbit_of = mbit_of or {}
         self.delay_ms = delay_ms
         self.loss_percent = loss_percent
+        self.congestion = congestion
         self.name = f"mesh{os.getpid()}"
         self.switch = f"{self.name}-switch"
         self.processes = []
@@ -97,6 +99,7 @@ class Lab:
             within(namespace, "ip", "link", "set", "lo", "up")
             within(namespace, "ip", "link", "set", "eth0", "up")
             within(namespace, "ip", "route", "add", "default", "dev", "eth0", check=False)
+            within(namespace, "sysctl", "-qw", f"net.ipv4.tcp_congestion_control={self.congestion}")
             within(self.switch, "ip", "link", "set", f"p{host}", "up")
             mbit = self.mbit_of.get(host, self.mbit)
             if mbit:
