@@ -110,7 +110,10 @@ class MeshDisk final : public lt::disk_interface {
     queues_[index] = std::move(queue);
     return {lt::storage_index_t(static_cast<std::uint32_t>(index)), *this};
   }
-  void remove_torrent(lt::storage_index_t index) override { queues_[static_cast<std::uint32_t>(index)].reset(); }
+  void remove_torrent(lt::storage_index_t index) override {
+    write_all(at(index));
+    queues_[static_cast<std::uint32_t>(index)].reset();
+  }
 
   void async_read(lt::storage_index_t index, lt::peer_request const& r,
                   std::function<void(lt::disk_buffer_holder, lt::storage_error const&)> handler,
@@ -156,10 +159,15 @@ class MeshDisk final : public lt::disk_interface {
     collected.bytes += size;
     queue->collected_bytes += size;
     waiting_ += size;
-    if (waiting_ >= most_waiting || queue->collected_bytes >= torrent_collects)
+    if (waiting_ >= most_waiting) {
+      // Whoever is held back waits for other torrents' blocks, too.
+      for (const auto& each : queues_)
+        if (each) write_all(each);
+    } else if (queue->collected_bytes >= torrent_collects) {
       write_all(queue);
-    else if (collected.bytes >= piece_collects)
+    } else if (collected.bytes >= piece_collects) {
       write_piece(queue, piece);
+    }
     if (waiting_ < most_waiting) return false;
     if (observer) held_back_.push_back(std::move(observer));
     return true;
