@@ -62,8 +62,8 @@ class Process:
 class Lab:
     def __init__(self, hosts, mbit=0, delay_ms=0, loss_percent=0, mbit_of=None, congestion="cubic"):
         """`mbit`: of every link, 0: as fast as it goes; `mbit_of`: {host: mbit} for links of their own. `delay_ms`: one
-        way between any two hosts. `loss_percent`: of what each host receives. `congestion`: TCP's control; Debian's is
-        cubic, whatever this machine's is."""
+        way between any two hosts. `loss_percent`: of what each host receives. `congestion`: TCP's control, Debian's
+        unless said; where this machine does not allow it, its own is taken, and `congestion` says which that is."""
         self.hosts = hosts
         self.mbit = mbit
         self.mbit_of = mbit_of or {}
@@ -99,7 +99,8 @@ class Lab:
             within(namespace, "ip", "link", "set", "lo", "up")
             within(namespace, "ip", "link", "set", "eth0", "up")
             within(namespace, "ip", "route", "add", "default", "dev", "eth0", check=False)
-            within(namespace, "sysctl", "-qw", f"net.ipv4.tcp_congestion_control={self.congestion}")
+            within(namespace, "sysctl", "-qw", f"net.ipv4.tcp_congestion_control={self.congestion}", check=False)
+            self.congestion = within(namespace, "sysctl", "-n", "net.ipv4.tcp_congestion_control").strip()
             within(self.switch, "ip", "link", "set", f"p{host}", "up")
             mbit = self.mbit_of.get(host, self.mbit)
             if mbit:
