@@ -6,7 +6,6 @@
 // time.
 #include <signal.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <utility>  // Boost 1.74's awaitable.hpp needs it and does not include it
@@ -25,6 +24,7 @@
 #include <string>
 #include <vector>
 
+#include "process.h"
 #include "wire/channel.h"
 #include "wire/flow.h"
 
@@ -35,28 +35,21 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point begun) { return std::chrono::duration<double>(Clock::now() - begun).count(); }
 
-/// A server process; killed at the end.
+bool answers(std::uint16_t port) {
+  asio::io_context io;
+  asio::ip::tcp::socket socket(io);
+  boost::system::error_code ec;
+  socket.connect({asio::ip::address_v4::loopback(), port}, ec);
+  return !ec;
+}
+
+/// A tracker that listens; killed at the end.
 class Server {
  public:
-  explicit Server(std::vector<std::string> command) {
-    std::fflush(stdout);
-    pid_ = ::fork();
-    if (pid_ == 0) {
-      std::vector<char*> argv;
-      for (auto& part : command) argv.push_back(part.data());
-      argv.push_back(nullptr);
-      if (std::freopen("/dev/null", "w", stdout) == nullptr || std::freopen("/dev/null", "w", stderr) == nullptr)
-        _exit(126);
-      ::execv(argv[0], argv.data());
-      _exit(127);
-    }
+  Server(std::vector<std::string> command, std::uint16_t port)
+      : process_(std::move(command), "/", "/dev/null"), pid_(process_.pid()) {
+    if (!test::eventually([port] { return answers(port); })) throw std::runtime_error("a tracker does not listen");
   }
-  ~Server() {
-    ::kill(pid_, SIGKILL);
-    ::waitpid(pid_, nullptr, 0);
-  }
-  Server(const Server&) = delete;
-  Server& operator=(const Server&) = delete;
 
   [[nodiscard]] double cpu() const {
     std::ifstream in("/proc/" + std::to_string(pid_) + "/stat");
@@ -74,7 +67,8 @@ class Server {
   }
 
  private:
-  pid_t pid_ = 0;
+  test::Process process_;
+  pid_t pid_;
 };
 
 // --- announces -------------------------------------------------------------------------------------------------------
@@ -326,13 +320,11 @@ int main(int argc, char** argv) {
   ::getrlimit(RLIMIT_NOFILE, &files);
   files.rlim_cur = files.rlim_max;
   ::setrlimit(RLIMIT_NOFILE, &files);
-  const auto wait = [] { ::sleep(1); };  // a server says nothing of when it listens
   std::puts("announces     a second  per CPU s   failed");
   double ours = 0, theirs = 0;
   for (int run = 0; run < 2; ++run) {
     {
-      const Server server({argv[1], "--listen", "127.0.0.1:6970"});
-      wait();
+      const Server server({test::fs::absolute(argv[1]).string(), "--listen", "127.0.0.1:6970"}, 6970);
       ours = announces("meshtracker", server, 6970);
     }
     {
@@ -350,14 +342,14 @@ int main(int argc, char** argv) {
         out << '\n';
       }
       out.close();
-      const Server server({argv[2], "-i", "127.0.0.1", "-p", "6971", "-P", "6971", "-d", "/tmp", "-w", list});
-      wait();
+      const Server server({test::fs::absolute(argv[2]).string(), "-i", "127.0.0.1", "-p", "6971", "-P", "6971", "-d",
+                           "/tmp", "-w", list},
+                          6971);
       theirs = announces("opentracker", server, 6971);
       ::unlink(("/tmp/" + list).c_str());
     }
   }
   std::printf("meshtracker / opentracker, per CPU second: %.2f\n\n", ours / theirs);
-  const Server server({argv[1], "--listen", "127.0.0.1:6970"});
-  wait();
+  const Server server({test::fs::absolute(argv[1]).string(), "--listen", "127.0.0.1:6970"}, 6970);
   return control(server, 6970);
 }

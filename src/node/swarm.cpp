@@ -49,7 +49,7 @@ lt::settings_pack settings(const std::string& listen, const Swarm::Options& opti
   s.set_int(p::request_queue_time, 1);
   s.set_int(p::max_out_request_queue, 1500);
   s.set_int(p::max_allowed_in_request_queue, 4000);
-  // What is queued for a peer delays every request and HAVE behind it, by a second at libtorrent's half second of data
+  // What is queued for a peer delays every request and HAVE behind it: a twentieth of a second's data is enough
   // (docs/decisions/0010).
   s.set_int(p::send_buffer_watermark, 3 * 1024 * 1024);
   s.set_int(p::send_buffer_watermark_factor, 5);
@@ -153,6 +153,25 @@ std::vector<SwarmTorrentPtr> Swarm::all() const {
   return out;
 }
 
+std::shared_ptr<lt::torrent_plugin> Swarm::plugin_for(const SwarmTorrent& torrent) {
+  const bool in_order = torrent.gate != nullptr;
+  SwarmPluginOptions options;
+  options.pieces = torrent.storage->layout().count();
+  options.piece_length = torrent.storage->layout().piece_length;
+  options.takes_offers = torrent.downloading && !in_order;
+  if (!torrent.downloading) return make_swarm_plugin(std::move(options));
+  options.on_piece = [this, id = torrent.torrent.id, file = torrent.storage, in_order,
+                      alive = std::weak_ptr<bool>(alive_)] {
+    // Where pieces come in no order, nobody waits for any but the last.
+    if (!in_order && !file->is_complete()) return;
+    asio::post(io_, [this, id, alive] {
+      if (alive.expired()) return;
+      if (const auto still = find(id)) still->changed.notify();
+    });
+  };
+  return make_swarm_plugin(std::move(options));
+}
+
 Task<SwarmTorrentPtr> Swarm::load(StoredTorrent torrent, StoragePtr storage, bool downloading,
                                   std::unique_ptr<PieceGate> gate) {
   SwarmTorrentPtr loaded = find(torrent.id);
@@ -184,23 +203,8 @@ Task<SwarmTorrentPtr> Swarm::load(StoredTorrent torrent, StoragePtr storage, boo
     params.have_pieces.resize(static_cast<int>(verified.size()));
     for (std::size_t i = 0; i < verified.size(); ++i)
       if (verified[i] != 0) params.have_pieces.set_bit(lt::piece_index_t(static_cast<int>(i)));
-    const auto& layout = loaded->storage->layout();
-    SwarmPluginOptions plugin;
-    plugin.pieces = layout.count();
-    plugin.piece_length = layout.piece_length;
-    plugin.takes_offers = downloading && !loaded->gate;
-    if (downloading)
-      plugin.on_piece = [this, id = loaded->torrent.id, file = loaded->storage, each = loaded->gate != nullptr,
-                         alive = std::weak_ptr<bool>(alive_)] {
-        // Where pieces come in no order, nobody waits for any but the last.
-        if (!each && !file->is_complete()) return;
-        asio::post(io_, [this, id, alive] {
-          if (alive.expired()) return;
-          if (const auto still = find(id)) still->changed.notify();
-        });
-      };
     params.extensions.emplace_back(
-        [made = make_swarm_plugin(std::move(plugin))](lt::torrent_handle const&, lt::client_data_t) { return made; });
+        [made = plugin_for(*loaded)](lt::torrent_handle const&, lt::client_data_t) { return made; });
     torrents_[loaded->torrent.id] = loaded;
     by_infohash_[to_lt(loaded->torrent.infohash)] = loaded->torrent.id;
     registry_->put(to_lt(loaded->torrent.infohash), loaded->storage);

@@ -88,8 +88,8 @@ class Swarm {
   [[nodiscard]] std::vector<SwarmTorrentPtr> all() const;
 
   /// Loads a torrent whose storage is at hand, and returns when libtorrent has taken it in. A torrent that is loaded
-  /// already is returned as it is. `gate`: of a download that wants its
-  /// pieces in an order of its own; without one it takes what sources offer (swarm_plugin.h).
+  /// already is returned as it is. `gate`: of a download that wants its pieces in an order of its own; without one it
+  /// takes what sources offer (swarm_plugin.h).
   Task<SwarmTorrentPtr> load(StoredTorrent torrent, StoragePtr storage, bool downloading,
                              std::unique_ptr<PieceGate> gate = nullptr);
   void unload(const ContentId& id);
@@ -115,6 +115,7 @@ class Swarm {
 
  private:
   [[nodiscard]] static bool is_wanted(const SwarmTorrent& torrent);
+  [[nodiscard]] std::shared_ptr<lt::torrent_plugin> plugin_for(const SwarmTorrent& torrent);
   void pump();
   void handle(lt::alert* alert);
   [[nodiscard]] SwarmTorrentPtr find(const lt::torrent_handle& handle) const;
