@@ -1,6 +1,8 @@
 #include "disk/storage.h"
 
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -85,6 +87,60 @@ TEST_CASE("storage: what is downloaded is hashed on its way, in any order, and h
     ::stat(part.c_str(), &s);
     CHECK(s.st_blocks * 512 < static_cast<std::int64_t>(bytes.size()) - 2 * 65536);
   }
+}
+
+TEST_CASE("storage: what comes twice is checked as it is on the disk") {
+  const Scratch scratch;
+  const auto bytes = noise(65536, 3);
+  write_file(scratch.path / "source", bytes);
+  const auto file = hashed(scratch.path / "source");
+  const auto wrong = noise(block_bytes, 4);
+  const std::string zeros(block_bytes, '\0');
+  for (const auto& second : {wrong, zeros}) {
+    Fd fd = open_file(scratch.path / "part", O_RDWR | O_CREAT | O_TRUNC);
+    REQUIRE(::ftruncate(fd.get(), 65536) == 0);
+    Storage storage(file.layout, std::move(fd), "", "");
+    lt::sha1_hash hash;
+    for (int at = 0; at < 65536; at += block_bytes)
+      REQUIRE_FALSE(storage.write(0, at, {bytes.data() + at, block_bytes}));
+    REQUIRE_FALSE(storage.write(0, block_bytes, second));
+    REQUIRE_FALSE(storage.hash(0, hash));
+    CHECK(hash != file.layout.hashes[0]);
+    CHECK_FALSE(storage.is_complete());
+    storage.clear(0);
+    fill(storage, bytes, true);
+    CHECK(read_file(scratch.path / "part") == bytes);
+  }
+}
+
+TEST_CASE("storage: a piece of which a block could not be written is not verified by what was there before") {
+  const Scratch scratch;
+  const auto bytes = noise(65536, 5);
+  write_file(scratch.path / "source", bytes);
+  const auto file = hashed(scratch.path / "source");
+  write_file(scratch.path / "part", bytes);
+  Storage storage(file.layout, open_file(scratch.path / "part", O_RDWR), "", "");
+  lt::sha1_hash hash;
+  {
+    // No file may grow beyond half a piece: the rest of a write fails.
+    const auto before = ::signal(SIGXFSZ, SIG_IGN);
+    rlimit limit{};
+    ::getrlimit(RLIMIT_FSIZE, &limit);
+    const rlimit less{32768, limit.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &less);
+    for (int at = 0; at < 65536; at += block_bytes)
+      CHECK(static_cast<bool>(storage.write(0, at, {bytes.data() + at, block_bytes})) == (at >= 32768));
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+    ::signal(SIGXFSZ, before);
+  }
+  CHECK(storage.hash(0, hash).value() == EFBIG);
+  CHECK_FALSE(storage.is_complete());
+  for (int at = 32768; at < 65536; at += block_bytes)
+    REQUIRE_FALSE(storage.write(0, at, {bytes.data() + at, block_bytes}));
+  REQUIRE_FALSE(storage.hash(0, hash));
+  CHECK(storage.is_complete());
+  storage.retire();
+  CHECK(storage.write(0, 0, {bytes.data(), block_bytes}));
 }
 
 TEST_CASE("storage: a download goes on from a snapshot") {

@@ -10,6 +10,8 @@
 #include <libtorrent/peer_request.hpp>
 #include <libtorrent/storage_defs.hpp>
 #include <libtorrent/units.hpp>
+#include <set>
+#include <thread>
 
 namespace mesh {
 namespace {
@@ -22,7 +24,9 @@ constexpr std::size_t enough_room = std::size_t{16} << 20;
 /// for each block costs more than writing it.
 constexpr std::size_t piece_collects = std::size_t{512} << 10;
 constexpr std::size_t torrent_collects = std::size_t{8} << 20;
-constexpr unsigned disk_threads = 2;
+/// So much a worker takes at a time, and so much must wait before another joins it.
+constexpr std::size_t worker_takes = std::size_t{1} << 20;
+const unsigned disk_threads = std::clamp(std::thread::hardware_concurrency(), 2U, 4U);
 
 lt::storage_error to_storage_error(const std::error_code& ec, lt::operation_t operation) {
   if (!ec) return {};
@@ -87,10 +91,37 @@ struct Queue {
   StoragePtr storage;
   std::map<int, Collected> collected;
   std::size_t collected_bytes = 0;
-  std::mutex mutex;
+
+  std::mutex mutex;  ///< guards what follows
   std::deque<Job> jobs;
-  bool running = false;
+  std::size_t queued_bytes = 0;  ///< in `jobs`
+  std::set<int> busy;            ///< pieces that somebody works on
+  unsigned workers = 0;
+
+  /// What one worker can do now: jobs in their order, none of a piece that another works on, and a fence only when all
+  /// before it are done or among them.
+  std::vector<Job> take();
 };
+
+std::vector<Queue::Job> Queue::take() {
+  std::vector<Job> out;
+  std::size_t bytes = 0;
+  for (auto job = jobs.begin(); job != jobs.end() && bytes < worker_takes;) {
+    const bool is_fence = job->kind == Job::Kind::fence;
+    if (is_fence && (job != jobs.begin() || !busy.empty())) break;
+    if (!is_fence && busy.contains(job->piece)) {
+      ++job;
+      continue;
+    }
+    for (const auto& block : job->blocks) bytes += static_cast<std::size_t>(block.length);
+    out.push_back(std::move(*job));
+    job = jobs.erase(job);
+  }
+  queued_bytes -= bytes;
+  for (const auto& job : out)
+    if (job.kind != Job::Kind::fence) busy.insert(job.piece);
+  return out;
+}
 using QueuePtr = std::shared_ptr<Queue>;
 
 class MeshDisk final : public lt::disk_interface {
@@ -287,7 +318,9 @@ class MeshDisk final : public lt::disk_interface {
     {
       const std::lock_guard lock(queue->mutex);
       queue->jobs.push_back(std::move(job));
-      if (std::exchange(queue->running, true)) return;
+      for (const auto& block : queue->jobs.back().blocks) queue->queued_bytes += static_cast<std::size_t>(block.length);
+      if (queue->workers >= disk_threads || (queue->workers > 0 && queue->queued_bytes < worker_takes)) return;
+      ++queue->workers;
     }
     asio::post(pool_, [this, queue, guard = asio::make_work_guard(io_)] { work(queue); });
   }
@@ -312,15 +345,17 @@ class MeshDisk final : public lt::disk_interface {
     return ec;
   }
 
-  /// On a pool thread: takes what waits, does it, and hands all results back in one go.
+  /// On a pool thread: takes some of what waits, does it, and hands the results back in one go.
   void work(const QueuePtr& queue) {
-    for (;;) {
-      std::deque<Queue::Job> jobs;
+    for (std::vector<Queue::Job> jobs;;) {
       {
         const std::lock_guard lock(queue->mutex);
-        jobs.swap(queue->jobs);
+        for (const auto& job : jobs)
+          if (job.kind != Queue::Job::Kind::fence) queue->busy.erase(job.piece);
+        jobs = queue->take();
         if (jobs.empty()) {
-          queue->running = false;
+          // What waits for a piece that another works on is that one's to find.
+          --queue->workers;
           return;
         }
       }

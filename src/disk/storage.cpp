@@ -150,6 +150,11 @@ void Storage::drop(int piece) {
               layout_.length_of(piece));
 }
 
+void Storage::retire() {
+  const std::lock_guard lock(writing_);
+  retired_ = true;
+}
+
 bool Storage::is_faulted() const {
   const std::lock_guard lock(mutex_);
   return faulted_;
@@ -193,6 +198,9 @@ std::error_code Storage::read(int piece, int start, std::span<char> out) {
 }
 
 std::error_code Storage::write_all(const Source& source, std::int64_t at, std::vector<iovec>& parts) {
+  if (parts.empty()) return {};
+  const std::lock_guard lock(writing_);
+  if (retired_) return std::make_error_code(std::errc::operation_canceled);
   std::span<iovec> left = parts;
   while (!left.empty()) {
     const auto n =
@@ -224,34 +232,54 @@ void Storage::feed(Hashing& state, std::span<const char> bytes) const {
   state.next += static_cast<std::int64_t>(bytes.size());
 }
 
-std::error_code Storage::write(int piece, int start, std::span<const std::span<const char>> blocks) {
-  const auto to = source();
-  if (!to->writable) return std::make_error_code(std::errc::read_only_file_system);
-  Hashing* state = nullptr;
-  {
-    const std::lock_guard lock(mutex_);
-    state = &hashing_[piece];  // map nodes stay where they are; one writer at a time
-  }
-  // Runs of whole pages of zeros stay holes, unless a failed piece may have left something else there.
-  std::int64_t at = piece * layout_.piece_length + start;
+/// Runs of whole pages of zeros stay holes where they may.
+std::error_code Storage::write_blocks(const Source& to, std::int64_t at, bool may_leave_holes,
+                                      std::span<const std::span<const char>> blocks) {
   std::int64_t run = at;
   std::vector<iovec> parts;
   for (const auto block : blocks) {
     std::size_t from = 0;
-    for (std::size_t i = 0; i < block.size() && !state->cleared; i += page) {
+    for (std::size_t i = 0; i < block.size() && may_leave_holes; i += page) {
       const auto length = std::min<std::size_t>(page, block.size() - i);
       if (!is_zero(block.data() + i, length)) continue;
       if (i > from) parts.push_back({const_cast<char*>(block.data()) + from, i - from});
-      if (const auto ec = write_all(*to, run, parts)) return ec;
+      if (const auto ec = write_all(to, run, parts)) return ec;
       from = i + length;
       run = at + static_cast<std::int64_t>(from);
     }
     if (from < block.size()) parts.push_back({const_cast<char*>(block.data()) + from, block.size() - from});
     at += static_cast<std::int64_t>(block.size());
   }
-  if (const auto ec = write_all(*to, run, parts)) return ec;
+  return write_all(to, run, parts);
+}
+
+std::error_code Storage::write(int piece, int start, std::span<const std::span<const char>> blocks) {
+  const auto to = source();
+  if (!to->writable) return std::make_error_code(std::errc::read_only_file_system);
+  Hashing* state = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    state = &hashing_[piece];  // map nodes stay where they are
+  }
+  // What comes twice may be other bytes than the first time: then what was hashed on the way is not what is there. Nor
+  // may a hole be left where the first ones were written.
+  const bool again = start < state->next || state->cleared;
+  if (start < state->next) {
+    state->sha1.reset();
+    state->leaves.clear();
+    state->next = 0;
+  }
+  if (const auto ec = write_blocks(*to, piece * layout_.piece_length + start, !again, blocks)) {
+    for (const auto block : blocks) {
+      state->unwritten.insert(start);
+      start += static_cast<int>(block.size());
+    }
+    state->why = ec;
+    return ec;
+  }
   // Blocks that come in order are hashed while they are in the cache; the others when the piece is complete.
   for (const auto block : blocks) {
+    state->unwritten.erase(start);
     if (state->next == start) feed(*state, block);
     start += static_cast<int>(block.size());
   }
@@ -264,6 +292,8 @@ std::error_code Storage::hash(int piece, lt::sha1_hash& out) {
   {
     const std::lock_guard lock(mutex_);
     if (const auto it = hashing_.find(piece); it != hashing_.end()) {
+      // What is on the disk there may be right by chance; it is not what libtorrent believes to be there.
+      if (!it->second.unwritten.empty()) return it->second.why;
       state = std::move(it->second);
       hashing_.erase(it);
     }

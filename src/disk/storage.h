@@ -7,6 +7,7 @@
 #pragma once
 
 #include <sys/uio.h>
+#include <atomic>
 #include <boost/asio/buffer.hpp>
 #include <cstdint>
 #include <functional>
@@ -16,6 +17,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 
@@ -65,7 +67,7 @@ class Storage {
   [[nodiscard]] bool read_cached(int piece, int start, std::span<char> out) const;
   std::error_code read(int piece, int start, std::span<char> out);
 
-  /// Blocks of one piece that follow one another from `start` on. For one writer at a time.
+  /// Blocks of one piece that follow one another from `start` on. For one writer of a piece at a time.
   std::error_code write(int piece, int start, std::span<const std::span<const char>> blocks);
   std::error_code write(int piece, int start, std::span<const char> block) { return write(piece, start, {&block, 1}); }
   /// The SHA-1 of a piece whose blocks are all written; when it is the expected one, the piece counts as verified.
@@ -73,9 +75,15 @@ class Storage {
   /// The piece failed: what is known of it is forgotten, and its zeros will be written.
   void clear(int piece);
 
-  /// Gives up a verified piece's bytes on the disk, for a spool that may not grow: from now on it cannot be read.
+  /// Says that verified pieces will be dropped, for a spool that may not grow.
+  void bound() { bounded_ = true; }
+  [[nodiscard]] bool is_bounded() const { return bounded_; }
+  /// Gives up a verified piece's bytes on the disk: from now on it cannot be read.
   void drop(int piece);
   [[nodiscard]] bool is_dropped(int piece) const;
+
+  /// Once this has returned, nothing more is written: the file may be another download's. Waits for a write under way.
+  void retire();
 
   /// A read has failed, or the file has changed: nothing more is served.
   [[nodiscard]] bool is_faulted() const;
@@ -101,6 +109,8 @@ class Storage {
     lt::hasher sha1;
     std::int64_t next = 0;
     std::vector<Sha256> leaves;
+    std::set<int> unwritten;  ///< where the blocks begin that could not be written
+    std::error_code why;
     bool cleared = false;
   };
   void feed(Hashing& state, std::span<const char> bytes) const;
@@ -117,10 +127,15 @@ class Storage {
   [[nodiscard]] SourcePtr source() const;
   [[nodiscard]] static bool is_unchanged(const Source& source);
   static std::error_code read_all(const Source& source, std::int64_t at, std::span<char> out);
-  static std::error_code write_all(const Source& source, std::int64_t at, std::vector<iovec>& parts);
+  std::error_code write_all(const Source& source, std::int64_t at, std::vector<iovec>& parts);
+  std::error_code write_blocks(const Source& to, std::int64_t at, bool may_leave_holes,
+                               std::span<const std::span<const char>> blocks);
   void fault(const Source& source, const std::string& why);
 
   PieceLayout layout_;
+  std::atomic<bool> bounded_ = false;
+  std::mutex writing_;        ///< the kernel lets one at a time write to a file, and has the others spin (ext4, XFS)
+  bool retired_ = false;      ///< guarded by it
   mutable std::mutex mutex_;  ///< guards what follows; never held across I/O
   SourcePtr source_;
   bool faulted_ = false;
