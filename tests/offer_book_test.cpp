@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <numeric>
+#include <set>
 
 #include "swarm_sim.h"
 #include "test.h"
@@ -87,6 +88,49 @@ TEST_CASE("offers: what a stuck getter was offered goes to others, and it comes 
   for (const int piece : first.at(1)) CHECK(std::ranges::find(all, piece) != all.end());
   book.sent(1, 100, at(4100));
   CHECK_FALSE(by_getter(book.next(at(4100)))[1].empty());
+}
+
+TEST_CASE("offers: getters that take next to nothing do not keep the others waiting") {
+  constexpr int pieces = 64;
+  constexpr std::uint64_t slow = 12;
+  constexpr std::uint64_t getters = 20;
+  OfferBook book(pieces, 65536, 1);
+  for (std::uint64_t getter = 1; getter <= getters; ++getter) book.join(getter, std::vector<bool>(pieces), at(0));
+  std::map<std::uint64_t, int> got;
+  for (int ms = 0; ms < 60'000; ms += 50) {
+    // A byte now and then: never so long without one that it counts as stuck.
+    if (ms % 500 == 0)
+      for (std::uint64_t getter = 1; getter <= slow; ++getter) book.sent(getter, 1, at(ms));
+    for (const auto& offer : book.next(at(ms))) {
+      if (offer.to <= slow) continue;
+      book.sent(offer.to, 65536, at(ms));
+      book.has(offer.to, offer.piece, at(ms));
+      ++got[offer.to];
+    }
+  }
+  for (auto getter = slow + 1; getter <= getters; ++getter) CHECK(got[getter] == pieces);
+}
+
+TEST_CASE("offers: who has no use for what it was offered is offered something else after a while") {
+  OfferBook book(16, 65536, 1);
+  book.join(1, std::vector<bool>(16), at(0));
+  std::set<int> offered;
+  for (int ms = 0; ms < 60'000; ms += 100)
+    for (const auto& offer : book.next(at(ms))) offered.insert(offer.piece);
+  CHECK(offered.size() > 8);
+}
+
+TEST_CASE("offers: a piece that a getter lost is offered to it again") {
+  OfferBook book(4, 65536, 1);
+  book.join(1, {true, true, true, true}, at(0));
+  CHECK(book.next(at(0)).empty());
+  book.lost(1, 2);
+  book.lost(1, 2);
+  book.lost(1, 9);
+  book.lost(7, 1);
+  const auto again = book.next(at(1));
+  REQUIRE(again.size() == 1);
+  CHECK(again.front().piece == 2);
 }
 
 TEST_CASE("offers: a getter that leaves takes nothing with it") {

@@ -14,16 +14,24 @@ constexpr auto assess_every = milliseconds(50);
 constexpr auto measure_over = milliseconds(500);
 /// Several times what a lost packet costs (RFC 6298's least timeout is a second, Linux's a fifth of one).
 constexpr auto stuck_after = milliseconds(1000);
+constexpr auto stuck_at_most_after = milliseconds(10'000);
+/// A link takes what the kernel hands it in lumps: so much may go out at once, and then nothing for a while.
+constexpr double lump_bytes = 256 * 1024;
+/// A getter that takes so many times what it would take if the link were shared evenly is slow.
+constexpr double slow_times = 3;
+constexpr auto slow_after = milliseconds(3000);
+constexpr auto rate_over_least = milliseconds(250);  // a burst into a socket's buffer is no rate
 constexpr int fewest_for_each = 3;
-constexpr int fewest_together = 8;
+constexpr std::int64_t bytes_together = 16 << 20;
 constexpr std::int64_t enough_to_send = 8;
-constexpr int most_at_first = 48;
 
 }  // namespace
 
 OfferBook::OfferBook(int pieces, std::int64_t piece_length, std::uint32_t seed)
     : piece_length_(piece_length),
       fewest_(static_cast<int>(std::clamp<std::int64_t>(512 * 1024 / piece_length, 2, 4))),
+      fewest_together_(static_cast<int>(std::clamp<std::int64_t>(bytes_together / piece_length, 4, 8))),
+      most_at_first_(static_cast<int>(std::clamp<std::int64_t>(bytes_together / piece_length, fewest_together_, 48))),
       out_(static_cast<std::size_t>(pieces)),
       held_(out_.size()),
       first_(out_.size()),
@@ -32,11 +40,12 @@ OfferBook::OfferBook(int pieces, std::int64_t piece_length, std::uint32_t seed)
 
 /// After getters came or went.
 void OfferBook::recount() {
+  recounted_ = true;
   unoffered_ = static_cast<int>(std::ranges::count(out_, 0));
   offered_ = 0;
   for (auto& [id, known] : getters_) {
     known.to_send = 0;
-    offered_ += known.offered;
+    if (!known.slow) offered_ += known.offered;
   }
   const auto n = static_cast<std::int64_t>(getters_.size());
   for (std::size_t i = 0; i < out_.size(); ++i)
@@ -50,7 +59,7 @@ void OfferBook::place(Getters::value_type& getter) {
   auto& [id, known] = getter;
   if (known.key) ready_.erase(*known.key);
   known.key.reset();
-  if (known.missing == 0 || known.stuck || known.offered >= known.window) return;
+  if (known.missing == 0 || known.stuck || known.offered >= (known.slow ? 1 : known.window)) return;
   // Above a few pieces more or less makes no difference: it has enough to hand on, whether to those who came with it or
   // to those who came later. Then who lacks the least is first, as it can get the rest from nobody else.
   const auto others = std::max<std::int64_t>(static_cast<std::int64_t>(getters_.size()) - 1, 1);
@@ -64,17 +73,17 @@ void OfferBook::join(Getter id, const std::vector<bool>& have, Time now) {
   auto& known = getters_[id];
   known.state.assign(out_.size(), State::missing);
   known.window = fewest_;
-  known.since = known.moved = now;
+  known.since = known.moved = known.completed = now;
   for (std::size_t i = 0; i < out_.size(); ++i) {
     if (i < have.size() && have[i]) {
       known.state[i] = State::had;
-      ++out_[i];
+      if (out_[i]++ == 0) --unoffered_;
       ++held_[i];
     } else {
       ++known.missing;
     }
   }
-  recount();
+  recounted_ = false;
 }
 
 void OfferBook::leave(Getter id) {
@@ -83,12 +92,12 @@ void OfferBook::leave(Getter id) {
   withdraw(at->second);
   for (std::size_t i = 0; i < out_.size(); ++i) {
     if (at->second.state[i] != State::had) continue;
-    --out_[i];
+    if (--out_[i] == 0) ++unoffered_;
     --held_[i];
   }
   if (at->second.key) ready_.erase(*at->second.key);
   getters_.erase(at);
-  recount();
+  recounted_ = false;
 }
 
 /// What is on its way to it may be offered to others.
@@ -98,7 +107,7 @@ void OfferBook::withdraw(Known& known) {
     known.state[i] = State::missing;
     ++known.missing;
     --known.offered;
-    --offered_;
+    if (!known.slow) --offered_;
     if (--out_[i] == 0) ++unoffered_;
   }
 }
@@ -110,8 +119,10 @@ void OfferBook::has(Getter id, int piece, Time now) {
   const auto i = static_cast<std::size_t>(piece);
   if (known.state[i] == State::had) return;
   if (known.state[i] == State::offered) {
+    if (!known.slow) --offered_;
     --known.offered;
-    --offered_;
+    known.completed = now;
+    if (std::exchange(known.slow, false)) offered_ += known.offered;
   } else {
     --known.missing;
     if (out_[i]++ == 0) --unoffered_;
@@ -130,12 +141,26 @@ void OfferBook::has(Getter id, int piece, Time now) {
   place(*at);
 }
 
-void OfferBook::sent(Getter id, std::int64_t bytes, Time now) {
+void OfferBook::lost(Getter id, int piece) {
   const auto at = getters_.find(id);
-  if (at == getters_.end()) return;
+  if (at == getters_.end() || piece < 0 || static_cast<std::size_t>(piece) >= out_.size()) return;
+  const auto i = static_cast<std::size_t>(piece);
+  if (at->second.state[i] != State::had) return;
+  at->second.state[i] = State::missing;
+  ++at->second.missing;
+  --held_[i];
+  if (--out_[i] == 0) ++unoffered_;
+  recounted_ = false;
+}
+
+bool OfferBook::sent(Getter id, std::int64_t bytes, Time now) {
+  const auto at = getters_.find(id);
+  if (at == getters_.end()) return false;
   at->second.bytes += bytes;
   at->second.moved = now;
-  if (std::exchange(at->second.stuck, false)) place(*at);
+  if (!std::exchange(at->second.stuck, false)) return false;
+  place(*at);
+  return true;
 }
 
 void OfferBook::reassess(Time now) {
@@ -145,28 +170,51 @@ void OfferBook::reassess(Time now) {
     return static_cast<int>(bytes_per_second * ahead_seconds / static_cast<double>(piece_length_));
   };
   double together = 0;
-  for (auto& getter : getters_) {
-    auto& known = getter.second;
+  for (auto& [id, known] : getters_) {
     const auto passed = now - known.since;
-    const double rate = static_cast<double>(known.bytes) / std::chrono::duration<double>(passed).count();
+    const double rate = static_cast<double>(known.bytes) /
+                        std::chrono::duration<double>(std::max<Time::duration>(passed, rate_over_least)).count();
     if (passed >= assess_every) {
       together += rate;
       known.window = std::max({fewest_, pieces(rate), passed < measure_over ? known.window : known.window * 3 / 4});
     }
     if (passed >= measure_over) {
+      known.rate = rate;
       known.since = now;
       known.bytes = 0;
     }
-    if (known.offered > 0 && now - known.moved > stuck_after) {
+  }
+  const auto seconds = [](double count) {
+    return std::chrono::duration_cast<Time::duration>(std::chrono::duration<double>(count));
+  };
+  const double fair = static_cast<double>(offered_) * static_cast<double>(piece_length_) / std::max(together, 1.0);
+  const auto too_slow = std::max<Time::duration>(slow_after, seconds(std::min(fair * slow_times, 3600.0)));
+  for (auto& getter : getters_) {
+    auto& known = getter.second;
+    const auto too_long = std::clamp<Time::duration>(seconds(std::min(lump_bytes / std::max(known.rate, 1.0), 60.0)),
+                                                     stuck_after, stuck_at_most_after);
+    if (known.stuck) {
+      // It may merely have no use for what it was offered, as somebody else was to send that: another one will show.
+      if (now - known.stuck_since > too_long) {
+        known.stuck = false;
+        known.window = 1;
+        known.moved = now;
+      }
+    } else if (known.offered > 0 && now - known.moved > (known.rate > 0 ? too_long : stuck_after)) {
       known.stuck = true;
+      known.stuck_since = now;
       withdraw(known);
     } else if (known.offered == 0) {
-      known.moved = now;
+      known.moved = known.completed = now;
+    } else if (!known.slow && now - known.completed > too_slow) {
+      known.slow = true;
+      offered_ -= known.offered;
     }
     place(getter);
   }
-  const auto at_first = static_cast<int>(std::min<std::size_t>(getters_.size() * fewest_for_each, most_at_first));
-  window_ = std::max({at_first, fewest_together, pieces(together), window_ * 3 / 4});
+  const auto at_first =
+      static_cast<int>(std::min(getters_.size() * fewest_for_each, static_cast<std::size_t>(most_at_first_)));
+  window_ = std::max({at_first, fewest_together_, pieces(together), window_ * 3 / 4});
 }
 
 int OfferBook::choose(const Known& known) {
@@ -196,14 +244,15 @@ void OfferBook::offer(Getters::value_type& getter, std::vector<Offer>& out, Time
     --unoffered_;
     first_[i] = id;
   }
-  if (known.offered++ == 0) known.moved = now;
+  if (known.offered++ == 0) known.moved = known.completed = now;
   --known.missing;
-  ++offered_;
+  if (!known.slow) ++offered_;
   place(getter);
   out.push_back({id, piece});
 }
 
 std::vector<OfferBook::Offer> OfferBook::next(Time now) {
+  if (!recounted_) recount();
   reassess(now);
   std::vector<Offer> out;
   while (!ready_.empty()) {

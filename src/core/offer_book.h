@@ -5,6 +5,9 @@
 // it on. Who has the least to hand on is offered more, so that everyone's uplink is used alike, and nobody waits for a
 // getter that is slow or stuck. It is super seeding (BEP 16) with windows as wide as the links need. When one copy is
 // out, the source is a peer like any other, and offers what is rarest.
+//
+// Getters are believed: one that claims pieces that it lacks makes the source send copies of its own to others (it
+// costs time, and no getter a piece), one that takes its offers and does not move is passed over after seconds.
 #pragma once
 
 #include <chrono>
@@ -37,8 +40,11 @@ class OfferBook {
   /// `getter` says that it has `piece`, from wherever. Pieces that do not exist and getters that did not join are
   /// passed over.
   void has(Getter getter, int piece, Time now);
-  /// So many bytes of pieces went out to `getter`.
-  void sent(Getter getter, std::int64_t bytes, Time now);
+  /// `getter` says that it has lost `piece` again.
+  void lost(Getter getter, int piece);
+  /// So many bytes of pieces went out to `getter`. True when it was thought to be stuck, so that there may be something
+  /// to offer.
+  bool sent(Getter getter, std::int64_t bytes, Time now);
   /// What is to be offered now. Each is taken as offered. To be called after every change, and now and then besides.
   [[nodiscard]] std::vector<Offer> next(Time now);
 
@@ -55,9 +61,13 @@ class OfferBook {
     int window = 0;            ///< pieces that may be on their way
     std::int64_t to_send = 0;  ///< copies that others lack of what it was offered first, and has
     std::int64_t bytes = 0;    ///< sent since `since`
+    double rate = 0;           ///< bytes per second when it was last measured
     Time since{};
-    Time moved{};        ///< when something of what it was offered was sent last
-    bool stuck = false;  ///< its link does not move: it is offered nothing more until it does
+    Time moved{};      ///< when something of what it was offered was sent last
+    Time completed{};  ///< when it had a piece that it was offered last, or was offered the first
+    Time stuck_since{};
+    bool stuck = false;  ///< its link does not move: it is offered nothing more until it does, or for a while
+    bool slow = false;   ///< it takes far longer than its share of the link would: the others do not wait for it
     std::optional<Key> key;
   };
   using Getters = std::map<Getter, Known>;
@@ -71,11 +81,14 @@ class OfferBook {
 
   std::int64_t piece_length_;
   int fewest_;                 ///< pieces of the narrowest window
+  int fewest_together_;        ///< the same for all together
+  int most_at_first_;          ///< for all together, before it is known what they take
   std::vector<int> out_;       ///< getters that have each piece, or are offered it
   std::vector<int> held_;      ///< getters that have each piece
   std::vector<Getter> first_;  ///< who was offered each piece first
   int unoffered_ = 0;
-  int offered_ = 0;
+  int offered_ = 0;  ///< to getters that are not slow
+  bool recounted_ = true;
   int window_ = 0;  ///< pieces that may be on their way to all together while one copy is not yet out
   Time assessed_{};
   Getters getters_;

@@ -515,6 +515,9 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
     const bool keep = trusted && !job->discard;
     if (keep) co_await checkpoint(swarm, wanted.path);
     parts_.swarm->unload(stored.id);
+    // The next download of it begins when nothing of this one is written any more.
+    const auto retire = [storage] { storage->retire(); };
+    co_await run_on(parts_.pool, retire);
     if (!keep) drop_partial(stored.id);
     throw *trouble;
   }

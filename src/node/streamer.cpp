@@ -283,6 +283,7 @@ Task<Streamer::SpoolPtr> Streamer::open_spool(FileEntry wanted, StoredTorrent to
     return std::make_shared<Storage>(*layout, std::move(fd), "", "");
   };
   spool->storage = co_await run_on(parts_.pool, open);
+  if (limit > 0) spool->storage->bound();
   auto gate = std::make_unique<StreamGate>(layout->count(), static_cast<int>(spool->window / piece));
   spool->gate = gate.get();
   spool->swarm = co_await parts_.swarm->load(torrent, spool->storage, true, std::move(gate));

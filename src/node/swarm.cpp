@@ -159,6 +159,7 @@ std::shared_ptr<lt::torrent_plugin> Swarm::plugin_for(const SwarmTorrent& torren
   options.pieces = torrent.storage->layout().count();
   options.piece_length = torrent.storage->layout().piece_length;
   options.takes_offers = torrent.downloading && !in_order;
+  options.makes_offers = !torrent.storage->is_bounded();
   if (!torrent.downloading) return make_swarm_plugin(std::move(options));
   options.on_piece = [this, id = torrent.torrent.id, file = torrent.storage, in_order,
                       alive = std::weak_ptr<bool>(alive_)] {
@@ -182,6 +183,9 @@ Task<SwarmTorrentPtr> Swarm::load(StoredTorrent torrent, StoragePtr storage, boo
     loaded = nullptr;
   }
   if (!loaded) {
+    // One that was unloaded before libtorrent had taken it in is still on its way there.
+    while (leaving_.contains(to_lt(torrent.infohash))) co_await sleep_for(std::chrono::milliseconds(5));
+    if (find(torrent.id)) throw Error(Status::failed, "is being loaded otherwise");
     loaded = std::make_shared<SwarmTorrent>(io_.get_executor());
     loaded->torrent = std::move(torrent);
     loaded->storage = std::move(storage);
@@ -223,7 +227,10 @@ void Swarm::unload(const ContentId& id) {
   const auto it = torrents_.find(id);
   if (it == torrents_.end()) return;
   const auto torrent = it->second;
-  if (torrent->handle.is_valid()) session_->remove_torrent(torrent->handle);
+  if (torrent->handle.is_valid())
+    session_->remove_torrent(torrent->handle);
+  else if (torrent->error.empty())
+    leaving_.insert(to_lt(torrent->torrent.infohash));
   registry_->remove(to_lt(torrent->torrent.infohash));
   by_infohash_.erase(to_lt(torrent->torrent.infohash));
   torrents_.erase(it);
@@ -350,8 +357,10 @@ void Swarm::pump() {
 
 void Swarm::handle(lt::alert* alert) {
   if (const auto* added = lt::alert_cast<lt::add_torrent_alert>(alert)) {
-    const auto torrent = find(added->handle);
-    if (!torrent) {
+    const auto infohash = added->params.ti->info_hashes().v1;
+    const auto known = by_infohash_.find(infohash);
+    const auto torrent = known == by_infohash_.end() ? nullptr : find(known->second);
+    if (leaving_.erase(infohash) > 0 || !torrent) {
       if (added->handle.is_valid()) session_->remove_torrent(added->handle);
       return;
     }

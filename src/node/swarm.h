@@ -128,6 +128,7 @@ class Swarm {
   std::uint16_t port_ = 0;
   std::unordered_map<ContentId, SwarmTorrentPtr> torrents_;
   std::map<lt::sha1_hash, ContentId> by_infohash_;
+  std::set<lt::sha1_hash> leaving_;  ///< unloaded before libtorrent said that it had added them
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

@@ -26,6 +26,7 @@ class SwarmPeer final : public lt::peer_plugin {
   bool on_extension_handshake(lt::bdecode_node const& handshake) override;
   bool on_have_all() override;
   bool on_have(lt::piece_index_t piece) override;
+  bool on_dont_have(lt::piece_index_t piece) override;
   bool on_bitfield(lt::bitfield const& have) override;
   bool on_have_none() override;
   void sent_have_all() override;
@@ -79,7 +80,11 @@ class SwarmPlugin final : public lt::torrent_plugin, public std::enable_shared_f
       if (const auto peer = weak.lock()) peer->passed(piece);
     if (options.on_piece) options.on_piece();
   }
+  void on_state(lt::torrent_status::state_t state) override {
+    if (state == lt::torrent_status::finished || state == lt::torrent_status::seeding) is_whole_ = true;
+  }
   void tick() override { make_offers(); }
+  [[nodiscard]] bool takes_offers() const { return options.takes_offers && !is_whole_; }
 
   void make_offers() {
     for (const auto& offer : book.next(std::chrono::steady_clock::now()))
@@ -89,18 +94,21 @@ class SwarmPlugin final : public lt::torrent_plugin, public std::enable_shared_f
   void forget(std::uint64_t id) {
     peers_.erase(id);
     book.leave(id);
+    // A torrent that is being removed loses all of its peers in one go.
+    if (!peers_.empty()) make_offers();
   }
 
   const SwarmPluginOptions options;
   OfferBook book;
 
  private:
+  bool is_whole_ = false;
   std::uint64_t next_ = 1;
   std::map<std::uint64_t, std::weak_ptr<SwarmPeer>> peers_;
 };
 
 void SwarmPeer::add_handshake(lt::entry& handshake) {
-  handshake[key] = makes | (torrent_->options.takes_offers ? takes : 0);
+  handshake[key] = (torrent_->options.makes_offers ? makes : 0) | (torrent_->takes_offers() ? takes : 0);
 }
 
 bool SwarmPeer::on_extension_handshake(lt::bdecode_node const& handshake) {
@@ -113,7 +121,7 @@ bool SwarmPeer::on_extension_handshake(lt::bdecode_node const& handshake) {
 }
 
 bool SwarmPeer::on_have_all() {
-  offers_ = makes_ && torrent_->options.takes_offers;
+  offers_ = makes_ && torrent_->takes_offers();
   return offers_;
 }
 
@@ -129,7 +137,7 @@ void SwarmPeer::sent_have_all() {
 }
 
 void SwarmPeer::begin() {
-  if (begun_ || !takes_ || !told_all_ || !have_) return;
+  if (begun_ || !takes_ || !told_all_ || !have_ || !torrent_->options.makes_offers) return;
   begun_ = true;
   torrent_->book.join(id_, *have_, std::chrono::steady_clock::now());
   have_.reset();
@@ -143,6 +151,11 @@ bool SwarmPeer::on_have(lt::piece_index_t piece) {
   } else if (have_ && piece >= lt::piece_index_t(0) && static_cast<int>(piece) < torrent_->options.pieces) {
     (*have_)[static_cast<std::size_t>(static_cast<int>(piece))] = true;
   }
+  return false;
+}
+
+bool SwarmPeer::on_dont_have(lt::piece_index_t piece) {
+  if (begun_) torrent_->book.lost(id_, static_cast<int>(piece));
   return false;
 }
 
@@ -163,7 +176,7 @@ bool SwarmPeer::on_have_none() {
 }
 
 void SwarmPeer::sent_payload(int bytes) {
-  if (begun_) torrent_->book.sent(id_, bytes, std::chrono::steady_clock::now());
+  if (begun_ && torrent_->book.sent(id_, bytes, std::chrono::steady_clock::now())) torrent_->make_offers();
 }
 
 void SwarmPeer::on_disconnect(lt::error_code const&) { torrent_->forget(id_); }

@@ -315,7 +315,11 @@ Task<void> UrlDownload::close(bool keep) {
   const auto id = swarm_->torrent.id;
   gate_ = nullptr;
   if (keep && !placed_) co_await downloads_.checkpoint(swarm_, job_->wanted.path);
-  if (!placed_) parts_.swarm->unload(id);
+  if (!placed_) {
+    parts_.swarm->unload(id);
+    const auto retire = [storage = swarm_->storage] { storage->retire(); };
+    co_await run_on(parts_.pool, retire);
+  }
   if (!keep && !placed_) downloads_.drop_partial(id);
   swarm_.reset();
   claim_.reset();
