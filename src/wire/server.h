@@ -34,7 +34,7 @@ class Server {
  private:
   struct Shared;
   static Task<void> accept_all(std::shared_ptr<Shared> shared);
-  static Task<void> serve(std::shared_ptr<Shared> shared, asio::ip::tcp::socket socket);
+  static Task<void> serve(std::shared_ptr<Shared> shared, asio::ip::tcp::socket socket, asio::ip::tcp::endpoint remote);
   std::shared_ptr<Shared> shared_;
 };
 
