@@ -133,6 +133,27 @@ TEST_CASE("offers: a piece that a getter lost is offered to it again") {
   CHECK(again.front().piece == 2);
 }
 
+TEST_CASE("offers: in order, as long as somebody wants that") {
+  OfferBook book(1000, 65536, 1);
+  book.join(1, std::vector<bool>(1000), at(0));
+  book.join(2, std::vector<bool>(1000), at(0), true);
+  std::set<int> offered;
+  for (int ms = 0; book.unoffered() > 0; ms += 10) {
+    for (const auto& offer : book.next(at(ms))) {
+      if (offered.size() < 1000) CHECK(offer.piece < static_cast<int>(offered.size()) + 32);
+      offered.insert(offer.piece);
+      book.sent(offer.to, 65536, at(ms));
+      book.has(offer.to, offer.piece, at(ms));
+    }
+  }
+  book.leave(2);
+  book.join(3, std::vector<bool>(1000), at(60'000));
+  book.leave(1);
+  bool late = false;
+  for (const auto& offer : book.next(at(60'000))) late = late || offer.piece > 100;
+  CHECK(late);
+}
+
 TEST_CASE("offers: a getter that leaves takes nothing with it") {
   OfferBook book(16, 65536, 1);
   book.join(1, std::vector<bool>(16), at(0));

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <map>
-#include <numeric>
 
 #include "core/piece_plan.h"
 #include "test.h"
@@ -8,55 +7,22 @@
 using mesh::OrderedGate;
 using mesh::StreamGate;
 
-namespace {
-
-/// The pieces that a getter asks for at first.
-std::vector<int> asked_first(std::uint64_t self, const std::vector<std::uint64_t>& getters, int pieces) {
-  OrderedGate gate(pieces, 4 * pieces);
-  gate.set_getters(self, getters);
-  std::vector<int> out;
-  const auto count = static_cast<std::size_t>(pieces);
-  for (const auto& [piece, priority] : gate.update(std::vector<bool>(count), std::vector<int>(count, 1), 1))
-    if (priority > 0) out.push_back(piece);
-  return out;
-}
-
-}  // namespace
-
-TEST_CASE("ordered: alone, the whole window is asked for") { CHECK(asked_first(1, {1}, 100).size() == 100); }
-
-TEST_CASE("ordered: shares cover all pieces once, and nearly evenly") {
-  std::vector<std::uint64_t> getters(8);
-  std::iota(getters.begin(), getters.end(), 1);
-  std::vector<int> owners(512);
-  for (const auto self : getters) {
-    const auto share = asked_first(self, getters, 512);
-    CHECK((share.size() > 32 && share.size() < 110));
-    for (const int piece : share) ++owners[static_cast<std::size_t>(piece)];
-  }
-  for (const int n : owners) CHECK(n == 1);
-}
-
-TEST_CASE("ordered: a piece opens when another getter has it, and stays open") {
-  OrderedGate gate(64, 256);
-  gate.set_getters(1, {1, 2});
-  const std::vector<bool> have(64);
-  std::vector<int> availability(64, 1);
+TEST_CASE("ordered: nothing is held back, what is read next comes first") {
+  OrderedGate gate(100);
+  std::vector<bool> have(100);
+  have[0] = have[1] = have[50] = true;
   std::map<int, int> priority;
-  for (const auto& [piece, p] : gate.update(have, availability, 1)) priority[piece] = p;
-  const auto closed = std::ranges::find_if(priority, [](const auto& pair) { return pair.second == 0; })->first;
-  availability[static_cast<std::size_t>(closed)] = 2;
-  const auto opened = gate.update(have, availability, 1);
-  REQUIRE(opened.size() == 1);
-  CHECK(opened[0].first == closed);
-  CHECK(opened[0].second > 0);
-  CHECK(gate.update(have, availability, 1).empty());
-}
-
-TEST_CASE("ordered: a leave moves its share alone") {
-  const auto a = asked_first(1, {1, 2, 3, 4}, 1000), b = asked_first(1, {1, 2, 3}, 1000);
-  for (const int piece : a) CHECK(std::ranges::find(b, piece) != b.end());
-  CHECK(b.size() > a.size());
+  for (const auto& [piece, p] : gate.update(have, {}, 1)) priority[piece] = p;
+  CHECK(priority.size() == 97);
+  CHECK(priority[2] == 7);
+  CHECK(priority[20] < 7);
+  CHECK(priority[99] < priority[20]);
+  CHECK(priority[99] > 0);
+  CHECK(gate.update(have, {}, 1).empty());
+  have[2] = true;
+  const auto changes = gate.update(have, {}, 1);
+  REQUIRE_FALSE(changes.empty());
+  CHECK(changes.front().second == 7);
 }
 
 TEST_CASE("stream: a window ahead of the reader, the nearest first, nothing behind it") {

@@ -24,7 +24,7 @@ int main(int argc, char** argv) {
       if (kind[0] == 'o')
         for (std::size_t i = 1; i < nodes.size(); ++i) nodes[i].arrives = static_cast<double>(i - 1) / n;
       SimOptions options;
-      options.pieces = n > 3000 ? 256 : 1024;
+      options.pieces = 1024;
       auto result = simulate(nodes, options);
       std::vector<double> took(result.took.begin(), result.took.begin() + static_cast<std::ptrdiff_t>(fast) - 1);
       std::ranges::sort(took);

@@ -24,6 +24,7 @@ constexpr auto rate_over_least = milliseconds(250);  // a burst into a socket's 
 constexpr int fewest_for_each = 3;
 constexpr std::int64_t bytes_together = 16 << 20;
 constexpr std::int64_t enough_to_send = 8;
+constexpr unsigned in_order_among = 16;
 
 }  // namespace
 
@@ -43,7 +44,9 @@ void OfferBook::recount() {
   recounted_ = true;
   unoffered_ = static_cast<int>(std::ranges::count(out_, 0));
   offered_ = 0;
+  in_order_ = false;
   for (auto& [id, known] : getters_) {
+    in_order_ = in_order_ || (known.in_order && known.missing > 0);
     known.to_send = 0;
     if (!known.slow) offered_ += known.offered;
   }
@@ -68,11 +71,12 @@ void OfferBook::place(Getters::value_type& getter) {
   ready_.insert(*known.key);
 }
 
-void OfferBook::join(Getter id, const std::vector<bool>& have, Time now) {
+void OfferBook::join(Getter id, const std::vector<bool>& have, Time now, bool in_order) {
   leave(id);
   auto& known = getters_[id];
   known.state.assign(out_.size(), State::missing);
   known.window = fewest_;
+  known.in_order = in_order;
   known.since = known.moved = known.completed = now;
   for (std::size_t i = 0; i < out_.size(); ++i) {
     if (i < have.size() && have[i]) {
@@ -219,7 +223,15 @@ void OfferBook::reassess(Time now) {
 
 int OfferBook::choose(const Known& known) {
   const auto count = out_.size();
-  const auto start = random_() % count;
+  if (in_order_ && unoffered_ > 0) {
+    // Not strictly: two sources are to choose differently.
+    int chosen = -1;
+    unsigned seen = 0;
+    for (std::size_t i = 0; i < count && seen < in_order_among; ++i)
+      if (known.state[i] == State::missing && out_[i] == 0 && random_() % ++seen == 0) chosen = static_cast<int>(i);
+    if (chosen >= 0) return chosen;
+  }
+  const auto start = in_order_ ? 0 : random_() % count;
   int best = -1;
   int least = 0;
   for (std::size_t step = 0; step < count; ++step) {

@@ -34,8 +34,8 @@ class OfferBook {
   /// `seed`: of the order among equals, so that two sources choose differently.
   OfferBook(int pieces, std::int64_t piece_length, std::uint32_t seed);
 
-  /// A getter that has these pieces wants the others.
-  void join(Getter getter, const std::vector<bool>& have, Time now);
+  /// A getter that has these pieces wants the others, `in_order` as far as that goes.
+  void join(Getter getter, const std::vector<bool>& have, Time now, bool in_order = false);
   void leave(Getter getter);
   /// `getter` says that it has `piece`, from wherever. Pieces that do not exist and getters that did not join are
   /// passed over.
@@ -66,6 +66,7 @@ class OfferBook {
     Time moved{};      ///< when something of what it was offered was sent last
     Time completed{};  ///< when it had a piece that it was offered last, or was offered the first
     Time stuck_since{};
+    bool in_order = false;
     bool stuck = false;  ///< its link does not move: it is offered nothing more until it does, or for a while
     bool slow = false;   ///< it takes far longer than its share of the link would: the others do not wait for it
     std::optional<Key> key;
@@ -89,7 +90,8 @@ class OfferBook {
   int unoffered_ = 0;
   int offered_ = 0;  ///< to getters that are not slow
   bool recounted_ = true;
-  int window_ = 0;  ///< pieces that may be on their way to all together while one copy is not yet out
+  bool in_order_ = false;  ///< a getter wants that
+  int window_ = 0;         ///< pieces that may be on their way to all together while one copy is not yet out
   Time assessed_{};
   Getters getters_;
   std::set<Key> ready_;  ///< getters that may be offered more, the one with the least to hand on first

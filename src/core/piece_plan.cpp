@@ -29,8 +29,9 @@ std::vector<bool> share(std::size_t pieces, std::uint64_t self, const std::vecto
 
 /// Updates come ten times a second: whoever was to be asked first for a piece has had time enough by then.
 constexpr int patience_updates = 20;
-/// The pieces of others that the reader needs next come before the rest of theirs: holes are filled.
+/// What is to be read next comes before what is rarer: holes are filled.
 constexpr int urgent_pieces = 8;
+constexpr int near_pieces = 64;
 
 }  // namespace
 
@@ -48,39 +49,18 @@ int piece_count_for(std::int64_t size) {
   return static_cast<int>((size + length - 1) / length);
 }
 
-OrderedGate::OrderedGate(int pieces, int window)
-    : window_(std::max(window, 8)),
-      mine_(static_cast<std::size_t>(pieces), true),
-      priority_(static_cast<std::size_t>(pieces), 255) {}  // none: the first update sets all
+OrderedGate::OrderedGate(int pieces) : priority_(static_cast<std::size_t>(pieces), 255) {}  // none: all are set first
 
-void OrderedGate::set_getters(std::uint64_t self, const std::vector<std::uint64_t>& getters) {
-  getters_ = getters.size();
-  mine_ = share(mine_.size(), self, getters);
-}
-
-PieceGate::Changes OrderedGate::update(const std::vector<bool>& have, std::span<const int> availability, int sources) {
+PieceGate::Changes OrderedGate::update(const std::vector<bool>& have, std::span<const int>, int) {
   const auto next = static_cast<int>(std::ranges::find(have, false) - have.begin());
-  stuck_ = next == next_ ? stuck_ + 1 : 0;
-  next_ = next;
-  // Whoever should have had these first is slow, or gone: the source is asked.
-  const int reach = stuck_ < patience_updates ? 0 : std::min(stuck_ / patience_updates * 4, window_);
-  const bool shared = getters_ >= 2 && static_cast<std::size_t>(sources) < getters_;
-  // Narrower towards the end, so that little is left to read when the last piece arrives.
-  const int window = std::min(window_, std::max(window_ * 3 / 4, (static_cast<int>(have.size()) - next) / 2));
   Changes changes;
   for (std::size_t i = 0; i < priority_.size(); ++i) {
     if (have[i]) continue;
     const int ahead = static_cast<int>(i) - next;
-    const bool elsewhere = i < availability.size() && availability[i] > sources;
-    const bool is_open = priority_[i] != 0 && priority_[i] != 255;
-    int wanted = 0;
-    if (shared && mine_[i])
-      wanted = ahead < window / 4 ? 7 : ahead < window / 2 ? 6 : ahead < window ? 5 : 0;
-    else if (is_open || (ahead < window && (!shared || elsewhere)) || ahead < reach)
-      wanted = ahead < urgent_pieces ? 5 : 4;  // what was asked for is on its way: it stays open
+    const std::uint8_t wanted = ahead < urgent_pieces ? 7 : ahead < near_pieces ? 6 : 4;
     if (wanted == priority_[i]) continue;
-    priority_[i] = static_cast<std::uint8_t>(wanted);
-    changes.emplace_back(static_cast<int>(i), priority_[i]);
+    priority_[i] = wanted;
+    changes.emplace_back(static_cast<int>(i), wanted);
   }
   return changes;
 }

@@ -23,6 +23,8 @@ class PieceGate {
   using Changes = std::vector<std::pair<int, std::uint8_t>>;
 
   virtual ~PieceGate() = default;
+  /// Whether sources choose which pieces there are to ask for (core/offer_book.h), or the getters share them out.
+  [[nodiscard]] virtual bool takes_offers() const { return false; }
   /// `self` and `getters` are ids that the tracker gave; a gate over fewer than two getters shares nothing.
   virtual void set_getters(std::uint64_t self, const std::vector<std::uint64_t>& getters) = 0;
   /// The pieces whose priority changes, given what this getter has, how many connected peers have each piece (counting
@@ -31,26 +33,22 @@ class PieceGate {
                                        int sources) = 0;
 };
 
-/// Stripes: each getter wants a share of the pieces of its own from the source first, and leaves the others alone until
-/// a getter has them. Shares come from rendezvous hashing over the swarm's getters, so a join or a leave moves 1/n.
-/// Here within a window ahead of the first piece that is missing, for a file that is read in order as fast as it
-/// arrives. Of its own share a getter asks for what is to be read next first; of the others' it takes what there is, as
-/// to take that in order, too, costs the swarm a tenth of its speed (docs/decisions/0008).
+/// For a file that is read in order as fast as it arrives: of what sources offer and others have, what is to be read
+/// next first. Nothing is held back, as a source offers in order, too.
 class OrderedGate final : public PieceGate {
  public:
-  OrderedGate(int pieces, int window);
-  void set_getters(std::uint64_t self, const std::vector<std::uint64_t>& getters) override;
+  explicit OrderedGate(int pieces);
+  [[nodiscard]] bool takes_offers() const override { return true; }
+  void set_getters(std::uint64_t, const std::vector<std::uint64_t>&) override {}
   [[nodiscard]] Changes update(const std::vector<bool>& have, std::span<const int> availability, int sources) override;
 
  private:
-  int window_;
-  int next_ = -1;  ///< the first piece that was missing
-  int stuck_ = 0;  ///< updates since then
-  std::size_t getters_ = 0;
-  std::vector<bool> mine_;
   std::vector<std::uint8_t> priority_;
 };
 
+/// Stripes: each getter wants a share of the pieces of its own from the source first, and leaves the others alone until
+/// a getter has them. Shares come from rendezvous hashing over the swarm's getters, so a join or a leave moves 1/n.
+///
 /// For a reader that takes the pieces in order: a window ahead of it, the nearest first. Within the window the stripes
 /// hold, so that readers that start together share one copy; a reader that has to wait reaches over them, further each
 /// time.

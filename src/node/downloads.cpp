@@ -20,8 +20,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto tick = milliseconds(100);
 constexpr auto checkpoint_every = seconds(5);
-constexpr std::int64_t window_bytes = 32 << 20;  // ahead of what is read in order
-constexpr int fewest_window_pieces = 64;
 constexpr off_t copy_bytes = off_t{64} << 20;  // between two looks whether it is still wanted
 
 std::string room(std::int64_t needed, std::int64_t free, std::int64_t promised) {
@@ -467,9 +465,7 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
   };
   const StoragePtr storage = co_await run_on(parts_.pool, open);
   std::unique_ptr<PieceGate> gate;
-  if (wants_order(*job))
-    gate = std::make_unique<OrderedGate>(
-        layout->count(), std::max(static_cast<int>(window_bytes / layout->piece_length), fewest_window_pieces));
+  if (wants_order(*job)) gate = std::make_unique<OrderedGate>(layout->count());
   const bool in_order = gate != nullptr;
   const auto swarm = co_await parts_.swarm->load(stored, storage, true, std::move(gate));
   swarm->in_order = in_order;

@@ -25,7 +25,7 @@ Task<void> join_swarm(NodeParts& parts, SwarmTorrentPtr swarm) {
   Ready ready;
   ready.id = swarm->torrent.id;
   ready.infohash = swarm->torrent.infohash;
-  ready.shares = swarm->gate != nullptr;
+  ready.shares = swarm->gate != nullptr && !swarm->gate->takes_offers();
   const Introduced introduced = co_await tracker->request(ready, seconds(10));
   parts.swarm->introduce(swarm, introduced);
 }

@@ -154,17 +154,18 @@ std::vector<SwarmTorrentPtr> Swarm::all() const {
 }
 
 std::shared_ptr<lt::torrent_plugin> Swarm::plugin_for(const SwarmTorrent& torrent) {
-  const bool in_order = torrent.gate != nullptr;
+  const bool each_piece = torrent.gate != nullptr;
   SwarmPluginOptions options;
   options.pieces = torrent.storage->layout().count();
   options.piece_length = torrent.storage->layout().piece_length;
-  options.takes_offers = torrent.downloading && !in_order;
+  options.takes_offers = torrent.downloading && (!torrent.gate || torrent.gate->takes_offers());
+  options.in_order = torrent.gate != nullptr;
   options.makes_offers = !torrent.storage->is_bounded();
   if (!torrent.downloading) return make_swarm_plugin(std::move(options));
-  options.on_piece = [this, id = torrent.torrent.id, file = torrent.storage, in_order,
+  options.on_piece = [this, id = torrent.torrent.id, file = torrent.storage, each_piece,
                       alive = std::weak_ptr<bool>(alive_)] {
     // Where pieces come in no order, nobody waits for any but the last.
-    if (!in_order && !file->is_complete()) return;
+    if (!each_piece && !file->is_complete()) return;
     asio::post(io_, [this, id, alive] {
       if (alive.expired()) return;
       if (const auto still = find(id)) still->changed.notify();

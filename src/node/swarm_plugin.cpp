@@ -13,7 +13,7 @@ namespace mesh {
 namespace {
 
 constexpr const char* key = "ms_offers";
-enum Offers { makes = 1, takes = 2 };
+enum Offers { makes = 1, takes = 2, in_order = 4 };
 
 class SwarmPlugin;
 
@@ -57,6 +57,7 @@ class SwarmPeer final : public lt::peer_plugin {
   std::uint64_t id_;
   bool makes_ = false;
   bool takes_ = false;
+  bool in_order_ = false;
   bool offers_ = false;  ///< the peer has all pieces, and offers them
   bool told_all_ = false;
   bool begun_ = false;
@@ -108,7 +109,8 @@ class SwarmPlugin final : public lt::torrent_plugin, public std::enable_shared_f
 };
 
 void SwarmPeer::add_handshake(lt::entry& handshake) {
-  handshake[key] = (torrent_->options.makes_offers ? makes : 0) | (torrent_->takes_offers() ? takes : 0);
+  handshake[key] = (torrent_->options.makes_offers ? makes : 0) | (torrent_->takes_offers() ? takes : 0) |
+                   (torrent_->options.in_order ? in_order : 0);
 }
 
 bool SwarmPeer::on_extension_handshake(lt::bdecode_node const& handshake) {
@@ -116,6 +118,7 @@ bool SwarmPeer::on_extension_handshake(lt::bdecode_node const& handshake) {
   const auto said = handshake.dict_find_int_value(key, 0);
   makes_ = (said & makes) != 0;
   takes_ = (said & takes) != 0;
+  in_order_ = (said & in_order) != 0;
   begin();
   return true;
 }
@@ -139,7 +142,7 @@ void SwarmPeer::sent_have_all() {
 void SwarmPeer::begin() {
   if (begun_ || !takes_ || !told_all_ || !have_ || !torrent_->options.makes_offers) return;
   begun_ = true;
-  torrent_->book.join(id_, *have_, std::chrono::steady_clock::now());
+  torrent_->book.join(id_, *have_, std::chrono::steady_clock::now(), in_order_);
   have_.reset();
   torrent_->make_offers();
 }

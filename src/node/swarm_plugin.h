@@ -16,6 +16,7 @@ struct SwarmPluginOptions {
   int pieces = 0;
   std::int64_t piece_length = 0;
   bool takes_offers = false;         ///< while this node downloads, it waits for what sources offer
+  bool in_order = false;             ///< it wants the first pieces first
   bool makes_offers = true;          ///< not where pieces are dropped again (a bounded spool)
   std::function<void()> on_piece{};  ///< a piece has arrived and passed its hash; on libtorrent's network thread
 };
