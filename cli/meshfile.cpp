@@ -94,6 +94,10 @@ std::string origins(const TransferInfo& t) {
   return "  (from origin " + human_bytes(t.from_origin) + ", from mesh " + human_bytes(from_mesh(t)) + ")";
 }
 
+void say_view(const std::string& view) {
+  if (!view.empty()) say("meshfile", "no tracker answers: " + view);
+}
+
 /// What a listing says about a path of which there is not just one version.
 std::string conflict_mark(const ListItem& item) {
   if (item.versions > 1)
@@ -112,6 +116,7 @@ Task<int> list(const NodeOptions& node, const Asked& asked, const Handlers& hand
   json items = json::array();
   do {
     const Listed page = co_await channel->request(question, std::chrono::seconds(150));
+    if (question.after.empty()) say_view(page.view);
     for (const auto& item : page.items) {
       if (asked.as_json) {
         auto one = to_json(item.entry);
@@ -172,6 +177,7 @@ Task<int> status(const NodeOptions& node, const Asked& asked, const Handlers& ha
   question.mesh = asked.mesh;
   for (;;) {
     const StatusReply reply = co_await channel->request(question, std::chrono::seconds(15));
+    say_view(reply.view);
     if (asked.as_json) {
       json nodes = json::array();
       for (const auto& one : reply.nodes) {
@@ -207,6 +213,7 @@ Task<int> status(const NodeOptions& node, const Asked& asked, const Handlers& ha
         nodes.push_back({{"node", one.node},
                          {"error", one.error},
                          {"tracker_connected", one.tracker_connected},
+                         {"members_known", one.members},
                          {"entries", one.files},
                          {"torrents_loaded", one.torrents_loaded},
                          {"gets", gets},

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "core/format.h"
+#include "tracker.h"
 #include "version.h"
 
 namespace mesh {
@@ -18,8 +19,8 @@ constexpr std::size_t most_ca_bytes = std::size_t{1} << 20;
 
 /// Every key that a configuration file may have: one file serves all commands, each of which takes what it knows.
 const std::set<std::string> known_keys = {
-    "files", "state",  "control", "tracker", "open",   "key",      "log-level", "listen",     "advertise", "name",
-    "head",  "follow", "ignore",  "hash",    "linger", "max-down", "max-up",    "max-active", "refuse"};
+    "files", "state",  "control", "tracker", "open", "key",    "log-level", "listen", "advertise",  "name",
+    "head",  "follow", "ignore",  "peer",    "hash", "linger", "max-down",  "max-up", "max-active", "refuse"};
 
 void apply_config(CLI::App& app, const fs::path& file) {
   std::ifstream in(file);
@@ -83,6 +84,17 @@ void add_common(CLI::App& app, CommonOptions& options) {
 
 void add_node(CLI::App& app, CommonOptions& options, std::string& hash) {
   auto& node = options.node;
+  node.hub = [](asio::io_context& io) {
+    const auto tracker = std::make_shared<Tracker>(io, TrackerOptions{});
+    return [tracker](ChannelPtr channel) { return tracker->serve(std::move(channel)); };
+  };
+  app.add_option("--peer", node.peers,
+                 "Another node, by its --listen: how to find the mesh when no tracker answers and none was ever met; "
+                 "may be given several times")
+      ->envname("MESH_PEER")
+      ->type_name("HOST:PORT")
+      ->delimiter(',')
+      ->allow_extra_args(false);
   app.add_option(
          "--listen", node.listen,
          "Peers connect here, and to the next port for the node channel (default: 0.0.0.0:6881, or the next free pair)")

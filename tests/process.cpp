@@ -157,26 +157,51 @@ void Mesh::stop_tracker(int number) {
   tracker_.reset();
 }
 
+std::string Mesh::start_second() {
+  const std::string at = host_ + ":" + std::to_string(free_port_pair());
+  second_ = start({program("meshtracker"), "--listen", at}, "second");
+  if (!eventually([&] { return run({"curl", "-sf", "http://" + at + "/healthz"}).status == 0; }))
+    throw std::runtime_error("the second tracker does not serve: " + log("second"));
+  return at;
+}
+
+void Mesh::stop_second(int number) {
+  second_->signal(number);
+  second_->wait(std::chrono::seconds(10));
+  second_.reset();
+}
+
+void Mesh::set_environment(const std::string& node, std::vector<std::string> variables) {
+  environment_[node] = std::move(variables);
+}
+
+std::string Mesh::listen(const std::string& node) {
+  if (!ports_.contains(node)) ports_[node] = free_port_pair();
+  return host_ + ":" + std::to_string(ports_[node]);
+}
+
 void Mesh::start_node(const std::string& name, std::vector<std::string> extra) {
+  extra.insert(extra.begin(), {"--tracker", tracker()});
+  start_node_with(name, std::move(extra), "registered");
+}
+
+void Mesh::start_node_with(const std::string& name, std::vector<std::string> extra, const std::string& until) {
   fs::create_directories(files(name));
-  if (!ports_.contains(name)) ports_[name] = free_port_pair();
   const auto before = log(name);
-  std::vector<std::string> argv = {program("meshseed"),
-                                   "--files",
-                                   files(name).string(),
-                                   "--tracker",
-                                   tracker(),
-                                   "--name",
-                                   name,
-                                   "--listen",
-                                   host_ + ":" + std::to_string(ports_[name])};
+  std::vector<std::string> argv;
+  if (const auto set = environment_.find(name); set != environment_.end()) {
+    argv.emplace_back("env");
+    argv.insert(argv.end(), set->second.begin(), set->second.end());
+  }
+  argv.insert(argv.end(),
+              {program("meshseed"), "--files", files(name).string(), "--name", name, "--listen", listen(name)});
   if (!namespace_.empty()) argv.emplace_back("--open");
   argv.insert(argv.end(), extra.begin(), extra.end());
   nodes_[name] = start(argv, name);
   if (!eventually(
           [&] {
             return log(name).substr(before.size()).find("scanned") != std::string::npos &&
-                   log(name).substr(before.size()).find("registered") != std::string::npos;
+                   log(name).substr(before.size()).find(until) != std::string::npos;
           },
           std::chrono::seconds(60)))
     throw std::runtime_error(name + " does not serve: " + log(name));

@@ -56,8 +56,17 @@ class Mesh {
 
   void start_tracker();
   void stop_tracker(int signal);
+  /// Another one; `stop_second` ends it.
+  [[nodiscard]] std::string start_second();
+  void stop_second(int signal);
+  /// Variables ("NAME=value") of the next start of a node; replaces what was said before.
+  void set_environment(const std::string& node, std::vector<std::string> variables);
+  /// A node's --listen.
+  [[nodiscard]] std::string listen(const std::string& node);
   /// Starts meshseed and waits until its tracker knows its files.
   void start_node(const std::string& node, std::vector<std::string> extra = {});
+  /// The same with other trackers, or none, and waits until its log says `until`.
+  void start_node_with(const std::string& node, std::vector<std::string> extra, const std::string& until);
   void stop_node(const std::string& node, int signal);
   Process& node(const std::string& name) { return *nodes_.at(name); }
   [[nodiscard]] std::string log(const std::string& name) const;
@@ -81,6 +90,8 @@ class Mesh {
   int tracker_port_ = 0;
   int next_port_ = 0;
   std::unique_ptr<Process> tracker_;
+  std::unique_ptr<Process> second_;
+  std::map<std::string, std::vector<std::string>> environment_;
   std::map<std::string, std::unique_ptr<Process>> nodes_;
   std::map<std::string, int> ports_;
 };

@@ -258,6 +258,7 @@ TEST_CASE("every failure has its status, and a line that names the path or the n
   REQUIRE(eventually([&] { return mesh.log("n0").find("out of the files directory") != std::string::npos; }));
   expect({"out"}, 1, "--follow");
   mesh.stop_tracker(SIGKILL);
+  mesh.stop_node("n0", SIGKILL);
   expect({"dir/x"}, 4, mesh.tracker().c_str());
 }
 

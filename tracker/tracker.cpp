@@ -23,6 +23,7 @@ constexpr int early_sources = 4;
 constexpr auto order_limit = std::chrono::minutes(10);  // a tree of millions of files takes a while to delete
 constexpr std::size_t most_answer_bytes = 16 * 1024;    // of one node, of which there may be a thousand
 constexpr std::size_t most_absent = 10'000;
+constexpr std::ptrdiff_t most_members_told = 32;
 constexpr std::size_t most_urls = 1000;
 constexpr std::size_t most_url_pieces = 2'000'000;  // of all, some 60 bytes each
 constexpr std::size_t most_located = 8;  // holders of one small file; a getter spreads its questions over them
@@ -45,14 +46,16 @@ FileEntry entry_of(const std::string& path, const Copy& copy) {
 }  // namespace
 
 Tracker::Tracker(asio::io_context& io, TrackerOptions options)
-    : io_(io),
-      options_(std::move(options)),
-      handlers_(make_handlers()),
-      server_(
-          io, options_.listen,
-          [this](std::string target, asio::ip::address remote) { return serve_http(std::move(target), remote); },
-          [this](std::string path, ChannelPtr channel) { return serve_channel(std::move(path), std::move(channel)); },
-          options_.max_connections) {}
+    : io_(io), options_(std::move(options)), handlers_(make_handlers()) {
+  if (!options_.listen) return;
+  const auto on_channel = [this](std::string path, ChannelPtr channel) -> Task<void> {
+    if (path == "/control") co_await serve(std::move(channel));
+  };
+  const auto on_http = [this](std::string target, asio::ip::address remote) {
+    return serve_http(std::move(target), remote);
+  };
+  server_.emplace(io, *options_.listen, on_http, on_channel, options_.max_connections);
+}
 
 Handlers Tracker::make_handlers() {
   Handlers h;
@@ -78,8 +81,7 @@ Handlers Tracker::make_handlers() {
   return h;
 }
 
-Task<void> Tracker::serve_channel(std::string path, ChannelPtr channel) {
-  if (path != "/control") co_return;
+Task<void> Tracker::serve(ChannelPtr channel) {
   co_await channel->run(handlers_);
   if (const auto it = by_channel_.find(channel.get()); it != by_channel_.end()) drop_node(it->second);
 }
@@ -109,7 +111,18 @@ Welcome Tracker::enlist(const ChannelPtr& channel, Hello hello) {
   absent_.erase(hello.node);
   by_channel_[channel.get()] = key;
   nodes_[key] = Node{key, std::move(hello), channel, false, Clock::now()};
-  return {channel->remote().to_string(), key};
+  Welcome out;
+  out.observed = channel->remote().to_string();
+  out.key = key;
+  std::vector<const Node*> others;
+  for (const auto& [other, node] : nodes_)
+    if (other != key) others.push_back(&node);
+  std::vector<const Node*> some;
+  std::ranges::sample(others, std::back_inserter(some), most_members_told, random_);
+  for (const auto* node : some)
+    out.members.push_back({node->hello.instance, node->hello.node, addresses(*node, channel->remote()),
+                           node->hello.peer_port, node->hello.channel_port, 0});
+  return out;
 }
 
 void Tracker::drop_node(NodeKey key) {
@@ -362,6 +375,23 @@ Task<Torrent> Tracker::load(NodeKey node, ContentId id) {
   return loads_.run({node, id}, std::move(work));
 }
 
+/// A source that came when getters were introduced already connects to them.
+void Tracker::meet_getters(NodeKey node, const ContentId& id) {
+  const auto source = nodes_.find(node);
+  const auto swarm = swarms_.find(id);
+  if (source == nodes_.end() || swarm == swarms_.end()) return;
+  std::vector<HandoutMember> getters;
+  for (const auto key : swarm->second.ready)
+    if (!catalog_.is_holder(id, key)) getters.push_back({key, false});
+  Meet meet;
+  meet.id = id;
+  for (const auto key : hand_out(getters, {}, random_))
+    if (const auto getter = nodes_.find(key); getter != nodes_.end())
+      for (const auto& address : addresses(getter->second, source->second.channel->remote()))
+        meet.peers.push_back(to_text(address, getter->second.hello.peer_port));
+  if (!meet.peers.empty()) source->second.channel->note(meet);
+}
+
 /// The torrent of `id`, once at least one node that is not the asker seeds it; more are asked in the background.
 Task<Torrent> Tracker::seeded(ContentId id, NodeKey asker) {
   std::vector<NodeKey> sources;
@@ -375,26 +405,27 @@ Task<Torrent> Tracker::seeded(ContentId id, NodeKey asker) {
   std::ranges::stable_partition(sources, is_ready);
   std::string trouble = "no node holds it any more";
   std::optional<Torrent> torrent;
-  std::size_t used = 0;
-  for (; used < sources.size() && !torrent; ++used) {
-    if (is_ready(sources[used]) && !swarms_[id].info.empty()) {
+  for (const auto source : sources) {
+    if (is_ready(source) && !swarms_[id].info.empty()) {
       torrent = Torrent{id, swarms_[id].infohash, swarms_[id].info, 0};
       break;
     }
     try {
-      torrent = co_await load(sources[used], id);
+      torrent = co_await load(source, id);
+      break;
     } catch (const Error& error) {
-      trouble = node_name(sources[used]) + ": " + error.what();
+      trouble = node_name(source) + ": " + error.what();
     }
   }
   // Others help from the start; a source that fails is simply not one.
   auto help = [](Tracker* self, NodeKey node, ContentId what) -> Task<void> {
     try {
       co_await self->load(node, what);
+      self->meet_getters(node, what);
     } catch (const std::exception&) {
     }
   };
-  for (std::size_t i = used + 1; i < sources.size() && i < static_cast<std::size_t>(early_sources); ++i)
+  for (std::size_t i = 0; i < sources.size() && i < static_cast<std::size_t>(early_sources); ++i)
     if (!is_ready(sources[i])) asio::co_spawn(io_, help(this, sources[i], id), asio::detached);
   if (!torrent) {
     // No holder is left, but getters may have all of it between them.
@@ -726,10 +757,11 @@ Task<TorrentFile> Tracker::torrent_for(ChannelPtr channel, TorrentAsk question) 
       TorrentFile out;
       out.torrent = co_await load(key, made.files[0].id);
       out.file_name = std::string(last_part(question.path));
+      if (!server_) co_return out;  // nobody could announce to it
       // This tracker, as the asker reached it.
       boost::system::error_code ec;
       const auto local = channel->stream().next_layer().local_endpoint(ec);
-      asio::ip::tcp::endpoint here = server_.local();
+      asio::ip::tcp::endpoint here = server_->local();
       if (!ec && (local.protocol().family() == AF_INET || local.protocol().family() == AF_INET6) &&
           local.size() <= here.capacity()) {
         std::memcpy(here.data(), local.data(), local.size());

@@ -6,6 +6,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <random>
 #include <set>
 #include <string>
@@ -21,7 +22,7 @@
 namespace mesh {
 
 struct TrackerOptions {
-  asio::ip::tcp::endpoint listen;
+  std::optional<asio::ip::tcp::endpoint> listen;  ///< none: only channels that `serve` is given
   int max_connections = 20'000;
   std::size_t max_announced_peers = 200'000;  ///< of other BitTorrent clients, over all swarms
 };
@@ -30,7 +31,9 @@ class Tracker {
  public:
   /// Listens at once; throws Error where it cannot.
   Tracker(asio::io_context& io, TrackerOptions options);
-  [[nodiscard]] asio::ip::tcp::endpoint local() const { return server_.local(); }
+  [[nodiscard]] asio::ip::tcp::endpoint local() const { return server_->local(); }
+  /// Answers on a control channel until it ends.
+  Task<void> serve(ChannelPtr channel);
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -61,7 +64,6 @@ class Tracker {
   };
 
   Handlers make_handlers();
-  Task<void> serve_channel(std::string path, ChannelPtr channel);
   Task<HttpReply> serve_http(std::string target, asio::ip::address remote);
 
   Welcome enlist(const ChannelPtr& channel, Hello hello);
@@ -77,6 +79,7 @@ class Tracker {
   Task<Torrent> join(ChannelPtr channel, Join question);
   void seeds(NodeKey node, const Torrent& torrent);
   Task<Torrent> load(NodeKey node, ContentId id);
+  void meet_getters(NodeKey node, const ContentId& id);
   Task<Torrent> seeded(ContentId id, NodeKey asker);
   Task<Introduced> introduce(ChannelPtr channel, Ready question);
   [[nodiscard]] std::vector<std::uint64_t> sharing(const ContentId& id, const Swarm& swarm) const;
@@ -122,7 +125,7 @@ class Tracker {
   SingleFlight<std::pair<NodeKey, ContentId>, Torrent> loads_;
   SingleFlight<std::pair<NodeKey, std::string>, FileEntry> makes_;
   Handlers handlers_;
-  Server server_;
+  std::optional<Server> server_;
 };
 
 }  // namespace mesh

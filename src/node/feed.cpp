@@ -28,6 +28,7 @@ Task<void> join_swarm(NodeParts& parts, SwarmTorrentPtr swarm) {
   ready.shares = swarm->gate != nullptr && !swarm->gate->takes_offers();
   const Introduced introduced = co_await tracker->request(ready, seconds(10));
   parts.swarm->introduce(swarm, introduced);
+  parts.links->tell_ready(ready, tracker);
 }
 
 Task<void> Feed::join() { return join_swarm(parts_, swarm_); }

@@ -145,12 +145,15 @@ Node::Node(asio::io_context& io, NodeOptions options, Log log) : io_(io) {
     };
     for (const auto& tracker : options.trackers)
       if (!is_loopback(parse_host_port(tracker).host)) throw refuse("--tracker " + tracker);
+    for (const auto& peer : options.peers)
+      if (!is_loopback(parse_host_port(peer, default_port).host)) throw refuse("--peer " + peer);
     for (const auto& address : options.advertise)
       if (!is_loopback(address)) throw refuse("--advertise " + address);
     if (!options.listen.empty() && !is_loopback(parse_host_port(options.listen).host))
       throw refuse("--listen " + options.listen);
   }
   for (const auto& tracker : options.trackers) static_cast<void>(parse_host_port(tracker));
+  for (const auto& peer : options.peers) static_cast<void>(parse_host_port(peer, default_port));
   for (const auto& address : options.advertise)
     if (boost::system::error_code bad; asio::ip::make_address(address, bad), bad)
       throw Error(Status::usage, "--advertise " + printable(address) + ": is no IP address");
@@ -214,15 +217,19 @@ Node::Node(asio::io_context& io, NodeOptions options, Log log) : io_(io) {
       Ready ready;
       ready.id = torrent->torrent.id;
       ready.infohash = torrent->torrent.infohash;
-      ready.shares = torrent->gate != nullptr;
+      ready.shares = torrent->gate && !torrent->gate->takes_offers();
       out.push_back(ready);
     }
     return out;
   };
   facts.log = parts.log;
-  // Orders come by way of a tracker alone.
+  view_ = std::make_unique<MeshView>(parts, facts.hello, mesh_handlers_);
+  facts.welcomed = [this](const Welcome& welcome) { view_->welcomed(welcome); };
+  if (options.hub) facts.fallback = [this] { return view_->open(); };
+  // Orders come by way of a tracker alone, or of what stands in for one.
   tracker_handlers_ = mesh_handlers_;
   orders_->serve_mesh(tracker_handlers_);
+  parts.tracker_handlers = &tracker_handlers_;
   parts.links = std::make_unique<TrackerLinks>(io, options.trackers, std::move(facts), tracker_handlers_);
 
   Watcher::Options watching;
@@ -331,10 +338,16 @@ std::string Node::describe() const {
 
 Task<void> Node::serve_channel(std::string path, ChannelPtr channel, const Handlers& handlers) {
   const bool command = &handlers == &command_handlers_;
-  if (!command && path != "/node") co_return;
+  const bool views = !command && MeshView::is_view(path) && !view_->is_own(path);
+  if (!command && !views && path != "/node") co_return;
   if (command) ++commands_;
   channels_.insert(channel);
-  co_await channel->run(handlers);
+  if (views) {
+    parts_->links->adopt(channel);
+    co_await channel->run(tracker_handlers_);
+  } else {
+    co_await channel->run(handlers);
+  }
   channels_.erase(channel);
   if (command) {
     --commands_;
@@ -374,7 +387,9 @@ void Node::serve_commands() {
       co_return out;
     }
     const auto tracker = co_await parts_->links->first(seconds(5));
-    co_return co_await tracker->request(question, seconds(10));
+    out = co_await tracker->request(question, seconds(10));
+    out.view = view_->describe(tracker);
+    co_return out;
   });
   h.on<List>([this](ChannelPtr, List question) -> Task<Listed> {
     if (question.local) {
@@ -382,7 +397,9 @@ void Node::serve_commands() {
       co_return parts_->holdings.list(question);
     }
     const auto tracker = co_await parts_->links->first(seconds(5));
-    co_return co_await tracker->request(question, seconds(120));
+    Listed out = co_await tracker->request(question, seconds(120));
+    out.view = view_->describe(tracker);
+    co_return out;
   });
   h.on<Info>([this](ChannelPtr, Info question) -> Task<Versions> {
     const auto tracker = co_await parts_->links->first(seconds(5));
@@ -404,6 +421,7 @@ NodeStatus Node::status() const {
   out.node = parts_->options.name;
   out.tracker_connected = parts_->links->any();
   out.files = static_cast<int>(parts_->holdings.size());
+  out.members = static_cast<int>(view_->known());
   out.gets = gets_->list();
   out.transfers = getter_->downloads().transfers();
   for (auto& info : streamer_->transfers()) out.transfers.push_back(std::move(info));
@@ -465,6 +483,7 @@ Task<void> Node::stop() {
   const auto deadline = Clock::now() + seconds(4);
   while ((!getter_->is_idle() || !streamer_->is_idle()) && Clock::now() < deadline)
     co_await sleep_for(milliseconds(20));
+  view_->close();
   parts_->links->close();
   getter_->close();
   for (const auto& channel : std::set<ChannelPtr>(channels_)) channel->close();

@@ -12,6 +12,7 @@
 #include "disk/fd.h"
 #include "node/gets.h"
 #include "node/getter.h"
+#include "node/mesh_view.h"
 #include "node/node_parts.h"
 #include "node/offer.h"
 #include "node/orders.h"
@@ -59,6 +60,7 @@ class Node {
   std::unique_ptr<Streamer> streamer_;
   std::unique_ptr<Gets> gets_;
   std::unique_ptr<Orders> orders_;
+  std::unique_ptr<MeshView> view_;
   std::unique_ptr<Server> server_;
   std::unique_ptr<LocalServer> local_;
   std::unique_ptr<Watcher> watcher_;

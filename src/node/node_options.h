@@ -3,18 +3,27 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "wire/channel.h"
+
 namespace mesh {
+
+/// Makes what answers on control channels as a tracker does, within this process: the returned function serves one
+/// until it ends. It lives as long as that function.
+using HubFactory = std::function<std::function<Task<void>(ChannelPtr)>(asio::io_context&)>;
 
 struct NodeOptions {
   std::filesystem::path files = "/tmp/minimega/files";
   std::filesystem::path state;    ///< empty: ".mesh" in the files dir
   std::filesystem::path control;  ///< empty: "control" in the state dir
   std::vector<std::string> trackers;
-  std::string listen;  ///< empty: port 6881, or the next free one
+  std::vector<std::string> peers;  ///< other nodes, as HOST:PORT of their --listen
+  HubFactory hub;                  ///< what stands in for trackers; may be unset
+  std::string listen;              ///< empty: port 6881, or the next free one
   std::vector<std::string> advertise;
   std::string name;  ///< empty: the host name
   bool head = false;

@@ -34,6 +34,7 @@ struct NodeParts {
   Holdings holdings;
   std::unique_ptr<Swarm> swarm;
   std::unique_ptr<TrackerLinks> links;
+  const Handlers* tracker_handlers = nullptr;  ///< what this node answers to whoever is a tracker to it
   std::atomic<bool> stopping = false;
   OwnFiles own_files{};
   TreeRecords trees{state_dir};       ///< of directories that tar: unpacked

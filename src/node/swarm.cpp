@@ -5,8 +5,6 @@
 #include <climits>
 #include <libtorrent/add_torrent_params.hpp>
 #include <libtorrent/alert_types.hpp>
-#include <libtorrent/extensions/smart_ban.hpp>
-#include <libtorrent/extensions/ut_pex.hpp>
 #include <libtorrent/ip_filter.hpp>
 #include <libtorrent/peer_class.hpp>
 #include <libtorrent/peer_info.hpp>
@@ -30,8 +28,8 @@ lt::settings_pack settings(const std::string& listen, const Swarm::Options& opti
   s.set_str(p::listen_interfaces, listen);
   s.set_str(p::user_agent, "meshswarm/" MESH_VERSION);
   s.set_str(p::peer_fingerprint, "-MS0100-");
-  s.set_int(p::alert_mask,
-            static_cast<int>(static_cast<std::uint32_t>(lt::alert_category::error | lt::alert_category::status)));
+  s.set_int(p::alert_mask, static_cast<int>(static_cast<std::uint32_t>(
+                               lt::alert_category::error | lt::alert_category::status | lt::alert_category::peer)));
   s.set_int(p::alert_queue_size, 20'000);
   // A mesh is one administrative domain: nothing of it is told to, or asked of, the outside.
   for (const int off :
@@ -117,6 +115,8 @@ Swarm::Swarm(asio::io_context& io, const Options& options, Log log)
 
   lt::session_params params(settings(listen, options), {});
   params.disk_io_constructor = mesh_disk_constructor(registry_);
+  // Not smart_ban, which bans by address, and with the culprit whoever shares a machine with it: who sent a bad piece
+  // alone is banned at once, and of several each has to send whole pieces alone from then on.
   session_ = std::make_unique<lt::session>(std::move(params));
   // libtorrent exempts private networks from the limits, which is all that a mesh has.
   lt::ip_filter everyone;
@@ -169,6 +169,12 @@ std::shared_ptr<lt::torrent_plugin> Swarm::plugin_for(const SwarmTorrent& torren
     asio::post(io_, [this, id, alive] {
       if (alive.expired()) return;
       if (const auto still = find(id)) still->changed.notify();
+    });
+  };
+  options.on_source = [this, id = torrent.torrent.id, alive = std::weak_ptr<bool>(alive_)](const auto& endpoint) {
+    asio::post(io_, [this, id, endpoint, alive] {
+      if (alive.expired()) return;
+      if (const auto still = find(id)) still->sources.insert(endpoint);
     });
   };
   return make_swarm_plugin(std::move(options));
@@ -380,6 +386,11 @@ void Swarm::handle(lt::alert* alert) {
       log_("piece " + std::to_string(static_cast<int>(failed->piece_index)) + " of " +
            torrent->torrent.id.hex().substr(0, 12) + " failed its hash; it is asked for again");
     }
+  } else if (const auto* ban = lt::alert_cast<lt::peer_ban_alert>(alert)) {
+    // Of what it had on the way several pieces may turn out bad.
+    if (const auto torrent = find(ban->handle); torrent && torrent->banned.insert(ban->endpoint).second)
+      log_("peer " + to_text(ban->endpoint) + " sent wrong bytes of " + torrent->torrent.id.hex().substr(0, 12) +
+           "; it is banned from this swarm");
   } else if (const auto* file_error = lt::alert_cast<lt::file_error_alert>(alert)) {
     // A peer asked for what a spool dropped: libtorrent tells it, and nothing is wrong.
     const bool dropped = file_error->error == boost::system::errc::no_message_available;

@@ -57,7 +57,8 @@ struct SwarmTorrent {
 
   std::unique_ptr<PieceGate> gate;                     ///< null: what there is, the rarest first
   std::uint64_t self = 0;                              ///< this node among the swarm's getters
-  std::set<lt::tcp::endpoint> sources;                 ///< introduced as having everything
+  std::set<lt::tcp::endpoint> sources;                 ///< peers that had everything when they came
+  std::set<lt::tcp::endpoint> banned;                  ///< peers that sent wrong bytes
   std::map<lt::tcp::endpoint, std::int64_t> received;  ///< payload bytes by peer
 };
 using SwarmTorrentPtr = std::shared_ptr<SwarmTorrent>;

@@ -124,6 +124,7 @@ bool SwarmPeer::on_extension_handshake(lt::bdecode_node const& handshake) {
 }
 
 bool SwarmPeer::on_have_all() {
+  if (torrent_->options.on_source) torrent_->options.on_source(peer_.remote());
   offers_ = makes_ && torrent_->takes_offers();
   return offers_;
 }

@@ -19,6 +19,7 @@ struct SwarmPluginOptions {
   bool in_order = false;             ///< it wants the first pieces first
   bool makes_offers = true;          ///< not where pieces are dropped again (a bounded spool)
   std::function<void()> on_piece{};  ///< a piece has arrived and passed its hash; on libtorrent's network thread
+  std::function<void(lt::tcp::endpoint)> on_source{};  ///< a peer that has everything; on the same thread
 };
 [[nodiscard]] std::shared_ptr<lt::torrent_plugin> make_swarm_plugin(SwarmPluginOptions options);
 

@@ -6,12 +6,21 @@ namespace mesh {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
+using Clock = std::chrono::steady_clock;
+
+namespace {
+
+/// A tracker that restarts is back within this.
+constexpr auto fall_back_after = seconds(1);
+
+}  // namespace
 
 struct TrackerLinks::Link {
   std::string address;
   ChannelPtr channel;
-  bool told = false;        ///< the inventory that was there at the start has been sent
-  bool registered = false;  ///< told, and the first scan is over
+  bool told = false;                        ///< the inventory that was there at the start has been sent
+  bool registered = false;                  ///< told, and the first scan is over
+  std::optional<Clock::time_point> lost{};  ///< since when it is not connected, once that has been tried
   std::string trouble = "not tried yet";
 };
 
@@ -23,9 +32,22 @@ struct TrackerLinks::Shared {
   const Handlers& handlers;
   Event changed;
   std::vector<std::shared_ptr<Link>> links;
+  std::vector<std::shared_ptr<Link>> adopted;  ///< of channels that others opened
   std::mt19937 random{std::random_device{}()};
   bool closed = false;
 
+  /// Every channel on which this node is known.
+  [[nodiscard]] std::vector<std::shared_ptr<Link>> all() const {
+    auto out = links;
+    out.insert(out.end(), adopted.begin(), adopted.end());
+    std::erase_if(out, [](const auto& link) { return !link->channel || !link->channel->is_open(); });
+    return out;
+  }
+  [[nodiscard]] bool has_lost_all() const {
+    const auto now = Clock::now();
+    return std::ranges::all_of(links,
+                               [&](const auto& link) { return link->lost && now - *link->lost >= fall_back_after; });
+  }
   void finish(Link& link) {
     if (link.registered || !link.told || !facts.scan_complete()) return;
     Inventory last;
@@ -54,8 +76,7 @@ TrackerLinks::~TrackerLinks() { close(); }
 
 void TrackerLinks::close() {
   shared_->closed = true;
-  for (const auto& link : shared_->links)
-    if (link->channel) link->channel->close();
+  for (const auto& link : shared_->all()) link->channel->close();
   shared_->changed.notify();
 }
 
@@ -66,6 +87,7 @@ Task<void> TrackerLinks::keep(std::shared_ptr<Shared> shared, std::shared_ptr<Li
     try {
       link->channel = co_await connect_channel(link->address, "/control", seconds(5));
       link->told = link->registered = false;
+      link->lost.reset();
       link->trouble = "registering";
       asio::co_spawn(shared->io, enlist(shared, link), asio::detached);
       co_await link->channel->run(shared->handlers);
@@ -82,6 +104,7 @@ Task<void> TrackerLinks::keep(std::shared_ptr<Shared> shared, std::shared_ptr<Li
     }
     link->channel.reset();
     link->registered = false;
+    if (!link->lost) link->lost = Clock::now();
     shared->changed.notify();
     if (shared->closed) co_return;
     co_await sleep_for(milliseconds(std::uniform_int_distribution<int>(wait / 2, wait)(shared->random)));
@@ -93,7 +116,8 @@ Task<void> TrackerLinks::enlist(std::shared_ptr<Shared> shared, std::shared_ptr<
   const auto channel = link->channel;
   try {
     const Hello hello = shared->facts.hello();
-    co_await channel->request(hello, seconds(10));
+    const Welcome welcome = co_await channel->request(hello, seconds(10));
+    shared->facts.welcomed(welcome);
     Inventory page;
     page.begin = true;
     for (std::string after;;) {
@@ -109,17 +133,44 @@ Task<void> TrackerLinks::enlist(std::shared_ptr<Shared> shared, std::shared_ptr<
     link->told = true;
     shared->finish(*link);
     for (const auto& ready : shared->facts.loaded()) co_await channel->request(ready, seconds(10));
-    shared->facts.log("tracker " + link->address + ": registered");
+    if (!link->address.empty()) shared->facts.log("tracker " + link->address + ": registered");
   } catch (const Error& error) {
     link->trouble = error.what();
     channel->close();
   }
 }
 
+void TrackerLinks::adopt(ChannelPtr channel) {
+  auto link = std::make_shared<Link>();
+  link->channel = std::move(channel);
+  std::erase_if(shared_->adopted, [](const auto& old) { return !old->channel->is_open(); });
+  shared_->adopted.push_back(link);
+  asio::co_spawn(shared_->io, enlist(shared_, link), asio::detached);
+}
+
+bool TrackerLinks::is_told(const ChannelPtr& channel) const {
+  return std::ranges::any_of(shared_->adopted,
+                             [&](const auto& link) { return link->channel == channel && link->registered; });
+}
+
+void TrackerLinks::tell_ready(const Ready& ready, const ChannelPtr& channel) {
+  auto tell = [](ChannelPtr to, Ready what) -> Task<void> {
+    try {
+      static_cast<void>(co_await to->request(what, seconds(10)));
+    } catch (const std::exception&) {
+      // It will be told when it is back.
+    }
+  };
+  Ready told = ready;
+  told.shares = false;  // plans come from the one that was asked
+  for (const auto& link : shared_->all())
+    if (link->told && link->channel != channel) asio::co_spawn(shared_->io, tell(link->channel, told), asio::detached);
+}
+
 Task<ChannelPtr> TrackerLinks::first(milliseconds limit) {
   const auto shared = shared_;
-  const auto deadline = std::chrono::steady_clock::now() + limit;
-  if (shared->links.empty())
+  const auto deadline = Clock::now() + limit;
+  if (shared->links.empty() && !shared->facts.fallback)
     throw Error(Status::unreachable,
                 "no tracker is known; name one with --tracker HOST:PORT, MESH_TRACKER or the configuration file");
   for (;;) {
@@ -129,12 +180,21 @@ Task<ChannelPtr> TrackerLinks::first(milliseconds limit) {
     const bool scanning = !shared->facts.scan_complete() && std::ranges::any_of(shared->links, [](const auto& link) {
       return link->told && link->channel;
     });
-    if (shared->closed || (std::chrono::steady_clock::now() >= deadline && !scanning)) break;
+    if (!shared->closed && shared->facts.fallback && shared->has_lost_all()) {
+      const ChannelPtr channel = co_await shared->facts.fallback();
+      if (channel) co_return channel;
+    }
+    if (shared->closed || (Clock::now() >= deadline && !scanning)) break;
     co_await sleep_for(milliseconds(10));
   }
+  if (shared->links.empty())
+    throw Error(Status::unreachable,
+                "no tracker is known, nor another node; name one with --tracker HOST:PORT, MESH_TRACKER or the "
+                "configuration file, or a node with --peer HOST:PORT");
   std::string text = "no tracker is reachable:";
   for (const auto& link : shared->links)
     text += " " + link->address + " (" + (link->trouble.empty() ? "registering" : link->trouble) + ")";
+  if (shared->facts.fallback) text += "; nor is another node that is known";
   throw Error(Status::unreachable, text);
 }
 
@@ -144,18 +204,15 @@ bool TrackerLinks::any() const {
 
 void TrackerLinks::note_all(const Inventory& delta) {
   // A node that has not told its inventory yet sends deltas all the same: each says how things are now.
-  for (const auto& link : shared_->links)
-    if (link->channel && link->channel->is_open()) link->channel->note(delta);
+  for (const auto& link : shared_->all()) link->channel->note(delta);
 }
 
 void TrackerLinks::note_all(const Unloaded& note) {
-  for (const auto& link : shared_->links)
-    if (link->channel && link->channel->is_open()) link->channel->note(note);
+  for (const auto& link : shared_->all()) link->channel->note(note);
 }
 
 void TrackerLinks::scan_completed() {
-  for (const auto& link : shared_->links)
-    if (link->channel) shared_->finish(*link);
+  for (const auto& link : shared_->all()) shared_->finish(*link);
 }
 
 }  // namespace mesh

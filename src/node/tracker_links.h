@@ -23,6 +23,9 @@ class TrackerLinks {
     std::function<std::vector<FileEntry>(std::string_view after, std::size_t limit)> page;
     std::function<bool()> scan_complete;
     std::function<std::vector<Ready>()> loaded;
+    std::function<void(const Welcome&)> welcomed;
+    /// A channel that answers like a tracker's when no tracker does; null where there is none. May be unset.
+    std::function<Task<ChannelPtr>()> fallback;
     std::function<void(const std::string&)> log;
   };
 
@@ -32,11 +35,18 @@ class TrackerLinks {
   TrackerLinks(const TrackerLinks&) = delete;
   TrackerLinks& operator=(const TrackerLinks&) = delete;
 
-  /// The first tracker, in sorted order, that knows this node. Waits up to `limit` for one; throws Error(unreachable)
-  /// with each tracker's trouble.
+  /// The first tracker, in sorted order, that knows this node, or else what stands in for one. Waits up to `limit`;
+  /// throws Error(unreachable) with each tracker's trouble.
   Task<ChannelPtr> first(std::chrono::milliseconds limit);
   [[nodiscard]] bool any() const;
   [[nodiscard]] const std::vector<std::string>& names() const { return names_; }
+
+  /// Registers this node on a channel that somebody else opened, and keeps it told until the channel ends.
+  void adopt(ChannelPtr channel);
+  /// Whether this node's inventory has been told on `channel`.
+  [[nodiscard]] bool is_told(const ChannelPtr& channel) const;
+  /// Tells all but `channel` that a torrent is loaded here: who joins its swarm by way of them is introduced, too.
+  void tell_ready(const Ready& ready, const ChannelPtr& channel);
 
   void note_all(const Inventory& delta);
   void note_all(const Unloaded& note);

@@ -33,15 +33,54 @@ struct NodeRef {
   }
 };
 
+/// A node as the nodes tell each other of it.
+struct Member {
+  std::string instance;                ///< as in Hello
+  std::string node;                    ///< its name
+  std::vector<std::string> addresses;  ///< in the order in which to try them; empty: where the teller is seen
+  std::uint16_t peer_port = 0;
+  std::uint16_t channel_port = 0;
+  std::int64_t age = 0;  ///< seconds since it spoke for itself
+  bool operator==(const Member&) const = default;
+  template <class V>
+  void describe(V& v) {
+    v("inst", instance), v("node", node), v("addr", addresses), v("peer", peer_port), v("chan", channel_port),
+        v("age", age);
+  }
+};
+
 // --- node to tracker -----------------------------------------------------------------------------------------------
 
 struct Welcome {
   static constexpr const char* name = "welcome";
   std::string observed;  ///< the asker's address as the tracker sees it
   std::uint32_t key = 0;
+  std::vector<Member> members;  ///< some of the other nodes, for when no tracker answers
   template <class V>
   void describe(V& v) {
-    v("observed", observed), v("key", key);
+    v("observed", observed), v("key", key), v("members", members);
+  }
+};
+
+/// What two nodes tell each other: who they are, and whom else they know.
+struct Greeted {
+  static constexpr const char* name = "greeted";
+  Member self;
+  std::vector<Member> known;
+  template <class V>
+  void describe(V& v) {
+    v("self", self), v("known", known);
+  }
+};
+
+struct Greet {
+  static constexpr const char* name = "greet";
+  using Reply = Greeted;
+  Member self;
+  std::vector<Member> known;
+  template <class V>
+  void describe(V& v) {
+    v("self", self), v("known", known);
   }
 };
 
@@ -407,9 +446,10 @@ struct Listed {
   static constexpr const char* name = "listed";
   std::vector<ListItem> items;
   std::string next;
+  std::string view;  ///< when no tracker answers: whose word this is, in words
   template <class V>
   void describe(V& v) {
-    v("items", items), v("next", next);
+    v("items", items), v("next", next), v("view", view);
   }
 };
 
@@ -511,21 +551,23 @@ struct NodeStatus {
   bool tracker_connected = false;
   int files = 0;
   int torrents_loaded = 0;
+  int members = 0;  ///< other nodes that it knows of, for when no tracker answers
   std::vector<GetInfo> gets;
   std::vector<TransferInfo> transfers;
   template <class V>
   void describe(V& v) {
     v("node", node), v("error", error), v("tracker", tracker_connected), v("files", files),
-        v("loaded", torrents_loaded), v("gets", gets), v("transfers", transfers);
+        v("loaded", torrents_loaded), v("members", members), v("gets", gets), v("transfers", transfers);
   }
 };
 
 struct StatusReply {
   static constexpr const char* name = "status-reply";
   std::vector<NodeStatus> nodes;
+  std::string view;  ///< as in Listed
   template <class V>
   void describe(V& v) {
-    v("nodes", nodes);
+    v("nodes", nodes), v("view", view);
   }
 };
 

@@ -1,0 +1,92 @@
+#include "core/member_list.h"
+
+#include <algorithm>
+#include <boost/asio/ip/address.hpp>
+
+namespace mesh {
+namespace {
+
+using std::chrono::seconds;
+
+constexpr auto forget_after = std::chrono::hours(24);
+constexpr std::size_t most_members = 10'000;
+constexpr std::size_t most_addresses = 32;
+constexpr std::size_t most_name = 255;
+
+bool is_sensible(const Member& member) {
+  return member.instance.size() == 32 && !member.node.empty() && member.node.size() <= most_name &&
+         !member.addresses.empty() && member.addresses.size() <= most_addresses && member.channel_port != 0 &&
+         std::ranges::none_of(member.addresses, [](const std::string& text) {
+           boost::system::error_code ec;
+           static_cast<void>(boost::asio::ip::make_address(text, ec));
+           return static_cast<bool>(ec);
+         });
+}
+
+bool is_loopback(const std::string& address) {
+  boost::system::error_code ec;
+  return boost::asio::ip::make_address(address, ec).is_loopback();
+}
+
+}  // namespace
+
+bool MemberList::hear(const Member& member, Time now) {
+  if (member.instance == self_ || !is_sensible(member)) return false;
+  const auto age = std::clamp<std::int64_t>(member.age, 0, std::chrono::seconds(forget_after).count());
+  const auto heard = now - seconds(age);
+  if (now - heard >= forget_after) return false;
+  const auto it = known_.find(member.instance);
+  if (it == known_.end()) {
+    if (known_.size() >= most_members) {
+      const auto oldest = std::ranges::min_element(known_, {}, [](const auto& pair) { return pair.second.heard; });
+      if (oldest->second.heard >= heard) return false;
+      known_.erase(oldest);
+    }
+    known_[member.instance] = {member, heard, false};
+    return true;
+  }
+  auto& known = it->second;
+  if (heard <= known.heard) return false;
+  const bool moved = known.member.addresses != member.addresses || known.member.channel_port != member.channel_port;
+  // A rumour that is older than the failure to reach it does not undo that.
+  if (member.age == 0 || moved) known.missed = false;
+  known.member = member;
+  known.heard = heard;
+  return moved;
+}
+
+void MemberList::missed(const std::string& instance) {
+  if (const auto it = known_.find(instance); it != known_.end()) it->second.missed = true;
+}
+
+std::vector<Member> MemberList::tell(std::size_t most, bool to_loopback, Time now) const {
+  std::vector<Member> out;
+  for (const auto& [instance, known] : known_) {
+    if (known.missed) continue;
+    Member member = known.member;
+    if (!to_loopback) std::erase_if(member.addresses, is_loopback);
+    if (member.addresses.empty()) continue;
+    member.age = std::chrono::duration_cast<seconds>(now - known.heard).count();
+    out.push_back(std::move(member));
+  }
+  std::ranges::stable_sort(out, {}, &Member::age);
+  if (out.size() > most) out.resize(most);
+  return out;
+}
+
+std::vector<Member> MemberList::choose(std::size_t most, std::mt19937& random) const {
+  std::vector<const Known*> all;
+  for (const auto& [instance, known] : known_) all.push_back(&known);
+  std::ranges::shuffle(all, random);
+  std::ranges::stable_partition(all, [](const Known* known) { return !known->missed; });
+  if (all.size() > most) all.resize(most);
+  std::vector<Member> out;
+  for (const auto* known : all) out.push_back(known->member);
+  return out;
+}
+
+void MemberList::expire(Time now) {
+  std::erase_if(known_, [&](const auto& pair) { return now - pair.second.heard >= forget_after; });
+}
+
+}  // namespace mesh

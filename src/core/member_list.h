@@ -1,0 +1,51 @@
+// The nodes of the mesh that this node knows of, and when each was last heard of. Pure; any one thread.
+//
+// Nodes tell each other whom they know, at random (epidemic anti-entropy: Demers et al., PODC 1987), and remember it
+// over restarts, so that any of them finds the others when no tracker answers. A member's word about itself beats what
+// others say of it, the later word the earlier.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <map>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "wire/messages.h"
+
+namespace mesh {
+
+class MemberList {
+ public:
+  using Time = std::chrono::steady_clock::time_point;
+
+  /// `self`: this node's instance, which is never in the list.
+  explicit MemberList(std::string self) : self_(std::move(self)) {}
+
+  /// What somebody says of a member; what makes no sense is passed over. True when it is news: a member that was not
+  /// known, or is reached elsewhere now.
+  bool hear(const Member& member, Time now);
+  /// It did not answer where it was said to be.
+  void missed(const std::string& instance);
+  /// At most `most` members to tell another node of, the lately heard first. `to_loopback`: the other is on this
+  /// machine, and may be told addresses that are of use only here.
+  [[nodiscard]] std::vector<Member> tell(std::size_t most, bool to_loopback, Time now) const;
+  /// At most `most` members to ask, chosen at random among those that are likely to answer; the others only if there is
+  /// room.
+  [[nodiscard]] std::vector<Member> choose(std::size_t most, std::mt19937& random) const;
+  /// Forgets members that nobody has heard of for a day.
+  void expire(Time now);
+  [[nodiscard]] std::size_t size() const { return known_.size(); }
+
+ private:
+  struct Known {
+    Member member;
+    Time heard{};
+    bool missed = false;  ///< since it was heard of
+  };
+  std::string self_;
+  std::map<std::string, Known> known_;  ///< by instance
+};
+
+}  // namespace mesh

@@ -1,0 +1,75 @@
+// The mesh without a tracker: whom this node knows, and what stands in for a tracker when none answers.
+//
+// Nodes greet each other now and then and pass on whom they know (core/member_list.h); the list outlives a restart.
+// When no tracker answers a question, this node opens a channel to each of the others, on which they register as they
+// would with a tracker, and the question goes to a tracker within this process (NodeOptions::hub), which knows nothing
+// but what they say. It is closed again when nobody has asked anything for a while. All on the node's loop.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <random>
+#include <set>
+#include <string>
+
+#include "core/member_list.h"
+#include "node/node_parts.h"
+
+namespace mesh {
+
+class MeshView {
+ public:
+  /// `hello`: what this node says of itself. `handlers`: what it answers to those who greet it.
+  MeshView(NodeParts& parts, std::function<Hello()> hello, Handlers& handlers);
+  ~MeshView();
+  MeshView(const MeshView&) = delete;
+  MeshView& operator=(const MeshView&) = delete;
+
+  /// How many other nodes this one knows of.
+  [[nodiscard]] std::size_t known() const { return members_.size(); }
+  /// Others that a tracker named.
+  void welcomed(const Welcome& welcome);
+  /// A channel that answers as a tracker's does, to what the nodes that can be reached say; null when there are none.
+  Task<ChannelPtr> open();
+  /// Whose word `channel` gives, in words; empty when it is a tracker's.
+  [[nodiscard]] std::string describe(const ChannelPtr& channel) const;
+  /// The path on which a node opens a channel to another for its view, and that node's instance in it.
+  [[nodiscard]] static bool is_view(const std::string& path) { return path.starts_with("/view/"); }
+  [[nodiscard]] bool is_own(const std::string& path) const { return path == "/view/" + instance_; }
+  void close();
+
+ private:
+  struct Dial;
+  using DialPtr = std::shared_ptr<Dial>;
+
+  [[nodiscard]] Member self() const;
+  [[nodiscard]] bool is_self(const std::string& address, std::uint16_t port) const;
+  void hear(const Greeted& said, const asio::ip::address& from);
+  Task<void> gossip();
+  Task<bool> greet(std::string address, std::string expected);
+  Task<void> save();
+  Task<ChannelPtr> connect_any(Member member, std::string path);
+  void dial(const Member& member);
+  Task<void> keep(DialPtr dial);
+  Task<void> tend();
+
+  NodeParts& parts_;
+  std::function<Hello()> hello_;
+  std::string instance_;
+  MemberList members_;
+  std::mt19937 random_{std::random_device{}()};
+  std::set<std::string> own_addresses_;
+  bool unsaved_ = false;
+
+  std::function<Task<void>(ChannelPtr)> hub_;
+  ChannelPtr channel_;  ///< this node's own, to the hub; open while the view is
+  std::vector<DialPtr> dials_;
+  std::chrono::steady_clock::time_point used_{};
+  std::chrono::steady_clock::time_point failed_{};
+  bool opening_ = false;
+  Event opened_;
+  bool closed_ = false;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace mesh

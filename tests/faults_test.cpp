@@ -1,0 +1,196 @@
+// Faults, on whole swarms of real processes on loopback: trackers that die, nodes that fall silent, disks that lie.
+#include <signal.h>
+
+#include <nlohmann/json.hpp>
+
+#include "process.h"
+#include "test.h"
+
+using namespace mesh::test;
+using std::chrono::seconds;
+
+namespace {
+
+constexpr std::size_t mb = 1 << 20;
+
+/// Until this node has been told of so many others.
+bool knows(const Mesh& mesh, const std::string& node, std::size_t others) {
+  const auto ran = mesh.file(node, {"status", "--json"});
+  return ran.status == 0 && nlohmann::json::parse(ran.out).at(0).at("members_known") >= others;
+}
+
+std::vector<std::string> faulty(const std::string& how, const std::string& file) {
+  return {std::string("LD_PRELOAD=") + MESH_FAULT_SHIM, "ASAN_OPTIONS=verify_asan_link_order=0", "MESH_FAULT=" + how,
+          "MESH_FAULT_FILE=" + file};
+}
+
+/// Two nodes that hold the same bytes, hashed; the disk of the second lies or fails from now on.
+void start_good_and_bad(Mesh& mesh, const std::string& bytes, const std::string& how) {
+  const auto written = fs::file_time_type::clock::now();
+  for (const char* node : {"good", "bad"}) {
+    write_file(mesh.files(node) / "x", bytes);
+    fs::last_write_time(mesh.files(node) / "x", written - std::chrono::hours(1));
+  }
+  // What changed in the last two seconds is hashed anew at the next start.
+  REQUIRE(eventually([&] { return fs::file_time_type::clock::now() - written > std::chrono::milliseconds(2500); }));
+  for (const char* node : {"good", "bad"}) mesh.start_node(node, {"--hash", "eager", "--max-up", "4M"});
+  REQUIRE(eventually([&] {
+    const auto versions = nlohmann::json::parse(mesh.file("good", {"info", "x", "--json"}).out).at("versions");
+    return versions.size() == 1 && versions.at(0).at("holders").size() == 2;
+  }));
+  mesh.stop_node("bad", SIGTERM);
+  mesh.set_environment("bad", faulty(how, "x"));
+  mesh.start_node("bad", {"--max-up", "4M"});
+}
+
+bool says(const Mesh& mesh, const std::string& node, const std::string& text) {
+  return mesh.log(node).find(text) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("without a tracker: a path, a directory, a glob, and what nobody has hashed") {
+  Mesh mesh;
+  const auto big = noise(8 * mb, 1);
+  for (int i = 0; i < 50; ++i)
+    write_file(mesh.files("n0") / "dir" / std::to_string(i), noise(static_cast<std::size_t>(i) * 3000, 7));
+  write_file(mesh.files("n1") / "big.img", big);
+  write_file(mesh.files("n1") / "vm/a.qcow2", "not an image");
+  for (const char* node : {"n0", "n1", "n2", "n3"}) mesh.start_node(node);
+  for (const char* node : {"n0", "n1", "n2", "n3"}) REQUIRE(eventually([&] { return knows(mesh, node, 3); }));
+  mesh.stop_tracker(SIGKILL);
+  std::vector<std::unique_ptr<Process>> gets;
+  for (const char* node : {"n2", "n3"})
+    gets.push_back(mesh.start({program("meshget"), "--files", mesh.files(node).string(), "big.img"}, "get"));
+  for (auto& get : gets) CHECK(get->wait(seconds(60)) == 0);
+  for (const char* node : {"n2", "n3"}) CHECK((read_file(mesh.files(node) / "big.img") == big));
+  CHECK(mesh.get("n2", {"dir", "vm/*.qcow2"}).status == 0);
+  for (int i = 0; i < 50; ++i)
+    CHECK((read_file(mesh.files("n2") / "dir" / std::to_string(i)) ==
+           read_file(mesh.files("n0") / "dir" / std::to_string(i))));
+  CHECK(mesh.get("n3", {"none"}).status == 3);
+  // Whose word it is is said, on stderr.
+  const auto list = mesh.file("n3", {"list", "dir", "--json"});
+  CHECK(nlohmann::json::parse(list.out).size() == 50);
+  CHECK(list.err.find("3 of the 3 others") != std::string::npos);
+  const auto status = mesh.file("n3", {"status", "--mesh", "--json"});
+  CHECK(nlohmann::json::parse(status.out).size() == 4);
+  CHECK(status.err.find("no tracker answers") != std::string::npos);
+  // A new file is found by those who asked before; one that is gone is not waited for.
+  mesh.stop_node("n1", SIGKILL);
+  write_file(mesh.files("n0") / "late", "late");
+  CHECK(mesh.get("n3", {"late"}).status == 0);
+  // A tracker that is back is asked again.
+  mesh.start_tracker();
+  REQUIRE(eventually([&] { return mesh.file("n3", {"list", "dir"}).err.empty(); }));
+}
+
+TEST_CASE("without a tracker: what was remembered, or one named peer, leads to all") {
+  Mesh mesh;
+  const auto bytes = noise(300'000, 1);
+  write_file(mesh.files("n0") / "x", bytes);
+  for (const char* node : {"n0", "n1"}) mesh.start_node(node);
+  for (const char* node : {"n0", "n1"}) REQUIRE(eventually([&] { return knows(mesh, node, 1); }));
+  const auto tracker = mesh.tracker();
+  for (const char* node : {"n0", "n1"}) mesh.stop_node(node, SIGTERM);
+  mesh.stop_tracker(SIGKILL);
+  for (const char* node : {"n0", "n1"}) mesh.start_node_with(node, {"--tracker", tracker}, "node " + std::string(node));
+  CHECK(mesh.get("n1", {"--wait", "x"}).status == 0);
+  CHECK((read_file(mesh.files("n1") / "x") == bytes));
+  // n2 was never here, knows n1 alone, and hears of n0 from it.
+  mesh.start_node_with("n2", {"--peer", mesh.listen("n1")}, "node n2");
+  REQUIRE(eventually([&] { return knows(mesh, "n2", 2); }, seconds(60)));
+  write_file(mesh.files("n0") / "y", "only n0 has it");
+  CHECK(mesh.get("n2", {"y"}).status == 0);
+  // Nobody is known, and none answers: the error says what could be done.
+  mesh.start_node_with("n3", {}, "node n3");
+  const auto ran = mesh.get("n3", {"x"});
+  CHECK(ran.status == 4);
+  CHECK(ran.err.find("--peer") != std::string::npos);
+}
+
+TEST_CASE("the tracker dies in the middle of a get, and nobody notices") {
+  Mesh mesh;
+  const auto bytes = noise(60 * mb, 1);
+  write_file(mesh.files("n0") / "x", bytes);
+  mesh.start_node("n0", {"--max-up", "20M"});
+  for (const char* node : {"n1", "n2"}) mesh.start_node(node);
+  std::vector<std::unique_ptr<Process>> gets;
+  for (const char* node : {"n1", "n2"})
+    gets.push_back(mesh.start({program("meshget"), "--files", mesh.files(node).string(), "x"}, "get-x"));
+  REQUIRE(eventually(
+      [&] { return fs::exists(mesh.files("n1") / ".mesh/parts") && !fs::is_empty(mesh.files("n1") / ".mesh/parts"); }));
+  mesh.stop_tracker(SIGKILL);
+  for (auto& get : gets) CHECK(get->wait(seconds(60)) == 0);
+  for (const char* node : {"n1", "n2"}) CHECK((read_file(mesh.files(node) / "x") == bytes));
+}
+
+TEST_CASE("two trackers: either may die, and two that do not see the same nodes give correct gets") {
+  Mesh mesh;
+  const auto second = mesh.start_second();
+  write_file(mesh.files("n0") / "x", noise(3 * mb, 1));
+  write_file(mesh.files("n0") / "y", noise(3 * mb, 2));
+  mesh.start_node("n0", {"--tracker", second});
+  // Each of these sees one of the trackers.
+  mesh.start_node("n1");
+  mesh.start_node_with("n2", {"--tracker", second}, "registered");
+  for (const char* node : {"n1", "n2"}) {
+    CHECK(mesh.get(node, {"x"}).status == 0);
+    CHECK((read_file(mesh.files(node) / "x") == read_file(mesh.files("n0") / "x")));
+  }
+  mesh.start_node("n3", {"--tracker", second});
+  mesh.stop_tracker(SIGKILL);
+  CHECK(mesh.get("n3", {"y"}).status == 0);
+  CHECK_FALSE(mesh.file("n3", {"list"}).err.find("no tracker answers") != std::string::npos);
+  mesh.start_tracker();
+  mesh.stop_second(SIGKILL);
+  CHECK(eventually([&] { return mesh.get("n3", {"x"}).status == 0; }));
+}
+
+TEST_CASE("a node that falls silent is out of the catalog within 15 s, and back when it wakes") {
+  Mesh mesh;
+  write_file(mesh.files("n0") / "x", "x");
+  mesh.start_node("n0");
+  mesh.start_node("n1");
+  CHECK(mesh.copies_become(1));
+  mesh.node("n0").signal(SIGSTOP);
+  CHECK(mesh.copies_become(0));
+  mesh.node("n0").signal(SIGCONT);
+  CHECK(mesh.copies_become(1));
+  CHECK(mesh.get("n1", {"x"}).status == 0);
+}
+
+TEST_CASE("a peer that sends wrong bytes is banned and named, and the file completes") {
+  Mesh mesh;
+  const auto bytes = noise(12 * mb, 1);
+  start_good_and_bad(mesh, bytes, "flip");
+  mesh.start_node("n1");
+  CHECK(mesh.get("n1", {"x"}).status == 0);
+  CHECK((read_file(mesh.files("n1") / "x") == bytes));
+  CHECK(says(mesh, "n1", "peer " + mesh.listen("bad") + " sent wrong bytes"));
+}
+
+TEST_CASE("a source whose disk cannot be read stops offering the file and says so; others have it") {
+  Mesh mesh;
+  const auto bytes = noise(12 * mb, 1);
+  start_good_and_bad(mesh, bytes, "eio");
+  mesh.start_node("n1");
+  CHECK(mesh.get("n1", {"x"}).status == 0);
+  CHECK((read_file(mesh.files("n1") / "x") == bytes));
+  CHECK(eventually([&] { return says(mesh, "bad", "x: is not offered any more"); }));
+  CHECK((read_file(mesh.files("bad") / "x") == bytes));
+}
+
+TEST_CASE("a peer that stands still for a while holds nobody up for long") {
+  Mesh mesh;
+  const auto bytes = noise(40 * mb, 1);
+  for (const char* node : {"n0", "n1"}) write_file(mesh.files(node) / "x", bytes);
+  for (const char* node : {"n0", "n1", "n2"}) mesh.start_node(node, {"--max-up", "10M"});
+  auto get = mesh.start({program("meshget"), "--files", mesh.files("n2").string(), "x"}, "get-x");
+  REQUIRE(eventually(
+      [&] { return fs::exists(mesh.files("n2") / ".mesh/parts") && !fs::is_empty(mesh.files("n2") / ".mesh/parts"); }));
+  mesh.node("n0").signal(SIGSTOP);
+  CHECK(get->wait(seconds(60)) == 0);
+  mesh.node("n0").signal(SIGCONT);
+  CHECK((read_file(mesh.files("n2") / "x") == bytes));
+}
