@@ -81,7 +81,7 @@ void start_private_node(const NodeOptions& options) {
             const std::string line = stamp + text + "\n";
             [[maybe_unused]] const auto written = ::write(log, line.data(), line.size());
           },
-          [&] { tell("ready"); });
+          [&](asio::io_context&) { tell("ready"); });
     } catch (const Error& error) {
       tell(std::to_string(static_cast<int>(error.status())) + " " + error.what());
     } catch (const std::exception& error) {
@@ -107,10 +107,13 @@ void start_private_node(const NodeOptions& options) {
 void ensure_node(const NodeOptions& options) {
   asio::io_context io(1);
   if (*run_to_end(io, find_node(options))) return;
-  if (options.trackers.empty())
+  // One that was in the mesh before remembers others.
+  if (std::error_code ec; options.trackers.empty() && options.peers.empty() &&
+                          !std::filesystem::exists(options.state_dir() / "state.db", ec))
     throw Error(Status::unreachable,
                 "no node runs on " + options.files.string() +
-                    ", and no tracker is known; start meshseed, or name one with --tracker HOST:PORT");
+                    ", and no tracker is known; start meshseed, or name one with --tracker HOST:PORT, or a node with "
+                    "--peer HOST:PORT");
   try {
     start_private_node(options);
   } catch (const Error& error) {

@@ -1,6 +1,7 @@
 // meshseed: the node as a service. Parse, call, print.
 #include "node/node.h"
 #include "options.h"
+#include "service.h"
 
 int main(int argc, char** argv) {
   using namespace mesh;
@@ -22,6 +23,6 @@ int main(int argc, char** argv) {
         [quiet](const std::string& text) {
           if (!quiet) say("meshseed", text);
         },
-        [] {});
+        [](asio::io_context& io) { tell_service_manager(io, "serving"); });
   });
 }

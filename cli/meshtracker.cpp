@@ -3,6 +3,7 @@
 #include <csignal>
 
 #include "options.h"
+#include "service.h"
 #include "tracker.h"
 #include "wire/endpoint.h"
 
@@ -42,6 +43,7 @@ int main(int argc, char** argv) {
       say("meshtracker",
           "listening on " + to_text(tracker.local()) +
               (options.node.open ? "; open: everyone who can reach this port may use it" : "; on loopback only"));
+    tell_service_manager(io, "listening on " + to_text(tracker.local()));
     io.run();
     // Nothing here outlives the process: every fact is a node's, and the nodes will tell it again.
     std::_Exit(0);

@@ -1,5 +1,8 @@
 // Faults, on whole swarms of real processes on loopback: trackers that die, nodes that fall silent, disks that lie.
 #include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 
@@ -160,6 +163,34 @@ TEST_CASE("a node that falls silent is out of the catalog within 15 s, and back 
   CHECK(mesh.get("n1", {"x"}).status == 0);
 }
 
+TEST_CASE("two nodes of one name are told apart, and both are reported") {
+  Mesh mesh;
+  write_file(mesh.files("n0") / "x", "of one");
+  write_file(mesh.files("n1") / "x", "of the other");
+  mesh.start_node("n0");
+  mesh.start_node("n1", {"--name", "n0"});
+  mesh.start_node("n2");
+  CHECK(says(mesh, "n1", "another node of the mesh is called n0"));
+  const auto nodes = nlohmann::json::parse(mesh.file("n2", {"status", "--mesh", "--json"}).out);
+  REQUIRE(nodes.size() == 3);
+  const std::string first = nodes.at(0).at("node");
+  const std::string second = nodes.at(1).at("node");
+  CHECK(first.starts_with("n0#"));
+  CHECK(second.starts_with("n0#"));
+  CHECK(first != second);
+  const auto vague = mesh.get("n2", {"--from", "n0", "x"});
+  CHECK(vague.status == 3);
+  CHECK(vague.err.find(second) != std::string::npos);
+  CHECK(mesh.get("n2", {"--from", first, "x"}).status == 0);
+  const auto got = read_file(mesh.files("n2") / "x");
+  CHECK(mesh.get("n2", {"--force", "--from", second, "x"}).status == 0);
+  CHECK((read_file(mesh.files("n2") / "x") != got));
+  mesh.stop_node("n1", SIGTERM);
+  REQUIRE(eventually([&] {
+    return nlohmann::json::parse(mesh.file("n2", {"status", "--mesh", "--json"}).out).at(0).at("node") == "n0";
+  }));
+}
+
 TEST_CASE("a peer that sends wrong bytes is banned and named, and the file completes") {
   Mesh mesh;
   const auto bytes = noise(12 * mb, 1);
@@ -193,4 +224,61 @@ TEST_CASE("a peer that stands still for a while holds nobody up for long") {
   CHECK(get->wait(seconds(60)) == 0);
   mesh.node("n0").signal(SIGCONT);
   CHECK((read_file(mesh.files("n2") / "x") == bytes));
+}
+
+TEST_CASE("systemd is told: ready, the watchdog, stopping; SIGTERM ends a busy node and tracker within seconds") {
+  Mesh mesh;
+  const auto bytes = noise(40 * mb, 1);
+  write_file(mesh.files("n0") / "x", bytes);
+  const auto at = mesh.root() / "notify";
+  const int socket = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  at.string().copy(address.sun_path, sizeof address.sun_path - 1);
+  REQUIRE(::bind(socket, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+  std::string told;
+  const auto hears = [&](const std::string& text) {
+    return eventually([&] {
+      char buffer[4096];
+      for (ssize_t n = 0; (n = ::recv(socket, buffer, sizeof buffer, 0)) > 0;)
+        told += std::string(buffer, static_cast<std::size_t>(n)) + '\n';
+      return told.find(text) != std::string::npos;
+    });
+  };
+  mesh.start_node("n0", {"--max-up", "2M"});
+  mesh.set_environment("n1", {"NOTIFY_SOCKET=" + at.string(), "WATCHDOG_USEC=200000"});
+  mesh.start_node("n1");
+  CHECK(hears("READY=1"));
+  CHECK(hears("WATCHDOG=1"));
+  told.clear();
+  CHECK(hears("WATCHDOG=1"));
+  // In the middle of a get, with a command attached.
+  auto get = mesh.start({program("meshget"), "--files", mesh.files("n1").string(), "x"}, "get-x");
+  REQUIRE(eventually(
+      [&] { return fs::exists(mesh.files("n1") / ".mesh/parts") && !fs::is_empty(mesh.files("n1") / ".mesh/parts"); }));
+  mesh.node("n1").signal(SIGTERM);
+  CHECK(mesh.node("n1").wait(seconds(8)) == 0);
+  CHECK(hears("STOPPING=1"));
+  CHECK(get->wait(seconds(10)).value_or(0) != 0);
+  ::close(socket);
+}
+
+TEST_CASE("the systemd units are sound") {
+  Mesh mesh;
+  if (mesh.run({"systemd-analyze", "--version"}).status != 0) {
+    WARN("SKIPPED: systemd-analyze is not there");
+    return;
+  }
+  for (const char* service : {"meshseed", "meshtracker"}) {
+    auto unit = read_file(fs::path(MESH_GENERATED_DIR) / (std::string(service) + ".service"));
+    const auto begin = unit.find("ExecStart=") + 10;
+    unit.replace(begin, unit.find('\n', begin) - begin, program(service));
+    const auto file = mesh.root() / (std::string(service) + ".service");
+    write_file(file, unit);
+    const auto ran = mesh.run({"systemd-analyze", "verify", "--man=no", file.string()});
+    INFO(ran.err);
+    CHECK(ran.status == 0);
+    CHECK(ran.err.find(service) == std::string::npos);
+    CHECK(unit.find(std::string(service) == "meshseed" ? "PrivateTmp=no" : "DynamicUser=yes") != std::string::npos);
+  }
 }

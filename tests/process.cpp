@@ -8,6 +8,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <algorithm>
 
 #include <atomic>
 #include <cstdlib>
@@ -193,8 +194,8 @@ void Mesh::start_node_with(const std::string& name, std::vector<std::string> ext
     argv.emplace_back("env");
     argv.insert(argv.end(), set->second.begin(), set->second.end());
   }
-  argv.insert(argv.end(),
-              {program("meshseed"), "--files", files(name).string(), "--name", name, "--listen", listen(name)});
+  argv.insert(argv.end(), {program("meshseed"), "--files", files(name).string(), "--listen", listen(name)});
+  if (std::ranges::find(extra, "--name") == extra.end()) argv.insert(argv.end(), {"--name", name});
   if (!namespace_.empty()) argv.emplace_back("--open");
   argv.insert(argv.end(), extra.begin(), extra.end());
   nodes_[name] = start(argv, name);

@@ -82,7 +82,9 @@ Handlers Tracker::make_handlers() {
 }
 
 Task<void> Tracker::serve(ChannelPtr channel) {
+  if (!server_) silent_[channel.get()] = Clock::now();
   co_await channel->run(handlers_);
+  silent_.erase(channel.get());
   if (const auto it = by_channel_.find(channel.get()); it != by_channel_.end()) drop_node(it->second);
 }
 
@@ -109,9 +111,12 @@ Welcome Tracker::enlist(const ChannelPtr& channel, Hello hello) {
   const auto key = next_key_++;
   channel->set_where(hello.node);
   absent_.erase(hello.node);
+  silent_.erase(channel.get());
   by_channel_[channel.get()] = key;
+  ++names_[hello.node];
   nodes_[key] = Node{key, std::move(hello), channel, false, Clock::now()};
   Welcome out;
+  if (const auto name = name_of(nodes_[key]); name != nodes_[key].hello.node) out.known_as = name;
   out.observed = channel->remote().to_string();
   out.key = key;
   std::vector<const Node*> others;
@@ -131,7 +136,8 @@ void Tracker::drop_node(NodeKey key) {
   by_channel_.erase(it->second.channel.get());
   const auto name = it->second.hello.node;
   nodes_.erase(it);
-  if (std::ranges::none_of(nodes_, [&](const auto& pair) { return pair.second.hello.node == name; })) {
+  if (--names_[name] == 0) {
+    names_.erase(name);
     absent_[name] = Clock::now();
     if (absent_.size() > most_absent)
       absent_.erase(std::ranges::min_element(absent_, {}, [](const auto& pair) { return pair.second; }));
@@ -166,12 +172,28 @@ Tracker::Node* Tracker::node_of(const ChannelPtr& channel) {
 
 std::string Tracker::node_name(NodeKey key) const {
   const auto it = nodes_.find(key);
-  return it == nodes_.end() ? "a node that is gone" : it->second.hello.node;
+  return it == nodes_.end() ? "a node that is gone" : name_of(it->second);
+}
+
+std::string Tracker::name_of(const Node& node) const {
+  const auto it = names_.find(node.hello.node);
+  if (it == names_.end() || it->second < 2) return node.hello.node;
+  return node.hello.node + "#" + node.hello.instance.substr(0, 4);
+}
+
+std::string Tracker::no_such_node(const std::string& name) const {
+  std::string several;
+  for (const auto& [key, node] : nodes_)
+    if (node.hello.node == name) several += (several.empty() ? "" : ", ") + name_of(node);
+  if (!several.empty()) return "several nodes are called so; say which: " + several;
+  return absent_.contains(name) ? "has left the mesh" : "no node of this name is in the mesh";
 }
 
 std::vector<std::string> Tracker::addresses(const Node& node, const asio::ip::address& asker) const {
   if (node.hello.advertised) return node.hello.addresses;
   const auto seen = node.channel->remote();
+  // The node that this tracker is within.
+  if (seen.is_unspecified()) return asker.is_loopback() ? std::vector{asker.to_string()} : node.hello.addresses;
   // A node beside the tracker is seen on loopback, which serves only its neighbours there.
   if (!seen.is_loopback()) return {seen.to_string()};
   if (asker.is_loopback() || asker.is_unspecified()) return {seen.to_string()};
@@ -179,7 +201,7 @@ std::vector<std::string> Tracker::addresses(const Node& node, const asio::ip::ad
 }
 
 NodeRef Tracker::reference(const Node& node, const asio::ip::address& asker) const {
-  return {node.key, node.hello.node, addresses(node, asker), node.hello.peer_port, node.hello.channel_port};
+  return {node.key, name_of(node), addresses(node, asker), node.hello.peer_port, node.hello.channel_port};
 }
 
 // --- which files
@@ -190,7 +212,8 @@ Task<void> Tracker::wait_until_settled(bool nothing_found) {
   const auto settled = [&] {
     const auto now = Clock::now();
     if (now > deadline) return true;
-    if (nothing_found && now - started_ < settle_grace) return false;
+    if (nothing_found && server_ && now - started_ < settle_grace) return false;
+    if (std::ranges::any_of(silent_, [&](const auto& pair) { return now - pair.second < settle_grace; })) return false;
     return std::ranges::all_of(
         nodes_, [&](const auto& pair) { return pair.second.registered || now - pair.second.since > register_limit; });
   };
@@ -270,8 +293,8 @@ Task<Resolved> Tracker::resolve(ChannelPtr channel, Resolve question) {
   std::optional<NodeKey> from;
   if (!question.from.empty()) {
     for (const auto& [key, node] : nodes_)
-      if (node.hello.node == question.from) from = key;
-    if (!from) throw Error(Status::not_found, printable(question.from) + ": no node of this name is in the mesh");
+      if (name_of(node) == question.from) from = key;
+    if (!from) throw Error(Status::not_found, printable(question.from) + ": " + no_such_node(question.from));
   }
   const auto refusals = std::make_shared<Refusals>();
   const auto choose = [&](const std::string& path) {
@@ -615,16 +638,17 @@ Task<Relayed> Tracker::relay(Relay asked) {
   std::set<std::string> wanted(asked.nodes.begin(), asked.nodes.end());
   std::set<std::string> found;
   for (const auto& [key, node] : nodes_) {
-    if (!wanted.empty() && !wanted.contains(node.hello.node)) continue;
-    found.insert(node.hello.node);
-    orders.add(pass_on(node.hello.node, node.channel, asked.order, reply));
+    const auto name = name_of(node);
+    if (!wanted.empty() && !wanted.contains(name)) continue;
+    found.insert(name);
+    orders.add(pass_on(name, node.channel, asked.order, reply));
   }
   for (const auto& name : wanted) {
     if (found.contains(name)) continue;
     Relayed::Answer answer;
     answer.node = name;
     answer.status = static_cast<int>(absent_.contains(name) ? Status::unreachable : Status::not_found);
-    answer.error = absent_.contains(name) ? "has left the mesh" : "no node of this name is in the mesh";
+    answer.error = no_such_node(name);
     reply->answers.push_back(std::move(answer));
   }
   co_await orders.all();
@@ -720,12 +744,13 @@ Task<StatusReply> Tracker::status(ChannelPtr, StatusAsk) {
       const StatusAsk question;
       StatusReply answer = co_await channel->request(question, status_limit);
       if (!answer.nodes.empty()) one = std::move(answer.nodes.front());
+      one.node = name;
     } catch (const Error& error) {
       one.error = error.what();
     }
     all->nodes.push_back(std::move(one));
   };
-  for (const auto& [key, node] : nodes_) asked.add(ask(node.hello.node, node.channel, reply));
+  for (const auto& [key, node] : nodes_) asked.add(ask(name_of(node), node.channel, reply));
   co_await asked.all();
   std::ranges::sort(reply->nodes, {}, &NodeStatus::node);
   co_return std::move(*reply);

@@ -104,7 +104,11 @@ class Tracker {
   [[nodiscard]] std::vector<std::string> addresses(const Node& node, const asio::ip::address& asker) const;
   [[nodiscard]] NodeRef reference(const Node& node, const asio::ip::address& asker) const;
   [[nodiscard]] SwarmCounts counts(const InfoHash& infohash) const;
+  /// What users call it: its own name, and where several nodes have that, a part of its instance besides.
+  [[nodiscard]] std::string name_of(const Node& node) const;
   [[nodiscard]] std::string node_name(NodeKey key) const;
+  /// Why no node is called `name`, for an error.
+  [[nodiscard]] std::string no_such_node(const std::string& name) const;
 
   asio::io_context& io_;
   TrackerOptions options_;
@@ -113,8 +117,10 @@ class Tracker {
   Catalog catalog_;
   NodeKey next_key_ = 1;
   std::map<NodeKey, Node> nodes_;
+  std::map<std::string, int> names_;                 ///< how many of `nodes_` have each name
   std::map<std::string, Clock::time_point> absent_;  ///< names of nodes that were here, and since when they are not
   std::unordered_map<const Channel*, NodeKey> by_channel_;
+  std::map<const Channel*, Clock::time_point> silent_;  ///< without a server: channels that nobody said hello on yet
   std::unordered_map<ContentId, Swarm> swarms_;
   std::unordered_map<InfoHash, ContentId> by_infohash_;
   std::unordered_map<InfoHash, AnnouncedSwarm> announced_;

@@ -12,14 +12,18 @@ constexpr auto forget_after = std::chrono::hours(24);
 constexpr std::size_t most_members = 10'000;
 constexpr std::size_t most_addresses = 32;
 constexpr std::size_t most_name = 255;
+constexpr std::size_t most_address = 64;
+/// What a member said here itself stands for so long, whatever others say, unless it cannot be reached there.
+constexpr auto own_word_for = std::chrono::minutes(10);
 
 bool is_sensible(const Member& member) {
   return member.instance.size() == 32 && !member.node.empty() && member.node.size() <= most_name &&
          !member.addresses.empty() && member.addresses.size() <= most_addresses && member.channel_port != 0 &&
          std::ranges::none_of(member.addresses, [](const std::string& text) {
            boost::system::error_code ec;
-           static_cast<void>(boost::asio::ip::make_address(text, ec));
-           return static_cast<bool>(ec);
+           if (text.size() > most_address) return true;
+           const auto address = boost::asio::ip::make_address(text, ec);
+           return ec || address.is_unspecified() || address.is_multicast();
          });
 }
 
@@ -35,21 +39,23 @@ bool MemberList::hear(const Member& member, Time now) {
   const auto age = std::clamp<std::int64_t>(member.age, 0, std::chrono::seconds(forget_after).count());
   const auto heard = now - seconds(age);
   if (now - heard >= forget_after) return false;
+  const bool itself = member.age <= 0;
   const auto it = known_.find(member.instance);
   if (it == known_.end()) {
     if (known_.size() >= most_members) {
-      const auto oldest = std::ranges::min_element(known_, {}, [](const auto& pair) { return pair.second.heard; });
-      if (oldest->second.heard >= heard) return false;
-      known_.erase(oldest);
+      if (!itself) return false;
+      known_.erase(std::ranges::min_element(known_, {}, [](const auto& pair) { return pair.second.heard; }));
     }
-    known_[member.instance] = {member, heard, false};
+    known_[member.instance] = {member, heard, itself ? std::optional(now) : std::nullopt, false};
     return true;
   }
   auto& known = it->second;
   if (heard <= known.heard) return false;
   const bool moved = known.member.addresses != member.addresses || known.member.channel_port != member.channel_port;
-  // A rumour that is older than the failure to reach it does not undo that.
-  if (member.age == 0 || moved) known.missed = false;
+  if (!itself && moved && !known.missed && known.said && now - *known.said < own_word_for) return false;
+  // A rumour does not undo the failure to reach it, unless it is said to be elsewhere.
+  if (itself || moved) known.missed = false;
+  if (itself) known.said = now;
   known.member = member;
   known.heard = heard;
   return moved;
@@ -59,6 +65,10 @@ void MemberList::missed(const std::string& instance) {
   if (const auto it = known_.find(instance); it != known_.end()) it->second.missed = true;
 }
 
+void MemberList::reached(const std::string& instance) {
+  if (const auto it = known_.find(instance); it != known_.end()) it->second.missed = false;
+}
+
 std::vector<Member> MemberList::tell(std::size_t most, bool to_loopback, Time now) const {
   std::vector<Member> out;
   for (const auto& [instance, known] : known_) {
@@ -66,7 +76,7 @@ std::vector<Member> MemberList::tell(std::size_t most, bool to_loopback, Time no
     Member member = known.member;
     if (!to_loopback) std::erase_if(member.addresses, is_loopback);
     if (member.addresses.empty()) continue;
-    member.age = std::chrono::duration_cast<seconds>(now - known.heard).count();
+    member.age = std::chrono::ceil<seconds>(now - known.heard).count();
     out.push_back(std::move(member));
   }
   std::ranges::stable_sort(out, {}, &Member::age);
@@ -74,14 +84,12 @@ std::vector<Member> MemberList::tell(std::size_t most, bool to_loopback, Time no
   return out;
 }
 
-std::vector<Member> MemberList::choose(std::size_t most, std::mt19937& random) const {
-  std::vector<const Known*> all;
-  for (const auto& [instance, known] : known_) all.push_back(&known);
-  std::ranges::shuffle(all, random);
-  std::ranges::stable_partition(all, [](const Known* known) { return !known->missed; });
-  if (all.size() > most) all.resize(most);
+std::vector<Member> MemberList::choose(std::size_t most, std::mt19937& random, Which which) const {
   std::vector<Member> out;
-  for (const auto* known : all) out.push_back(known->member);
+  for (const auto& [instance, known] : known_)
+    if (known.missed == (which == Which::missed)) out.push_back(known.member);
+  std::ranges::shuffle(out, random);
+  if (out.size() > most) out.resize(most);
   return out;
 }
 

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstddef>
 #include <map>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -23,17 +24,18 @@ class MemberList {
   /// `self`: this node's instance, which is never in the list.
   explicit MemberList(std::string self) : self_(std::move(self)) {}
 
-  /// What somebody says of a member; what makes no sense is passed over. True when it is news: a member that was not
-  /// known, or is reached elsewhere now.
+  /// What somebody says of a member: the member itself where `age` is 0. What makes no sense is passed over. True when
+  /// it is news: a member that was not known, or is reached elsewhere now.
   bool hear(const Member& member, Time now);
-  /// It did not answer where it was said to be.
+  /// It did not answer where it was said to be, or did.
   void missed(const std::string& instance);
+  void reached(const std::string& instance);
   /// At most `most` members to tell another node of, the lately heard first. `to_loopback`: the other is on this
   /// machine, and may be told addresses that are of use only here.
   [[nodiscard]] std::vector<Member> tell(std::size_t most, bool to_loopback, Time now) const;
-  /// At most `most` members to ask, chosen at random among those that are likely to answer; the others only if there is
-  /// room.
-  [[nodiscard]] std::vector<Member> choose(std::size_t most, std::mt19937& random) const;
+  enum class Which { likely, missed };
+  /// At most `most` members to ask, at random: of those that are likely to answer, or of those that did not last time.
+  [[nodiscard]] std::vector<Member> choose(std::size_t most, std::mt19937& random, Which which = Which::likely) const;
   /// Forgets members that nobody has heard of for a day.
   void expire(Time now);
   [[nodiscard]] std::size_t size() const { return known_.size(); }
@@ -42,7 +44,8 @@ class MemberList {
   struct Known {
     Member member;
     Time heard{};
-    bool missed = false;  ///< since it was heard of
+    std::optional<Time> said{};  ///< when it spoke for itself, to this node
+    bool missed = false;         ///< since then
   };
   std::string self_;
   std::map<std::string, Known> known_;  ///< by instance

@@ -17,20 +17,30 @@ using Clock = std::chrono::steady_clock;
 constexpr auto connect_limit = seconds(2);
 constexpr auto greet_limit = seconds(3);
 constexpr auto greet_every = milliseconds(15'000);
-constexpr auto greet_alone_every = milliseconds(2'000);  // while nobody is known
+constexpr auto greet_alone_every = milliseconds(2'000);  // while nobody is known, and at the start
+constexpr int first_rounds = 3;
 constexpr std::size_t most_told = 500;
+constexpr int try_missed_every = 4;  // rounds
+constexpr auto ended_early = seconds(2);
+constexpr auto little_time = seconds(1);
 /// So many nodes' words make a view. Each tells its whole inventory.
 constexpr std::size_t most_asked = 256;
 constexpr auto look_for_members_every = seconds(2);
 constexpr auto unused_after = seconds(60);
+constexpr auto unneeded_after = seconds(3);  // once a tracker is back
 constexpr auto try_again_after = seconds(2);
 constexpr std::uint16_t default_peer_port = 6881;
 constexpr const char* note_key = "members";
+
+std::int64_t seconds_of_day() {
+  return std::chrono::duration_cast<seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
 
 }  // namespace
 
 struct MeshView::Dial {
   Member member;
+  ChannelPtr view;  ///< for which it is
   ChannelPtr channel;
   bool over = false;      ///< it ended, or could not be reached
   bool answered = false;  ///< a channel to it was there
@@ -45,11 +55,16 @@ MeshView::MeshView(NodeParts& parts, std::function<Hello()> hello, Handlers& han
   const auto own = hello_().addresses;
   own_addresses_.insert(own.begin(), own.end());
   try {
+    // The time of day at which it was written, and whom this node knew.
     const auto text = parts_.db.find_note(note_key);
-    if (!text.empty())
-      for (const auto& member : from_bencode<Greeted>(text).known)
+    if (const auto space = text.find(' '); space != std::string::npos) {
+      const auto passed = std::max<std::int64_t>(0, seconds_of_day() - std::stoll(text.substr(0, space)));
+      for (auto member : from_bencode<Greeted>(std::string_view(text).substr(space + 1)).known) {
+        member.age += passed + 1;
         static_cast<void>(members_.hear(member, Clock::now()));
-  } catch (const CodecError&) {
+      }
+    }
+  } catch (const std::exception&) {
     parts_.log("the list of nodes that was remembered cannot be read; it is made anew");
   }
   handlers.on<Greet>([this](ChannelPtr channel, Greet said) -> Task<Greeted> {
@@ -90,22 +105,29 @@ void MeshView::hear(const Greeted& said, const asio::ip::address& from) {
   other.age = 0;
   if (other.addresses.empty()) other.addresses = {from.to_string()};
   bool news = members_.hear(other, now);
-  for (auto member : said.known) {
-    member.age = std::max<std::int64_t>(member.age, 1);  // only itself speaks for it without a delay
+  for (std::size_t i = 0; i < std::min(said.known.size(), most_told); ++i) {
+    Member member = said.known[i];
+    member.age = std::clamp<std::int64_t>(member.age, 0, INT32_MAX) + 1;  // only itself speaks for it at once
     news = members_.hear(member, now) || news;
   }
   unsaved_ = unsaved_ || news;
 }
 
 void MeshView::welcomed(const Welcome& welcome) {
-  for (const auto& member : welcome.members) unsaved_ = members_.hear(member, Clock::now()) || unsaved_;
+  for (std::size_t i = 0; i < std::min(welcome.members.size(), most_told); ++i) {
+    Member member = welcome.members[i];
+    member.age = 1;
+    unsaved_ = members_.hear(member, Clock::now()) || unsaved_;
+  }
 }
 
 Task<void> MeshView::save() {
   Greeted kept;
   kept.known = members_.tell(10'000, true, Clock::now());
   unsaved_ = false;
-  const auto put = [this, text = to_bencode(kept)] { parts_.db.put_note(note_key, text); };
+  const auto put = [this, text = std::to_string(seconds_of_day()) + " " + to_bencode(kept)] {
+    parts_.db.put_note(note_key, text);
+  };
   co_await run_on(parts_.pool, put);
 }
 
@@ -133,37 +155,53 @@ Task<bool> MeshView::greet(std::string address, std::string expected) {
   co_return answered;
 }
 
+/// Greets the peers that were named and not met yet, and somebody at random; now and then somebody who did not answer
+/// last time, so that two halves of a mesh that could not reach each other find together again.
+Task<void> MeshView::round(std::set<std::string>& unmet, int number) {
+  const auto alive = std::weak_ptr<bool>(alive_);
+  for (const auto& peer : std::set<std::string>(unmet)) {
+    const auto at = parse_host_port(peer, default_peer_port);
+    const std::string channel_at = to_text(at.host, static_cast<std::uint16_t>(at.port + 1));
+    const bool met = co_await greet(channel_at, {});
+    if (alive.expired()) co_return;
+    if (met) unmet.erase(peer);
+  }
+  auto chosen = members_.choose(1, random_);
+  if (chosen.empty() || number % try_missed_every == 0)
+    for (auto& member : members_.choose(1, random_, MemberList::Which::missed)) chosen.push_back(std::move(member));
+  for (const auto& member : chosen) {
+    bool met = false;
+    for (const auto& address : member.addresses) {
+      if (is_self(address, member.channel_port)) continue;
+      const std::string channel_at = to_text(address, member.channel_port);
+      met = co_await greet(channel_at, member.instance);
+      if (alive.expired()) co_return;
+      if (met) break;
+    }
+    if (!met) members_.missed(member.instance);
+  }
+  members_.expire(Clock::now());
+  if (unsaved_) co_await save();
+}
+
 /// Whom one node knows gets around among n nodes in some log n rounds.
 Task<void> MeshView::gossip() {
   const auto alive = std::weak_ptr<bool>(alive_);
   std::set<std::string> unmet(parts_.options.peers.begin(), parts_.options.peers.end());
   co_await sleep_for(milliseconds(std::uniform_int_distribution<int>(100, 1000)(random_)));
-  while (!alive.expired() && !closed_ && !parts_.stopping) {
-    for (const auto& peer : std::set<std::string>(unmet)) {
-      const auto at = parse_host_port(peer, default_peer_port);
-      const auto channel_at = to_text(at.host, static_cast<std::uint16_t>(at.port + 1));
-      const bool met = co_await greet(channel_at, {});
+  for (int number = 1; !alive.expired() && !closed_ && !parts_.stopping; ++number) {
+    try {
+      co_await round(unmet, number);
+    } catch (const std::exception& error) {
       if (alive.expired()) co_return;
-      if (met) unmet.erase(peer);
+      parts_.log(std::string("other nodes cannot be greeted or remembered: ") + error.what());
     }
-    const auto chosen = members_.choose(1, random_);
-    for (const auto& member : chosen) {
-      bool met = false;
-      for (const auto& address : member.addresses) {
-        if (is_self(address, member.channel_port)) continue;
-        met = co_await greet(to_text(address, member.channel_port), member.instance);
-        if (alive.expired()) co_return;
-        if (met) break;
-      }
-      if (!met) members_.missed(member.instance);
-    }
-    // Nobody is left who could be asked: those that were named once are tried again.
-    if (members_.size() == 0) unmet.insert(parts_.options.peers.begin(), parts_.options.peers.end());
-    members_.expire(Clock::now());
-    if (unsaved_) co_await save();
     if (alive.expired()) co_return;
-    const auto base = unmet.empty() && members_.size() > 0 ? greet_every : greet_alone_every;
-    const auto wait = static_cast<int>(base.count());
+    // Nobody is left who is likely to answer: those that were named once are tried again.
+    const bool alone = members_.choose(1, random_).empty();
+    if (alone) unmet.insert(parts_.options.peers.begin(), parts_.options.peers.end());
+    const bool settled = unmet.empty() && !alone && number > first_rounds;
+    const auto wait = static_cast<int>((settled ? greet_every : greet_alone_every).count());
     for (int waited = std::uniform_int_distribution<int>(0, wait / 2)(random_); waited < wait; waited += 500) {
       co_await sleep_for(milliseconds(500));
       if (alive.expired() || parts_.stopping) co_return;
@@ -190,21 +228,28 @@ void MeshView::dial(const Member& member) {
   if (std::ranges::any_of(dials_, same)) return;
   const auto dial = std::make_shared<Dial>();
   dial->member = member;
+  dial->view = channel_;
   dials_.push_back(dial);
   asio::co_spawn(parts_.io, keep(dial), asio::detached);
 }
 
 Task<void> MeshView::keep(DialPtr dial) {
   const auto alive = std::weak_ptr<bool>(alive_);
-  dial->channel = co_await connect_any(dial->member, "/view/" + instance_);
+  const std::string path = "/view/" + instance_ + "/" + dial->member.instance;
+  const ChannelPtr channel = co_await connect_any(dial->member, path);
   if (alive.expired()) co_return;
-  if (dial->channel && channel_ && channel_->is_open()) {
+  if (channel && dial->view == channel_ && channel_->is_open()) {
+    dial->channel = channel;
     dial->answered = true;
     opened_.notify();
-    co_await hub_(dial->channel);
+    members_.reached(dial->member.instance);
+    const auto begun = Clock::now();
+    co_await hub_(channel);
     if (alive.expired()) co_return;
-  } else if (dial->channel) {
-    dial->channel->close();
+    // Somebody else is there by now, or it speaks another version.
+    if (Clock::now() - begun < ended_early && dial->view->is_open()) members_.missed(dial->member.instance);
+  } else if (channel) {
+    channel->close();
   } else {
     members_.missed(dial->member.instance);
   }
@@ -212,80 +257,117 @@ Task<void> MeshView::keep(DialPtr dial) {
   opened_.notify();
 }
 
-Task<ChannelPtr> MeshView::open() {
+Task<ChannelPtr> MeshView::open(milliseconds limit) {
   const auto alive = std::weak_ptr<bool>(alive_);
-  while (opening_) {
+  used_ = Clock::now();
+  if (!opening_ && channel_ && channel_->is_open()) co_return channel_;
+  if (closed_ || !parts_.options.hub || !parts_.holdings.is_complete()) co_return nullptr;
+  if (!opening_) {
+    if (members_.size() == 0 || Clock::now() - failed_ < try_again_after) co_return nullptr;
+    opening_ = true;
+    asio::co_spawn(parts_.io, make(), asio::detached);
+  }
+  // Who has little time asks again later.
+  if (limit < little_time) co_return nullptr;
+  while (opening_ && !closed_) {
     co_await opened_.wait_for(milliseconds(100));
     if (alive.expired()) co_return nullptr;
   }
-  used_ = Clock::now();
-  if (channel_ && channel_->is_open()) co_return channel_;
-  if (closed_ || !parts_.options.hub || members_.size() == 0 || Clock::now() - failed_ < try_again_after)
-    co_return nullptr;
-  opening_ = true;
-  if (!hub_) hub_ = parts_.options.hub(parts_.io);
+  co_return channel_ && channel_->is_open() ? channel_ : nullptr;
+}
 
-  asio::local::stream_protocol::socket near(parts_.io);
-  asio::local::stream_protocol::socket far(parts_.io);
-  asio::local::connect_pair(near, far);
-  channel_ = std::make_shared<Channel>(Channel::Socket(std::move(near)), "the mesh", asio::ip::address{});
-  auto hub_end = std::make_shared<Channel>(Channel::Socket(std::move(far)), parts_.options.name, asio::ip::address{});
-  auto serve = [](std::function<Task<void>(ChannelPtr)> hub, ChannelPtr end) -> Task<void> {
-    boost::system::error_code ec;
-    co_await end->stream().async_accept(asio::redirect_error(asio::use_awaitable, ec));
-    if (!ec) co_await hub(end);
-    end->close();
-  };
-  asio::co_spawn(parts_.io, serve(hub_, hub_end), asio::detached);
-  boost::system::error_code ec;
-  co_await channel_->stream().async_handshake("localhost", "/control", asio::redirect_error(asio::use_awaitable, ec));
-  if (alive.expired()) co_return nullptr;
-  auto run = [](ChannelPtr running, const Handlers& handlers) -> Task<void> { co_await running->run(handlers); };
-  asio::co_spawn(parts_.io, run(channel_, *parts_.tracker_handlers), asio::detached);
-  parts_.links->adopt(channel_);
-
-  for (const auto& member : members_.choose(most_asked, random_)) dial(member);
-  const auto deadline = Clock::now() + connect_limit + milliseconds(500);
-  const auto settled = [&] {
-    return parts_.links->is_told(channel_) &&
-           std::ranges::all_of(dials_, [](const auto& dial) { return dial->answered || dial->over; });
-  };
-  while (!settled() && Clock::now() < deadline) {
-    co_await opened_.wait_for(milliseconds(20));
-    if (alive.expired()) co_return nullptr;
-  }
-  opening_ = false;
-  const bool any = std::ranges::any_of(dials_, [](const auto& dial) { return dial->answered && !dial->over; });
-  if (!any || !parts_.links->is_told(channel_)) {
-    failed_ = Clock::now();
-    channel_->close();
+/// Opens the view: this node registers with the hub, and the others are asked to.
+Task<void> MeshView::make() {
+  const auto alive = std::weak_ptr<bool>(alive_);
+  bool any = false;
+  try {
+    if (!hub_) hub_ = parts_.options.hub(parts_.io);
     for (const auto& dial : dials_)
       if (dial->channel) dial->channel->close();
     dials_.clear();
-    opened_.notify();
-    co_return nullptr;
+    asio::local::stream_protocol::socket near(parts_.io);
+    asio::local::stream_protocol::socket far(parts_.io);
+    asio::local::connect_pair(near, far);
+    channel_ = std::make_shared<Channel>(Channel::Socket(std::move(near)), "the mesh", asio::ip::address{});
+    auto hub_end = std::make_shared<Channel>(Channel::Socket(std::move(far)), parts_.options.name, asio::ip::address{});
+    auto serve = [](std::function<Task<void>(ChannelPtr)> hub, ChannelPtr end) -> Task<void> {
+      boost::system::error_code ec;
+      co_await end->stream().async_accept(asio::redirect_error(asio::use_awaitable, ec));
+      if (!ec) co_await hub(end);
+      end->close();
+    };
+    asio::co_spawn(parts_.io, serve(hub_, hub_end), asio::detached);
+    boost::system::error_code ec;
+    co_await channel_->stream().async_handshake("localhost", "/control", asio::redirect_error(asio::use_awaitable, ec));
+    if (alive.expired()) co_return;
+    if (ec) throw Error(Status::failed, ec.message());
+    auto run = [](ChannelPtr running, const Handlers& handlers) -> Task<void> { co_await running->run(handlers); };
+    asio::co_spawn(parts_.io, run(channel_, *parts_.tracker_handlers), asio::detached);
+    parts_.links->adopt(channel_);
+
+    for (const auto& member : members_.choose(most_asked, random_)) dial(member);
+    const auto likely = dials_;
+    for (const auto& member : members_.choose(most_asked - dials_.size(), random_, MemberList::Which::missed))
+      dial(member);
+    // Those that did not answer last time are not waited for, unless there is nobody else.
+    const auto& awaited = likely.empty() ? dials_ : likely;
+    const auto deadline = Clock::now() + connect_limit + milliseconds(500);
+    const auto settled = [&] {
+      return parts_.links->is_told(channel_) &&
+             std::ranges::all_of(awaited, [](const auto& dial) { return dial->answered || dial->over; });
+    };
+    while (!settled() && Clock::now() < deadline && !closed_) {
+      co_await opened_.wait_for(milliseconds(20));
+      if (alive.expired()) co_return;
+    }
+    any = parts_.links->is_told(channel_) &&
+          std::ranges::any_of(dials_, [](const auto& dial) { return dial->answered && !dial->over; });
+  } catch (const std::exception& error) {
+    if (alive.expired()) co_return;
+    parts_.log(std::string("the other nodes cannot be asked: ") + error.what());
   }
-  parts_.log("no tracker answers; " + describe(channel_));
+  opening_ = false;
+  if (any && !closed_) {
+    parts_.log("no tracker answers; " + describe(channel_));
+    asio::co_spawn(parts_.io, tend(), asio::detached);
+  } else {
+    failed_ = Clock::now();
+    if (channel_) channel_->close();
+    for (const auto& dial : dials_)
+      if (dial->channel) dial->channel->close();
+    dials_.clear();
+  }
   opened_.notify();
-  asio::co_spawn(parts_.io, tend(), asio::detached);
-  co_return channel_;
 }
 
-/// While the view is open: who was heard of since is asked, too.
+/// While the view is open: who was heard of since is asked, too. It ends when nobody has asked anything for a while,
+/// soon after a tracker is back.
 Task<void> MeshView::tend() {
   const auto alive = std::weak_ptr<bool>(alive_);
   const auto view = channel_;
-  while (view->is_open() && !closed_ && Clock::now() - used_ < unused_after) {
+  while (view->is_open() && !closed_) {
+    if (view->is_waiting()) used_ = Clock::now();
+    const auto unused = Clock::now() - used_;
+    if (unused > unused_after || (parts_.links->any() && unused > unneeded_after)) break;
     co_await sleep_for(look_for_members_every);
     if (alive.expired()) co_return;
+    if (view != channel_) break;
     std::erase_if(dials_, [](const auto& dial) { return dial->over; });
     if (dials_.size() < most_asked)
       for (const auto& member : members_.choose(most_asked - dials_.size(), random_)) dial(member);
   }
   view->close();
+  if (view != channel_) co_return;
   for (const auto& dial : dials_)
     if (dial->channel) dial->channel->close();
   dials_.clear();
+}
+
+bool MeshView::is_asked(const std::string& path) const {
+  constexpr std::string_view prefix = "/view/";
+  return path.starts_with(prefix) && path.ends_with("/" + instance_) &&
+         path.size() == prefix.size() + 2 * instance_.size() + 1 &&
+         path.substr(prefix.size(), instance_.size()) != instance_;
 }
 
 std::string MeshView::describe(const ChannelPtr& channel) const {
@@ -295,11 +377,17 @@ std::string MeshView::describe(const ChannelPtr& channel) const {
          std::to_string(members_.size()) + " others that it knows";
 }
 
-void MeshView::close() {
+Task<void> MeshView::close() {
   closed_ = true;
   if (channel_) channel_->close();
   for (const auto& dial : dials_)
     if (dial->channel) dial->channel->close();
+  opened_.notify();
+  try {
+    co_await save();
+  } catch (const std::exception& error) {
+    parts_.log(std::string("other nodes cannot be remembered: ") + error.what());
+  }
 }
 
 }  // namespace mesh

@@ -30,13 +30,14 @@ class MeshView {
   /// Others that a tracker named.
   void welcomed(const Welcome& welcome);
   /// A channel that answers as a tracker's does, to what the nodes that can be reached say; null when there are none.
-  Task<ChannelPtr> open();
+  /// One that asks with little time gets none before the view is open.
+  Task<ChannelPtr> open(std::chrono::milliseconds limit);
   /// Whose word `channel` gives, in words; empty when it is a tracker's.
   [[nodiscard]] std::string describe(const ChannelPtr& channel) const;
-  /// The path on which a node opens a channel to another for its view, and that node's instance in it.
-  [[nodiscard]] static bool is_view(const std::string& path) { return path.starts_with("/view/"); }
-  [[nodiscard]] bool is_own(const std::string& path) const { return path == "/view/" + instance_; }
-  void close();
+  /// Whether on `path` another node asks this one, and not whoever was here before, to register with it.
+  [[nodiscard]] bool is_asked(const std::string& path) const;
+  /// For good; what was learnt is saved.
+  Task<void> close();
 
  private:
   struct Dial;
@@ -48,6 +49,8 @@ class MeshView {
   Task<void> gossip();
   Task<bool> greet(std::string address, std::string expected);
   Task<void> save();
+  Task<void> round(std::set<std::string>& unmet, int number);
+  Task<void> make();
   Task<ChannelPtr> connect_any(Member member, std::string path);
   void dial(const Member& member);
   Task<void> keep(DialPtr dial);

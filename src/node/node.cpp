@@ -57,6 +57,10 @@ std::vector<std::string> own_addresses() {
   return out;
 }
 
+/// At the end: for partial downloads to be saved, and for the rest.
+constexpr auto save_limit = milliseconds(3000);
+constexpr auto stop_limit = milliseconds(4500);
+
 bool is_loopback(const std::string& host) {
   boost::system::error_code ec;
   const auto address = asio::ip::make_address(host, ec);
@@ -225,7 +229,7 @@ Node::Node(asio::io_context& io, NodeOptions options, Log log) : io_(io) {
   facts.log = parts.log;
   view_ = std::make_unique<MeshView>(parts, facts.hello, mesh_handlers_);
   facts.welcomed = [this](const Welcome& welcome) { view_->welcomed(welcome); };
-  if (options.hub) facts.fallback = [this] { return view_->open(); };
+  if (options.hub) facts.fallback = [this](milliseconds limit) { return view_->open(limit); };
   // Orders come by way of a tracker alone, or of what stands in for one.
   tracker_handlers_ = mesh_handlers_;
   orders_->serve_mesh(tracker_handlers_);
@@ -338,7 +342,7 @@ std::string Node::describe() const {
 
 Task<void> Node::serve_channel(std::string path, ChannelPtr channel, const Handlers& handlers) {
   const bool command = &handlers == &command_handlers_;
-  const bool views = !command && MeshView::is_view(path) && !view_->is_own(path);
+  const bool views = !command && view_->is_asked(path);
   if (!command && !views && path != "/node") co_return;
   if (command) ++commands_;
   channels_.insert(channel);
@@ -480,16 +484,16 @@ Task<void> Node::stop() {
   getter_->downloads().stop();
   local_->close();
   server_->close();
-  const auto deadline = Clock::now() + seconds(4);
+  const auto deadline = Clock::now() + save_limit;
   while ((!getter_->is_idle() || !streamer_->is_idle()) && Clock::now() < deadline)
     co_await sleep_for(milliseconds(20));
-  view_->close();
+  co_await view_->close();
   parts_->links->close();
   getter_->close();
   for (const auto& channel : std::set<ChannelPtr>(channels_)) channel->close();
 }
 
-int run_node(NodeOptions options, const Node::Log& log, const std::function<void()>& ready) {
+int run_node(NodeOptions options, const Node::Log& log, const std::function<void(asio::io_context&)>& ready) {
   std::signal(SIGPIPE, SIG_IGN);
   // Peers, small files under way and a large tree's watches: more descriptors than the usual soft limit allows.
   rlimit descriptors{};
@@ -517,11 +521,11 @@ int run_node(NodeOptions options, const Node::Log& log, const std::function<void
   };
   if (temporary) asio::co_spawn(io, leave(), asio::detached);
   log(node->describe());
-  ready();
+  ready(io);
   while (!stopping && io.run_one() > 0) {
   }
   // Everything that was closed now comes to its end. All state is saved by then; what hangs is not waited for.
-  io.run_for(seconds(5));
+  io.run_for(stop_limit);
   if (!io.stopped()) std::_Exit(static_cast<int>(Status::ok));
   return static_cast<int>(Status::ok);
 }

@@ -70,8 +70,8 @@ class Node {
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
-/// Runs a node until it is told to stop (SIGTERM, SIGINT) or is not needed any more. `ready` is called when it serves.
-/// Returns the exit status.
-int run_node(NodeOptions options, const Node::Log& log, const std::function<void()>& ready);
+/// Runs a node until it is told to stop (SIGTERM, SIGINT; it takes five seconds at most) or is not needed any more.
+/// `ready` is called when it serves, on the loop that it is given. Returns the exit status.
+int run_node(NodeOptions options, const Node::Log& log, const std::function<void(asio::io_context&)>& ready);
 
 }  // namespace mesh

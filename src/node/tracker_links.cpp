@@ -10,17 +10,21 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
-/// A tracker that restarts is back within this.
-constexpr auto fall_back_after = seconds(1);
+/// When no tracker answers for so long, another way is tried: longer for one that was there a while ago, as it may be
+/// restarting, and everybody would turn to everybody.
+constexpr auto fall_back_after = milliseconds(1500);
+constexpr auto fall_back_after_loss = milliseconds(3000);
+constexpr auto a_while = seconds(60);
 
 }  // namespace
 
 struct TrackerLinks::Link {
   std::string address;
   ChannelPtr channel;
-  bool told = false;                        ///< the inventory that was there at the start has been sent
-  bool registered = false;                  ///< told, and the first scan is over
-  std::optional<Clock::time_point> lost{};  ///< since when it is not connected, once that has been tried
+  bool told = false;                             ///< the inventory that was there at the start has been sent
+  bool registered = false;                       ///< told, and the first scan is over
+  Clock::time_point lost = Clock::now();         ///< since when it is not registered
+  std::optional<Clock::time_point> was_there{};  ///< when it was registered last
   std::string trouble = "not tried yet";
 };
 
@@ -45,8 +49,11 @@ struct TrackerLinks::Shared {
   }
   [[nodiscard]] bool has_lost_all() const {
     const auto now = Clock::now();
-    return std::ranges::all_of(links,
-                               [&](const auto& link) { return link->lost && now - *link->lost >= fall_back_after; });
+    return std::ranges::all_of(links, [&](const auto& link) {
+      if (link->registered) return false;
+      const bool recently = link->was_there && now - *link->was_there < a_while;
+      return now - link->lost >= (recently ? fall_back_after_loss : fall_back_after);
+    });
   }
   void finish(Link& link) {
     if (link.registered || !link.told || !facts.scan_complete()) return;
@@ -87,7 +94,6 @@ Task<void> TrackerLinks::keep(std::shared_ptr<Shared> shared, std::shared_ptr<Li
     try {
       link->channel = co_await connect_channel(link->address, "/control", seconds(5));
       link->told = link->registered = false;
-      link->lost.reset();
       link->trouble = "registering";
       asio::co_spawn(shared->io, enlist(shared, link), asio::detached);
       co_await link->channel->run(shared->handlers);
@@ -103,8 +109,7 @@ Task<void> TrackerLinks::keep(std::shared_ptr<Shared> shared, std::shared_ptr<Li
       said = true;
     }
     link->channel.reset();
-    link->registered = false;
-    if (!link->lost) link->lost = Clock::now();
+    if (std::exchange(link->registered, false)) link->was_there = link->lost = Clock::now();
     shared->changed.notify();
     if (shared->closed) co_return;
     co_await sleep_for(milliseconds(std::uniform_int_distribution<int>(wait / 2, wait)(shared->random)));
@@ -118,6 +123,9 @@ Task<void> TrackerLinks::enlist(std::shared_ptr<Shared> shared, std::shared_ptr<
     const Hello hello = shared->facts.hello();
     const Welcome welcome = co_await channel->request(hello, seconds(10));
     shared->facts.welcomed(welcome);
+    if (!welcome.known_as.empty())
+      shared->facts.log("another node of the mesh is called " + hello.node + ", too: this one is known as " +
+                        welcome.known_as + " meanwhile; give each a --name of its own");
     Inventory page;
     page.begin = true;
     for (std::string after;;) {
@@ -132,7 +140,10 @@ Task<void> TrackerLinks::enlist(std::shared_ptr<Shared> shared, std::shared_ptr<
     if (link->channel != channel) co_return;
     link->told = true;
     shared->finish(*link);
-    for (const auto& ready : shared->facts.loaded()) co_await channel->request(ready, seconds(10));
+    for (auto ready : shared->facts.loaded()) {
+      if (link->address.empty()) ready.shares = false;  // plans are a tracker's
+      co_await channel->request(ready, seconds(10));
+    }
     if (!link->address.empty()) shared->facts.log("tracker " + link->address + ": registered");
   } catch (const Error& error) {
     link->trouble = error.what();
@@ -177,11 +188,12 @@ Task<ChannelPtr> TrackerLinks::first(milliseconds limit) {
     for (const auto& link : shared->links)
       if (link->registered && link->channel && link->channel->is_open()) co_return link->channel;
     // A node that is still scanning its files has a tracker, only not yet a whole inventory to show to it.
-    const bool scanning = !shared->facts.scan_complete() && std::ranges::any_of(shared->links, [](const auto& link) {
-      return link->told && link->channel;
-    });
-    if (!shared->closed && shared->facts.fallback && shared->has_lost_all()) {
-      const ChannelPtr channel = co_await shared->facts.fallback();
+    const bool scanning =
+        !shared->facts.scan_complete() &&
+        ((shared->facts.fallback && shared->has_lost_all()) ||
+         std::ranges::any_of(shared->links, [](const auto& link) { return link->told && link->channel; }));
+    if (!shared->closed && !scanning && shared->facts.fallback && shared->has_lost_all()) {
+      const ChannelPtr channel = co_await shared->facts.fallback(limit);
       if (channel) co_return channel;
     }
     if (shared->closed || (Clock::now() >= deadline && !scanning)) break;

@@ -24,8 +24,9 @@ class TrackerLinks {
     std::function<bool()> scan_complete;
     std::function<std::vector<Ready>()> loaded;
     std::function<void(const Welcome&)> welcomed;
-    /// A channel that answers like a tracker's when no tracker does; null where there is none. May be unset.
-    std::function<Task<ChannelPtr>()> fallback;
+    /// A channel that answers like a tracker's when no tracker does; null where there is none within about so long. May
+    /// be unset.
+    std::function<Task<ChannelPtr>(std::chrono::milliseconds limit)> fallback;
     std::function<void(const std::string&)> log;
   };
 

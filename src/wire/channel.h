@@ -81,6 +81,8 @@ class Channel : public std::enable_shared_from_this<Channel> {
   /// Unspecified for a local socket.
   [[nodiscard]] const asio::ip::address& remote() const { return remote_; }
   [[nodiscard]] bool is_open() const { return open_; }
+  /// A request of this side waits for its answer.
+  [[nodiscard]] bool is_waiting() const { return !pending_.empty(); }
   [[nodiscard]] Stream& stream() { return stream_; }
 
   /// Reads and answers until either side closes; then every pending request has failed. Once per channel.

@@ -56,9 +56,10 @@ struct Welcome {
   std::string observed;  ///< the asker's address as the tracker sees it
   std::uint32_t key = 0;
   std::vector<Member> members;  ///< some of the other nodes, for when no tracker answers
+  std::string known_as;         ///< where another node has the same name: what tells this one from it
   template <class V>
   void describe(V& v) {
-    v("observed", observed), v("key", key), v("members", members);
+    v("observed", observed), v("key", key), v("members", members), v("as", known_as);
   }
 };
 
