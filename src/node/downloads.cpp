@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <boost/asio/post.hpp>
 #include <cerrno>
+#include <thread>
 
 #include "core/format.h"
 #include "node/maker.h"
@@ -358,20 +359,36 @@ void Downloads::set_limits(const FileJob& job, SwarmTorrent& torrent) {
   parts_.swarm->limit(torrent, free_down ? 0 : down, free_up ? 0 : up);
 }
 
-Downloads::Part Downloads::open_part(const ContentId& id, std::int64_t size) {
-  const auto file = parts_.part_file(id);
-  struct stat s {};
-  const auto known = parts_.db.find_part(id);
-  const bool resumed = known && ::stat(file.c_str(), &s) == 0 && s.st_size == size;
-  // The record never outlives the bytes that it speaks of.
-  if (!resumed) parts_.db.remove_part(id);
-  ::chmod(file.c_str(), 0600);
-  Part out;
-  out.file = Fd(::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | (resumed ? 0 : O_TRUNC), 0600));
-  if (!out.file || ::ftruncate(out.file.get(), size) != 0)
-    throw Error(Status::failed, file.string() + ": " + std::generic_category().message(errno));
-  if (resumed) out.have = known->have, out.roots = known->roots;
-  return out;
+Task<std::shared_ptr<Downloads::Part>> Downloads::open_part(FileJobPtr job, ContentId id, const PieceLayout& layout,
+                                                            bool is_known) {
+  const auto open = [this, id, size = layout.size] {
+    const auto file = parts_.part_file(id);
+    struct stat s {};
+    const auto known = parts_.db.find_part(id);
+    const bool resumed = known && ::stat(file.c_str(), &s) == 0 && s.st_size == size;
+    // The record never outlives the bytes that it speaks of.
+    if (!resumed) parts_.db.remove_part(id);
+    ::chmod(file.c_str(), 0600);
+    auto out = std::make_shared<Part>();
+    out->file = Fd(::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | (resumed ? 0 : O_TRUNC), 0600));
+    if (!out->file || ::ftruncate(out->file.get(), size) != 0)
+      throw Error(Status::failed, file.string() + ": " + std::generic_category().message(errno));
+    if (resumed) out->have = known->have, out->roots = known->roots;
+    return out;
+  };
+  std::shared_ptr<Part> part = co_await run_on(parts_.pool, open);
+  const auto claimed = std::ranges::count_if(part->have, [](char byte) { return byte != 0; });
+  if (claimed == 0) co_return part;
+  job->info.state = "checking";
+  const auto check = [this, part, &layout, is_known] {
+    const unsigned threads = std::max(1U, std::thread::hardware_concurrency());
+    return still_there(layout, is_known, part->file.get(), part->have, part->roots, threads, parts_.stopping);
+  };
+  part->have = co_await run_on(parts_.hash_pool, check);
+  if (const auto lost = claimed - std::ranges::count(part->have, '\1'); lost > 0)
+    parts_.log(printable(job->wanted.path) + ": " + std::to_string(lost) +
+               " pieces of what had arrived are not what they should be; they are fetched again");
+  co_return part;
 }
 
 Task<void> Downloads::mend_disk(FileJobPtr job, SwarmTorrentPtr swarm, std::int64_t needed) {
@@ -458,10 +475,10 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
   if (co_await copy_local(job, stored)) co_return;
 
   const auto part = parts_.part_file(stored.id);
+  const auto opened = co_await open_part(job, stored.id, *layout, true);
   const auto open = [&] {
-    auto opened = open_part(stored.id, wanted.size);
     parts_.db.put_torrent(stored);
-    return std::make_shared<Storage>(*layout, std::move(opened.file), opened.have, opened.roots);
+    return std::make_shared<Storage>(*layout, std::move(opened->file), opened->have, opened->roots);
   };
   const StoragePtr storage = co_await run_on(parts_.pool, open);
   std::unique_ptr<PieceGate> gate;

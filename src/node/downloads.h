@@ -89,7 +89,9 @@ class Downloads {
     std::string have;
     std::string roots;
   };
-  [[nodiscard]] Part open_part(const ContentId& id, std::int64_t size);
+  /// What an earlier download of it left, as far as it is still there: nobody knows what became of it meanwhile, least
+  /// of all after a power loss. `is_known`: the layout's hashes are, too.
+  Task<std::shared_ptr<Part>> open_part(FileJobPtr job, ContentId id, const PieceLayout& layout, bool is_known);
   /// `part`, which is whole and has content `id`, becomes the file that the job wants, is offered, and, where there is
   /// a `swarm`, served from there on. Throws Error; where its SHA-256 is not the one asked for, the part is dropped.
   Task<void> put_in_place(FileJobPtr job, SwarmTorrentPtr swarm, std::filesystem::path part, ContentId id);

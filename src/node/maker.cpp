@@ -54,6 +54,36 @@ HashedPiece hash_piece(int fd, std::int64_t begin, std::int64_t length, bool hol
   return out;
 }
 
+/// Calls `work(piece, buffer)` for each piece, on so many threads. Throws what the first of them to fail threw.
+template <class Work>
+void for_each_piece(int pieces, std::int64_t size, unsigned threads, const std::atomic<bool>& stop, const Work& work) {
+  std::atomic<int> next = 0;
+  std::mutex mutex;
+  std::string trouble;
+  const auto run = [&] {
+    std::vector<char> buffer(static_cast<std::size_t>(std::min(size, read_bytes)));
+    for (int piece = next++; piece < pieces; piece = next++) {
+      try {
+        if (stop) throw Error(Status::failed, "the node is shutting down");
+        work(piece, buffer);
+      } catch (const std::exception& error) {
+        const std::lock_guard lock(mutex);
+        trouble = error.what();
+        next = pieces;
+      }
+    }
+  };
+  std::vector<std::jthread> helpers;
+  for (unsigned i = 1; i < std::min(threads, static_cast<unsigned>(pieces)); ++i) helpers.emplace_back(run);
+  run();
+  helpers.clear();
+  if (!trouble.empty()) throw Error(Status::failed, trouble);
+}
+
+Sha256 root_of(const HashedPiece& piece, const PieceLayout& layout) {
+  return layout.count() == 1 ? content_id_of_leaves(piece.leaves) : piece_root(piece.leaves, layout.piece_length);
+}
+
 std::string encode_info(const ContentId& id, const PieceLayout& layout) {
   lt::entry info(lt::entry::dictionary_t);
   info["length"] = layout.size;
@@ -87,47 +117,40 @@ HashedFile hash_file(int fd, std::int64_t size, unsigned threads, const std::ato
   const int pieces = piece_count_for(size);
   out.layout.hashes.resize(static_cast<std::size_t>(pieces));
   std::vector<Sha256> roots(static_cast<std::size_t>(pieces));
-  std::atomic<int> next = 0;
-  std::mutex mutex;
-  std::string trouble;
   // Sparse images are mostly the same piece of zeros.
   std::once_flag zeros_once;
-  lt::sha1_hash zeros_sha1;
-  Sha256 zeros_root;
-  const auto work = [&] {
-    std::vector<char> buffer(static_cast<std::size_t>(std::min(size, read_bytes)));
-    for (int piece = next++; piece < pieces; piece = next++) {
-      try {
-        if (stop) throw Error(Status::failed, "the node is shutting down");
-        const auto begin = piece * out.layout.piece_length;
-        if (piece + 1 < pieces && is_hole(fd, begin, out.layout.piece_length)) {
-          std::call_once(zeros_once, [&] {
-            const auto hashed = hash_piece(fd, begin, out.layout.piece_length, true, buffer);
-            zeros_sha1 = hashed.sha1;
-            zeros_root = piece_root(hashed.leaves, out.layout.piece_length);
-          });
-          out.layout.hashes[static_cast<std::size_t>(piece)] = zeros_sha1;
-          roots[static_cast<std::size_t>(piece)] = zeros_root;
-          continue;
-        }
-        const auto hashed = hash_piece(fd, begin, out.layout.length_of(piece), false, buffer);
-        out.layout.hashes[static_cast<std::size_t>(piece)] = hashed.sha1;
-        roots[static_cast<std::size_t>(piece)] =
-            pieces == 1 ? content_id_of_leaves(hashed.leaves) : piece_root(hashed.leaves, out.layout.piece_length);
-      } catch (const std::exception& error) {
-        const std::lock_guard lock(mutex);
-        trouble = error.what();
-        next = pieces;
-      }
-    }
-  };
-  std::vector<std::jthread> helpers;
-  for (unsigned i = 1; i < std::min(threads, static_cast<unsigned>(pieces)); ++i) helpers.emplace_back(work);
-  work();
-  helpers.clear();
-  if (!trouble.empty()) throw Error(Status::failed, trouble);
+  HashedPiece zeros;
+  for_each_piece(pieces, size, threads, stop, [&](int piece, std::vector<char>& buffer) {
+    const auto begin = piece * out.layout.piece_length;
+    const auto at = static_cast<std::size_t>(piece);
+    const bool hole = piece + 1 < pieces && is_hole(fd, begin, out.layout.piece_length);
+    if (hole) std::call_once(zeros_once, [&] { zeros = hash_piece(fd, begin, out.layout.piece_length, true, buffer); });
+    const HashedPiece hashed = hole ? zeros : hash_piece(fd, begin, out.layout.length_of(piece), false, buffer);
+    out.layout.hashes[at] = hashed.sha1;
+    roots[at] = root_of(hashed, out.layout);
+  });
   out.id = pieces == 1 ? roots.front() : content_id_of_pieces(roots, out.layout.piece_length);
   return out;
+}
+
+std::string still_there(const PieceLayout& layout, bool is_known, int fd, std::string have, std::string_view roots,
+                        unsigned threads, const std::atomic<bool>& stop) {
+  const auto pieces = static_cast<std::size_t>(layout.count());
+  if (have.size() != pieces || roots.size() != pieces * 32) return std::string(pieces, '\0');
+  std::once_flag zeros_once;
+  HashedPiece zeros;
+  for_each_piece(layout.count(), layout.size, threads, stop, [&](int piece, std::vector<char>& buffer) {
+    const auto at = static_cast<std::size_t>(piece);
+    if (have[at] == 0) return;
+    const auto begin = piece * layout.piece_length;
+    const auto length = layout.length_of(piece);
+    const bool hole = length == layout.piece_length && is_hole(fd, begin, length);
+    if (hole) std::call_once(zeros_once, [&] { zeros = hash_piece(fd, begin, length, true, buffer); });
+    const HashedPiece hashed = hole ? zeros : hash_piece(fd, begin, length, false, buffer);
+    const bool same = root_of(hashed, layout).view() == roots.substr(at * 32, 32);
+    if (!same || (is_known && hashed.sha1 != layout.hashes[at])) have[at] = '\0';
+  });
+  return have;
 }
 
 std::string sha256_of(int fd, const std::atomic<bool>& stop) {

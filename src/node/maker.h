@@ -24,6 +24,12 @@ struct HashedFile {
 /// set.
 [[nodiscard]] HashedFile hash_file(int fd, std::int64_t size, unsigned threads, const std::atomic<bool>& stop);
 
+/// Which of the pieces that `have` (a byte a piece) says are in `fd` are there: those whose SHA-256 root is the one in
+/// `roots` (32 bytes a piece), and whose SHA-1 is the layout's where that `is_known`. Reads them all; throws as
+/// hash_file does.
+[[nodiscard]] std::string still_there(const PieceLayout& layout, bool is_known, int fd, std::string have,
+                                      std::string_view roots, unsigned threads, const std::atomic<bool>& stop);
+
 /// The SHA-256 of all that an open file has from its beginning, in hex. Throws Error(failed); Error(interrupted) when
 /// `stop` is set.
 [[nodiscard]] std::string sha256_of(int fd, const std::atomic<bool>& stop);

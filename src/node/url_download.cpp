@@ -289,11 +289,11 @@ Task<void> UrlDownload::open(UrlFacts facts) {
   wanted.mtime = facts.mtime;
   wanted.mode = 0644;
   job_->info.total = facts.size;
-  const auto open_part = [this, &hashed, &torrent]() -> StoragePtr {
-    auto part = downloads_.open_part(torrent.id, hashed.layout.size);
-    return Storage::provisional(hashed.layout, std::move(part.file), part.have, part.roots);
+  const auto part = co_await downloads_.open_part(job_, torrent.id, hashed.layout, false);
+  const auto open_storage = [&hashed, part]() -> StoragePtr {
+    return Storage::provisional(hashed.layout, std::move(part->file), part->have, part->roots);
   };
-  const StoragePtr storage = co_await run_on(parts_.pool, open_part);
+  const StoragePtr storage = co_await run_on(parts_.pool, open_storage);
   auto gate = std::make_unique<UrlGate>(hashed.layout.count());
   gate_ = gate.get();
   swarm_ = co_await parts_.swarm->load(torrent, storage, true, std::move(gate));
