@@ -331,7 +331,9 @@ TEST_CASE("Ctrl-C keeps what has arrived, says so, and the next get goes on from
   get->signal(SIGINT);
   CHECK(get->wait(seconds(10)) == 130);
   CHECK(mesh.log("get").find("kept") != std::string::npos);
-  CHECK(mesh.get("n1", {"x"}).status == 0);
+  const auto again = mesh.get("n1", {"x"});
+  INFO(again.err << mesh.log("n1"));
+  CHECK(again.status == 0);
   CHECK((read_file(mesh.files("n1") / "x") == bytes));
 }
 

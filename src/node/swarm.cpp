@@ -144,7 +144,9 @@ SwarmTorrentPtr Swarm::find(const ContentId& id) const {
 
 SwarmTorrentPtr Swarm::find(const lt::torrent_handle& handle) const {
   const auto it = by_infohash_.find(handle.info_hashes().v1);
-  return it == by_infohash_.end() ? nullptr : find(it->second);
+  const auto found = it == by_infohash_.end() ? nullptr : find(it->second);
+  // What is said late of one that was unloaded is not said of the next with the same infohash.
+  return found && found->handle == handle ? found : nullptr;
 }
 
 std::vector<SwarmTorrentPtr> Swarm::all() const {
