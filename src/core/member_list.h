@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "wire/messages.h"
+#include "core/member.h"
 
 namespace mesh {
 

@@ -93,10 +93,11 @@ Member MeshView::self() const {
   return out;
 }
 
-bool MeshView::is_self(const std::string& address, std::uint16_t port) const {
+bool MeshView::may_ask(const std::string& address, std::uint16_t port) const {
   boost::system::error_code ec;
   const auto parsed = asio::ip::make_address(address, ec);
-  return !ec && port == hello_().channel_port && (parsed.is_loopback() || own_addresses_.contains(address));
+  if (ec || (!parts_.options.open && !parsed.is_loopback())) return false;
+  return port != hello_().channel_port || !(parsed.is_loopback() || own_addresses_.contains(address));
 }
 
 void MeshView::hear(const Greeted& said, const asio::ip::address& from) {
@@ -172,7 +173,7 @@ Task<void> MeshView::round(std::set<std::string>& unmet, int number) {
   for (const auto& member : chosen) {
     bool met = false;
     for (const auto& address : member.addresses) {
-      if (is_self(address, member.channel_port)) continue;
+      if (!may_ask(address, member.channel_port)) continue;
       const std::string channel_at = to_text(address, member.channel_port);
       met = co_await greet(channel_at, member.instance);
       if (alive.expired()) co_return;
@@ -211,7 +212,7 @@ Task<void> MeshView::gossip() {
 
 Task<ChannelPtr> MeshView::connect_any(Member member, std::string path) {
   for (const auto& address : member.addresses) {
-    if (is_self(address, member.channel_port)) continue;
+    if (!may_ask(address, member.channel_port)) continue;
     ChannelPtr channel;
     try {
       channel = co_await connect_channel(to_text(address, member.channel_port), path, connect_limit);

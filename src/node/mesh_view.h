@@ -44,7 +44,8 @@ class MeshView {
   using DialPtr = std::shared_ptr<Dial>;
 
   [[nodiscard]] Member self() const;
-  [[nodiscard]] bool is_self(const std::string& address, std::uint16_t port) const;
+  /// Not this node itself, nor, in a mesh that stays on loopback, anybody elsewhere.
+  [[nodiscard]] bool may_ask(const std::string& address, std::uint16_t port) const;
   void hear(const Greeted& said, const asio::ip::address& from);
   Task<void> gossip();
   Task<bool> greet(std::string address, std::string expected);

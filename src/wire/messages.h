@@ -10,6 +10,7 @@
 
 #include "core/digest.h"
 #include "core/entry.h"
+#include "core/member.h"
 
 namespace mesh {
 
@@ -30,22 +31,6 @@ struct NodeRef {
   template <class V>
   void describe(V& v) {
     v("key", key), v("name", name), v("addr", addresses), v("peer", peer_port), v("chan", channel_port);
-  }
-};
-
-/// A node as the nodes tell each other of it.
-struct Member {
-  std::string instance;                ///< as in Hello
-  std::string node;                    ///< its name
-  std::vector<std::string> addresses;  ///< in the order in which to try them; empty: where the teller is seen
-  std::uint16_t peer_port = 0;
-  std::uint16_t channel_port = 0;
-  std::int64_t age = 0;  ///< seconds since it spoke for itself
-  bool operator==(const Member&) const = default;
-  template <class V>
-  void describe(V& v) {
-    v("inst", instance), v("node", node), v("addr", addresses), v("peer", peer_port), v("chan", channel_port),
-        v("age", age);
   }
 };
 
