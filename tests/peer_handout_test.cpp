@@ -40,17 +40,17 @@ TEST_CASE("hand-out: in a small swarm every pair is introduced, in a large one d
     if (node != 0) CHECK(d < 300);
 }
 
-TEST_CASE("hand-out: a source is not introduced to ten thousand getters") {
+TEST_CASE("hand-out: a source is not introduced to thousands of getters") {
   std::vector<HandoutMember> members{{1, true}};
   std::mt19937 random(1);
   int introduced = 0;
-  for (NodeKey newcomer = 2; newcomer <= 10'000; ++newcomer) {
+  for (NodeKey newcomer = 2; newcomer <= 2'000; ++newcomer) {
     const auto peers = hand_out(members, {}, random);
     CHECK(peers.size() == std::min<std::size_t>(members.size(), 30));
     if (std::ranges::count(peers, NodeKey{1}) > 0) ++introduced;
     members.push_back({newcomer, false});
   }
   // The first 500, and as many again for each time that the swarm grows by a factor of e.
-  CHECK(introduced > 1500);
-  CHECK(introduced < 2500);
+  CHECK(introduced > 900);
+  CHECK(introduced < 1500);
 }
