@@ -498,7 +498,7 @@ TEST_CASE("kill -9 at random moments of a get of 500 files: it goes on, and noth
   // Somebody who waits does not mind one more, once a node was there at all.
   auto waiting = mesh.start({program("meshfile"), "--files", mesh.files("n1").string(), "wait", "tree"}, "wait");
   CHECK(eventually([&] { return has_socket(waiting->pid()); }));
-  ::usleep(200'000);
+  ::usleep(1'000'000);
   mesh.stop_node("n1", SIGKILL);
   mesh.start_node("n1");
   const auto ended = waiting->wait(seconds(60));

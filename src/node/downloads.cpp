@@ -181,8 +181,7 @@ Task<Torrent> Downloads::ask_for_torrent(FileJobPtr job) {
   question.holder = job->holders.empty() ? 0 : job->holders.front();
   auto ask = [](Downloads* self, FileJobPtr asker, Join asked, std::shared_ptr<Answer> answer) -> Task<void> {
     try {
-      const auto tracker = co_await self->parts_.links->first(tracker_limit);
-      answer->torrent = co_await tracker->request(asked, question_limit);
+      answer->torrent = co_await self->parts_.links->ask(asked, tracker_limit, question_limit);
     } catch (const Error& error) {
       answer->trouble = error;
     } catch (const std::exception& error) {

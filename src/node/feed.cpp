@@ -21,12 +21,12 @@ Feed::Feed(NodeParts& parts, FileEntry wanted, SwarmTorrentPtr swarm, TransferIn
     : parts_(parts), wanted_(std::move(wanted)), swarm_(std::move(swarm)), info_(info) {}
 
 Task<void> join_swarm(NodeParts& parts, SwarmTorrentPtr swarm) {
-  const auto tracker = co_await parts.links->first(tracker_limit);
   Ready ready;
   ready.id = swarm->torrent.id;
   ready.infohash = swarm->torrent.infohash;
   ready.shares = swarm->gate != nullptr && !swarm->gate->takes_offers();
-  const Introduced introduced = co_await tracker->request(ready, seconds(10));
+  ChannelPtr tracker;
+  const Introduced introduced = co_await parts.links->ask(ready, tracker_limit, seconds(10), &tracker);
   parts.swarm->introduce(swarm, introduced);
   parts.links->tell_ready(ready, tracker);
 }

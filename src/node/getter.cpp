@@ -116,8 +116,7 @@ Task<void> Getter::resolve_one(const Get& asked, int index, What what, Plan& pla
   question.from = asked.from;
   question.strict = asked.strict;
   do {
-    const auto tracker = co_await parts_.links->first(tracker_limit);
-    const Resolved reply = co_await tracker->request(question, question_limit);
+    const Resolved reply = co_await parts_.links->ask(question, tracker_limit, question_limit);
     for (const auto& node : reply.nodes) {
       plan.nodes[node.key] = node;
       node_names_[node.key] = node.name;

@@ -390,8 +390,8 @@ void Node::serve_commands() {
       out.nodes.push_back(status());
       co_return out;
     }
-    const auto tracker = co_await parts_->links->first(seconds(5));
-    out = co_await tracker->request(question, seconds(10));
+    ChannelPtr tracker;
+    out = co_await parts_->links->ask(question, tracker_limit, seconds(10), &tracker);
     out.view = view_->describe(tracker);
     co_return out;
   });
@@ -400,18 +400,16 @@ void Node::serve_commands() {
       while (!parts_->holdings.is_complete()) co_await sleep_for(milliseconds(20));
       co_return parts_->holdings.list(question);
     }
-    const auto tracker = co_await parts_->links->first(seconds(5));
-    Listed out = co_await tracker->request(question, seconds(120));
+    ChannelPtr tracker;
+    Listed out = co_await parts_->links->ask(question, tracker_limit, seconds(120), &tracker);
     out.view = view_->describe(tracker);
     co_return out;
   });
   h.on<Info>([this](ChannelPtr, Info question) -> Task<Versions> {
-    const auto tracker = co_await parts_->links->first(seconds(5));
-    co_return co_await tracker->request(question, seconds(120));
+    co_return co_await parts_->links->ask(question, tracker_limit, seconds(120));
   });
   h.on<TorrentAsk>([this](ChannelPtr, TorrentAsk question) -> Task<TorrentFile> {
-    const auto tracker = co_await parts_->links->first(seconds(5));
-    TorrentFile out = co_await tracker->request(question, std::chrono::hours(24));
+    TorrentFile out = co_await parts_->links->ask(question, tracker_limit, question_limit);
     // All the trackers that this node knows; others on loopback are of no use to whoever gets the file.
     for (const auto& name : parts_->links->names())
       if (std::ranges::find(out.trackers, name) == out.trackers.end() && !is_loopback(parse_host_port(name).host))

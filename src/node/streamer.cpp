@@ -84,8 +84,7 @@ Task<StreamEnd> Streamer::stream(ChannelPtr channel, Stream asked) {
   Join question;
   question.file = wanted;
   question.holder = chosen.file.holders.empty() ? 0 : chosen.file.holders.front();
-  const auto tracker = co_await parts_.links->first(tracker_limit);
-  const Torrent torrent = co_await tracker->request(question, question_limit);
+  const Torrent torrent = co_await parts_.links->ask(question, tracker_limit, question_limit);
   wanted.id = torrent.id;
   const StoredTorrent stored{torrent.id, torrent.infohash, torrent.info};
 

@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -39,6 +40,24 @@ class TrackerLinks {
   /// The first tracker, in sorted order, that knows this node, or else what stands in for one. Waits up to `limit`;
   /// throws Error(unreachable) with each tracker's trouble.
   Task<ChannelPtr> first(std::chrono::milliseconds limit);
+  /// Asks the first tracker, and where that goes away before it answers, the next. `who`: whose answer it is.
+  template <class Request>
+  Task<typename Request::Reply> ask(Request question, std::chrono::milliseconds find_limit,
+                                    std::chrono::milliseconds answer_limit, ChannelPtr* who = nullptr) {
+    for (int tries = 1;; ++tries) {
+      const ChannelPtr channel = co_await first(find_limit);
+      if (who != nullptr) *who = channel;
+      std::optional<typename Request::Reply> reply;
+      std::optional<Error> trouble;
+      try {
+        reply = co_await channel->request(question, answer_limit);
+      } catch (const Error& error) {
+        trouble = error;
+      }
+      if (reply) co_return std::move(*reply);
+      if (channel->is_open() || tries == most_tries) throw Error(*trouble);
+    }
+  }
   [[nodiscard]] bool any() const;
   [[nodiscard]] const std::vector<std::string>& names() const { return names_; }
 
@@ -56,6 +75,7 @@ class TrackerLinks {
   void close();
 
  private:
+  static constexpr int most_tries = 3;
   struct Link;
   struct Shared;
   static Task<void> keep(std::shared_ptr<Shared> shared, std::shared_ptr<Link> link);
