@@ -20,11 +20,16 @@ constexpr auto hopeless_after = seconds(180);
 Feed::Feed(NodeParts& parts, FileEntry wanted, SwarmTorrentPtr swarm, TransferInfo& info)
     : parts_(parts), wanted_(std::move(wanted)), swarm_(std::move(swarm)), info_(info) {}
 
+Ready ready_of(const SwarmTorrent& swarm) {
+  Ready out;
+  out.id = swarm.torrent.id;
+  out.infohash = swarm.torrent.infohash;
+  out.shares = swarm.gate && !swarm.gate->takes_offers();
+  return out;
+}
+
 Task<void> join_swarm(NodeParts& parts, SwarmTorrentPtr swarm) {
-  Ready ready;
-  ready.id = swarm->torrent.id;
-  ready.infohash = swarm->torrent.infohash;
-  ready.shares = swarm->gate != nullptr && !swarm->gate->takes_offers();
+  const Ready ready = ready_of(*swarm);
   ChannelPtr tracker;
   const Introduced introduced = co_await parts.links->ask(ready, tracker_limit, seconds(10), &tracker);
   parts.swarm->introduce(swarm, introduced);

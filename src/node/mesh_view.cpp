@@ -29,7 +29,6 @@ constexpr auto look_for_members_every = seconds(2);
 constexpr auto unused_after = seconds(60);
 constexpr auto unneeded_after = seconds(3);  // once a tracker is back
 constexpr auto try_again_after = seconds(2);
-constexpr std::uint16_t default_peer_port = 6881;
 constexpr const char* note_key = "members";
 
 std::int64_t seconds_of_day() {
@@ -283,9 +282,7 @@ Task<void> MeshView::make() {
   bool any = false;
   try {
     if (!hub_) hub_ = parts_.options.hub(parts_.io);
-    for (const auto& dial : dials_)
-      if (dial->channel) dial->channel->close();
-    dials_.clear();
+    hang_up();
     asio::local::stream_protocol::socket near(parts_.io);
     asio::local::stream_protocol::socket far(parts_.io);
     asio::local::connect_pair(near, far);
@@ -334,9 +331,7 @@ Task<void> MeshView::make() {
   } else {
     failed_ = Clock::now();
     if (channel_) channel_->close();
-    for (const auto& dial : dials_)
-      if (dial->channel) dial->channel->close();
-    dials_.clear();
+    hang_up();
   }
   opened_.notify();
 }
@@ -358,7 +353,10 @@ Task<void> MeshView::tend() {
       for (const auto& member : members_.choose(most_asked - dials_.size(), random_)) dial(member);
   }
   view->close();
-  if (view != channel_) co_return;
+  if (view == channel_) hang_up();
+}
+
+void MeshView::hang_up() {
   for (const auto& dial : dials_)
     if (dial->channel) dial->channel->close();
   dials_.clear();
@@ -381,8 +379,7 @@ std::string MeshView::describe(const ChannelPtr& channel) const {
 Task<void> MeshView::close() {
   closed_ = true;
   if (channel_) channel_->close();
-  for (const auto& dial : dials_)
-    if (dial->channel) dial->channel->close();
+  hang_up();
   opened_.notify();
   try {
     co_await save();

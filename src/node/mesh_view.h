@@ -17,6 +17,9 @@
 
 namespace mesh {
 
+/// Of a node's --listen.
+inline constexpr std::uint16_t default_peer_port = 6881;
+
 class MeshView {
  public:
   /// `hello`: what this node says of itself. `handlers`: what it answers to those who greet it.
@@ -56,6 +59,7 @@ class MeshView {
   void dial(const Member& member);
   Task<void> keep(DialPtr dial);
   Task<void> tend();
+  void hang_up();
 
   NodeParts& parts_;
   std::function<Hello()> hello_;

@@ -16,6 +16,7 @@
 #include <random>
 
 #include "core/format.h"
+#include "node/feed.h"
 #include "wire/endpoint.h"
 
 namespace mesh {
@@ -27,7 +28,6 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
-constexpr std::uint16_t default_port = 6881;
 constexpr int most_connections = 4000;
 
 std::string host_name() {
@@ -150,14 +150,14 @@ Node::Node(asio::io_context& io, NodeOptions options, Log log) : io_(io) {
     for (const auto& tracker : options.trackers)
       if (!is_loopback(parse_host_port(tracker).host)) throw refuse("--tracker " + tracker);
     for (const auto& peer : options.peers)
-      if (!is_loopback(parse_host_port(peer, default_port).host)) throw refuse("--peer " + peer);
+      if (!is_loopback(parse_host_port(peer, default_peer_port).host)) throw refuse("--peer " + peer);
     for (const auto& address : options.advertise)
       if (!is_loopback(address)) throw refuse("--advertise " + address);
     if (!options.listen.empty() && !is_loopback(parse_host_port(options.listen).host))
       throw refuse("--listen " + options.listen);
   }
   for (const auto& tracker : options.trackers) static_cast<void>(parse_host_port(tracker));
-  for (const auto& peer : options.peers) static_cast<void>(parse_host_port(peer, default_port));
+  for (const auto& peer : options.peers) static_cast<void>(parse_host_port(peer, default_peer_port));
   for (const auto& address : options.advertise)
     if (boost::system::error_code bad; asio::ip::make_address(address, bad), bad)
       throw Error(Status::usage, "--advertise " + printable(address) + ": is no IP address");
@@ -216,14 +216,8 @@ Node::Node(asio::io_context& io, NodeOptions options, Log log) : io_(io) {
   facts.scan_complete = [&parts] { return parts.holdings.is_complete(); };
   facts.loaded = [&parts] {
     std::vector<Ready> out;
-    for (const auto& torrent : parts.swarm->all()) {
-      if (!torrent->checked) continue;
-      Ready ready;
-      ready.id = torrent->torrent.id;
-      ready.infohash = torrent->torrent.infohash;
-      ready.shares = torrent->gate && !torrent->gate->takes_offers();
-      out.push_back(ready);
-    }
+    for (const auto& torrent : parts.swarm->all())
+      if (torrent->checked) out.push_back(ready_of(*torrent));
     return out;
   };
   facts.log = parts.log;
@@ -278,8 +272,8 @@ Node::~Node() {
 void Node::listen() {
   auto& options = parts_->options;
   const bool any_port = options.listen.empty();
-  const auto where = any_port ? HostPort{options.open ? "0.0.0.0" : "127.0.0.1", default_port}
-                              : parse_host_port(options.listen, default_port);
+  const auto where = any_port ? HostPort{options.open ? "0.0.0.0" : "127.0.0.1", default_peer_port}
+                              : parse_host_port(options.listen, default_peer_port);
   boost::system::error_code ec;
   const auto address = asio::ip::make_address(where.host, ec);
   if (ec) throw Error(Status::usage, "--listen " + printable(options.listen) + ": is no IP address and port");
@@ -319,7 +313,7 @@ Hello Node::hello() const {
   if (!options.listen.empty() && !out.advertised) {
     // Bound to one address: that is the one.
     boost::system::error_code ec;
-    const auto address = asio::ip::make_address(parse_host_port(options.listen, default_port).host, ec);
+    const auto address = asio::ip::make_address(parse_host_port(options.listen, default_peer_port).host, ec);
     if (!ec && !address.is_unspecified()) {
       out.addresses = {address.to_string()};
       out.advertised = true;

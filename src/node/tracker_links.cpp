@@ -188,11 +188,11 @@ Task<ChannelPtr> TrackerLinks::first(milliseconds limit) {
     for (const auto& link : shared->links)
       if (link->registered && link->channel && link->channel->is_open()) co_return link->channel;
     // A node that is still scanning its files has a tracker, only not yet a whole inventory to show to it.
+    const bool alone = shared->facts.fallback && shared->has_lost_all();
     const bool scanning =
         !shared->facts.scan_complete() &&
-        ((shared->facts.fallback && shared->has_lost_all()) ||
-         std::ranges::any_of(shared->links, [](const auto& link) { return link->told && link->channel; }));
-    if (!shared->closed && !scanning && shared->facts.fallback && shared->has_lost_all()) {
+        (alone || std::ranges::any_of(shared->links, [](const auto& link) { return link->told && link->channel; }));
+    if (!shared->closed && !scanning && alone) {
       const ChannelPtr channel = co_await shared->facts.fallback(limit);
       if (channel) co_return channel;
     }
