@@ -104,6 +104,24 @@ void start_private_node(const NodeOptions& options) {
   throw Error(static_cast<Status>(std::stoi(said)), said.substr(space + 1));
 }
 
+std::chrono::milliseconds ask_to_make_way(const NodeOptions& options) {
+  using std::chrono::milliseconds;
+  const auto ask = [](const NodeOptions& where) -> Task<milliseconds> {
+    const ChannelPtr channel = co_await find_node(where);
+    if (!channel) co_return seconds(6);
+    auto run = [](ChannelPtr running) -> Task<void> {
+      const auto nothing = std::make_shared<Handlers>();
+      co_await running->run(*nothing);
+    };
+    asio::co_spawn(co_await asio::this_coro::executor, run(channel), asio::detached);
+    const MakeWay question;
+    const WayMade made = co_await channel->request(question, seconds(5));
+    co_return made.leaves ? milliseconds(std::chrono::hours(24)) : milliseconds(0);
+  };
+  asio::io_context io(1);
+  return run_to_end(io, ask(options)).value_or(milliseconds(0));
+}
+
 void ensure_node(const NodeOptions& options) {
   asio::io_context io(1);
   if (*run_to_end(io, find_node(options))) return;

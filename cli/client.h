@@ -25,6 +25,10 @@ void start_private_node(const NodeOptions& options);
 /// Throws Error(unreachable) where none runs and no tracker is known to a new one.
 void ensure_node(const NodeOptions& options);
 
+/// Asks a node that runs here for a command alone to leave when that has ended. Returns how long to wait for it: not at
+/// all for one that stays, a few seconds where none answers, as one may just be going.
+std::chrono::milliseconds ask_to_make_way(const NodeOptions& options);
+
 /// Runs `work` to its end on `io` and hands back what it returned or threw; nothing when `io` was stopped before.
 template <class T>
 std::optional<T> run_to_end(asio::io_context& io, Task<T> work) {

@@ -1,4 +1,5 @@
 // meshseed: the node as a service. Parse, call, print.
+#include "client.h"
 #include "node/node.h"
 #include "options.h"
 #include "service.h"
@@ -18,6 +19,9 @@ int main(int argc, char** argv) {
     if (const int status = parse(app, options, argc, argv); status >= 0) return status;
     options.node.hash_eagerly = hash == "eager";
     const bool quiet = options.log_level == "error";
+    options.node.lock_wait = ask_to_make_way(options.node);
+    if (options.node.lock_wait > std::chrono::minutes(1) && !quiet)
+      say("meshseed", "waits for the node that a meshget started here to leave");
     return run_node(
         options.node,
         [quiet](const std::string& text) {

@@ -107,11 +107,7 @@ class Lab:
                 for where, device in ((namespace, "eth0"), (self.switch, f"p{host}")):
                     within(where, "tc", "qdisc", "add", "dev", device, "root", "tbf", "rate", f"{mbit}mbit", "burst", "128kb",
                            "latency", "100ms")
-            if self.loss_percent:
-                rule = f"numgen random mod 10000 < {int(self.loss_percent * 100)} drop"
-                within(namespace, "nft", "add", "table", "inet", "lab")
-                within(namespace, "nft", "add", "chain", "inet", "lab", "in", "{ type filter hook input priority 0; }")
-                within(namespace, "nft", "add", "rule", "inet", "lab", "in", "iifname", "eth0", *rule.split())
+            self.lose(host, self.loss_percent)
         if not self.delay_ms:
             within(self.switch, "ip", "link", "add", "br0", "type", "bridge", "mcast_snooping", "0")
             within(self.switch, "ip", "link", "set", "br0", "up")
@@ -133,8 +129,30 @@ class Lab:
             if said.readline() != "ready\n":
                 raise RuntimeError("lab_switch did not start")
 
+    def _nft(self, host, *command, check=True):
+        run("ip", "netns", "exec", self.namespace(host), "nft", *command, check=check)
+
+    def cut(self, host):
+        """Nothing comes or goes over the host's link any more, as when a cable is pulled behind the switch."""
+        self._nft(host, "add", "table", "inet", "cut")
+        for hook, device in (("input", "iifname"), ("output", "oifname")):
+            self._nft(host, "add", "chain", "inet", "cut", hook, f"{{ type filter hook {hook} priority 0; }}")
+            self._nft(host, "add", "rule", "inet", "cut", hook, device, "eth0", "drop")
+
+    def mend(self, host):
+        self._nft(host, "delete", "table", "inet", "cut")
+
+    def lose(self, host, percent):
+        """So much of what the host receives is lost from now on."""
+        self._nft(host, "delete", "table", "inet", "lab", check=False)
+        if percent:
+            self._nft(host, "add", "table", "inet", "lab")
+            self._nft(host, "add", "chain", "inet", "lab", "in", "{ type filter hook input priority 0; }")
+            self._nft(host, "add", "rule", "inet", "lab", "in", "iifname", "eth0", "numgen", "random", "mod", "10000", "<",
+                      str(int(percent * 100)), "drop")
+
     def spawn(self, host, command, log=None, **options):
-        out = open(log, "w") if log else subprocess.DEVNULL
+        out = open(log, "a") if log else subprocess.DEVNULL
         process = Process(subprocess.Popen(["ip", "netns", "exec", self.namespace(host), *map(str, command)], stdin=subprocess.DEVNULL,
                                            stdout=out, stderr=out, start_new_session=True, **options))
         if log:

@@ -260,7 +260,7 @@ Task<void> MeshView::keep(DialPtr dial) {
 Task<ChannelPtr> MeshView::open(milliseconds limit) {
   const auto alive = std::weak_ptr<bool>(alive_);
   used_ = Clock::now();
-  if (!opening_ && channel_ && channel_->is_open()) co_return channel_;
+  if (!opening_ && channel_ && channel_->is_open() && answering() > 0) co_return channel_;
   if (closed_ || !parts_.options.hub || !parts_.holdings.is_complete()) co_return nullptr;
   if (!opening_) {
     if (members_.size() == 0 || Clock::now() - failed_ < try_again_after) co_return nullptr;
@@ -282,6 +282,7 @@ Task<void> MeshView::make() {
   bool any = false;
   try {
     if (!hub_) hub_ = parts_.options.hub(parts_.io);
+    if (channel_) channel_->close();
     hang_up();
     asio::local::stream_protocol::socket near(parts_.io);
     asio::local::stream_protocol::socket far(parts_.io);
@@ -318,8 +319,7 @@ Task<void> MeshView::make() {
       co_await opened_.wait_for(milliseconds(20));
       if (alive.expired()) co_return;
     }
-    any = parts_.links->is_told(channel_) &&
-          std::ranges::any_of(dials_, [](const auto& dial) { return dial->answered && !dial->over; });
+    any = parts_.links->is_told(channel_) && answering() > 0;
   } catch (const std::exception& error) {
     if (alive.expired()) co_return;
     parts_.log(std::string("the other nodes cannot be asked: ") + error.what());
@@ -356,6 +356,11 @@ Task<void> MeshView::tend() {
   if (view == channel_) hang_up();
 }
 
+std::size_t MeshView::answering() const {
+  return static_cast<std::size_t>(
+      std::ranges::count_if(dials_, [](const auto& dial) { return dial->answered && !dial->over; }));
+}
+
 void MeshView::hang_up() {
   for (const auto& dial : dials_)
     if (dial->channel) dial->channel->close();
@@ -371,8 +376,7 @@ bool MeshView::is_asked(const std::string& path) const {
 
 std::string MeshView::describe(const ChannelPtr& channel) const {
   if (!channel || channel != channel_) return {};
-  const auto answer = std::ranges::count_if(dials_, [](const auto& dial) { return dial->answered && !dial->over; });
-  return "this is the word of this node and of " + std::to_string(answer) + " of the " +
+  return "this is the word of this node and of " + std::to_string(answering()) + " of the " +
          std::to_string(members_.size()) + " others that it knows";
 }
 

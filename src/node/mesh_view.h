@@ -59,6 +59,7 @@ class MeshView {
   void dial(const Member& member);
   Task<void> keep(DialPtr dial);
   Task<void> tend();
+  [[nodiscard]] std::size_t answering() const;
   void hang_up();
 
   NodeParts& parts_;

@@ -14,6 +14,7 @@
 #include <boost/asio/signal_set.hpp>
 #include <csignal>
 #include <random>
+#include <thread>
 
 #include "core/format.h"
 #include "node/feed.h"
@@ -121,15 +122,18 @@ bool NodeParts::is_unpacked(std::string_view path) const {
   return false;
 }
 
-Fd Node::take_lock(const fs::path& state_dir) {
+Fd Node::take_lock(const fs::path& state_dir, milliseconds wait) {
   std::error_code ec;
   fs::create_directories(state_dir / "parts", ec);
   if (ec) throw Error(Status::failed, state_dir.string() + ": cannot make the state directory: " + ec.message());
   ::chmod(state_dir.c_str(), 0700);
   Fd lock(::open((state_dir / "lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   if (!lock) throw Error(Status::failed, (state_dir / "lock").string() + ": " + std::generic_category().message(errno));
-  if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0)
-    throw Error(Status::failed, state_dir.string() + ": another node runs here already");
+  for (const auto begun = Clock::now(); ::flock(lock.get(), LOCK_EX | LOCK_NB) != 0;) {
+    if (Clock::now() - begun >= wait)
+      throw Error(Status::failed, state_dir.string() + ": another node runs here already");
+    std::this_thread::sleep_for(milliseconds(20));
+  }
   return lock;
 }
 
@@ -161,7 +165,7 @@ Node::Node(asio::io_context& io, NodeOptions options, Log log) : io_(io) {
   for (const auto& address : options.advertise)
     if (boost::system::error_code bad; asio::ip::make_address(address, bad), bad)
       throw Error(Status::usage, "--advertise " + printable(address) + ": is no IP address");
-  lock_ = take_lock(state_dir);
+  lock_ = take_lock(state_dir, options.lock_wait);
   parts_.reset(new NodeParts{io,
                              options,
                              std::move(log),
@@ -378,6 +382,13 @@ void Node::serve_commands() {
     out.state = parts_->state_dir.string();
     co_return out;
   });
+  h.on<MakeWay>([this](ChannelPtr, MakeWay) -> Task<WayMade> {
+    WayMade out;
+    auto& linger = parts_->options.linger_seconds;
+    out.leaves = linger.has_value();
+    if (linger) linger = 0;
+    co_return out;
+  });
   h.on<StatusAsk>([this](ChannelPtr, StatusAsk question) -> Task<StatusReply> {
     StatusReply out;
     if (!question.mesh) {
@@ -448,7 +459,6 @@ Task<void> Node::tick() {
 }
 
 Task<void> Node::until_unneeded() {
-  const auto stay = seconds(parts_->options.linger_seconds.value_or(0));
   std::int64_t sent = 0;
   // First the command that it was made for has to find it.
   for (const auto deadline = Clock::now() + seconds(10); commands_ == 0 && Clock::now() < deadline;)
@@ -466,6 +476,7 @@ Task<void> Node::until_unneeded() {
     sent = now_sent;
     // Without a torrent there is nothing that others could still need.
     const bool serves = !parts_->swarm->all().empty();
+    const auto stay = seconds(parts_->options.linger_seconds.value_or(0));
     if (parts_->stopping || (!needed && (!serves || Clock::now() - needed_ >= stay))) co_return;
     co_await sleep_for(milliseconds(200));
   }

@@ -40,7 +40,7 @@ class Node {
   [[nodiscard]] std::string describe() const;
 
  private:
-  static Fd take_lock(const std::filesystem::path& state_dir);
+  static Fd take_lock(const std::filesystem::path& state_dir, std::chrono::milliseconds wait);
   void listen();
   Hello hello() const;
   void serve_mesh();

@@ -609,6 +609,23 @@ struct PlacesAsk {
   void describe(V&) {}
 };
 
+struct WayMade {
+  static constexpr const char* name = "way-made";
+  bool leaves = false;
+  template <class V>
+  void describe(V& v) {
+    v("leaves", leaves);
+  }
+};
+
+/// A meshseed wants the files directory: a node that lives for a command alone leaves as soon as that has ended.
+struct MakeWay {
+  static constexpr const char* name = "make-way";
+  using Reply = WayMade;
+  template <class V>
+  void describe(V&) {}
+};
+
 struct GetOutcome {
   std::string path;  ///< absolute local path
   std::string mesh_path;
