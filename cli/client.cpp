@@ -6,6 +6,7 @@
 
 #include <csignal>
 #include <ctime>
+#include <thread>
 
 #include "node/node.h"
 
@@ -70,7 +71,7 @@ void start_private_node(const NodeOptions& options) {
       const auto log_file = options.state_dir() / "meshget.log";
       int log = -1;
       status = run_node(
-          options,
+          options, take_lock(options),
           [&](const std::string& text) {
             if (log < 0) log = ::open(log_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
             const std::time_t now = std::time(nullptr);
@@ -104,22 +105,47 @@ void start_private_node(const NodeOptions& options) {
   throw Error(static_cast<Status>(std::stoi(said)), said.substr(space + 1));
 }
 
-std::chrono::milliseconds ask_to_make_way(const NodeOptions& options) {
-  using std::chrono::milliseconds;
-  const auto ask = [](const NodeOptions& where) -> Task<milliseconds> {
-    const ChannelPtr channel = co_await find_node(where);
-    if (!channel) co_return seconds(6);
-    auto run = [](ChannelPtr running) -> Task<void> {
-      const auto nothing = std::make_shared<Handlers>();
-      co_await running->run(*nothing);
-    };
-    asio::co_spawn(co_await asio::this_coro::executor, run(channel), asio::detached);
-    const MakeWay question;
-    const WayMade made = co_await channel->request(question, seconds(5));
-    co_return made.leaves ? milliseconds(std::chrono::hours(24)) : milliseconds(0);
+namespace {
+
+/// Whether the node that runs here will leave; nothing where none answers.
+Task<std::optional<bool>> ask_to_make_way(const NodeOptions& options) {
+  const ChannelPtr channel = co_await find_node(options);
+  if (!channel) co_return std::nullopt;
+  auto run = [](ChannelPtr running) -> Task<void> {
+    const auto nothing = std::make_shared<Handlers>();
+    co_await running->run(*nothing);
   };
-  asio::io_context io(1);
-  return run_to_end(io, ask(options)).value_or(milliseconds(0));
+  asio::co_spawn(co_await asio::this_coro::executor, run(channel), asio::detached);
+  const MakeWay question;
+  std::optional<bool> leaves;
+  try {
+    const WayMade made = co_await channel->request(question, seconds(5));
+    leaves = made.leaves;
+  } catch (const Error&) {
+    // It went in that moment.
+  }
+  co_return leaves;
+}
+
+}  // namespace
+
+Fd take_turn(const NodeOptions& options, const std::function<void(const std::string&)>& say) {
+  constexpr auto silent_for = seconds(10);
+  bool said = false;
+  for (auto answered = std::chrono::steady_clock::now();;) {
+    Fd lock = take_lock(options);
+    if (lock) return lock;
+    std::optional<bool> leaves;
+    {
+      asio::io_context io(1);  // gone before the wait: a node stays for as long as a command is connected
+      leaves = *run_to_end(io, ask_to_make_way(options));
+    }
+    const auto now = std::chrono::steady_clock::now();
+    if (leaves) answered = now;
+    if (leaves == false || now - answered > silent_for) throw already_runs(options);
+    if (leaves && !std::exchange(said, true)) say("waits for the node that a meshget started here to leave");
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
 }
 
 void ensure_node(const NodeOptions& options) {

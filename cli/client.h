@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "disk/fd.h"
 #include "options.h"
 #include "wire/channel.h"
 #include "wire/flow.h"
@@ -25,9 +26,9 @@ void start_private_node(const NodeOptions& options);
 /// Throws Error(unreachable) where none runs and no tracker is known to a new one.
 void ensure_node(const NodeOptions& options);
 
-/// Asks a node that runs here for a command alone to leave when that has ended. Returns how long to wait for it: not at
-/// all for one that stays, a few seconds where none answers, as one may just be going.
-std::chrono::milliseconds ask_to_make_way(const NodeOptions& options);
+/// take_lock, for a meshseed: a node that runs here for a command alone is asked to leave when that has ended, and
+/// waited for; so is, for a few seconds, one that does not answer, as it may just be going. `say` is told of a wait.
+Fd take_turn(const NodeOptions& options, const std::function<void(const std::string&)>& say);
 
 /// Runs `work` to its end on `io` and hands back what it returned or threw; nothing when `io` was stopped before.
 template <class T>

@@ -19,14 +19,10 @@ int main(int argc, char** argv) {
     if (const int status = parse(app, options, argc, argv); status >= 0) return status;
     options.node.hash_eagerly = hash == "eager";
     const bool quiet = options.log_level == "error";
-    options.node.lock_wait = ask_to_make_way(options.node);
-    if (options.node.lock_wait > std::chrono::minutes(1) && !quiet)
-      say("meshseed", "waits for the node that a meshget started here to leave");
-    return run_node(
-        options.node,
-        [quiet](const std::string& text) {
-          if (!quiet) say("meshseed", text);
-        },
-        [](asio::io_context& io) { tell_service_manager(io, "serving"); });
+    const auto log = [quiet](const std::string& text) {
+      if (!quiet) say("meshseed", text);
+    };
+    return run_node(options.node, take_turn(options.node, log), log,
+                    [](asio::io_context& io) { tell_service_manager(io, "serving"); });
   });
 }

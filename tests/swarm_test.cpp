@@ -372,6 +372,19 @@ TEST_CASE("without a daemon meshget is the node itself, and seeds for a while") 
   CHECK(eventually([&] { return mesh.file("n3", {"status"}).status == 4; }));
 }
 
+TEST_CASE("a meshseed takes over from the node that a meshget left behind, and not from another meshseed") {
+  Mesh mesh;
+  write_file(mesh.files("n0") / "x", noise(2 * mb, 1));
+  mesh.start_node("n0");
+  CHECK(mesh.get("n1", {"--tracker", mesh.tracker(), "--name", "n1", "--linger", "600", "x"}).status == 0);
+  CHECK(mesh.file("n1", {"status"}).status == 0);
+  mesh.start_node("n1");
+  CHECK(mesh.log("n1").find("registered") != std::string::npos);
+  const auto second = mesh.run({program("meshseed"), "--files", mesh.files("n1").string()});
+  CHECK(second.status == 1);
+  CHECK(second.err.find("another node runs here already") != std::string::npos);
+}
+
 TEST_CASE("the tracker dies in mid-get: the get finishes") {
   Mesh mesh;
   const auto bytes = noise(200 * mb, 1);

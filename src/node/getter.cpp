@@ -17,6 +17,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto tick = milliseconds(100);
 constexpr int most_attempts = 5;
+constexpr auto holder_may_be_back = seconds(30);
 constexpr int longest_chain = 64;  // of backing files, and of links
 
 bool is_large(const FileEntry& entry) { return entry.kind == Kind::file && entry.size > small_file_bytes; }
@@ -496,11 +497,17 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results
       Plan fresh;
       const What what{path, path, false};
       bool gone = false;
-      try {
-        co_await resolve_one(task->request, planned.what, what, fresh, planned.print, task);
-      } catch (const Error& e) {
-        if (!has_url || e.status() != Status::not_found) throw;
-        gone = true;  // whoever had it from the origin has left again
+      for (const auto begun = Clock::now();;) {
+        try {
+          co_await resolve_one(task->request, planned.what, what, fresh, planned.print, task);
+          break;
+        } catch (const Error& e) {
+          if (e.status() != Status::not_found) throw;
+          if (!has_url && (task->cancelled || Clock::now() - begun > holder_may_be_back)) throw;
+        }
+        gone = has_url;  // whoever had it from the origin has left again
+        if (gone) break;
+        co_await pause(task, printable(path) + ": " + error + "; it may be back", milliseconds(1000));
       }
       const auto it = fresh.files.find(path);
       const bool found =

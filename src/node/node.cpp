@@ -14,7 +14,6 @@
 #include <boost/asio/signal_set.hpp>
 #include <csignal>
 #include <random>
-#include <thread>
 
 #include "core/format.h"
 #include "node/feed.h"
@@ -122,26 +121,27 @@ bool NodeParts::is_unpacked(std::string_view path) const {
   return false;
 }
 
-Fd Node::take_lock(const fs::path& state_dir, milliseconds wait) {
+Fd take_lock(const NodeOptions& options) {
   std::error_code ec;
+  fs::create_directories(options.files, ec);
+  if (ec) throw Error(Status::failed, options.files.string() + ": cannot make the files directory: " + ec.message());
+  const auto state_dir = options.state_dir();
   fs::create_directories(state_dir / "parts", ec);
   if (ec) throw Error(Status::failed, state_dir.string() + ": cannot make the state directory: " + ec.message());
   ::chmod(state_dir.c_str(), 0700);
   Fd lock(::open((state_dir / "lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   if (!lock) throw Error(Status::failed, (state_dir / "lock").string() + ": " + std::generic_category().message(errno));
-  for (const auto begun = Clock::now(); ::flock(lock.get(), LOCK_EX | LOCK_NB) != 0;) {
-    if (Clock::now() - begun >= wait)
-      throw Error(Status::failed, state_dir.string() + ": another node runs here already");
-    std::this_thread::sleep_for(milliseconds(20));
-  }
-  return lock;
+  return ::flock(lock.get(), LOCK_EX | LOCK_NB) == 0 ? std::move(lock) : Fd();
 }
 
-Node::Node(asio::io_context& io, NodeOptions options, Log log) : io_(io) {
+Error already_runs(const NodeOptions& options) {
+  return Error(Status::failed, options.state_dir().string() + ": another node runs here already");
+}
+
+Node::Node(asio::io_context& io, NodeOptions options, Fd lock, Log log) : io_(io), lock_(std::move(lock)) {
+  if (!lock_) throw already_runs(options);
   std::error_code ec;
   options.files = fs::absolute(options.files, ec).lexically_normal();
-  fs::create_directories(options.files, ec);
-  if (ec) throw Error(Status::failed, options.files.string() + ": cannot make the files directory: " + ec.message());
   if (!options.state.empty()) options.state = fs::absolute(options.state, ec).lexically_normal();
   if (options.name.empty()) options.name = host_name();
   const auto state_dir = options.state_dir();
@@ -165,7 +165,6 @@ Node::Node(asio::io_context& io, NodeOptions options, Log log) : io_(io) {
   for (const auto& address : options.advertise)
     if (boost::system::error_code bad; asio::ip::make_address(address, bad), bad)
       throw Error(Status::usage, "--advertise " + printable(address) + ": is no IP address");
-  lock_ = take_lock(state_dir, options.lock_wait);
   parts_.reset(new NodeParts{io,
                              options,
                              std::move(log),
@@ -496,7 +495,7 @@ Task<void> Node::stop() {
   for (const auto& channel : std::set<ChannelPtr>(channels_)) channel->close();
 }
 
-int run_node(NodeOptions options, const Node::Log& log, const std::function<void(asio::io_context&)>& ready) {
+int run_node(NodeOptions options, Fd lock, const Node::Log& log, const std::function<void(asio::io_context&)>& ready) {
   std::signal(SIGPIPE, SIG_IGN);
   // Peers, small files under way and a large tree's watches: more descriptors than the usual soft limit allows.
   rlimit descriptors{};
@@ -507,7 +506,7 @@ int run_node(NodeOptions options, const Node::Log& log, const std::function<void
   std::signal(SIGIO, SIG_IGN);  // a lease that PathGate::is_being_written held for an instant was broken
   asio::io_context io(1);
   const bool temporary = options.linger_seconds.has_value();
-  const auto node = std::make_unique<Node>(io, std::move(options), log);
+  const auto node = std::make_unique<Node>(io, std::move(options), std::move(lock), log);
   bool stopping = false;
   asio::signal_set signals(io, SIGTERM, SIGINT);
   const auto stop = [&]() -> Task<void> {

@@ -22,12 +22,18 @@
 
 namespace mesh {
 
+/// Makes the files and state directories and takes what only one node has at a time; an empty Fd where another one has
+/// it. Throws Error(failed).
+[[nodiscard]] Fd take_lock(const NodeOptions& options);
+/// What a node says that finds it taken.
+[[nodiscard]] Error already_runs(const NodeOptions& options);
+
 class Node {
  public:
   using Log = std::function<void(std::string)>;
 
-  /// Takes the lock, opens the files dir and listens. Throws Error; `already_runs` tells a taken lock apart.
-  Node(asio::io_context& io, NodeOptions options, Log log);
+  /// Opens the files dir and listens; `lock` is take_lock's. Throws Error.
+  Node(asio::io_context& io, NodeOptions options, Fd lock, Log log);
   ~Node();
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;
@@ -40,7 +46,6 @@ class Node {
   [[nodiscard]] std::string describe() const;
 
  private:
-  static Fd take_lock(const std::filesystem::path& state_dir, std::chrono::milliseconds wait);
   void listen();
   Hello hello() const;
   void serve_mesh();
@@ -72,6 +77,6 @@ class Node {
 
 /// Runs a node until it is told to stop (SIGTERM, SIGINT; it takes five seconds at most) or is not needed any more.
 /// `ready` is called when it serves, on the loop that it is given. Returns the exit status.
-int run_node(NodeOptions options, const Node::Log& log, const std::function<void(asio::io_context&)>& ready);
+int run_node(NodeOptions options, Fd lock, const Node::Log& log, const std::function<void(asio::io_context&)>& ready);
 
 }  // namespace mesh

@@ -1,7 +1,6 @@
 // How a node is set up, after flags, environment and configuration file have been read.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -38,7 +37,6 @@ struct NodeOptions {
   std::vector<std::string> refuse;  ///< what is not done for other nodes: get, delete
   /// Set for a node that lives for one command: how long it stays when nobody needs it any more.
   std::optional<int> linger_seconds;
-  std::chrono::milliseconds lock_wait{0};  ///< for another node that runs here and is about to leave
   std::size_t most_watches = SIZE_MAX;
 
   [[nodiscard]] std::filesystem::path state_dir() const { return state.empty() ? files / ".mesh" : state; }
