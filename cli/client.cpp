@@ -37,7 +37,7 @@ Task<ChannelPtr> find_node_or_tracker(const NodeOptions& options) {
   std::string trouble = "no tracker is reachable:";
   for (const auto& tracker : options.trackers) {
     try {
-      channel = co_await connect_channel(tracker, "/control", seconds(5));
+      channel = co_await connect_channel(tracker, "/control", seconds(5), options.keys);
     } catch (const Error& error) {
       trouble += std::string(" ") + error.what();
     }

@@ -15,34 +15,38 @@ int main(int argc, char** argv) {
     CommonOptions options;
     add_common(app, options);
     app.add_option("--listen", options.node.listen,
-                   "Where to listen (default: 0.0.0.0:6969; 127.0.0.1:6969 without --open)")
+                   "Where to listen (default: 0.0.0.0:6969; 127.0.0.1:6969 without --key or --open)")
         ->type_name("ADDR:PORT");
     app.footer(
         "Serves on one port: /control for nodes, /announce and /scrape for any BitTorrent client, /healthz.\n\nExit "
         "status: 0 stopped by a signal, 1 failed, 2 usage.");
     if (const int status = parse(app, options, argc, argv); status >= 0) return status;
 
-    const auto where = options.node.listen.empty() ? HostPort{options.node.open ? "0.0.0.0" : "127.0.0.1", 6969}
-                                                   : parse_host_port(options.node.listen, 6969);
+    const auto where = options.node.listen.empty()
+                           ? HostPort{options.node.is_on_network() ? "0.0.0.0" : "127.0.0.1", 6969}
+                           : parse_host_port(options.node.listen, 6969);
     boost::system::error_code ec;
     const auto address = asio::ip::make_address(where.host, ec);
     if (ec) throw Error(Status::usage, "--listen " + options.node.listen + ": is no IP address and port");
-    if (!options.node.open && !address.is_loopback())
-      throw Error(
-          Status::usage,
-          "--listen " + options.node.listen +
-              " is not on loopback; without --open (everyone who reaches the port may use it) all stays on loopback");
+    if (!options.node.is_on_network() && !address.is_loopback())
+      throw Error(Status::usage, "--listen " + options.node.listen +
+                                     " is not on loopback; without --key FILE (only members), or --open (everyone who "
+                                     "reaches the port may use "
+                                     "it), all stays on loopback");
     std::signal(SIGPIPE, SIG_IGN);
     asio::io_context io(1);
     TrackerOptions tracker_options;
     tracker_options.listen = {address, where.port};
+    tracker_options.keys = options.node.keys;
     const Tracker tracker(io, tracker_options);
     asio::signal_set signals(io, SIGTERM, SIGINT);
     signals.async_wait([&](const boost::system::error_code&, int) { io.stop(); });
     if (options.log_level != "error")
       say("meshtracker",
           "listening on " + to_text(tracker.local()) +
-              (options.node.open ? "; open: everyone who can reach this port may use it" : "; on loopback only"));
+              (options.node.keys   ? "; for nodes that have the mesh key " + options.node.keys->first().name
+               : options.node.open ? "; open: everyone who can reach this port may use it"
+                                   : "; on loopback only"));
     tell_service_manager(io, "listening on " + to_text(tracker.local()));
     io.run();
     // Nothing here outlives the process: every fact is a node's, and the nodes will tell it again.

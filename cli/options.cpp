@@ -70,8 +70,9 @@ void add_common(CLI::App& app, CommonOptions& options) {
       ->envname("MESH_CONTROL")
       ->type_name("SOCKET");
   app.add_flag("--open", options.node.open,
-               "Without a key, let everyone who can reach the ports use them; else all stays on loopback");
-  app.add_option("--key", options.key, "The mesh key (not supported by this version: refused)")
+               "Without a key, let everyone who can reach the ports use them; without either, all stays on loopback");
+  app.add_option("--key", options.key,
+                 "The mesh key, made by meshkey new: only who has it too is let in, and what is said is encrypted")
       ->envname("MESH_KEY")
       ->type_name("FILE");
   app.add_option("--config", options.config,
@@ -201,10 +202,10 @@ int parse(CLI::App& app, CommonOptions& options, int argc, char** argv) {
       apply_config(app, fs::path(home) / ".config/mesh.conf");
     if (fs::exists("/etc/mesh/mesh.conf", ec)) apply_config(app, "/etc/mesh/mesh.conf");
   }
-  if (!options.key.empty())
-    throw Error(Status::usage,
-                "--key: mesh keys are not supported by this version; stay on loopback, or give --open on a network "
-                "that you trust");
+  if (!options.key.empty()) {
+    if (options.node.open) throw Error(Status::usage, "--key and --open contradict each other: give one of them");
+    options.node.keys = read_keys(options.key);
+  }
   return -1;
 }
 

@@ -178,7 +178,7 @@ struct Load {
 
 Task<void> enter(Load& load, int node) {
   try {
-    const auto channel = co_await connect_channel(load.tracker, "/control", std::chrono::seconds(30));
+    const auto channel = co_await connect_channel(load.tracker, "/control", std::chrono::seconds(30), nullptr);
     asio::co_spawn(load.io, channel->run(load.handlers), asio::detached);
     load.channels[static_cast<std::size_t>(node)] = channel;
     Hello hello;

@@ -54,7 +54,7 @@ Tracker::Tracker(asio::io_context& io, TrackerOptions options)
   const auto on_http = [this](std::string target, asio::ip::address remote) {
     return serve_http(std::move(target), remote);
   };
-  server_.emplace(io, *options_.listen, on_http, on_channel, options_.max_connections);
+  server_.emplace(io, *options_.listen, on_http, on_channel, options_.connections, options_.keys);
 }
 
 Handlers Tracker::make_handlers() {
@@ -389,6 +389,8 @@ Task<Torrent> Tracker::load(NodeKey node, ContentId id) {
     if (it == nodes_.end()) throw Error(Status::unreachable, "the node is gone");
     Load request;
     request.id = id;
+    if (const auto swarm = swarms_.find(id); swarm != swarms_.end() && !swarm->second.info.empty())
+      request.infohash = swarm->second.infohash;
     Torrent torrent = co_await it->second.channel->request(request, load_limit);
     if (torrent.id != id) throw Error(Status::failed, node_name(node) + ": loaded something else");
     if (!nodes_.contains(node)) throw Error(Status::unreachable, "the node is gone");
@@ -785,7 +787,7 @@ Task<TorrentFile> Tracker::torrent_for(ChannelPtr channel, TorrentAsk question) 
       if (!server_) co_return out;  // nobody could announce to it
       // This tracker, as the asker reached it.
       boost::system::error_code ec;
-      const auto local = channel->stream().next_layer().local_endpoint(ec);
+      const auto local = channel->stream().next_layer().next_layer().local_endpoint(ec);
       asio::ip::tcp::endpoint here = server_->local();
       if (!ec && (local.protocol().family() == AF_INET || local.protocol().family() == AF_INET6) &&
           local.size() <= here.capacity()) {
@@ -805,10 +807,23 @@ Task<TorrentFile> Tracker::torrent_for(ChannelPtr channel, TorrentAsk question) 
 // ------------------------------------------------------------------------------------------------------------
 
 Task<HttpReply> Tracker::serve_http(std::string target, asio::ip::address remote) {
+  HttpReply reply;
+  if (options_.keys) {
+    // /TOKEN/announce. Without the token there is nothing to be learnt here but that it runs.
+    if (target == "/healthz") {
+      reply.body = "ok\n";
+      co_return reply;
+    }
+    const auto slash = target.find('/', 1);
+    if (slash == std::string::npos || !options_.keys->is_token(std::string_view(target).substr(1, slash - 1))) {
+      reply = {403, "this mesh has a key\n", "text/plain"};
+      co_return reply;
+    }
+    target.erase(0, slash);
+  }
   const auto mark = std::min(target.find('?'), target.size());
   const std::string path = target.substr(0, mark);
   const std::string query = target.substr(std::min(mark + 1, target.size()));
-  HttpReply reply;
   if (path == "/announce") {
     reply.body = co_await announce(query, remote);
   } else if (path == "/scrape") {

@@ -23,7 +23,8 @@ namespace mesh {
 
 struct TrackerOptions {
   std::optional<asio::ip::tcp::endpoint> listen;  ///< none: only channels that `serve` is given
-  int max_connections = 20'000;
+  ConnectionLimits connections;
+  MeshKeysPtr keys;                           ///< of a closed mesh; null: none
   std::size_t max_announced_peers = 200'000;  ///< of other BitTorrent clients, over all swarms
 };
 

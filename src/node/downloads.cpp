@@ -457,10 +457,11 @@ Task<void> Downloads::put_in_place(FileJobPtr job, SwarmTorrentPtr swarm, std::f
 Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
   const auto& wanted = job->wanted;
   const auto name = printable(wanted.path);
-  const StoredTorrent stored{torrent.id, torrent.infohash, torrent.info};
-  const auto layout = read_torrent(stored);
-  if (!layout || layout->size != wanted.size)
+  const auto unsealed = unseal({torrent.id, torrent.infohash, torrent.info}, parts_.options.keys);
+  if (!unsealed || unsealed->layout.size != wanted.size)
     throw Error(Status::failed, name + ": the torrent that the tracker handed on is not sound");
+  const auto& stored = unsealed->torrent;
+  const auto* layout = &unsealed->layout;
   while (parts_.downloading.contains(stored.id)) {
     job->info.state = "queued";
     job->info.queued = true;
@@ -483,7 +484,7 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
   std::unique_ptr<PieceGate> gate;
   if (wants_order(*job)) gate = std::make_unique<OrderedGate>(layout->count());
   const bool in_order = gate != nullptr;
-  const auto swarm = co_await parts_.swarm->load(stored, storage, true, std::move(gate));
+  const auto swarm = co_await parts_.swarm->load(stored, storage, true, std::move(gate), unsealed->key);
   swarm->in_order = in_order;
   job->swarm = swarm;
   Feed feed(parts_, wanted, swarm, job->info);

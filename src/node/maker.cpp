@@ -177,24 +177,59 @@ StoredTorrent make_torrent(const HashedFile& file) {
   return out;
 }
 
-std::optional<PieceLayout> read_torrent(const StoredTorrent& torrent) {
+namespace {
+
+/// What an info dictionary says of its pieces, where that could be a torrent of this project.
+std::optional<PieceLayout> layout_of(const lt::bdecode_node& node) {
+  if (node.type() != lt::bdecode_node::dict_t) return std::nullopt;
+  PieceLayout layout;
+  layout.size = node.dict_find_int_value("length");
+  layout.piece_length = node.dict_find_int_value("piece length");
+  const auto pieces = node.dict_find_string_value("pieces");
+  if (layout.size <= 0 || layout.size > most_torrent_bytes || layout.piece_length != piece_length_for(layout.size))
+    return std::nullopt;
+  if (pieces.size() != static_cast<std::size_t>(piece_count_for(layout.size)) * 20) return std::nullopt;
+  for (std::size_t i = 0; i < pieces.size(); i += 20) layout.hashes.emplace_back(pieces.data() + i);
+  return layout;
+}
+
+}  // namespace
+
+StoredTorrent seal(const StoredTorrent& torrent, const MeshKey* key) {
+  if (key == nullptr) return torrent;
+  StoredTorrent out = torrent;
+  out.info.pop_back();  // the end of the dictionary, in which this key is the last
+  out.info += "8:ssl-cert" + std::to_string(key->authority.size()) + ":" + key->authority + "e";
+  out.infohash = infohash_of(out.info);
+  return out;
+}
+
+std::optional<Unsealed> unseal(const StoredTorrent& sealed, const MeshKeysPtr& keys) {
   try {
-    const auto node = parse_bencode(torrent.info);
-    if (node.type() != lt::bdecode_node::dict_t) return std::nullopt;
-    PieceLayout layout;
-    layout.size = node.dict_find_int_value("length");
-    layout.piece_length = node.dict_find_int_value("piece length");
-    const auto pieces = node.dict_find_string_value("pieces");
-    if (layout.size <= 0 || layout.size > most_torrent_bytes || layout.piece_length != piece_length_for(layout.size))
-      return std::nullopt;
-    if (pieces.size() != static_cast<std::size_t>(piece_count_for(layout.size)) * 20) return std::nullopt;
-    for (std::size_t i = 0; i < pieces.size(); i += 20) layout.hashes.emplace_back(pieces.data() + i);
-    if (encode_info(torrent.id, layout) != torrent.info || infohash_of(torrent.info) != torrent.infohash)
-      return std::nullopt;
-    return layout;
+    const auto node = parse_bencode(sealed.info);
+    auto layout = layout_of(node);
+    if (!layout) return std::nullopt;
+    Unsealed out;
+    out.torrent = make_torrent({sealed.id, *layout});
+    out.layout = std::move(*layout);
+    if (keys) {
+      const auto authority = node.dict_find_string_value("ssl-cert");
+      const auto it = std::ranges::find(keys->all(), std::string_view(authority.data(), authority.size()),
+                                        [](const MeshKey& key) { return std::string_view(key.authority); });
+      if (it == keys->all().end()) return std::nullopt;
+      out.key = &*it;
+    }
+    const auto again = seal(out.torrent, out.key);
+    if (again.info != sealed.info || again.infohash != sealed.infohash) return std::nullopt;
+    return out;
   } catch (const CodecError&) {
     return std::nullopt;
   }
+}
+
+std::optional<PieceLayout> read_torrent(const StoredTorrent& torrent) {
+  auto read = unseal(torrent, nullptr);
+  return read ? std::optional(std::move(read->layout)) : std::nullopt;
 }
 
 std::string torrent_file(std::string_view info, const std::vector<std::string>& announce_urls) {

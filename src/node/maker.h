@@ -12,6 +12,7 @@
 #include "core/digest.h"
 #include "disk/state_db.h"
 #include "disk/storage.h"
+#include "wire/mesh_key.h"
 
 namespace mesh {
 
@@ -39,6 +40,19 @@ struct HashedFile {
 /// The pieces of a torrent that came from elsewhere; nothing unless it is, byte for byte, one that make_torrent could
 /// have made for content `id`.
 [[nodiscard]] std::optional<PieceLayout> read_torrent(const StoredTorrent& torrent);
+
+/// The same torrent as it is in the swarms of a key, whose authority it names (libtorrent's SSL torrents): content id
+/// and key make its infohash. Without a key it is the torrent itself.
+[[nodiscard]] StoredTorrent seal(const StoredTorrent& torrent, const MeshKey* key);
+
+struct Unsealed {
+  StoredTorrent torrent;
+  PieceLayout layout;
+  const MeshKey* key = nullptr;
+};
+/// Back again, of a torrent that came from elsewhere; nothing unless it is, byte for byte, one that make_torrent and,
+/// with one of `keys`, `seal` could have made. The result lives as long as `keys`.
+[[nodiscard]] std::optional<Unsealed> unseal(const StoredTorrent& sealed, const MeshKeysPtr& keys);
 
 /// A .torrent file around an info dictionary.
 [[nodiscard]] std::string torrent_file(std::string_view info, const std::vector<std::string>& announce_urls);

@@ -95,7 +95,7 @@ Member MeshView::self() const {
 bool MeshView::may_ask(const std::string& address, std::uint16_t port) const {
   boost::system::error_code ec;
   const auto parsed = asio::ip::make_address(address, ec);
-  if (ec || (!parts_.options.open && !parsed.is_loopback())) return false;
+  if (ec || (!parts_.options.is_on_network() && !parsed.is_loopback())) return false;
   return port != hello_().channel_port || !(parsed.is_loopback() || own_addresses_.contains(address));
 }
 
@@ -136,7 +136,7 @@ Task<bool> MeshView::greet(std::string address, std::string expected) {
   ChannelPtr channel;
   bool answered = false;
   try {
-    channel = co_await connect_channel(address, "/node", connect_limit);
+    channel = co_await connect_channel(address, "/node", connect_limit, parts_.options.keys);
     auto run = [](ChannelPtr running) -> Task<void> {
       const auto nothing = std::make_shared<Handlers>();
       co_await running->run(*nothing);
@@ -214,7 +214,8 @@ Task<ChannelPtr> MeshView::connect_any(Member member, std::string path) {
     if (!may_ask(address, member.channel_port)) continue;
     ChannelPtr channel;
     try {
-      channel = co_await connect_channel(to_text(address, member.channel_port), path, connect_limit);
+      channel =
+          co_await connect_channel(to_text(address, member.channel_port), path, connect_limit, parts_.options.keys);
     } catch (const Error&) {
       // The next one may lead there.
     }
@@ -287,8 +288,9 @@ Task<void> MeshView::make() {
     asio::local::stream_protocol::socket near(parts_.io);
     asio::local::stream_protocol::socket far(parts_.io);
     asio::local::connect_pair(near, far);
-    channel_ = std::make_shared<Channel>(Channel::Socket(std::move(near)), "the mesh", asio::ip::address{});
-    auto hub_end = std::make_shared<Channel>(Channel::Socket(std::move(far)), parts_.options.name, asio::ip::address{});
+    channel_ = std::make_shared<Channel>(Link(Link::Socket(std::move(near))), "the mesh", asio::ip::address{});
+    auto hub_end =
+        std::make_shared<Channel>(Link(Link::Socket(std::move(far))), parts_.options.name, asio::ip::address{});
     auto serve = [](std::function<Task<void>(ChannelPtr)> hub, ChannelPtr end) -> Task<void> {
       boost::system::error_code ec;
       co_await end->stream().async_accept(asio::redirect_error(asio::use_awaitable, ec));

@@ -28,7 +28,7 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
-constexpr int most_connections = 4000;
+constexpr ConnectionLimits connection_limits{4000, 500};
 
 std::string host_name() {
   char name[256] = {};
@@ -67,7 +67,7 @@ bool is_loopback(const std::string& host) {
   return ec ? host == "localhost" : address.is_loopback();
 }
 
-/// What else an open mesh allows everyone.
+/// What else everyone who may read is allowed.
 const char* may_order(const NodeOptions& options) {
   const auto refuses = [&](const char* order) {
     return std::ranges::find(options.refuse, order) != options.refuse.end();
@@ -145,11 +145,11 @@ Node::Node(asio::io_context& io, NodeOptions options, Fd lock, Log log) : io_(io
   if (!options.state.empty()) options.state = fs::absolute(options.state, ec).lexically_normal();
   if (options.name.empty()) options.name = host_name();
   const auto state_dir = options.state_dir();
-  if (!options.open) {
+  if (!options.is_on_network()) {
     const auto refuse = [](const std::string& what) {
       return Error(Status::usage, what +
-                                      " is not on loopback; without --open (everyone who reaches the ports may use "
-                                      "them) all stays on loopback");
+                                      " is not on loopback; without --key FILE (only members), or --open (everyone "
+                                      "who reaches the ports may use them), all stays on loopback");
     };
     for (const auto& tracker : options.trackers)
       if (!is_loopback(parse_host_port(tracker).host)) throw refuse("--tracker " + tracker);
@@ -224,6 +224,7 @@ Node::Node(asio::io_context& io, NodeOptions options, Fd lock, Log log) : io_(io
     return out;
   };
   facts.log = parts.log;
+  facts.keys = options.keys;
   view_ = std::make_unique<MeshView>(parts, facts.hello, mesh_handlers_);
   facts.welcomed = [this](const Welcome& welcome) { view_->welcomed(welcome); };
   if (options.hub) facts.fallback = [this](milliseconds limit) { return view_->open(limit); };
@@ -275,7 +276,7 @@ Node::~Node() {
 void Node::listen() {
   auto& options = parts_->options;
   const bool any_port = options.listen.empty();
-  const auto where = any_port ? HostPort{options.open ? "0.0.0.0" : "127.0.0.1", default_peer_port}
+  const auto where = any_port ? HostPort{options.is_on_network() ? "0.0.0.0" : "127.0.0.1", default_peer_port}
                               : parse_host_port(options.listen, default_peer_port);
   boost::system::error_code ec;
   const auto address = asio::ip::make_address(where.host, ec);
@@ -286,6 +287,7 @@ void Node::listen() {
   swarm.pick_free_port = any_port;
   swarm.max_down = options.max_down;
   swarm.max_up = options.max_up;
+  swarm.keys = options.keys;
   parts_->swarm = std::make_unique<Swarm>(io_, swarm, parts_->log);
   const auto serve = [this](std::string path, ChannelPtr channel) {
     return serve_channel(std::move(path), std::move(channel), mesh_handlers_);
@@ -293,11 +295,11 @@ void Node::listen() {
   const auto next = static_cast<std::uint16_t>(where.port == 0 ? 0 : parts_->swarm->port() + 1);
   try {
     server_ = std::make_unique<Server>(io_, asio::ip::tcp::endpoint(address, next), Server::OnHttp{}, serve,
-                                       most_connections);
+                                       connection_limits, options.keys);
   } catch (const Error&) {
     if (!any_port) throw;
-    server_ =
-        std::make_unique<Server>(io_, asio::ip::tcp::endpoint(address, 0), Server::OnHttp{}, serve, most_connections);
+    server_ = std::make_unique<Server>(io_, asio::ip::tcp::endpoint(address, 0), Server::OnHttp{}, serve,
+                                       connection_limits, options.keys);
   }
   local_ = std::make_unique<LocalServer>(io_, options.control_socket().string(),
                                          [this](std::string path, ChannelPtr channel) {
@@ -332,7 +334,9 @@ std::string Node::describe() const {
   const auto& options = parts_->options;
   return "node " + options.name + ": files " + options.files.string() + ", peers on port " +
          std::to_string(parts_->swarm->port()) + ", node channel on port " + std::to_string(server_->local().port()) +
-         (options.open
+         (options.keys
+              ? "; who has the mesh key " + options.keys->first().name + " may read every file" + may_order(options)
+          : options.open
               ? ("; open: everyone who can reach the mesh may read every file" + std::string(may_order(options)))
               : "; on loopback only");
 }

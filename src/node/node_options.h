@@ -27,7 +27,8 @@ struct NodeOptions {
   std::vector<std::string> advertise;
   std::string name;  ///< empty: the host name
   bool head = false;
-  bool open = false;  ///< without it, everything stays on loopback
+  bool open = false;  ///< without it, and without keys, everything stays on loopback
+  MeshKeysPtr keys;   ///< of a closed mesh; null: none
   std::vector<std::filesystem::path> follow;
   std::vector<std::string> ignore;
   bool hash_eagerly = false;
@@ -39,6 +40,7 @@ struct NodeOptions {
   std::optional<int> linger_seconds;
   std::size_t most_watches = SIZE_MAX;
 
+  [[nodiscard]] bool is_on_network() const { return open || keys; }
   [[nodiscard]] std::filesystem::path state_dir() const { return state.empty() ? files / ".mesh" : state; }
   [[nodiscard]] std::filesystem::path control_socket() const {
     return control.empty() ? state_dir() / "control" : control;

@@ -124,13 +124,18 @@ Task<FileEntry> Offer::make_now(FileEntry asked, bool torrent_even_if_small, boo
 
 Task<Torrent> Offer::load(Load asked) {
   ContentId id = asked.id;
+  const auto& keys = parts_.options.keys;
   if (!id.is_set()) {
+    // Other clients know the torrent as it is without a key, and have no way into a mesh with one.
+    if (keys) throw Error(Status::not_found, "has no such torrent");
     const auto find_by_infohash = [this, asked] { return parts_.db.find_torrent(asked.infohash); };
     const auto stored = co_await run_on(parts_.pool, find_by_infohash);
     if (!stored) throw Error(Status::not_found, "has no such torrent");
     id = stored->id;
   }
   if (const auto loaded = parts_.swarm->find(id)) {
+    if (asked.infohash.is_set() && loaded->torrent.infohash != asked.infohash)
+      throw Error(Status::failed, "has it loaded under another key");
     loaded->last_needed = SwarmTorrent::Clock::now();
     co_return Torrent{id, loaded->torrent.infohash, loaded->torrent.info, 0};
   }
@@ -167,7 +172,15 @@ Task<Torrent> Offer::load(Load asked) {
     parts_.withdraw(entry.path, trouble);
     throw Error(Status::failed, printable(entry.path) + ": " + trouble);
   }
-  const auto loaded = co_await parts_.swarm->load(*stored, storage, false);
+  const MeshKey* key = keys ? &keys->first() : nullptr;
+  // While keys change, a swarm stays with the one under which it began.
+  if (keys && asked.id.is_set() && asked.infohash.is_set()) {
+    const auto under = [&](const MeshKey& one) { return seal(*stored, &one).infohash == asked.infohash; };
+    const auto it = std::ranges::find_if(keys->all(), under);
+    if (it == keys->all().end()) throw Error(Status::failed, "does not have the key of that swarm");
+    key = &*it;
+  }
+  const auto loaded = co_await parts_.swarm->load(*stored, storage, false, nullptr, key);
   co_return Torrent{id, loaded->torrent.infohash, loaded->torrent.info, 0};
 }
 

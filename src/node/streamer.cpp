@@ -237,10 +237,12 @@ Task<void> Streamer::send_stored(ChannelPtr channel, SwarmTorrentPtr swarm, Spoo
   check();
 }
 
-Task<Streamer::SpoolPtr> Streamer::open_spool(FileEntry wanted, StoredTorrent torrent, std::int64_t limit) {
-  const auto layout = read_torrent(torrent);
-  if (!layout || layout->size != wanted.size)
+Task<Streamer::SpoolPtr> Streamer::open_spool(FileEntry wanted, StoredTorrent sealed, std::int64_t limit) {
+  const auto unsealed = unseal(sealed, parts_.options.keys);
+  if (!unsealed || unsealed->layout.size != wanted.size)
     throw Error(Status::failed, printable(wanted.path) + ": the torrent that the tracker handed on is not sound");
+  const auto& torrent = unsealed->torrent;
+  const auto* layout = &unsealed->layout;
   const auto spool = std::make_shared<Spool>(parts_.io.get_executor());
   spool->wanted = wanted;
   spool->torrent = torrent;
@@ -285,7 +287,7 @@ Task<Streamer::SpoolPtr> Streamer::open_spool(FileEntry wanted, StoredTorrent to
   if (limit > 0) spool->storage->bound();
   auto gate = std::make_unique<StreamGate>(layout->count(), static_cast<int>(spool->window / piece));
   spool->gate = gate.get();
-  spool->swarm = co_await parts_.swarm->load(torrent, spool->storage, true, std::move(gate));
+  spool->swarm = co_await parts_.swarm->load(torrent, spool->storage, true, std::move(gate), unsealed->key);
   spool->swarm->spooled = true;
   spools_[torrent.id] = spool;
   reserve(*spool, wanted.size);

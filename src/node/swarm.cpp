@@ -13,6 +13,7 @@
 #include <libtorrent/torrent_info.hpp>
 #include <libtorrent/torrent_status.hpp>
 
+#include "node/maker.h"
 #include "node/swarm_plugin.h"
 #include "version.h"
 #include "wire/endpoint.h"
@@ -88,7 +89,7 @@ lt::sha1_hash to_lt(const InfoHash& hash) { return lt::sha1_hash(hash.bytes.data
 }  // namespace
 
 Swarm::Swarm(asio::io_context& io, const Options& options, Log log)
-    : io_(io), log_(std::move(log)), idle_(options.idle) {
+    : io_(io), log_(std::move(log)), idle_(options.idle), keys_(options.keys) {
   auto wanted = options.listen;
   // A taken port is found by binding it once before libtorrent does, which reports it much later.
   for (int tries = 0;; ++tries) {
@@ -110,7 +111,7 @@ Swarm::Swarm(asio::io_context& io, const Options& options, Log log)
     for (auto& endpoint : wanted) endpoint.port(static_cast<std::uint16_t>(endpoint.port() + 2));
   }
   std::string listen;
-  for (const auto& endpoint : wanted) listen += (listen.empty() ? "" : ",") + to_text(endpoint);
+  for (const auto& endpoint : wanted) listen += (listen.empty() ? "" : ",") + to_text(endpoint) + (keys_ ? "s" : "");
   port_ = wanted.front().port();
 
   lt::session_params params(settings(listen, options), {});
@@ -183,7 +184,9 @@ std::shared_ptr<lt::torrent_plugin> Swarm::plugin_for(const SwarmTorrent& torren
 }
 
 Task<SwarmTorrentPtr> Swarm::load(StoredTorrent torrent, StoragePtr storage, bool downloading,
-                                  std::unique_ptr<PieceGate> gate) {
+                                  std::unique_ptr<PieceGate> gate, const MeshKey* key) {
+  if (keys_ && key == nullptr) key = &keys_->first();
+  torrent = seal(torrent, key);
   SwarmTorrentPtr loaded = find(torrent.id);
   if (loaded && downloading && loaded->storage != storage) {
     // A seed whose file is not what is wanted here: the download takes its place.
@@ -197,6 +200,7 @@ Task<SwarmTorrentPtr> Swarm::load(StoredTorrent torrent, StoragePtr storage, boo
     if (find(torrent.id)) throw Error(Status::failed, "is being loaded otherwise");
     loaded = std::make_shared<SwarmTorrent>(io_.get_executor());
     loaded->torrent = std::move(torrent);
+    loaded->key = key;
     loaded->storage = std::move(storage);
     loaded->downloading = downloading;
     loaded->gate = std::move(gate);
@@ -374,6 +378,9 @@ void Swarm::handle(lt::alert* alert) {
       return;
     }
     torrent->handle = added->handle;
+    // Before anybody is connected: it is added paused.
+    if (const auto* key = torrent->key; key != nullptr && !added->error)
+      torrent->handle.set_ssl_certificate_buffer(key->certificate, key->private_key, dh_parameters());
     if (added->error) torrent->error = added->error.message();
     torrent->changed.notify();
   } else if (const auto* checked = lt::alert_cast<lt::torrent_checked_alert>(alert)) {

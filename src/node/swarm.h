@@ -20,6 +20,7 @@
 #include "disk/mesh_disk.h"
 #include "disk/state_db.h"
 #include "wire/flow.h"
+#include "wire/mesh_key.h"
 #include "wire/messages.h"
 
 namespace mesh {
@@ -30,7 +31,8 @@ struct SwarmTorrent {
 
   explicit SwarmTorrent(const asio::any_io_executor& executor) : changed(executor) {}
 
-  StoredTorrent torrent;
+  StoredTorrent torrent;         ///< sealed (node/maker.h)
+  const MeshKey* key = nullptr;  ///< under which it is
   StoragePtr storage;
   lt::torrent_handle handle;
   bool downloading = false;
@@ -71,6 +73,7 @@ class Swarm {
     std::chrono::seconds idle{60};
     std::int64_t max_down = 0;  ///< bytes per second over all torrents; 0: as fast as it goes
     std::int64_t max_up = 0;
+    MeshKeysPtr keys;  ///< null: everyone who connects is a peer
   };
   using Log = std::function<void(std::string)>;
 
@@ -90,9 +93,9 @@ class Swarm {
 
   /// Loads a torrent whose storage is at hand, and returns when libtorrent has taken it in. A torrent that is loaded
   /// already is returned as it is. `gate`: of a download that wants its pieces in an order of its own; without one it
-  /// takes what sources offer (swarm_plugin.h).
+  /// takes what sources offer (swarm_plugin.h). `key`: in whose swarm, where the mesh has keys (default: the first's).
   Task<SwarmTorrentPtr> load(StoredTorrent torrent, StoragePtr storage, bool downloading,
-                             std::unique_ptr<PieceGate> gate = nullptr);
+                             std::unique_ptr<PieceGate> gate = nullptr, const MeshKey* key = nullptr);
   void unload(const ContentId& id);
 
   /// Begins to connect to the peers that a tracker named.
@@ -124,6 +127,7 @@ class Swarm {
   asio::io_context& io_;
   Log log_;
   std::chrono::seconds idle_;
+  MeshKeysPtr keys_;
   std::shared_ptr<StorageRegistry> registry_ = std::make_shared<StorageRegistry>();
   std::unique_ptr<lt::session> session_;
   std::uint16_t port_ = 0;

@@ -92,7 +92,7 @@ Task<void> TrackerLinks::keep(std::shared_ptr<Shared> shared, std::shared_ptr<Li
   bool said = false;
   while (!shared->closed) {
     try {
-      link->channel = co_await connect_channel(link->address, "/control", seconds(5));
+      link->channel = co_await connect_channel(link->address, "/control", seconds(5), shared->facts.keys);
       link->told = link->registered = false;
       link->trouble = "registering";
       asio::co_spawn(shared->io, enlist(shared, link), asio::detached);

@@ -29,6 +29,7 @@ class TrackerLinks {
     /// be unset.
     std::function<Task<ChannelPtr>(std::chrono::milliseconds limit)> fallback;
     std::function<void(const std::string&)> log;
+    MeshKeysPtr keys;  ///< null: none
   };
 
   /// `handlers` answers the trackers' requests; both must outlive this.

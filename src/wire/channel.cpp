@@ -15,6 +15,7 @@
 
 #include "core/format.h"
 #include "wire/endpoint.h"
+#include "wire/flow.h"
 
 namespace mesh {
 namespace {
@@ -30,11 +31,8 @@ namespace websocket = boost::beast::websocket;
 
 }  // namespace
 
-Channel::Channel(Socket socket, std::string where, asio::ip::address remote)
-    : stream_(std::move(socket)),
-      where_(std::move(where)),
-      remote_(std::move(remote)),
-      changed_(stream_.get_executor()) {
+Channel::Channel(Link link, std::string where, asio::ip::address remote)
+    : stream_(std::move(link)), where_(std::move(where)), remote_(std::move(remote)), changed_(stream_.get_executor()) {
   stream_.binary(true);
   stream_.read_message_max(max_frame_bytes);
   // Pings keep the channel alive; a side that is silent for 12 s is gone. The kernel says when a local one is gone, and
@@ -46,7 +44,7 @@ Channel::Channel(Socket socket, std::string where, asio::ip::address remote)
   if (!remote_.is_unspecified()) {
     // A small last segment must not wait for Nagle and a delayed ACK.
     const int on = 1;
-    setsockopt(stream_.next_layer().native_handle(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(stream_.next_layer().next_layer().native_handle(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   }
 }
 
@@ -54,8 +52,9 @@ void Channel::close() {
   if (!open_) return;
   open_ = false;
   error_code ignored;
-  stream_.next_layer().shutdown(Socket::shutdown_both, ignored);
-  stream_.next_layer().close(ignored);
+  auto& socket = stream_.next_layer().next_layer();
+  socket.shutdown(Socket::shutdown_both, ignored);
+  socket.close(ignored);
   changed_.cancel();
   for (auto& [number, pending] : pending_) pending->wake.cancel();
 }
@@ -193,34 +192,78 @@ Task<std::string> Channel::exchange(const char* name, lt::entry body, std::chron
   co_return std::move(pending->frame);
 }
 
-Task<ChannelPtr> connect_channel(std::string host_port, std::string path, std::chrono::milliseconds limit) {
+namespace {
+
+/// One try: at one of the host's addresses, with one of the keys.
+Task<ChannelPtr> try_channel(asio::ip::tcp::endpoint endpoint, std::string host_port, std::string path,
+                             std::chrono::milliseconds limit, MeshKeysPtr keys, const MeshKey* key) {
+  const auto executor = co_await asio::this_coro::executor;
+  const auto fail = [&](const std::string& why) { return Error(Status::unreachable, host_port + ": " + why); };
+  error_code ec;
+  asio::ip::tcp::socket socket(executor);
+  {
+    Deadline deadline(executor, limit, [&socket] {
+      error_code ignored;
+      socket.close(ignored);
+    });
+    co_await socket.async_connect(endpoint, asio::redirect_error(asio::use_awaitable, ec));
+    if (!deadline.met()) ec = asio::error::timed_out;
+  }
+  if (ec) throw fail(ec.message());
+  Link link{Link::Socket(std::move(socket))};
+  if (key != nullptr) {
+    link.secure(keys, true, key);
+    auto& below = link.next_layer();
+    const Deadline deadline(executor, limit, [&below] {
+      error_code ignored;
+      below.close(ignored);
+    });
+    std::optional<Error> refused;
+    try {
+      co_await link.handshake(true);
+    } catch (const Error& error) {
+      refused = error;
+    }
+    if (refused) throw Error(refused->status(), host_port + ": " + refused->what());
+  }
+  auto channel = std::make_shared<Channel>(std::move(link), to_text(endpoint), endpoint.address());
+  co_await channel->stream().async_handshake(host_port, path, asio::redirect_error(asio::use_awaitable, ec));
+  if (ec == websocket::error::upgrade_declined)
+    throw Error(Status::refused, host_port + ": is of a mesh with a key, or no meshswarm at all (--key names the key)");
+  if (ec) throw fail(ec.message());
+  co_return channel;
+}
+
+}  // namespace
+
+Task<ChannelPtr> connect_channel(std::string host_port, std::string path, std::chrono::milliseconds limit,
+                                 MeshKeysPtr keys) {
   const auto executor = co_await asio::this_coro::executor;
   const auto [host, port] = parse_host_port(host_port);
-  const auto fail = [&](const error_code& ec) { return Error(Status::unreachable, host_port + ": " + ec.message()); };
   error_code ec;
   asio::ip::tcp::resolver resolver(executor);
   const auto found =
       co_await resolver.async_resolve(host, std::to_string(port), asio::redirect_error(asio::use_awaitable, ec));
-  if (ec) throw fail(ec);
-  for (const auto& candidate : found) {
-    const asio::ip::tcp::endpoint endpoint = candidate.endpoint();
-    auto socket = std::make_shared<asio::ip::tcp::socket>(executor);
-    // Closing the socket is how a connect is given up in time.
-    auto timer = std::make_shared<asio::steady_timer>(executor, limit);
-    timer->async_wait([socket](const error_code& e) {
-      if (error_code ignored; !e) socket->close(ignored);
-    });
-    ec = {};
-    co_await socket->async_connect(endpoint, asio::redirect_error(asio::use_awaitable, ec));
-    if (timer->cancel() == 0 && !ec) ec = asio::error::timed_out;
-    if (ec == asio::error::operation_aborted || ec == asio::error::bad_descriptor) ec = asio::error::timed_out;
-    if (ec) continue;
-    auto channel =
-        std::make_shared<Channel>(Channel::Socket(std::move(*socket)), to_text(endpoint), endpoint.address());
-    co_await channel->stream().async_handshake(host_port, path, asio::redirect_error(asio::use_awaitable, ec));
-    if (!ec) co_return channel;
+  if (ec) throw Error(Status::unreachable, host_port + ": " + ec.message());
+  std::vector<const MeshKey*> offers = {nullptr};
+  if (keys) {
+    offers.clear();
+    for (const auto& key : keys->all()) offers.push_back(&key);
   }
-  throw fail(ec);
+  std::optional<Error> trouble;
+  for (const auto& candidate : found) {
+    for (const auto* key : offers) {
+      ChannelPtr channel;
+      try {
+        channel = co_await try_channel(candidate.endpoint(), host_port, path, limit, keys, key);
+      } catch (const Error& error) {
+        trouble = error;
+      }
+      if (channel) co_return channel;
+      if (trouble->status() != Status::refused) break;  // another key would help nothing
+    }
+  }
+  throw trouble ? *trouble : Error(Status::unreachable, host_port + ": has no address");
 }
 
 Task<ChannelPtr> connect_local(std::string socket_path) {
@@ -238,7 +281,7 @@ Task<ChannelPtr> connect_local(std::string socket_path) {
                                 asio::redirect_error(asio::use_awaitable, ec));
   ::close(dir);
   if (ec) throw Error(Status::unreachable, socket_path + ": " + ec.message());
-  auto channel = std::make_shared<Channel>(Channel::Socket(std::move(socket)), "this node", asio::ip::address{});
+  auto channel = std::make_shared<Channel>(Link(Link::Socket(std::move(socket))), "this node", asio::ip::address{});
   co_await channel->stream().async_handshake("localhost", "/local", asio::redirect_error(asio::use_awaitable, ec));
   if (ec) throw Error(Status::unreachable, socket_path + ": " + ec.message());
   co_return channel;

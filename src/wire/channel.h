@@ -1,4 +1,5 @@
-// A message channel: WebSocket (RFC 6455) binary frames, one bencoded message each, over TCP or a local socket.
+// A message channel: WebSocket (RFC 6455) binary frames, one bencoded message each, over TCP, in a mesh that has a key
+// with TLS (wire/link.h), or over a local socket.
 //
 // Either side may send notes and requests at any time; replies carry the request's number. All of a channel runs on the
 // one thread of its executor; nothing here locks. A channel lives as long as its `run` or a pending request.
@@ -9,7 +10,6 @@
 #include <utility>  // Boost 1.74's awaitable.hpp needs it and does not include it
 
 #include <boost/asio/awaitable.hpp>
-#include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
@@ -24,6 +24,7 @@
 
 #include "core/error.h"
 #include "wire/codec.h"
+#include "wire/link.h"
 #include "wire/messages.h"
 
 namespace mesh {
@@ -70,11 +71,11 @@ class Handlers {
 
 class Channel : public std::enable_shared_from_this<Channel> {
  public:
-  using Socket = asio::generic::stream_protocol::socket;
-  using Stream = boost::beast::websocket::stream<Socket>;
+  using Socket = Link::Socket;
+  using Stream = boost::beast::websocket::stream<Link>;
 
   /// Use the factories below. `where` names the other side in messages.
-  Channel(Socket socket, std::string where, asio::ip::address remote);
+  Channel(Link link, std::string where, asio::ip::address remote);
 
   [[nodiscard]] const std::string& where() const { return where_; }
   void set_where(std::string where) { where_ = std::move(where); }
@@ -148,9 +149,11 @@ class Channel : public std::enable_shared_from_this<Channel> {
   std::unordered_map<std::int64_t, std::shared_ptr<Pending>> pending_;
 };
 
-/// Connects to a tracker's or node's channel at "host:port". `path` is "/control" or "/node". Throws
-/// Error(unreachable).
-Task<ChannelPtr> connect_channel(std::string host_port, std::string path, std::chrono::milliseconds limit);
+/// Connects to a tracker's or node's channel at "host:port". `path` is "/control" or "/node". With keys, both sides
+/// prove that they share one of them. Throws Error(unreachable), Error(refused) where the other side is of another
+/// mesh.
+Task<ChannelPtr> connect_channel(std::string host_port, std::string path, std::chrono::milliseconds limit,
+                                 MeshKeysPtr keys);
 /// Connects to a local socket, whatever the length of its path. Throws Error(unreachable).
 Task<ChannelPtr> connect_local(std::string socket_path);
 

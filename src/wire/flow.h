@@ -33,6 +33,26 @@ inline Task<void> sleep_for(std::chrono::milliseconds time) {
   co_await timer.async_wait(asio::use_awaitable);
 }
 
+/// Does something (closes a socket, say) once the time is up, unless it is told before that all is well, or is gone.
+class Deadline {
+ public:
+  Deadline(const asio::any_io_executor& executor, std::chrono::milliseconds limit, std::function<void()> act)
+      : timer_(executor, limit), over_(std::make_shared<bool>(false)) {
+    timer_.async_wait([over = over_, late = std::move(act)](const boost::system::error_code& ec) {
+      if (!ec && !std::exchange(*over, true)) late();
+    });
+  }
+  ~Deadline() { *over_ = true; }
+  Deadline(const Deadline&) = delete;
+  Deadline& operator=(const Deadline&) = delete;
+  /// False when the time was up.
+  [[nodiscard]] bool met() { return !std::exchange(*over_, true); }
+
+ private:
+  asio::steady_timer timer_;
+  std::shared_ptr<bool> over_;
+};
+
 /// Wakes everyone who waits.
 class Event {
  public:

@@ -325,7 +325,8 @@ struct Make {
   }
 };
 
-/// Load the torrent of these bytes, named by one of the two, for seeding and say what it is.
+/// Load the torrent of these bytes, named by one of the two, for seeding and say what it is. By both: in this swarm and
+/// no other.
 struct Load {
   static constexpr const char* name = "load";
   using Reply = Torrent;

@@ -1,6 +1,7 @@
 #include "wire/server.h"
 
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -9,6 +10,7 @@
 #include <boost/beast/http.hpp>
 #include <boost/beast/websocket/rfc6455.hpp>
 #include <filesystem>
+#include <map>
 
 #include "wire/endpoint.h"
 
@@ -19,21 +21,32 @@ using boost::system::error_code;
 namespace beast = boost::beast;
 namespace http = beast::http;
 
+namespace {
+
+constexpr auto head_limit = std::chrono::seconds(10);
+
+}  // namespace
+
 struct Server::Shared {
-  Shared(asio::io_context& io, OnHttp http_handler, OnChannel channel_handler, int limit)
+  Shared(asio::io_context& io, OnHttp http_handler, OnChannel channel_handler, ConnectionLimits given,
+         MeshKeysPtr mesh_keys)
       : acceptor(io),
         on_http(std::move(http_handler)),
         on_channel(std::move(channel_handler)),
-        max_connections(limit) {}
+        limits(given),
+        keys(std::move(mesh_keys)) {}
   tcp::acceptor acceptor;
   OnHttp on_http;
   OnChannel on_channel;
-  int max_connections;
+  ConnectionLimits limits;
+  MeshKeysPtr keys;
   int connections = 0;
+  std::map<asio::ip::address, int> of_address;
 };
 
-Server::Server(asio::io_context& io, const tcp::endpoint& at, OnHttp on_http, OnChannel on_channel, int max_connections)
-    : shared_(std::make_shared<Shared>(io, std::move(on_http), std::move(on_channel), max_connections)) {
+Server::Server(asio::io_context& io, const tcp::endpoint& at, OnHttp on_http, OnChannel on_channel,
+               ConnectionLimits limits, MeshKeysPtr keys)
+    : shared_(std::make_shared<Shared>(io, std::move(on_http), std::move(on_channel), limits, std::move(keys))) {
   error_code ec;
   auto& acceptor = shared_->acceptor;
   acceptor.open(at.protocol(), ec);
@@ -61,39 +74,103 @@ Task<void> Server::accept_all(std::shared_ptr<Shared> shared) {
       co_await sleep_for(std::chrono::milliseconds(100));  // out of descriptors, most likely
       continue;
     }
-    if (shared->connections >= shared->max_connections) continue;
+    if (shared->connections >= shared->limits.all) continue;
+    if (remote.address().is_v6() && remote.address().to_v6().is_v4_mapped())
+      remote.address(asio::ip::make_address_v4(asio::ip::v4_mapped, remote.address().to_v6()));
+    if (!remote.address().is_loopback())
+      if (const auto it = shared->of_address.find(remote.address());
+          it != shared->of_address.end() && it->second >= shared->limits.of_one_address)
+        continue;
     asio::co_spawn(shared->acceptor.get_executor(), serve(shared, std::move(socket), remote), asio::detached);
   }
 }
 
 Task<void> Server::serve(std::shared_ptr<Shared> shared, tcp::socket socket, tcp::endpoint remote) {
   ++shared->connections;
-  const std::shared_ptr<void> counted(nullptr, [shared](void*) { --shared->connections; });
+  ++shared->of_address[remote.address()];
+  const std::shared_ptr<void> counted(nullptr, [shared, address = remote.address()](void*) {
+    --shared->connections;
+    if (--shared->of_address[address] == 0) shared->of_address.erase(address);
+  });
+  if (!shared->keys) {
+    co_await serve_http(shared, std::move(socket), remote);
+    co_return;
+  }
+  // The first byte tells TLS from HTTP.
   error_code ec;
-  if (remote.address().is_v6() && remote.address().to_v6().is_v4_mapped())
-    remote.address(asio::ip::make_address_v4(asio::ip::v4_mapped, remote.address().to_v6()));
+  char first = 0;
+  {
+    const Deadline deadline(socket.get_executor(), head_limit, [&socket] {
+      error_code ignored;
+      socket.close(ignored);
+    });
+    co_await socket.async_wait(tcp::socket::wait_read, asio::redirect_error(asio::use_awaitable, ec));
+  }
+  if (ec || ::recv(socket.native_handle(), &first, 1, MSG_PEEK | MSG_DONTWAIT) != 1) co_return;
+  constexpr char tls_handshake = 0x16;
+  if (first == tls_handshake)
+    co_await serve_member(shared, std::move(socket), remote);
+  else
+    co_await serve_http(shared, std::move(socket), remote);
+}
+
+Task<void> Server::serve_member(std::shared_ptr<Shared> shared, tcp::socket socket, tcp::endpoint remote) {
+  error_code ec;
+  socket.set_option(tcp::no_delay(true), ec);
+  Link link{Link::Socket(std::move(socket))};
+  link.secure(shared->keys, false, nullptr);
+  beast::flat_buffer buffer(16 * 1024);
+  http::request_parser<http::empty_body> parser;
+  parser.header_limit(8 * 1024);
+  {
+    auto& below = link.next_layer();
+    const Deadline deadline(below.get_executor(), head_limit, [&below] {
+      error_code ignored;
+      below.close(ignored);
+    });
+    bool member = true;
+    try {
+      co_await link.handshake(false);
+    } catch (const Error&) {
+      member = false;
+    }
+    if (!member) co_return;
+    co_await http::async_read(link, buffer, parser, asio::redirect_error(asio::use_awaitable, ec));
+  }
+  if (ec || !beast::websocket::is_upgrade(parser.get())) co_return;
+  const std::string path(parser.get().target());
+  auto channel = std::make_shared<Channel>(std::move(link), to_text(remote), remote.address());
+  co_await channel->stream().async_accept(parser.get(), asio::redirect_error(asio::use_awaitable, ec));
+  if (!ec) co_await shared->on_channel(path, channel);
+  channel->close();
+}
+
+Task<void> Server::serve_http(std::shared_ptr<Shared> shared, tcp::socket socket, tcp::endpoint remote) {
+  error_code ec;
   beast::tcp_stream stream(std::move(socket));
   beast::flat_buffer buffer(16 * 1024);
   for (;;) {
     http::request_parser<http::empty_body> parser;
     parser.header_limit(8 * 1024);
-    stream.expires_after(std::chrono::seconds(10));
+    stream.expires_after(head_limit);
     co_await http::async_read(stream, buffer, parser, asio::redirect_error(asio::use_awaitable, ec));
     if (ec) break;
     stream.expires_never();
     const auto& request = parser.get();
-    if (beast::websocket::is_upgrade(request)) {
+    if (beast::websocket::is_upgrade(request) && !shared->keys) {
       const std::string path(request.target());
       stream.socket().set_option(tcp::no_delay(true), ec);
       auto channel =
-          std::make_shared<Channel>(Channel::Socket(stream.release_socket()), to_text(remote), remote.address());
+          std::make_shared<Channel>(Link(Link::Socket(stream.release_socket())), to_text(remote), remote.address());
       co_await channel->stream().async_accept(request, asio::redirect_error(asio::use_awaitable, ec));
       if (!ec) co_await shared->on_channel(path, channel);
       channel->close();
       co_return;
     }
     HttpReply reply{404, "not found\n"};
-    if (request.method() != http::verb::get)
+    if (beast::websocket::is_upgrade(request))
+      reply = {403, "this mesh has a key\n"};
+    else if (request.method() != http::verb::get)
       reply = {405, "only GET is served\n"};
     else if (shared->on_http)
       reply = co_await shared->on_http(std::string(request.target()), remote.address());
@@ -158,7 +235,7 @@ Task<void> LocalServer::accept_all(std::shared_ptr<Shared> shared) {
       co_await sleep_for(std::chrono::milliseconds(100));
       continue;
     }
-    auto channel = std::make_shared<Channel>(Channel::Socket(std::move(socket)), "a command", asio::ip::address{});
+    auto channel = std::make_shared<Channel>(Link(Link::Socket(std::move(socket))), "a command", asio::ip::address{});
     auto serve = [](std::shared_ptr<Shared> owner, ChannelPtr served) -> Task<void> {
       error_code failed;
       co_await served->stream().async_accept(asio::redirect_error(asio::use_awaitable, failed));

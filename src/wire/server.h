@@ -1,7 +1,10 @@
 // Listens for channels and plain HTTP on one TCP port, and for channels on a local socket.
 //
+// With a mesh key, channels are for those who prove it (wire/link.h); plain HTTP is answered as before, and what may be
+// said there is for `on_http` to decide.
+//
 // All on the one thread of the io_context. Bounds: a request head of at most 8 KiB without a body, 10 s to send it, a
-// fixed number of connections at once.
+// fixed number of connections at once, and of one address (but for this machine's own).
 #pragma once
 
 #include <memory>
@@ -18,6 +21,11 @@ struct HttpReply {
   std::string content_type = "text/plain";
 };
 
+struct ConnectionLimits {
+  int all = 20'000;
+  int of_one_address = 1'000;
+};
+
 class Server {
  public:
   using OnHttp = std::function<Task<HttpReply>(std::string target, asio::ip::address remote)>;
@@ -26,7 +34,7 @@ class Server {
 
   /// Listens at once; throws Error(failed) when it cannot. `on_http` may be empty.
   Server(asio::io_context& io, const asio::ip::tcp::endpoint& at, OnHttp on_http, OnChannel on_channel,
-         int max_connections);
+         ConnectionLimits limits, MeshKeysPtr keys);
   ~Server();
   [[nodiscard]] asio::ip::tcp::endpoint local() const;
   void close();
@@ -35,6 +43,10 @@ class Server {
   struct Shared;
   static Task<void> accept_all(std::shared_ptr<Shared> shared);
   static Task<void> serve(std::shared_ptr<Shared> shared, asio::ip::tcp::socket socket, asio::ip::tcp::endpoint remote);
+  static Task<void> serve_http(std::shared_ptr<Shared> shared, asio::ip::tcp::socket socket,
+                               asio::ip::tcp::endpoint remote);
+  static Task<void> serve_member(std::shared_ptr<Shared> shared, asio::ip::tcp::socket socket,
+                                 asio::ip::tcp::endpoint remote);
   std::shared_ptr<Shared> shared_;
 };
 
