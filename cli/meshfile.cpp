@@ -31,6 +31,7 @@ struct Asked {
   bool quiet = false;
   bool as_json = false;
   std::string output;
+  std::int64_t seconds = 0;
   std::string cacert;
 };
 
@@ -193,6 +194,7 @@ Task<int> status(const NodeOptions& node, const Asked& asked, const Handlers& ha
                                {"from_origin", t.from_origin},
                                {"from_mesh", from_mesh(t)},
                                {"peers", t.peers},
+                               {"infohash", t.infohash},
                                {"eta_seconds", t.eta},
                                {"queued", t.queued},
                                {"detail", t.detail}});
@@ -278,8 +280,11 @@ Task<int> torrent(const NodeOptions& node, const Asked& asked, const Handlers& h
   const auto channel = co_await channel_for(node, handlers, false);
   TorrentAsk question;
   question.path = parse_what(asked.path, node.files.string()).pattern;
+  question.seconds = asked.seconds;
   const TorrentFile reply = co_await channel->request(question, std::chrono::hours(24));
   std::vector<std::string> urls;
+  if (asked.seconds > 0 && !reply.guest)
+    throw Error(Status::failed, "guest torrents are a node's, and none runs on " + node.files.string());
   for (const auto& tracker : reply.trackers) urls.push_back("http://" + tracker + "/announce");
   const auto bytes = torrent_file(reply.torrent.info, urls);
   const auto output = asked.output.empty() ? reply.file_name + ".torrent" : asked.output;
@@ -301,7 +306,7 @@ Task<int> torrent(const NodeOptions& node, const Asked& asked, const Handlers& h
     else
       std::printf("%s\n", path.c_str());
   }
-  if (!asked.as_json)
+  if (!asked.as_json && !reply.guest)
     say("meshfile", "the torrent's file is named by its content; aria2c " +
                         shell_quoted("--index-out=1=" + reply.file_name) +
                         " restores the name (other clients: rename " + reply.torrent.id.hex() + ")");
@@ -639,6 +644,16 @@ int main(int argc, char** argv) {
                                                "the file from the mesh, and prints its path");
     torrent_command->add_option("PATH", asked.path)->required();
     torrent_command->add_option("-o,--output", asked.output, "Write to FILE (- is stdout)")->type_name("FILE");
+    torrent_command
+        ->add_option(
+            "--for", asked.seconds,
+            "A guest torrent: anybody who has it can download the file, from this node alone, for so long (90s, "
+            "30m, 1h, 7d; at most 30d)")
+        ->transform(
+            CLI::AsNumberWithUnit(std::map<std::string, std::int64_t>{{"s", 1}, {"m", 60}, {"h", 3600}, {"d", 86400}},
+                                  CLI::AsNumberWithUnit::UNIT_REQUIRED))
+        ->check(CLI::Range(std::int64_t{1}, std::int64_t{30} * 86400).description(""))
+        ->type_name("TIME");
     // For the shells' completion; not for people.
     auto* complete_command = app.add_subcommand("complete", "")->group("");
     complete_command->add_option("WORD", asked.path);

@@ -176,4 +176,9 @@ class Lab:
                 except subprocess.TimeoutExpired:
                     pass
         for namespace in [self.namespace(host) for host in range(self.hosts)] + [self.switch]:
+            for pid in run("ip", "netns", "pids", namespace, check=False).split():  # what went into the background
+                try:
+                    os.kill(int(pid), signal.SIGKILL)
+                except OSError:
+                    pass
             run("ip", "netns", "delete", namespace, check=False)

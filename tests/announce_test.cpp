@@ -1,4 +1,4 @@
-#include "announce.h"
+#include "wire/announce.h"
 
 #include <boost/asio/ip/address.hpp>
 

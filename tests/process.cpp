@@ -147,9 +147,16 @@ std::unique_ptr<Process> Mesh::start(std::vector<std::string> argv, const std::s
 void Mesh::start_tracker() {
   std::vector<std::string> argv = {program("meshtracker"), "--listen", tracker()};
   if (!namespace_.empty()) argv.emplace_back("--open");
+  if (!key_.empty()) argv.insert(argv.end(), {"--key", key_});
   tracker_ = start(argv, "tracker");
   if (!eventually([&] { return run({"curl", "-sf", "http://" + tracker() + "/healthz"}).status == 0; }))
     throw std::runtime_error("the tracker does not serve: " + log("tracker"));
+}
+
+void Mesh::close(const std::string& key) {
+  stop_tracker(SIGKILL);
+  use_key(key);
+  start_tracker();
 }
 
 void Mesh::stop_tracker(int number) {
@@ -197,6 +204,7 @@ void Mesh::start_node_with(const std::string& name, std::vector<std::string> ext
   argv.insert(argv.end(), {program("meshseed"), "--files", files(name).string(), "--listen", listen(name)});
   if (std::ranges::find(extra, "--name") == extra.end()) argv.insert(argv.end(), {"--name", name});
   if (!namespace_.empty()) argv.emplace_back("--open");
+  if (!key_.empty()) argv.insert(argv.end(), {"--key", key_});
   argv.insert(argv.end(), extra.begin(), extra.end());
   nodes_[name] = start(argv, name);
   const auto serves = [&] {
@@ -204,8 +212,7 @@ void Mesh::start_node_with(const std::string& name, std::vector<std::string> ext
     return said.find("scanned") != std::string::npos && said.find(until) != std::string::npos;
   };
   static_cast<void>(eventually([&] { return serves() || !nodes_[name]->is_running(); }, std::chrono::seconds(60)));
-  if (!serves())
-    throw std::runtime_error(name + " does not serve: " + log(name));
+  if (!serves()) throw std::runtime_error(name + " does not serve: " + log(name));
 }
 
 void Mesh::stop_node(const std::string& name, int number) {
@@ -236,12 +243,14 @@ Ran Mesh::run(std::vector<std::string> argv, std::chrono::seconds limit) const {
 
 Ran Mesh::get(const std::string& name, std::vector<std::string> arguments, std::chrono::seconds limit) const {
   std::vector<std::string> argv = {program("meshget"), "--files", files(name).string(), "--quiet"};
+  if (!key_.empty()) argv.insert(argv.end(), {"--key", key_});
   argv.insert(argv.end(), arguments.begin(), arguments.end());
   return run(argv, limit);
 }
 
 Ran Mesh::file(const std::string& name, std::vector<std::string> arguments) const {
   std::vector<std::string> argv = {program("meshfile"), "--files", files(name).string()};
+  if (!key_.empty()) argv.insert(argv.end(), {"--key", key_});
   argv.insert(argv.end(), arguments.begin(), arguments.end());
   return run(argv);
 }

@@ -54,6 +54,10 @@ class Mesh {
   [[nodiscard]] fs::path files(const std::string& node) const { return root_ / node; }
   [[nodiscard]] std::string tracker() const { return host_ + ":" + std::to_string(tracker_port_); }
 
+  /// From now on nodes and commands have this key; empty: none.
+  void use_key(const std::string& key) { key_ = key; }
+  /// The same, and the tracker begins anew with it.
+  void close(const std::string& key);
   void start_tracker();
   void stop_tracker(int signal);
   /// Another one; `stop_second` ends it.
@@ -85,6 +89,7 @@ class Mesh {
 
  private:
   std::string host_;
+  std::string key_;
   std::string namespace_;  ///< empty: the machine's own network
   fs::path root_;
   int tracker_port_ = 0;

@@ -51,7 +51,7 @@ Tracker::Tracker(asio::io_context& io, TrackerOptions options)
   const auto on_channel = [this](std::string path, ChannelPtr channel) -> Task<void> {
     if (path == "/control") co_await serve(std::move(channel));
   };
-  const auto on_http = [this](std::string target, asio::ip::address remote) {
+  const auto on_http = [this](std::string target, asio::ip::address remote, asio::ip::address) {
     return serve_http(std::move(target), remote);
   };
   server_.emplace(io, *options_.listen, on_http, on_channel, options_.connections, options_.keys);

@@ -12,10 +12,10 @@
 #include <string>
 #include <unordered_map>
 
-#include "announce.h"
 #include "core/catalog.h"
 #include "peer_handout.h"
 #include "url_plan.h"
+#include "wire/announce.h"
 #include "wire/flow.h"
 #include "wire/server.h"
 

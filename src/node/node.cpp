@@ -201,6 +201,7 @@ Node::Node(asio::io_context& io, NodeOptions options, Fd lock, Log log) : io_(io
     parts.db.put_note("instance", to_hex(bytes));
   }
   offer_ = std::make_unique<Offer>(parts);
+  guests_ = std::make_unique<Guests>(parts, *offer_);
   getter_ = std::make_unique<Getter>(parts, mesh_handlers_);
   streamer_ = std::make_unique<Streamer>(parts, *getter_);
   gets_ = std::make_unique<Gets>(parts, *getter_, *streamer_);
@@ -292,14 +293,17 @@ void Node::listen() {
   const auto serve = [this](std::string path, ChannelPtr channel) {
     return serve_channel(std::move(path), std::move(channel), mesh_handlers_);
   };
+  const auto on_http = [this](std::string target, asio::ip::address, asio::ip::address local) {
+    return guests_->serve_http(std::move(target), local);
+  };
   const auto next = static_cast<std::uint16_t>(where.port == 0 ? 0 : parts_->swarm->port() + 1);
   try {
-    server_ = std::make_unique<Server>(io_, asio::ip::tcp::endpoint(address, next), Server::OnHttp{}, serve,
-                                       connection_limits, options.keys);
+    server_ = std::make_unique<Server>(io_, asio::ip::tcp::endpoint(address, next), on_http, serve, connection_limits,
+                                       options.keys);
   } catch (const Error&) {
     if (!any_port) throw;
-    server_ = std::make_unique<Server>(io_, asio::ip::tcp::endpoint(address, 0), Server::OnHttp{}, serve,
-                                       connection_limits, options.keys);
+    server_ = std::make_unique<Server>(io_, asio::ip::tcp::endpoint(address, 0), on_http, serve, connection_limits,
+                                       options.keys);
   }
   local_ = std::make_unique<LocalServer>(io_, options.control_socket().string(),
                                          [this](std::string path, ChannelPtr channel) {
@@ -417,6 +421,10 @@ void Node::serve_commands() {
     co_return co_await parts_->links->ask(question, tracker_limit, seconds(120));
   });
   h.on<TorrentAsk>([this](ChannelPtr, TorrentAsk question) -> Task<TorrentFile> {
+    if (question.seconds > 0) co_return co_await guests_->issue(question.path, seconds(question.seconds), hello());
+    if (parts_->options.keys)
+      throw Error(Status::refused, printable(question.path) +
+                                       ": other clients have no key to this mesh; --for 1h makes a guest torrent");
     TorrentFile out = co_await parts_->links->ask(question, tracker_limit, question_limit);
     // All the trackers that this node knows; others on loopback are of no use to whoever gets the file.
     for (const auto& name : parts_->links->names())
@@ -441,8 +449,11 @@ NodeStatus Node::status() const {
     TransferInfo info;
     const auto* item = parts_->holdings.find(torrent->torrent.id);
     parts_->swarm->refresh(*torrent);
-    info.path = item != nullptr ? item->entry.path : torrent->provisional ? torrent->path : torrent->torrent.id.hex();
-    info.state = "seeding";
+    info.path = item != nullptr                          ? item->entry.path
+                : torrent->provisional || torrent->guest ? torrent->path
+                                                         : torrent->torrent.id.hex();
+    info.state = torrent->guest ? "guest" : "seeding";
+    info.infohash = torrent->torrent.infohash.hex();
     info.done = info.total = torrent->storage->layout().size;
     info.up_rate = torrent->up_rate;
     info.sent = torrent->sent;
@@ -457,6 +468,7 @@ Task<void> Node::tick() {
   for (int count = 1;; ++count) {
     co_await sleep_for(seconds(1));
     if (alive.expired() || parts_->stopping) co_return;
+    guests_->expire();
     if (count % 5 == 0) parts_->swarm->unload_idle();
   }
 }

@@ -12,6 +12,7 @@
 #include "disk/fd.h"
 #include "node/gets.h"
 #include "node/getter.h"
+#include "node/guests.h"
 #include "node/mesh_view.h"
 #include "node/node_parts.h"
 #include "node/offer.h"
@@ -61,6 +62,7 @@ class Node {
   Handlers tracker_handlers_;  ///< for trackers: the same, and orders
   Handlers command_handlers_;
   std::unique_ptr<Offer> offer_;
+  std::unique_ptr<Guests> guests_;
   std::unique_ptr<Getter> getter_;
   std::unique_ptr<Streamer> streamer_;
   std::unique_ptr<Gets> gets_;

@@ -139,6 +139,20 @@ Task<Torrent> Offer::load(Load asked) {
     loaded->last_needed = SwarmTorrent::Clock::now();
     co_return Torrent{id, loaded->torrent.infohash, loaded->torrent.info, 0};
   }
+  const Held held = co_await hold(id);
+  const MeshKey* key = keys ? &keys->first() : nullptr;
+  // While keys change, a swarm stays with the one under which it began.
+  if (keys && asked.id.is_set() && asked.infohash.is_set()) {
+    const auto under = [&](const MeshKey& one) { return seal(held.torrent, &one).infohash == asked.infohash; };
+    const auto it = std::ranges::find_if(keys->all(), under);
+    if (it == keys->all().end()) throw Error(Status::failed, "does not have the key of that swarm");
+    key = &*it;
+  }
+  const auto loaded = co_await parts_.swarm->load(held.torrent, held.storage, false, nullptr, key);
+  co_return Torrent{id, loaded->torrent.infohash, loaded->torrent.info, 0};
+}
+
+Task<Offer::Held> Offer::hold(ContentId id) {
   const auto* item = parts_.holdings.find(id);
   if (item == nullptr) throw Error(Status::not_found, "does not hold it any more");
   const FileEntry entry = item->entry;
@@ -172,16 +186,11 @@ Task<Torrent> Offer::load(Load asked) {
     parts_.withdraw(entry.path, trouble);
     throw Error(Status::failed, printable(entry.path) + ": " + trouble);
   }
-  const MeshKey* key = keys ? &keys->first() : nullptr;
-  // While keys change, a swarm stays with the one under which it began.
-  if (keys && asked.id.is_set() && asked.infohash.is_set()) {
-    const auto under = [&](const MeshKey& one) { return seal(*stored, &one).infohash == asked.infohash; };
-    const auto it = std::ranges::find_if(keys->all(), under);
-    if (it == keys->all().end()) throw Error(Status::failed, "does not have the key of that swarm");
-    key = &*it;
-  }
-  const auto loaded = co_await parts_.swarm->load(*stored, storage, false, nullptr, key);
-  co_return Torrent{id, loaded->torrent.infohash, loaded->torrent.info, 0};
+  Held out;
+  out.entry = entry;
+  out.torrent = *stored;
+  out.storage = storage;
+  co_return out;
 }
 
 Task<Probed> Offer::probe(ProbePath asked) {

@@ -16,6 +16,13 @@ class Offer {
 
   /// The file with its content id; hashed now where it must be. Throws Error when it is not what was asked for.
   Task<FileEntry> make(FileEntry asked, bool torrent_even_if_small);
+  /// Bytes that this node holds, their torrent made where it must be, and open to be served. Throws Error.
+  struct Held {
+    FileEntry entry;
+    StoredTorrent torrent;
+    StoragePtr storage;
+  };
+  Task<Held> hold(ContentId id);
   /// Loads the torrent of bytes that this node holds.
   Task<Torrent> load(Load asked);
   /// Hashes what nobody asked for, one file at a time at idle priority, until the node stops.

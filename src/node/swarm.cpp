@@ -110,11 +110,10 @@ Swarm::Swarm(asio::io_context& io, const Options& options, Log log)
       throw Error(Status::failed, "cannot listen on " + to_text(wanted.front()) + ": " + ec.message());
     for (auto& endpoint : wanted) endpoint.port(static_cast<std::uint16_t>(endpoint.port() + 2));
   }
-  std::string listen;
-  for (const auto& endpoint : wanted) listen += (listen.empty() ? "" : ",") + to_text(endpoint) + (keys_ ? "s" : "");
+  listen_ = wanted;
   port_ = wanted.front().port();
 
-  lt::session_params params(settings(listen, options), {});
+  lt::session_params params(settings(interfaces(), options), {});
   params.disk_io_constructor = mesh_disk_constructor(registry_);
   // Not smart_ban, which bans by address, and with the culprit whoever shares a machine with it: who sent a bad piece
   // alone is banned at once, and of several each has to send whole pieces alone from then on.
@@ -186,7 +185,44 @@ std::shared_ptr<lt::torrent_plugin> Swarm::plugin_for(const SwarmTorrent& torren
 Task<SwarmTorrentPtr> Swarm::load(StoredTorrent torrent, StoragePtr storage, bool downloading,
                                   std::unique_ptr<PieceGate> gate, const MeshKey* key) {
   if (keys_ && key == nullptr) key = &keys_->first();
-  torrent = seal(torrent, key);
+  return load_sealed(seal(torrent, key), key, std::move(storage), downloading, std::move(gate));
+}
+
+Task<SwarmTorrentPtr> Swarm::load_guest(StoredTorrent torrent, StoragePtr storage) {
+  if (keys_ && guest_port_ == 0) open_guest_port();
+  const auto loaded = co_await load_sealed(std::move(torrent), nullptr, std::move(storage), false, nullptr);
+  loaded->guest = true;
+  co_return loaded;
+}
+
+void Swarm::open_guest_port() {
+  boost::system::error_code ec;
+  asio::ip::tcp::acceptor probe(io_);
+  probe.open(listen_.front().protocol(), ec);
+  if (!ec) probe.bind({listen_.front().address(), 0}, ec);
+  const auto port = ec ? std::uint16_t{0} : probe.local_endpoint(ec).port();
+  if (ec || port == 0) throw Error(Status::failed, "no port is free for guests: " + ec.message());
+  probe.close(ec);
+  guest_port_ = port;
+  apply_listen();
+}
+
+void Swarm::apply_listen() {
+  lt::settings_pack s;
+  s.set_str(lt::settings_pack::listen_interfaces, interfaces());
+  session_->apply_settings(std::move(s));
+}
+
+/// libtorrent's listen_interfaces: an s behind a port wants TLS.
+std::string Swarm::interfaces() const {
+  std::string out;
+  for (const auto& endpoint : listen_) out += (out.empty() ? "" : ",") + to_text(endpoint) + (keys_ ? "s" : "");
+  if (guest_port_ != 0) out += "," + to_text(lt::tcp::endpoint(listen_.front().address(), guest_port_));
+  return out;
+}
+
+Task<SwarmTorrentPtr> Swarm::load_sealed(StoredTorrent torrent, const MeshKey* key, StoragePtr storage,
+                                         bool downloading, std::unique_ptr<PieceGate> gate) {
   SwarmTorrentPtr loaded = find(torrent.id);
   if (loaded && downloading && loaded->storage != storage) {
     // A seed whose file is not what is wanted here: the download takes its place.
@@ -248,7 +284,15 @@ void Swarm::unload(const ContentId& id) {
   by_infohash_.erase(to_lt(torrent->torrent.infohash));
   torrents_.erase(it);
   torrent->changed.notify();
-  if (on_unloaded) on_unloaded(id);
+  if (torrent->guest) {
+    const auto is_guest = [](const auto& pair) { return pair.second->guest; };
+    if (guest_port_ != 0 && std::ranges::none_of(torrents_, is_guest)) {
+      guest_port_ = 0;
+      apply_listen();
+    }
+  } else if (on_unloaded) {
+    on_unloaded(id);
+  }
 }
 
 void Swarm::connect(SwarmTorrent& torrent, const std::vector<std::string>& peers) {
@@ -356,7 +400,7 @@ bool Swarm::is_wanted(const SwarmTorrent& torrent) {
 void Swarm::unload_idle() {
   const auto now = SwarmTorrent::Clock::now();
   for (const auto& torrent : all()) {
-    if (torrent->downloading || !torrent->checked) continue;
+    if (torrent->downloading || torrent->guest || !torrent->checked) continue;
     if (is_wanted(*torrent)) torrent->last_needed = now;
     if (now - torrent->last_needed > idle_) unload(torrent->torrent.id);
   }

@@ -38,6 +38,7 @@ struct SwarmTorrent {
   bool downloading = false;
   bool spooled = false;      ///< its bytes are no file of the files dir, but a stream's
   bool provisional = false;  ///< its id is no content's: a file on its way from a URL
+  bool guest = false;        ///< its id is no content's: for clients from outside the mesh, until it is unloaded
   bool in_order = false;     ///< its gate sees to it that pieces come in order
   bool checked = false;      ///< libtorrent has taken it in and can connect
   std::string path;          ///< of a provisional one, under which it is wanted
@@ -96,6 +97,11 @@ class Swarm {
   /// takes what sources offer (swarm_plugin.h). `key`: in whose swarm, where the mesh has keys (default: the first's).
   Task<SwarmTorrentPtr> load(StoredTorrent torrent, StoragePtr storage, bool downloading,
                              std::unique_ptr<PieceGate> gate = nullptr, const MeshKey* key = nullptr);
+  /// Loads a torrent as it is, whatever keys the mesh has, for anybody to take it who knows its infohash, at
+  /// `guest_port`.
+  Task<SwarmTorrentPtr> load_guest(StoredTorrent torrent, StoragePtr storage);
+  /// Where peers without the mesh's key connect; open while there are guest torrents.
+  [[nodiscard]] std::uint16_t guest_port() const { return keys_ ? guest_port_ : port_; }
   void unload(const ContentId& id);
 
   /// Begins to connect to the peers that a tracker named.
@@ -118,6 +124,11 @@ class Swarm {
   void unload_idle();
 
  private:
+  Task<SwarmTorrentPtr> load_sealed(StoredTorrent torrent, const MeshKey* key, StoragePtr storage, bool downloading,
+                                    std::unique_ptr<PieceGate> gate);
+  void open_guest_port();
+  void apply_listen();
+  [[nodiscard]] std::string interfaces() const;
   [[nodiscard]] static bool is_wanted(const SwarmTorrent& torrent);
   [[nodiscard]] std::shared_ptr<lt::torrent_plugin> plugin_for(const SwarmTorrent& torrent);
   void pump();
@@ -131,6 +142,8 @@ class Swarm {
   std::shared_ptr<StorageRegistry> registry_ = std::make_shared<StorageRegistry>();
   std::unique_ptr<lt::session> session_;
   std::uint16_t port_ = 0;
+  std::uint16_t guest_port_ = 0;  ///< 0: closed
+  std::vector<lt::tcp::endpoint> listen_;
   std::unordered_map<ContentId, SwarmTorrentPtr> torrents_;
   std::map<lt::sha1_hash, ContentId> by_infohash_;
   std::set<lt::sha1_hash> leaving_;  ///< unloaded before libtorrent said that it had added them

@@ -500,11 +500,12 @@ struct TransferInfo {
   std::int64_t eta = -1;  ///< seconds; -1: unknown
   bool queued = false;
   std::string detail;
+  std::string infohash;  ///< hex; empty where no torrent is loaded
   template <class V>
   void describe(V& v) {
-    v("path", path), v("state", state), v("done", done), v("total", total), v("down", down_rate), v("up", up_rate),
-        v("sent", sent), v("src", from_sources), v("get", from_getters), v("org", from_origin), v("peers", peers),
-        v("eta", eta), v("queued", queued), v("detail", detail);
+    v("infohash", infohash), v("path", path), v("state", state), v("done", done), v("total", total),
+        v("down", down_rate), v("up", up_rate), v("sent", sent), v("src", from_sources), v("get", from_getters),
+        v("org", from_origin), v("peers", peers), v("eta", eta), v("queued", queued), v("detail", detail);
   }
 };
 
@@ -573,9 +574,10 @@ struct TorrentFile {
   Torrent torrent;
   std::string file_name;              ///< what the torrent's one file is to be called
   std::vector<std::string> trackers;  ///< announce addresses, "host:port"
+  bool guest = false;                 ///< of a guest torrent: named like the file, and for a time
   template <class V>
   void describe(V& v) {
-    v("torrent", torrent), v("name", file_name), v("trackers", trackers);
+    v("torrent", torrent), v("name", file_name), v("trackers", trackers), v("guest", guest);
   }
 };
 
@@ -584,9 +586,10 @@ struct TorrentAsk {
   static constexpr const char* name = "torrent-ask";
   using Reply = TorrentFile;
   std::string path;
+  std::int64_t seconds = 0;  ///< above 0: a guest torrent, served by the node that is asked for so long
   template <class V>
   void describe(V& v) {
-    v("path", path);
+    v("path", path), v("seconds", seconds);
   }
 };
 

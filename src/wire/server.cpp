@@ -147,6 +147,7 @@ Task<void> Server::serve_member(std::shared_ptr<Shared> shared, tcp::socket sock
 
 Task<void> Server::serve_http(std::shared_ptr<Shared> shared, tcp::socket socket, tcp::endpoint remote) {
   error_code ec;
+  const auto local = socket.local_endpoint(ec).address();
   beast::tcp_stream stream(std::move(socket));
   beast::flat_buffer buffer(16 * 1024);
   for (;;) {
@@ -173,7 +174,7 @@ Task<void> Server::serve_http(std::shared_ptr<Shared> shared, tcp::socket socket
     else if (request.method() != http::verb::get)
       reply = {405, "only GET is served\n"};
     else if (shared->on_http)
-      reply = co_await shared->on_http(std::string(request.target()), remote.address());
+      reply = co_await shared->on_http(std::string(request.target()), remote.address(), local);
     http::response<http::string_body> response(static_cast<http::status>(reply.status), request.version());
     response.set(http::field::content_type, reply.content_type);
     response.keep_alive(request.keep_alive());

@@ -28,7 +28,8 @@ struct ConnectionLimits {
 
 class Server {
  public:
-  using OnHttp = std::function<Task<HttpReply>(std::string target, asio::ip::address remote)>;
+  /// `local`: the address of this machine at which it was asked.
+  using OnHttp = std::function<Task<HttpReply>(std::string target, asio::ip::address remote, asio::ip::address local)>;
   /// Must run the channel; the connection is over when it returns.
   using OnChannel = std::function<Task<void>(std::string path, ChannelPtr channel)>;
 

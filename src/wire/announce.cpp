@@ -1,4 +1,4 @@
-#include "announce.h"
+#include "wire/announce.h"
 
 #include <charconv>
 #include <libtorrent/bencode.hpp>

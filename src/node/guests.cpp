@@ -1,0 +1,111 @@
+#include "node/guests.h"
+
+#include <algorithm>
+#include <libtorrent/bencode.hpp>
+#include <libtorrent/hasher.hpp>
+#include <random>
+
+#include "core/merkle.h"
+#include "core/mesh_path.h"
+#include "wire/announce.h"
+#include "wire/codec.h"
+#include "wire/endpoint.h"
+
+namespace mesh {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::size_t most_guests = 100;
+constexpr int announce_interval = 120;
+
+/// The same pieces under another name, salted.
+StoredTorrent for_guests(const StoredTorrent& torrent, const std::string& name) {
+  std::random_device random;
+  std::string salt;
+  for (int i = 0; i < 8; ++i) {
+    const std::uint32_t word = random();
+    salt.append(reinterpret_cast<const char*>(&word), sizeof word);
+  }
+  lt::entry info(parse_bencode(torrent.info));
+  info["name"] = name;
+  info["private"] = 1;
+  info["salt"] = to_hex(salt);
+  StoredTorrent out;
+  lt::bencode(std::back_inserter(out.info), info);
+  const auto hash = lt::hasher(out.info).final();
+  std::memcpy(out.infohash.bytes.data(), hash.data(), out.infohash.bytes.size());
+  out.id = sha256(out.info);
+  return out;
+}
+
+}  // namespace
+
+Task<TorrentFile> Guests::issue(std::string path, std::chrono::seconds time, Hello self) {
+  expire();
+  if (guests_.size() >= most_guests)
+    throw Error(Status::refused, printable(path) + ": this node has " + std::to_string(most_guests) +
+                                     " guest torrents already; they end with their time, and with the node");
+  const auto* item = parts_.holdings.find(path);
+  if (item == nullptr || item->entry.kind != Kind::file)
+    throw Error(Status::not_found,
+                printable(path) + ": is no file of this node, which would have to serve it; meshget brings it here");
+  const FileEntry entry = item->entry;
+  if (entry.size == 0) throw Error(Status::usage, printable(path) + ": is empty, and a torrent has at least one byte");
+  const FileEntry made = co_await offer_.make(entry, true);
+  const Offer::Held held = co_await offer_.hold(made.id);
+  const StoredTorrent torrent = for_guests(held.torrent, std::string(last_part(path)));
+  const auto loaded = co_await parts_.swarm->load_guest(torrent, held.storage);
+  loaded->path = path;
+  guests_[torrent.infohash] = {torrent.id, path, Clock::now() + time};
+  parts_.log("guest torrent " + torrent.infohash.hex() + " of " + printable(path) + " for " +
+             std::to_string(time.count()) + " s: peers on port " + std::to_string(parts_.swarm->guest_port()));
+  TorrentFile out;
+  out.torrent.id = made.id;
+  out.torrent.infohash = torrent.infohash;
+  out.torrent.info = torrent.info;
+  out.file_name = std::string(last_part(path));
+  out.guest = true;
+  for (const auto& address : self.addresses) out.trackers.push_back(to_text(address, self.channel_port));
+  co_return out;
+}
+
+Task<HttpReply> Guests::serve_http(std::string target, asio::ip::address local) {
+  HttpReply reply{404, "not found\n"};
+  const auto mark = std::min(target.find('?'), target.size());
+  if (std::string_view(target).substr(0, mark) != "/announce") co_return reply;
+  reply = {};
+  std::string fault;
+  const auto query = parse_announce(std::string_view(target).substr(std::min(mark + 1, target.size())), fault);
+  expire();
+  const auto it = query ? guests_.find(query->infohash) : guests_.end();
+  if (it == guests_.end() || !parts_.swarm->find(it->second.id)) {
+    reply.body = failure_reply(query ? "no such torrent" : fault);
+    co_return reply;
+  }
+  if (local.is_v6() && local.to_v6().is_v4_mapped())
+    local = asio::ip::make_address_v4(asio::ip::v4_mapped, local.to_v6());
+  AnnouncedPeer self;
+  self.endpoint = {local, parts_.swarm->guest_port()};
+  SwarmCounts counts;
+  counts.complete = 1;
+  const bool wants = query->event != AnnounceQuery::Event::stopped && query->left != 0;
+  reply.body = announce_reply(*query, {&self, wants ? std::size_t{1} : std::size_t{0}}, counts, announce_interval);
+  co_return reply;
+}
+
+void Guests::expire() {
+  const auto now = Clock::now();
+  for (auto it = guests_.begin(); it != guests_.end();) {
+    if (it->second.until > now) {
+      ++it;
+      continue;
+    }
+    parts_.log("guest torrent " + it->first.hex() + " of " + printable(it->second.path) + " has ended");
+    const ContentId id = it->second.id;
+    it = guests_.erase(it);
+    parts_.swarm->unload(id);
+  }
+}
+
+}  // namespace mesh
