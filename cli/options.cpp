@@ -19,8 +19,8 @@ constexpr std::size_t most_ca_bytes = std::size_t{1} << 20;
 
 /// Every key that a configuration file may have: one file serves all commands, each of which takes what it knows.
 const std::set<std::string> known_keys = {
-    "files", "state",  "control", "tracker", "open", "key",    "log-level", "listen", "advertise",  "name",
-    "head",  "follow", "ignore",  "peer",    "hash", "linger", "max-down",  "max-up", "max-active", "refuse"};
+    "files",  "state",  "control", "tracker",  "open", "key",    "log-level", "listen", "advertise",  "name",  "head",
+    "follow", "ignore", "peer",    "discover", "hash", "linger", "max-down",  "max-up", "max-active", "refuse"};
 
 void apply_config(CLI::App& app, const fs::path& file) {
   std::ifstream in(file);
@@ -96,6 +96,8 @@ void add_node(CLI::App& app, CommonOptions& options, std::string& hash) {
       ->type_name("HOST:PORT")
       ->delimiter(',')
       ->allow_extra_args(false);
+  app.add_flag("--discover", node.discover,
+               "Find other nodes of the mesh by broadcast on the local networks; needs --key");
   app.add_option(
          "--listen", node.listen,
          "Peers connect here, and to the next port for the node channel (default: 0.0.0.0:6881, or the next free pair)")
@@ -206,6 +208,8 @@ int parse(CLI::App& app, CommonOptions& options, int argc, char** argv) {
     if (options.node.open) throw Error(Status::usage, "--key and --open contradict each other: give one of them");
     options.node.keys = read_keys(options.key);
   }
+  if (options.node.discover && !options.node.keys)
+    throw Error(Status::usage, "--discover: needs --key, by which members know each other's broadcasts");
   return -1;
 }
 

@@ -90,6 +90,27 @@ class Links(unittest.TestCase):
             for host, process in gets:
                 self.check(host, "x", process, 120)
 
+    def test_discover(self):
+        """No tracker and no peer is named; one node has another key."""
+        with Lab(4) as lab:
+            self.lab = lab
+            for name in ("key", "other"):
+                with open(self.home / name, "w") as out:
+                    subprocess.run([BIN / "meshkey", "new"], stdout=out, check=True)
+            self.put(1, "x", 3 * MB)
+            for host in range(4):
+                self.files(host).mkdir(exist_ok=True)
+                lab.spawn(host, [BIN / "meshseed", "--key", self.home / ("other" if host == 3 else "key"), "--discover", "--files",
+                                 self.files(host), "--name", f"n{host}"], log=self.log(host))
+
+            def known(host):
+                out = subprocess.run([BIN / "meshfile", "--files", self.files(host), "status", "--json"], stdout=subprocess.PIPE).stdout
+                return json.loads(out)[0]["members_known"] if out else 0
+            self.assertTrue(eventually(lambda: all(known(host) == 2 for host in range(3)), 30), [known(host) for host in range(4)])
+            get = lab.spawn(2, [BIN / "meshget", "--quiet", "--files", self.files(2), "x"], log=self.home / "get2.log")
+            self.check(2, "x", get, 60)
+            self.assertEqual(known(3), 0)
+
     def test_another_address(self):
         with Lab(3) as lab:
             self.put(1, "x", 3 * MB)

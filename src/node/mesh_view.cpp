@@ -29,6 +29,7 @@ constexpr auto look_for_members_every = seconds(2);
 constexpr auto unused_after = seconds(60);
 constexpr auto unneeded_after = seconds(3);  // once a tracker is back
 constexpr auto try_again_after = seconds(2);
+constexpr std::size_t most_found = 100;
 constexpr const char* note_key = "members";
 
 std::int64_t seconds_of_day() {
@@ -76,6 +77,13 @@ MeshView::MeshView(NodeParts& parts, std::function<Hello()> hello, Handlers& han
     out.known = members_.tell(most_told, channel->remote().is_loopback(), Clock::now());
     co_return out;
   });
+  if (parts_.options.discover) {
+    const auto found = [this](const asio::ip::address& address, std::uint16_t port) {
+      if (found_.size() < most_found && may_ask(address.to_string(), port))
+        found_.insert(to_text(address.to_string(), port));
+    };
+    discover_ = std::make_unique<Discover>(parts_.io, parts_.options.keys, hello_().channel_port, found);
+  }
   asio::co_spawn(parts_.io, gossip(), asio::detached);
 }
 
@@ -166,7 +174,12 @@ Task<void> MeshView::round(std::set<std::string>& unmet, int number) {
     if (alive.expired()) co_return;
     if (met) unmet.erase(peer);
   }
+  for (const auto& channel_at : std::exchange(found_, {})) {
+    static_cast<void>(co_await greet(channel_at, {}));
+    if (alive.expired()) co_return;
+  }
   auto chosen = members_.choose(1, random_);
+  if (discover_ && (chosen.empty() || number <= first_rounds)) discover_->ask();
   if (chosen.empty() || number % try_missed_every == 0)
     for (auto& member : members_.choose(1, random_, MemberList::Which::missed)) chosen.push_back(std::move(member));
   for (const auto& member : chosen) {
@@ -384,6 +397,7 @@ std::string MeshView::describe(const ChannelPtr& channel) const {
 
 Task<void> MeshView::close() {
   closed_ = true;
+  discover_.reset();
   if (channel_) channel_->close();
   hang_up();
   opened_.notify();

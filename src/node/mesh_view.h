@@ -13,6 +13,7 @@
 #include <string>
 
 #include "core/member_list.h"
+#include "node/discover.h"
 #include "node/node_parts.h"
 
 namespace mesh {
@@ -69,6 +70,8 @@ class MeshView {
   std::mt19937 random_{std::random_device{}()};
   std::set<std::string> own_addresses_;
   bool unsaved_ = false;
+  std::set<std::string> found_;  ///< node channels that were discovered and not met yet
+  std::unique_ptr<Discover> discover_;
 
   std::function<Task<void>(ChannelPtr)> hub_;
   ChannelPtr channel_;  ///< this node's own, to the hub; open while the view is

@@ -21,6 +21,7 @@ struct NodeOptions {
   std::filesystem::path state;    ///< empty: ".mesh" in the files dir
   std::filesystem::path control;  ///< empty: "control" in the state dir
   std::vector<std::string> trackers;
+  bool discover = false;           ///< find other nodes by broadcast; needs keys
   std::vector<std::string> peers;  ///< other nodes, as HOST:PORT of their --listen
   HubFactory hub;                  ///< what stands in for trackers; may be unset
   std::string listen;              ///< empty: port 6881, or the next free one
