@@ -34,6 +34,7 @@ int main(int argc, char** argv) {
                                      "reaches the port may use "
                                      "it), all stays on loopback");
     std::signal(SIGPIPE, SIG_IGN);
+    raise_descriptor_limit();
     asio::io_context io(1);
     TrackerOptions tracker_options;
     tracker_options.listen = {address, where.port};

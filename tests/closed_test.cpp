@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <random>
 
@@ -207,6 +208,26 @@ TEST_CASE("an outsider gets no byte, no name and no list of members") {
                                 "--bt-stop-timeout=4", "magnet:?xt=urn:btih:" + infohash + "&x.pe=" + peer});
     CHECK(aria.status != 0);
   }
+  SECTION("with many connections that say nothing") {
+    std::vector<int> idle;
+    for (int i = 0; i < 300; ++i) {
+      const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+      sockaddr_in to{};
+      to.sin_family = AF_INET;
+      to.sin_port = htons(static_cast<std::uint16_t>(std::stoi(peer.substr(peer.find(':') + 1))));
+      to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+      CHECK(::connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0);
+      idle.push_back(fd);
+    }
+    CHECK(eventually([&] { return mesh.log("n0").find("did not prove the mesh key") != std::string::npos; }));
+    CHECK(eventually([&] {
+      return std::ranges::all_of(idle, [](int fd) {
+        char byte = 0;
+        return ::recv(fd, &byte, 1, MSG_DONTWAIT) == 0;
+      });
+    }));
+    for (const int fd : idle) ::close(fd);
+  }
   SECTION("with noise, and with what a member said before") {
     // What members say, recorded on its way to the tracker.
     const auto recorded = mesh.root() / "recorded";
@@ -303,6 +324,8 @@ TEST_CASE("guest torrents: other clients get that file from that node, for that 
   const auto issued = mesh.file("n0", {"torrent", "--for", "1h", "-o", torrent.string(), "vm/disk.img"});
   INFO(issued.err);
   CHECK(issued.status == 0);
+  write_file(mesh.files("n0") / "new", "what else happens here does not end it");
+  REQUIRE(mesh.lists("n1", "new", 38));
   const auto download = [&](const std::string& to) {
     return mesh.run({"timeout", "20", "aria2c", "-d", (mesh.root() / to).string(), "--seed-time=0",
                      "--enable-dht=false", "--bt-stop-timeout=8", torrent.string()});

@@ -17,6 +17,9 @@ TEST_CASE("messages: what is written is read") {
   CHECK(back.files[0].entry == m.files[0].entry);
   CHECK(back.files[0].holders == m.files[0].holders);
   CHECK(back.nodes == m.nodes);
+  UrlFacts facts;  // of an empty file: not the same as what is not known
+  facts.size = 0;
+  CHECK(from_bencode<UrlFacts>(to_bencode(facts)).size == 0);
   Plan plan;
   plan.getters = {~std::uint64_t{0}, 1};
   CHECK(from_bencode<Plan>(to_bencode(plan)).getters == plan.getters);

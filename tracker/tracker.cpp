@@ -377,6 +377,10 @@ Task<Resolved> Tracker::resolve(ChannelPtr channel, Resolve question) {
 
 void Tracker::seeds(NodeKey node, const Torrent& torrent) {
   auto& swarm = swarms_[torrent.id];
+  if (swarm.infohash != torrent.infohash) {
+    if (!swarm.ready.empty()) throw Error(Status::failed, node_name(node) + ": has it loaded under another key");
+    by_infohash_.erase(swarm.infohash);
+  }
   swarm.infohash = torrent.infohash;
   swarm.info = torrent.info;
   swarm.ready.insert(node);
@@ -389,7 +393,7 @@ Task<Torrent> Tracker::load(NodeKey node, ContentId id) {
     if (it == nodes_.end()) throw Error(Status::unreachable, "the node is gone");
     Load request;
     request.id = id;
-    if (const auto swarm = swarms_.find(id); swarm != swarms_.end() && !swarm->second.info.empty())
+    if (const auto swarm = swarms_.find(id); swarm != swarms_.end() && !swarm->second.ready.empty())
       request.infohash = swarm->second.infohash;
     Torrent torrent = co_await it->second.channel->request(request, load_limit);
     if (torrent.id != id) throw Error(Status::failed, node_name(node) + ": loaded something else");

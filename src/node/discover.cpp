@@ -130,9 +130,10 @@ Task<void> Discover::listen(std::shared_ptr<Shared> shared) {
       const auto now = Clock::now();
       if (shared->answered.size() >= most_askers)
         std::erase_if(shared->answered, [&](const auto& pair) { return now - pair.second > answer_every; });
-      const auto [it, fresh] = shared->answered.try_emplace(from.address(), now);
-      if ((!fresh && now - it->second < answer_every) || shared->answered.size() > most_askers) continue;
-      it->second = now;
+      const auto it = shared->answered.find(from.address());
+      if (it == shared->answered.end() ? shared->answered.size() >= most_askers : now - it->second < answer_every)
+        continue;
+      shared->answered[from.address()] = now;
       Discovery answer;
       answer.answers = true;
       answer.nonce = said->nonce;
@@ -140,6 +141,7 @@ Task<void> Discover::listen(std::shared_ptr<Shared> shared) {
       const auto datagram = write_discovery(answer, shared->keys->first());
       boost::system::error_code ignored;
       shared->socket.send_to(asio::buffer(datagram), from, 0, ignored);
+      continue;  // a question may be an old one, sent again from a forged address: whoever asked comes by himself
     }
     shared->found(from.address(), said->channel_port);
   }

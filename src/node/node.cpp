@@ -5,7 +5,6 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <sys/file.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -90,7 +89,7 @@ void NodeParts::publish(const Inventory& delta) {
     links->note_all(part);
   }
   for (const auto& torrent : swarm->all())
-    if (!torrent->downloading && !torrent->spooled && !torrent->provisional &&
+    if (!torrent->downloading && !torrent->spooled && !torrent->provisional && !torrent->guest &&
         holdings.find(torrent->torrent.id) == nullptr)
       swarm->unload(torrent->torrent.id);
 }
@@ -221,7 +220,7 @@ Node::Node(asio::io_context& io, NodeOptions options, Fd lock, Log log) : io_(io
   facts.loaded = [&parts] {
     std::vector<Ready> out;
     for (const auto& torrent : parts.swarm->all())
-      if (torrent->checked) out.push_back(ready_of(*torrent));
+      if (torrent->checked && !torrent->guest) out.push_back(ready_of(*torrent));
     return out;
   };
   facts.log = parts.log;
@@ -469,6 +468,7 @@ Task<void> Node::tick() {
     co_await sleep_for(seconds(1));
     if (alive.expired() || parts_->stopping) co_return;
     guests_->expire();
+    parts_->swarm->hang_up_on_strangers();
     if (count % 5 == 0) parts_->swarm->unload_idle();
   }
 }
@@ -513,12 +513,7 @@ Task<void> Node::stop() {
 
 int run_node(NodeOptions options, Fd lock, const Node::Log& log, const std::function<void(asio::io_context&)>& ready) {
   std::signal(SIGPIPE, SIG_IGN);
-  // Peers, small files under way and a large tree's watches: more descriptors than the usual soft limit allows.
-  rlimit descriptors{};
-  if (::getrlimit(RLIMIT_NOFILE, &descriptors) == 0) {
-    descriptors.rlim_cur = std::min<rlim_t>(descriptors.rlim_max, 65'536);
-    ::setrlimit(RLIMIT_NOFILE, &descriptors);
-  }
+  raise_descriptor_limit();
   std::signal(SIGIO, SIG_IGN);  // a lease that PathGate::is_being_written held for an instant was broken
   asio::io_context io(1);
   const bool temporary = options.linger_seconds.has_value();

@@ -183,7 +183,9 @@ Task<Offer::Held> Offer::hold(ContentId id) {
     trouble = error.what();
   }
   if (!storage) {
-    parts_.withdraw(entry.path, trouble);
+    // For want of a descriptor nothing is wrong with the file.
+    if (trouble.find(std::generic_category().message(EMFILE)) == std::string::npos)
+      parts_.withdraw(entry.path, trouble);
     throw Error(Status::failed, printable(entry.path) + ": " + trouble);
   }
   Held out;

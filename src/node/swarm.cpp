@@ -185,26 +185,55 @@ std::shared_ptr<lt::torrent_plugin> Swarm::plugin_for(const SwarmTorrent& torren
 Task<SwarmTorrentPtr> Swarm::load(StoredTorrent torrent, StoragePtr storage, bool downloading,
                                   std::unique_ptr<PieceGate> gate, const MeshKey* key) {
   if (keys_ && key == nullptr) key = &keys_->first();
-  return load_sealed(seal(torrent, key), key, std::move(storage), downloading, std::move(gate));
+  return load_sealed(seal(torrent, key), key, std::move(storage), downloading, std::move(gate), false);
 }
 
 Task<SwarmTorrentPtr> Swarm::load_guest(StoredTorrent torrent, StoragePtr storage) {
   if (keys_ && guest_port_ == 0) open_guest_port();
-  const auto loaded = co_await load_sealed(std::move(torrent), nullptr, std::move(storage), false, nullptr);
-  loaded->guest = true;
-  co_return loaded;
+  co_return co_await load_sealed(std::move(torrent), nullptr, std::move(storage), false, nullptr, true);
 }
 
 void Swarm::open_guest_port() {
   boost::system::error_code ec;
-  asio::ip::tcp::acceptor probe(io_);
-  probe.open(listen_.front().protocol(), ec);
-  if (!ec) probe.bind({listen_.front().address(), 0}, ec);
-  const auto port = ec ? std::uint16_t{0} : probe.local_endpoint(ec).port();
-  if (ec || port == 0) throw Error(Status::failed, "no port is free for guests: " + ec.message());
-  probe.close(ec);
-  guest_port_ = port;
+  for (int tries = 0; tries < 20; ++tries) {
+    // Free at all of this node's addresses.
+    std::uint16_t port = 0;
+    for (const auto& endpoint : listen_) {
+      asio::ip::tcp::acceptor probe(io_);
+      probe.open(endpoint.protocol(), ec);
+      if (!ec && endpoint.address().is_v6()) probe.set_option(asio::ip::v6_only(true), ec);
+      if (!ec) probe.bind({endpoint.address(), port}, ec);
+      if (ec) break;
+      port = probe.local_endpoint(ec).port();
+    }
+    if (ec) continue;
+    guest_port_ = port;
+    return apply_listen();
+  }
+  throw Error(Status::failed, "no port is free for guests: " + ec.message());
+}
+
+void Swarm::close_unused_guest_port() {
+  const auto is_guest = [](const auto& pair) { return pair.second->guest; };
+  if (guest_port_ == 0 || std::ranges::any_of(torrents_, is_guest)) return;
+  guest_port_ = 0;
   apply_listen();
+}
+
+void Swarm::hang_up_on_strangers() {
+  if (!keys_) return;
+  const auto peers = [this] {
+    Strangers::Endpoints out;
+    for (const auto& [id, torrent] : torrents_) {
+      if (!torrent->handle.is_valid()) continue;
+      std::vector<lt::peer_info> connected;
+      torrent->handle.get_peer_info(connected);
+      for (const auto& peer : connected) out.insert(peer.ip);
+    }
+    return out;
+  };
+  if (const int count = strangers_.hang_up(port_, Strangers::Clock::now(), peers); count > 0)
+    log_("hung up on " + std::to_string(count) + " that connected as peers and did not prove the mesh key");
 }
 
 void Swarm::apply_listen() {
@@ -217,12 +246,13 @@ void Swarm::apply_listen() {
 std::string Swarm::interfaces() const {
   std::string out;
   for (const auto& endpoint : listen_) out += (out.empty() ? "" : ",") + to_text(endpoint) + (keys_ ? "s" : "");
-  if (guest_port_ != 0) out += "," + to_text(lt::tcp::endpoint(listen_.front().address(), guest_port_));
+  if (guest_port_ != 0)
+    for (const auto& endpoint : listen_) out += "," + to_text(lt::tcp::endpoint(endpoint.address(), guest_port_));
   return out;
 }
 
 Task<SwarmTorrentPtr> Swarm::load_sealed(StoredTorrent torrent, const MeshKey* key, StoragePtr storage,
-                                         bool downloading, std::unique_ptr<PieceGate> gate) {
+                                         bool downloading, std::unique_ptr<PieceGate> gate, bool guest) {
   SwarmTorrentPtr loaded = find(torrent.id);
   if (loaded && downloading && loaded->storage != storage) {
     // A seed whose file is not what is wanted here: the download takes its place.
@@ -237,6 +267,7 @@ Task<SwarmTorrentPtr> Swarm::load_sealed(StoredTorrent torrent, const MeshKey* k
     loaded = std::make_shared<SwarmTorrent>(io_.get_executor());
     loaded->torrent = std::move(torrent);
     loaded->key = key;
+    loaded->guest = guest;
     loaded->storage = std::move(storage);
     loaded->downloading = downloading;
     loaded->gate = std::move(gate);
@@ -284,15 +315,10 @@ void Swarm::unload(const ContentId& id) {
   by_infohash_.erase(to_lt(torrent->torrent.infohash));
   torrents_.erase(it);
   torrent->changed.notify();
-  if (torrent->guest) {
-    const auto is_guest = [](const auto& pair) { return pair.second->guest; };
-    if (guest_port_ != 0 && std::ranges::none_of(torrents_, is_guest)) {
-      guest_port_ = 0;
-      apply_listen();
-    }
-  } else if (on_unloaded) {
+  if (torrent->guest)
+    close_unused_guest_port();
+  else if (on_unloaded)
     on_unloaded(id);
-  }
 }
 
 void Swarm::connect(SwarmTorrent& torrent, const std::vector<std::string>& peers) {

@@ -19,6 +19,7 @@
 #include "core/piece_plan.h"
 #include "disk/mesh_disk.h"
 #include "disk/state_db.h"
+#include "node/strangers.h"
 #include "wire/flow.h"
 #include "wire/mesh_key.h"
 #include "wire/messages.h"
@@ -122,11 +123,14 @@ class Swarm {
   void seed(const SwarmTorrentPtr& torrent);
 
   void unload_idle();
+  /// In a mesh with a key: hangs up on those who connected and did not prove it. Called every second.
+  void hang_up_on_strangers();
 
  private:
   Task<SwarmTorrentPtr> load_sealed(StoredTorrent torrent, const MeshKey* key, StoragePtr storage, bool downloading,
-                                    std::unique_ptr<PieceGate> gate);
+                                    std::unique_ptr<PieceGate> gate, bool guest);
   void open_guest_port();
+  void close_unused_guest_port();
   void apply_listen();
   [[nodiscard]] std::string interfaces() const;
   [[nodiscard]] static bool is_wanted(const SwarmTorrent& torrent);
@@ -142,6 +146,7 @@ class Swarm {
   std::shared_ptr<StorageRegistry> registry_ = std::make_shared<StorageRegistry>();
   std::unique_ptr<lt::session> session_;
   std::uint16_t port_ = 0;
+  Strangers strangers_;
   std::uint16_t guest_port_ = 0;  ///< 0: closed
   std::vector<lt::tcp::endpoint> listen_;
   std::unordered_map<ContentId, SwarmTorrentPtr> torrents_;

@@ -142,7 +142,13 @@ Task<void> TrackerLinks::enlist(std::shared_ptr<Shared> shared, std::shared_ptr<
     shared->finish(*link);
     for (auto ready : shared->facts.loaded()) {
       if (link->address.empty()) ready.shares = false;  // plans are a tracker's
-      co_await channel->request(ready, seconds(10));
+      std::optional<Error> trouble;
+      try {
+        co_await channel->request(ready, seconds(10));
+      } catch (const Error& error) {
+        trouble = error;  // while keys change, the swarm may go on under the other one
+      }
+      if (trouble && !channel->is_open()) throw *trouble;
     }
     if (!link->address.empty()) shared->facts.log("tracker " + link->address + ": registered");
   } catch (const Error& error) {

@@ -296,7 +296,10 @@ Task<void> UrlDownload::open(UrlFacts facts) {
   const StoragePtr storage = co_await run_on(parts_.pool, open_storage);
   auto gate = std::make_unique<UrlGate>(hashed.layout.count());
   gate_ = gate.get();
-  swarm_ = co_await parts_.swarm->load(torrent, storage, true, std::move(gate));
+  // Nodes that use different ones of the same keys meet all the same.
+  const MeshKey* key = nullptr;
+  if (const auto& keys = parts_.options.keys) key = &*std::ranges::min_element(keys->all(), {}, &MeshKey::name);
+  swarm_ = co_await parts_.swarm->load(torrent, storage, true, std::move(gate), key);
   swarm_->provisional = swarm_->in_order = true;
   swarm_->path = wanted.path;
   job_->swarm = swarm_;

@@ -1,7 +1,8 @@
 // Values to bencode (BEP 3) and back. A message is a struct whose `describe(v)` names its fields once; this file writes
 // and reads all of them. Reading is bounded: bdecode's depth and token limits, and by the caller's limit on the frame.
 //
-// Fields that equal their default are left out and unknown keys are ignored, so that versions can differ by a field.
+// Empty texts and lists, false and the like are left out and unknown keys are ignored, so that versions can differ by a
+// field. Numbers are always said: the default of some is not 0.
 // Pure; any thread.
 #pragma once
 
@@ -57,7 +58,7 @@ struct Encoder {
   void operator()(const char* key, T& value) {
     if constexpr (is_vector<T>::value) {
       if (value.empty()) return;
-    } else if constexpr (!Described<T>) {
+    } else if constexpr (!Described<T> && (!std::is_integral_v<T> || std::is_same_v<T, bool>)) {
       if (value == T{}) return;
     }
     out.emplace(key, encode(value));

@@ -100,6 +100,10 @@ asio::awaitable<void> Link::handshake(bool connects) {
                                         asio::redirect_error(asio::use_awaitable, ec));
   if (ec == asio::error::operation_aborted || ec == asio::error::bad_descriptor)
     throw Error(Status::unreachable, "no answer in time");
+  // Who is not of the mesh says so by an alert. This is one that is going, or has too many connections.
+  if (ec == asio::error::connection_reset || ec == asio::error::broken_pipe || ec == asio::error::eof ||
+      ec == asio::ssl::error::stream_truncated)
+    throw Error(Status::unreachable, ec.message());
   // The proof is the key itself, and nothing else that TLS might have settled for.
   if (ec || SSL_session_reused(state_->tls->native_handle()) != 1)
     throw Error(Status::refused, "is not of this mesh: it does not have the mesh key that this side has (--key)");

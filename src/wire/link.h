@@ -7,7 +7,9 @@
 
 #include <utility>  // Boost 1.74's awaitable.hpp needs it and does not include it
 
+#include <boost/asio/associated_executor.hpp>
 #include <boost/asio/awaitable.hpp>
+#include <boost/asio/bind_executor.hpp>
 #include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/ssl/stream.hpp>
@@ -27,7 +29,7 @@ class Link {
   using Socket = asio::generic::stream_protocol::socket;
   using executor_type = Socket::executor_type;
 
-  explicit Link(Socket socket) : state_(std::make_unique<State>(std::move(socket))) {}
+  explicit Link(Socket socket) : state_(std::make_shared<State>(std::move(socket))) {}
 
   /// Puts TLS over the socket, which is for `handshake` to begin. `key`: which of `keys` to offer, of one that
   /// connects.
@@ -41,14 +43,18 @@ class Link {
   const Socket& next_layer() const { return state_->socket; }
 
   template <class Buffers, class Handler>
-  auto async_read_some(const Buffers& buffers, Handler&& handler) {
-    return state_->tls ? state_->tls->async_read_some(buffers, std::forward<Handler>(handler))
-                       : state_->socket.async_read_some(buffers, std::forward<Handler>(handler));
+  void async_read_some(const Buffers& buffers, Handler&& handler) {
+    if (state_->tls)
+      state_->tls->async_read_some(buffers, keep(std::forward<Handler>(handler)));
+    else
+      state_->socket.async_read_some(buffers, std::forward<Handler>(handler));
   }
   template <class Buffers, class Handler>
-  auto async_write_some(const Buffers& buffers, Handler&& handler) {
-    return state_->tls ? state_->tls->async_write_some(buffers, std::forward<Handler>(handler))
-                       : state_->socket.async_write_some(buffers, std::forward<Handler>(handler));
+  void async_write_some(const Buffers& buffers, Handler&& handler) {
+    if (state_->tls)
+      state_->tls->async_write_some(buffers, keep(std::forward<Handler>(handler)));
+    else
+      state_->socket.async_write_some(buffers, std::forward<Handler>(handler));
   }
 
  private:
@@ -58,7 +64,16 @@ class Link {
     MeshKeysPtr keys;  ///< as long as TLS may look at them
     std::optional<asio::ssl::stream<Socket&>> tls;
   };
-  std::unique_ptr<State> state_;  ///< does not move: TLS refers to the socket
+  /// TLS's operations refer to its state until they end, which Beast's own (a ping, say) may do after the channel.
+  template <class Handler>
+  auto keep(Handler&& handler) {
+    const auto executor = asio::get_associated_executor(handler, get_executor());
+    return asio::bind_executor(executor,
+                               [state = state_, rest = std::forward<Handler>(handler)](
+                                   boost::system::error_code ec, std::size_t size) mutable { rest(ec, size); });
+  }
+
+  std::shared_ptr<State> state_;  ///< does not move: TLS refers to the socket
 };
 
 /// For Beast: a channel is closed by closing its socket, there is nothing to say goodbye with.

@@ -1,6 +1,7 @@
 #include "wire/server.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -26,6 +27,13 @@ namespace {
 constexpr auto head_limit = std::chrono::seconds(10);
 
 }  // namespace
+
+void raise_descriptor_limit() {
+  rlimit descriptors{};
+  if (::getrlimit(RLIMIT_NOFILE, &descriptors) != 0) return;
+  descriptors.rlim_cur = std::min<rlim_t>(descriptors.rlim_max, 65'536);
+  ::setrlimit(RLIMIT_NOFILE, &descriptors);
+}
 
 struct Server::Shared {
   Shared(asio::io_context& io, OnHttp http_handler, OnChannel channel_handler, ConnectionLimits given,
@@ -177,11 +185,13 @@ Task<void> Server::serve_http(std::shared_ptr<Shared> shared, tcp::socket socket
       reply = co_await shared->on_http(std::string(request.target()), remote.address(), local);
     http::response<http::string_body> response(static_cast<http::status>(reply.status), request.version());
     response.set(http::field::content_type, reply.content_type);
-    response.keep_alive(request.keep_alive());
+    const bool goes_on = request.keep_alive() && reply.status == 200;
+    response.keep_alive(goes_on);
     response.body() = std::move(reply.body);
     response.prepare_payload();
+    stream.expires_after(head_limit);
     co_await http::async_write(stream, response, asio::redirect_error(asio::use_awaitable, ec));
-    if (ec || !request.keep_alive()) break;
+    if (ec || !goes_on) break;
   }
   // Closing sends what is left; to shut down before costs a tenth of an announce. What was not read (a second request)
   // would turn the close into a reset.

@@ -21,6 +21,10 @@ struct HttpReply {
   std::string content_type = "text/plain";
 };
 
+/// Peers, channels, small files under way and a large tree's watches: more descriptors than the usual soft limit
+/// allows.
+void raise_descriptor_limit();
+
 struct ConnectionLimits {
   int all = 20'000;
   int of_one_address = 1'000;
