@@ -13,10 +13,12 @@ int main(int argc, char** argv) {
     CLI::App app("The mesh's tracker: knows which node has which file, and brings those who want one together.",
                  "meshtracker");
     CommonOptions options;
+    options.node.connections = TrackerOptions{}.connections;
     add_common(app, options);
     app.add_option("--listen", options.node.listen,
                    "Where to listen (default: 0.0.0.0:6969; 127.0.0.1:6969 without --key or --open)")
         ->type_name("ADDR:PORT");
+    add_connections(app, options.node.connections);
     app.footer(
         "Serves on one port: /control for nodes, /announce and /scrape for any BitTorrent client, /healthz.\n\nExit "
         "status: 0 stopped by a signal, 1 failed, 2 usage.");
@@ -38,6 +40,7 @@ int main(int argc, char** argv) {
     asio::io_context io(1);
     TrackerOptions tracker_options;
     tracker_options.listen = {address, where.port};
+    tracker_options.connections = options.node.connections;
     tracker_options.keys = options.node.keys;
     const Tracker tracker(io, tracker_options);
     asio::signal_set signals(io, SIGTERM, SIGINT);

@@ -19,8 +19,11 @@ constexpr std::size_t most_ca_bytes = std::size_t{1} << 20;
 
 /// Every key that a configuration file may have: one file serves all commands, each of which takes what it knows.
 const std::set<std::string> known_keys = {
-    "files",  "state",  "control", "tracker",  "open", "key",    "log-level", "listen", "advertise",  "name",  "head",
-    "follow", "ignore", "peer",    "discover", "hash", "linger", "max-down",  "max-up", "max-active", "refuse"};
+    "files",         "state",           "control",         "tracker",   "open",
+    "key",           "log-level",       "listen",          "advertise", "name",
+    "head",          "follow",          "ignore",          "peer",      "discover",
+    "control-group", "max-connections", "max-per-address", "hash",      "linger",
+    "max-down",      "max-up",          "max-active",      "refuse"};
 
 void apply_config(CLI::App& app, const fs::path& file) {
   std::ifstream in(file);
@@ -96,6 +99,9 @@ void add_node(CLI::App& app, CommonOptions& options, std::string& hash) {
       ->type_name("HOST:PORT")
       ->delimiter(',')
       ->allow_extra_args(false);
+  app.add_option("--control-group", node.control_group,
+                 "Let this group's members use the local socket, too, which has to be at a --control that they reach")
+      ->type_name("GROUP");
   app.add_flag("--discover", node.discover,
                "Find other nodes of the mesh by broadcast on the local networks; needs --key");
   app.add_option(
@@ -118,6 +124,7 @@ void add_node(CLI::App& app, CommonOptions& options, std::string& hash) {
   app.add_option("--hash", hash, "When to hash files: ondemand, or eager, at idle priority")
       ->check(CLI::IsMember({"ondemand", "eager"}).description(""))
       ->type_name("WHEN");
+  add_connections(app, node.connections);
   add_limits(app, node.max_down, node.max_up, node.max_active);
   app.add_option(
          "--refuse", node.refuse,
@@ -125,6 +132,18 @@ void add_node(CLI::App& app, CommonOptions& options, std::string& hash) {
       ->check(CLI::IsMember({"get", "delete"}).description(""))
       ->type_name("ORDER")
       ->allow_extra_args(false);
+}
+
+void add_connections(CLI::App& app, ConnectionLimits& limits) {
+  app.add_option("--max-connections", limits.all,
+                 "Channels and requests at once (default: " + std::to_string(limits.all) + ")")
+      ->check(CLI::Range(1, 1'000'000).description(""))
+      ->type_name("N");
+  app.add_option("--max-per-address", limits.of_one_address,
+                 "The same from one address, but for this machine's own (default: " +
+                     std::to_string(limits.of_one_address) + ")")
+      ->check(CLI::Range(1, 1'000'000).description(""))
+      ->type_name("N");
 }
 
 void add_limits(CLI::App& app, std::int64_t& down, std::int64_t& up, int& active) {
@@ -208,6 +227,9 @@ int parse(CLI::App& app, CommonOptions& options, int argc, char** argv) {
     if (options.node.open) throw Error(Status::usage, "--key and --open contradict each other: give one of them");
     options.node.keys = read_keys(options.key);
   }
+  if (!options.node.control_group.empty() && options.node.control.empty())
+    throw Error(Status::usage,
+                "--control-group: the state directory is closed to others; name a socket outside of it with --control");
   if (options.node.discover && !options.node.keys)
     throw Error(Status::usage, "--discover: needs --key, by which members know each other's broadcasts");
   return -1;

@@ -34,6 +34,8 @@ void add_url(CLI::App& app, Get& get, std::string& cacert);
 [[nodiscard]] std::string read_ca(const std::string& file);
 /// --max-unpacked, --max-entries, --max-ratio: of archives.
 void add_unpack(CLI::App& app, UnpackLimits& limits);
+/// --max-connections, --max-per-address; `limits` has the defaults.
+void add_connections(CLI::App& app, ConnectionLimits& limits);
 /// --max-down, --max-up, --max-active: of a node, or of one get.
 void add_limits(CLI::App& app, std::int64_t& down, std::int64_t& up, int& active);
 

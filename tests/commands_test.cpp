@@ -1,6 +1,7 @@
 // What a minimega user does with `file ...`, and more: gets that the node remembers, orders to other nodes, deleting,
 // streams, disk images with backing files, limits. Whole swarms of real processes on loopback.
 #include <fcntl.h>
+#include <grp.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -733,4 +734,31 @@ TEST_CASE("a backing file behind a link comes with what the link leads to; a dir
   CHECK(fs::is_symlink(mesh.files("n1") / "base.qcow2"));
   CHECK(mesh.get("n1", {"odd.qcow2"}).status == 1);
   CHECK_FALSE(fs::exists(mesh.files("n1") / "big"));
+}
+
+TEST_CASE("the local socket is its owner's, and a group's that is named") {
+  Mesh mesh;
+  mesh.start_node("n0");
+  struct stat s {};
+  REQUIRE(::stat((mesh.files("n0") / ".mesh/control").c_str(), &s) == 0);
+  CHECK((s.st_mode & 0777) == 0600);
+  const auto files = mesh.files("n1").string();
+  const auto socket = (mesh.root() / "socket").string();
+  CHECK(mesh.run({program("meshseed"), "--files", files, "--control-group", "daemon"}).status == 2);
+  const auto nobody =
+      mesh.run({program("meshseed"), "--files", files, "--control", socket, "--control-group", "no-such"});
+  CHECK(nobody.status == 2);
+  CHECK(nobody.err.find("no-such") != std::string::npos);
+  if (::geteuid() != 0) {
+    WARN("SKIPPED: a group of another name needs root");
+    return;
+  }
+  mesh.start_node("n2", {"--control", socket, "--control-group", "daemon"});
+  REQUIRE(::stat(socket.c_str(), &s) == 0);
+  CHECK((s.st_mode & 0777) == 0660);
+  const auto* group = ::getgrnam("daemon");
+  REQUIRE(group != nullptr);
+  CHECK(s.st_gid == group->gr_gid);
+  CHECK(mesh.run({program("meshfile"), "--files", mesh.files("n2").string(), "--control", socket, "status"}).status ==
+        0);
 }

@@ -27,8 +27,6 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
-constexpr ConnectionLimits connection_limits{4000, 500};
-
 std::string host_name() {
   char name[256] = {};
   return ::gethostname(name, sizeof name - 1) == 0 && name[0] != 0 ? name : "node";
@@ -297,14 +295,14 @@ void Node::listen() {
   };
   const auto next = static_cast<std::uint16_t>(where.port == 0 ? 0 : parts_->swarm->port() + 1);
   try {
-    server_ = std::make_unique<Server>(io_, asio::ip::tcp::endpoint(address, next), on_http, serve, connection_limits,
+    server_ = std::make_unique<Server>(io_, asio::ip::tcp::endpoint(address, next), on_http, serve, options.connections,
                                        options.keys);
   } catch (const Error&) {
     if (!any_port) throw;
-    server_ = std::make_unique<Server>(io_, asio::ip::tcp::endpoint(address, 0), on_http, serve, connection_limits,
+    server_ = std::make_unique<Server>(io_, asio::ip::tcp::endpoint(address, 0), on_http, serve, options.connections,
                                        options.keys);
   }
-  local_ = std::make_unique<LocalServer>(io_, options.control_socket().string(),
+  local_ = std::make_unique<LocalServer>(io_, options.control_socket().string(), options.control_group,
                                          [this](std::string path, ChannelPtr channel) {
                                            return serve_channel(std::move(path), std::move(channel), command_handlers_);
                                          });

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "wire/channel.h"
+#include "wire/server.h"
 
 namespace mesh {
 
@@ -20,6 +21,7 @@ struct NodeOptions {
   std::filesystem::path files = "/tmp/minimega/files";
   std::filesystem::path state;    ///< empty: ".mesh" in the files dir
   std::filesystem::path control;  ///< empty: "control" in the state dir
+  std::string control_group;      ///< whose members may use it, too; empty: nobody
   std::vector<std::string> trackers;
   bool discover = false;           ///< find other nodes by broadcast; needs keys
   std::vector<std::string> peers;  ///< other nodes, as HOST:PORT of their --listen
@@ -28,6 +30,7 @@ struct NodeOptions {
   std::vector<std::string> advertise;
   std::string name;  ///< empty: the host name
   bool head = false;
+  ConnectionLimits connections{4000, 500};
   bool open = false;  ///< without it, and without keys, everything stays on loopback
   MeshKeysPtr keys;   ///< of a closed mesh; null: none
   std::vector<std::filesystem::path> follow;

@@ -1,6 +1,7 @@
 #include "wire/server.h"
 
 #include <fcntl.h>
+#include <grp.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -206,10 +207,13 @@ struct LocalServer::Shared {
   std::string path;
 };
 
-LocalServer::LocalServer(asio::io_context& io, const std::string& path, Server::OnChannel on_channel)
+LocalServer::LocalServer(asio::io_context& io, const std::string& path, const std::string& group,
+                         Server::OnChannel on_channel)
     : shared_(std::make_shared<Shared>(io, std::move(on_channel))) {
   shared_->path = path;
   const std::filesystem::path full(path);
+  const auto* entry = group.empty() ? nullptr : ::getgrnam(group.c_str());
+  if (!group.empty() && entry == nullptr) throw Error(Status::usage, "--control-group " + group + ": is no group here");
   const int dir = ::open(full.parent_path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
   error_code ec(dir < 0 ? errno : 0, boost::system::system_category());
   if (!ec) {
@@ -222,6 +226,10 @@ LocalServer::LocalServer(asio::io_context& io, const std::string& path, Server::
     if (!ec) acceptor.bind(asio::local::stream_protocol::endpoint(shortened), ec);
     if (!ec) acceptor.listen(asio::socket_base::max_listen_connections, ec);
     ::umask(before);
+    if (!ec && entry != nullptr &&
+        (::fchownat(dir, full.filename().c_str(), static_cast<uid_t>(-1), entry->gr_gid, AT_SYMLINK_NOFOLLOW) != 0 ||
+         ::fchmodat(dir, full.filename().c_str(), 0660, 0) != 0))
+      ec.assign(errno, boost::system::system_category());
     ::close(dir);
   }
   if (ec) throw Error(Status::failed, path + ": cannot listen: " + ec.message());

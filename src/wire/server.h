@@ -55,10 +55,11 @@ class Server {
   std::shared_ptr<Shared> shared_;
 };
 
-/// Replaces what is left of an earlier socket at `path`. The socket is for its owner alone (mode 0600).
+/// Replaces what is left of an earlier socket at `path`. The socket is for its owner alone (mode 0600), or for a group,
+/// too (0660). Throws Error: usage for a group that is not there.
 class LocalServer {
  public:
-  LocalServer(asio::io_context& io, const std::string& path, Server::OnChannel on_channel);
+  LocalServer(asio::io_context& io, const std::string& path, const std::string& group, Server::OnChannel on_channel);
   ~LocalServer();
   void close();
 
