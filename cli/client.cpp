@@ -111,11 +111,7 @@ namespace {
 Task<std::optional<bool>> ask_to_make_way(const NodeOptions& options) {
   const ChannelPtr channel = co_await find_node(options);
   if (!channel) co_return std::nullopt;
-  auto run = [](ChannelPtr running) -> Task<void> {
-    const auto nothing = std::make_shared<Handlers>();
-    co_await running->run(*nothing);
-  };
-  asio::co_spawn(co_await asio::this_coro::executor, run(channel), asio::detached);
+  run_to_ask(channel);
   const MakeWay question;
   std::optional<bool> leaves;
   try {

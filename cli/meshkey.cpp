@@ -21,13 +21,11 @@ int main(int argc, char** argv) {
     show->add_option("FILE", file, "A key file")->required();
     app.set_version_flag("--version", std::string(MESH_VERSION));
     app.footer(
-        "Give the file to every program as --key FILE, or in MESH_KEY, and copy it to every node; others must not be "
-        "able\n"
-        "to read it. A file may hold up to four keys, one a line: the first is used, the others are accepted, too. To "
-        "change\n"
-        "keys without stopping the mesh, add the new one as the second line on every node, restart them one by one, "
-        "swap the\n"
-        "lines, restart, and take the old one away.\n\nExit status: 0 done, 1 failed, 2 usage.");
+        "Give the file to every program as --key FILE, or in MESH_KEY, and copy it to every node; others must not be\n"
+        "able to read it. A file may hold up to four keys, one a line: the first is used, the others are accepted,\n"
+        "too. To change keys without stopping the mesh, add the new one as the second line on every node, restart\n"
+        "them one by one, swap the lines, restart, and take the old one away.\n\n"
+        "Exit status: 0 done, 1 failed, 2 usage.");
     try {
       app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {

@@ -23,6 +23,13 @@ def run(*command, check=True):
     return done.stdout
 
 
+def make_key(programs, path):
+    """A mesh key, by the meshkey in the directory `programs`."""
+    with open(path, "w") as out:
+        subprocess.run([Path(programs) / "meshkey", "new"], stdout=out, check=True)
+    return path
+
+
 class Process:
     """A process on a host, with all that it starts."""
 

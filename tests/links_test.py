@@ -13,7 +13,7 @@ import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-from netlab import Lab, run  # noqa: E402
+from netlab import Lab, make_key, run  # noqa: E402
 
 BIN = Path(os.environ["MESH_BIN"])
 MB = 1 << 20
@@ -95,8 +95,7 @@ class Links(unittest.TestCase):
         with Lab(4) as lab:
             self.lab = lab
             for name in ("key", "other"):
-                with open(self.home / name, "w") as out:
-                    subprocess.run([BIN / "meshkey", "new"], stdout=out, check=True)
+                make_key(BIN, self.home / name)
             self.put(1, "x", 3 * MB)
             for host in range(4):
                 self.files(host).mkdir(exist_ok=True)

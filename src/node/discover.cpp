@@ -5,7 +5,6 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
-#include <openssl/rand.h>
 
 #include <algorithm>
 #include <cstring>
@@ -94,8 +93,8 @@ Discover::~Discover() {
 
 void Discover::ask() {
   Discovery question;
-  if (RAND_bytes(reinterpret_cast<unsigned char*>(question.nonce.data()), static_cast<int>(question.nonce.size())) != 1)
-    return;
+  std::ranges::copy_n(random_secret().bytes.begin(), static_cast<std::ptrdiff_t>(question.nonce.size()),
+                      question.nonce.begin());
   question.channel_port = shared_->channel_port;
   shared_->nonce = question.nonce;
   const auto datagram = write_discovery(question, shared_->keys->first());

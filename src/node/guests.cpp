@@ -1,14 +1,10 @@
 #include "node/guests.h"
 
 #include <algorithm>
-#include <libtorrent/bencode.hpp>
-#include <libtorrent/hasher.hpp>
-#include <random>
 
-#include "core/merkle.h"
 #include "core/mesh_path.h"
+#include "node/maker.h"
 #include "wire/announce.h"
-#include "wire/codec.h"
 #include "wire/endpoint.h"
 
 namespace mesh {
@@ -18,26 +14,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t most_guests = 100;
 constexpr int announce_interval = 120;
-
-/// The same pieces under another name, salted.
-StoredTorrent for_guests(const StoredTorrent& torrent, const std::string& name) {
-  std::random_device random;
-  std::string salt;
-  for (int i = 0; i < 8; ++i) {
-    const std::uint32_t word = random();
-    salt.append(reinterpret_cast<const char*>(&word), sizeof word);
-  }
-  lt::entry info(parse_bencode(torrent.info));
-  info["name"] = name;
-  info["private"] = 1;
-  info["salt"] = to_hex(salt);
-  StoredTorrent out;
-  lt::bencode(std::back_inserter(out.info), info);
-  const auto hash = lt::hasher(out.info).final();
-  std::memcpy(out.infohash.bytes.data(), hash.data(), out.infohash.bytes.size());
-  out.id = sha256(out.info);
-  return out;
-}
 
 }  // namespace
 
@@ -54,7 +30,7 @@ Task<TorrentFile> Guests::issue(std::string path, std::chrono::seconds time, Hel
   if (entry.size == 0) throw Error(Status::usage, printable(path) + ": is empty, and a torrent has at least one byte");
   const FileEntry made = co_await offer_.make(entry, true);
   const Offer::Held held = co_await offer_.hold(made.id);
-  const StoredTorrent torrent = for_guests(held.torrent, std::string(last_part(path)));
+  const StoredTorrent torrent = salt(held.torrent, std::string(last_part(path)));
   const auto loaded = co_await parts_.swarm->load_guest(torrent, held.storage);
   loaded->path = path;
   guests_[torrent.infohash] = {torrent.id, path, Clock::now() + time};
@@ -83,8 +59,6 @@ Task<HttpReply> Guests::serve_http(std::string target, asio::ip::address local) 
     reply.body = failure_reply(query ? "no such torrent" : fault);
     co_return reply;
   }
-  if (local.is_v6() && local.to_v6().is_v4_mapped())
-    local = asio::ip::make_address_v4(asio::ip::v4_mapped, local.to_v6());
   AnnouncedPeer self;
   self.endpoint = {local, parts_.swarm->guest_port()};
   SwarmCounts counts;

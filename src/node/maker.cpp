@@ -204,6 +204,18 @@ StoredTorrent seal(const StoredTorrent& torrent, const MeshKey* key) {
   return out;
 }
 
+StoredTorrent salt(const StoredTorrent& torrent, const std::string& name) {
+  lt::entry info(parse_bencode(torrent.info));
+  info["name"] = name;
+  info["private"] = 1;
+  info["salt"] = random_secret().hex();
+  StoredTorrent out;
+  lt::bencode(std::back_inserter(out.info), info);
+  out.infohash = infohash_of(out.info);
+  out.id = sha256(out.info);
+  return out;
+}
+
 std::optional<Unsealed> unseal(const StoredTorrent& sealed, const MeshKeysPtr& keys) {
   try {
     const auto node = parse_bencode(sealed.info);

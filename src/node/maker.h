@@ -54,6 +54,10 @@ struct Unsealed {
 /// with one of `keys`, `seal` could have made. The result lives as long as `keys`.
 [[nodiscard]] std::optional<Unsealed> unseal(const StoredTorrent& sealed, const MeshKeysPtr& keys);
 
+/// The same pieces as another, private (BEP 27) torrent, with this name in place of the content's and a random salt:
+/// its infohash cannot be guessed. Its id is its own, no content's.
+[[nodiscard]] StoredTorrent salt(const StoredTorrent& torrent, const std::string& name);
+
 /// A .torrent file around an info dictionary.
 [[nodiscard]] std::string torrent_file(std::string_view info, const std::vector<std::string>& announce_urls);
 

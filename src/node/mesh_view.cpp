@@ -145,11 +145,7 @@ Task<bool> MeshView::greet(std::string address, std::string expected) {
   bool answered = false;
   try {
     channel = co_await connect_channel(address, "/node", connect_limit, parts_.options.keys);
-    auto run = [](ChannelPtr running) -> Task<void> {
-      const auto nothing = std::make_shared<Handlers>();
-      co_await running->run(*nothing);
-    };
-    asio::co_spawn(parts_.io, run(channel), asio::detached);
+    run_to_ask(channel);
     Greet said;
     said.self = self();
     said.known = members_.tell(most_told, channel->remote().is_loopback(), Clock::now());

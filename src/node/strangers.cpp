@@ -11,6 +11,8 @@
 #include <optional>
 #include <vector>
 
+#include "wire/endpoint.h"
+
 namespace mesh {
 namespace {
 
@@ -25,10 +27,7 @@ tcp::endpoint endpoint_of(const sockaddr_storage& name, socklen_t size) {
   if (size > out.capacity()) return out;
   std::memcpy(out.data(), &name, size);
   out.resize(size);
-  auto address = out.address();
-  if (address.is_v6() && address.to_v6().is_v4_mapped())
-    address = boost::asio::ip::make_address_v4(boost::asio::ip::v4_mapped, address.to_v6());
-  return {address, out.port()};
+  return {unmapped(out.address()), out.port()};
 }
 
 /// The other side of a connection that was made to `port`; nothing for any other descriptor.

@@ -202,25 +202,18 @@ Task<ChannelPtr> try_channel(asio::ip::tcp::endpoint endpoint, std::string host_
   error_code ec;
   asio::ip::tcp::socket socket(executor);
   {
-    Deadline deadline(executor, limit, [&socket] {
-      error_code ignored;
-      socket.close(ignored);
-    });
+    Deadline deadline(socket, limit);
     co_await socket.async_connect(endpoint, asio::redirect_error(asio::use_awaitable, ec));
     if (!deadline.met()) ec = asio::error::timed_out;
   }
   if (ec) throw fail(ec.message());
   Link link{Link::Socket(std::move(socket))};
   if (key != nullptr) {
-    link.secure(keys, true, key);
-    auto& below = link.next_layer();
-    const Deadline deadline(executor, limit, [&below] {
-      error_code ignored;
-      below.close(ignored);
-    });
+    link.secure(keys, key);
+    const Deadline deadline(link.next_layer(), limit);
     std::optional<Error> refused;
     try {
-      co_await link.handshake(true);
+      co_await link.handshake();
     } catch (const Error& error) {
       refused = error;
     }
@@ -264,6 +257,15 @@ Task<ChannelPtr> connect_channel(std::string host_port, std::string path, std::c
     }
   }
   throw trouble ? *trouble : Error(Status::unreachable, host_port + ": has no address");
+}
+
+void run_to_ask(ChannelPtr channel) {
+  auto run = [](ChannelPtr running) -> Task<void> {
+    const auto nothing = std::make_shared<Handlers>();
+    co_await running->run(*nothing);
+  };
+  const auto executor = channel->stream().get_executor();
+  asio::co_spawn(executor, run(std::move(channel)), asio::detached);
 }
 
 Task<ChannelPtr> connect_local(std::string socket_path) {

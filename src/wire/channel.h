@@ -154,6 +154,8 @@ class Channel : public std::enable_shared_from_this<Channel> {
 /// mesh.
 Task<ChannelPtr> connect_channel(std::string host_port, std::string path, std::chrono::milliseconds limit,
                                  MeshKeysPtr keys);
+/// Runs a channel on its own executor until it closes, for a side that asks and answers nothing.
+void run_to_ask(ChannelPtr channel);
 /// Connects to a local socket, whatever the length of its path. Throws Error(unreachable).
 Task<ChannelPtr> connect_local(std::string socket_path);
 

@@ -43,6 +43,12 @@ std::string to_text(const std::string& address, std::uint16_t port) {
   return (v6 ? "[" + address + "]" : address) + ":" + std::to_string(port);
 }
 
+boost::asio::ip::address unmapped(const boost::asio::ip::address& address) {
+  namespace ip = boost::asio::ip;
+  if (!address.is_v6() || !address.to_v6().is_v4_mapped()) return address;
+  return ip::make_address_v4(ip::v4_mapped, address.to_v6());
+}
+
 std::string to_text(const boost::asio::ip::tcp::endpoint& endpoint) {
   return to_text(endpoint.address().to_string(), endpoint.port());
 }

@@ -19,5 +19,7 @@ struct HostPort {
 /// "1.2.3.4:80", "[::1]:80".
 [[nodiscard]] std::string to_text(const boost::asio::ip::tcp::endpoint& endpoint);
 [[nodiscard]] std::string to_text(const std::string& address, std::uint16_t port);
+/// An IPv4 address that a socket for both shows as IPv6 (::ffff:1.2.3.4) as what it is; any other unchanged.
+[[nodiscard]] boost::asio::ip::address unmapped(const boost::asio::ip::address& address);
 
 }  // namespace mesh

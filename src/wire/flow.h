@@ -33,13 +33,15 @@ inline Task<void> sleep_for(std::chrono::milliseconds time) {
   co_await timer.async_wait(asio::use_awaitable);
 }
 
-/// Does something (closes a socket, say) once the time is up, unless it is told before that all is well, or is gone.
+/// Closes a socket once the time is up, unless it is told before that all is well, or is gone. The socket must not move
+/// meanwhile.
 class Deadline {
  public:
-  Deadline(const asio::any_io_executor& executor, std::chrono::milliseconds limit, std::function<void()> act)
-      : timer_(executor, limit), over_(std::make_shared<bool>(false)) {
-    timer_.async_wait([over = over_, late = std::move(act)](const boost::system::error_code& ec) {
-      if (!ec && !std::exchange(*over, true)) late();
+  template <class Socket>
+  Deadline(Socket& socket, std::chrono::milliseconds limit)
+      : timer_(socket.get_executor(), limit), over_(std::make_shared<bool>(false)) {
+    timer_.async_wait([over = over_, &socket](const boost::system::error_code& ec) {
+      if (boost::system::error_code ignored; !ec && !std::exchange(*over, true)) socket.close(ignored);
     });
   }
   ~Deadline() { *over_ = true; }

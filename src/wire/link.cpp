@@ -85,18 +85,19 @@ asio::ssl::context& context_of(bool connects) {
 
 }  // namespace
 
-void Link::secure(const MeshKeysPtr& keys, bool connects, const MeshKey* key) {
+void Link::secure(const MeshKeysPtr& keys, const MeshKey* key) {
   state_->keys = keys;
-  state_->tls.emplace(state_->socket, context_of(connects));
+  state_->connects = key != nullptr;
+  state_->tls.emplace(state_->socket, context_of(state_->connects));
   SSL* ssl = state_->tls->native_handle();
   SSL_set_ex_data(ssl, keys_slot(), const_cast<MeshKeys*>(keys.get()));
   SSL_set_ex_data(ssl, offered_slot(), const_cast<MeshKey*>(key));
 }
 
-asio::awaitable<void> Link::handshake(bool connects) {
+asio::awaitable<void> Link::handshake() {
   using Type = asio::ssl::stream_base;
   error_code ec;
-  co_await state_->tls->async_handshake(connects ? Type::client : Type::server,
+  co_await state_->tls->async_handshake(state_->connects ? Type::client : Type::server,
                                         asio::redirect_error(asio::use_awaitable, ec));
   if (ec == asio::error::operation_aborted || ec == asio::error::bad_descriptor)
     throw Error(Status::unreachable, "no answer in time");

@@ -32,11 +32,11 @@ class Link {
   explicit Link(Socket socket) : state_(std::make_shared<State>(std::move(socket))) {}
 
   /// Puts TLS over the socket, which is for `handshake` to begin. `key`: which of `keys` to offer, of one that
-  /// connects.
-  void secure(const MeshKeysPtr& keys, bool connects, const MeshKey* key);
+  /// connects; null for one that is connected to.
+  void secure(const MeshKeysPtr& keys, const MeshKey* key);
   /// Throws Error(refused) where the other side has not proved the key, Error(unreachable) where it is gone.
   /// The caller closes the socket when its time is up.
-  asio::awaitable<void> handshake(bool connects);
+  asio::awaitable<void> handshake();
 
   executor_type get_executor() { return state_->socket.get_executor(); }
   Socket& next_layer() { return state_->socket; }
@@ -62,6 +62,7 @@ class Link {
     explicit State(Socket taken) : socket(std::move(taken)) {}
     Socket socket;
     MeshKeysPtr keys;  ///< as long as TLS may look at them
+    bool connects = false;
     std::optional<asio::ssl::stream<Socket&>> tls;
   };
   /// TLS's operations refer to its state until they end, which Beast's own (a ping, say) may do after the channel.

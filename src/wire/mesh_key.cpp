@@ -15,6 +15,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
+#include <stdexcept>
 #include <system_error>
 
 #include "core/error.h"
@@ -128,10 +130,14 @@ MeshKey expand(const Digest<32>& secret) {
   return out;
 }
 
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  return -1;
+/// Only as `hex` writes it.
+std::optional<Digest<32>> secret_of(std::string_view text) {
+  try {
+    const auto secret = Digest<32>::from(from_hex(text));
+    return secret && secret->hex() == text ? secret : std::nullopt;
+  } catch (const std::invalid_argument&) {
+    return std::nullopt;
+  }
 }
 
 }  // namespace
@@ -152,13 +158,14 @@ bool MeshKeys::is_token(std::string_view token) const {
   });
 }
 
-std::string new_key_line() {
-  Digest<32> secret;
-  if (RAND_priv_bytes(reinterpret_cast<unsigned char*>(secret.bytes.data()), static_cast<int>(secret.bytes.size())) !=
-      1)
+Digest<32> random_secret() {
+  Digest<32> out;
+  if (RAND_priv_bytes(reinterpret_cast<unsigned char*>(out.bytes.data()), static_cast<int>(out.bytes.size())) != 1)
     throw Error(Status::failed, "the system gives no random bytes");
-  return std::string(line_begin) + secret.hex();
+  return out;
 }
+
+std::string new_key_line() { return std::string(line_begin) + random_secret().hex(); }
 
 std::vector<Digest<32>> parse_keys(std::string_view text, const std::string& where) {
   std::vector<Digest<32>> out;
@@ -170,22 +177,13 @@ std::vector<Digest<32>> parse_keys(std::string_view text, const std::string& whe
     text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
     while (!line.empty() && (line.back() == '\r' || line.back() == ' ' || line.back() == '\t')) line.remove_suffix(1);
     if (line.empty() || line.front() == '#') continue;
-    const auto fail = [&] {
-      return Error(Status::usage, where + ": line " + std::to_string(number) +
-                                      " is no mesh key ('meshkey new' makes one: meshswarm-key-1 and 64 hex digits)");
-    };
-    if (!line.starts_with(line_begin) || line.size() != line_begin.size() + 64) throw fail();
-    line.remove_prefix(line_begin.size());
-    Digest<32> secret;
-    for (std::size_t i = 0; i < 32; ++i) {
-      const int high = hex_digit(line[2 * i]);
-      const int low = hex_digit(line[2 * i + 1]);
-      if (high < 0 || low < 0) throw fail();
-      secret.bytes[i] = static_cast<char>(high * 16 + low);
-    }
-    if (std::ranges::find(out, secret) != out.end())
+    const auto secret = line.starts_with(line_begin) ? secret_of(line.substr(line_begin.size())) : std::nullopt;
+    if (!secret)
+      throw Error(Status::usage, where + ": line " + std::to_string(number) +
+                                     " is no mesh key ('meshkey new' makes one: meshswarm-key-1 and 64 hex digits)");
+    if (std::ranges::find(out, *secret) != out.end())
       throw Error(Status::usage, where + ": line " + std::to_string(number) + " has the same key as an earlier one");
-    out.push_back(secret);
+    out.push_back(*secret);
     if (out.size() > most_keys)
       throw Error(Status::usage, where + ": more than " + std::to_string(most_keys) + " keys");
   }

@@ -45,7 +45,9 @@ class MeshKeys {
 };
 using MeshKeysPtr = std::shared_ptr<const MeshKeys>;
 
-/// A new secret, as a line of a key file. Throws Error(failed) where the system has no randomness.
+/// Throws Error(failed) where the system has no randomness.
+[[nodiscard]] Digest<32> random_secret();
+/// A new secret, as a line of a key file.
 [[nodiscard]] std::string new_key_line();
 /// The secrets of a key file's text. Throws Error(usage); `where` names the file.
 [[nodiscard]] std::vector<Digest<32>> parse_keys(std::string_view text, const std::string& where);

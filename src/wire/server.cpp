@@ -84,8 +84,7 @@ Task<void> Server::accept_all(std::shared_ptr<Shared> shared) {
       continue;
     }
     if (shared->connections >= shared->limits.all) continue;
-    if (remote.address().is_v6() && remote.address().to_v6().is_v4_mapped())
-      remote.address(asio::ip::make_address_v4(asio::ip::v4_mapped, remote.address().to_v6()));
+    remote.address(unmapped(remote.address()));
     if (!remote.address().is_loopback())
       if (const auto it = shared->of_address.find(remote.address());
           it != shared->of_address.end() && it->second >= shared->limits.of_one_address)
@@ -109,10 +108,7 @@ Task<void> Server::serve(std::shared_ptr<Shared> shared, tcp::socket socket, tcp
   error_code ec;
   char first = 0;
   {
-    const Deadline deadline(socket.get_executor(), head_limit, [&socket] {
-      error_code ignored;
-      socket.close(ignored);
-    });
+    const Deadline deadline(socket, head_limit);
     co_await socket.async_wait(tcp::socket::wait_read, asio::redirect_error(asio::use_awaitable, ec));
   }
   if (ec || ::recv(socket.native_handle(), &first, 1, MSG_PEEK | MSG_DONTWAIT) != 1) co_return;
@@ -127,19 +123,15 @@ Task<void> Server::serve_member(std::shared_ptr<Shared> shared, tcp::socket sock
   error_code ec;
   socket.set_option(tcp::no_delay(true), ec);
   Link link{Link::Socket(std::move(socket))};
-  link.secure(shared->keys, false, nullptr);
+  link.secure(shared->keys, nullptr);
   beast::flat_buffer buffer(16 * 1024);
   http::request_parser<http::empty_body> parser;
   parser.header_limit(8 * 1024);
   {
-    auto& below = link.next_layer();
-    const Deadline deadline(below.get_executor(), head_limit, [&below] {
-      error_code ignored;
-      below.close(ignored);
-    });
+    const Deadline deadline(link.next_layer(), head_limit);
     bool member = true;
     try {
-      co_await link.handshake(false);
+      co_await link.handshake();
     } catch (const Error&) {
       member = false;
     }
@@ -156,7 +148,7 @@ Task<void> Server::serve_member(std::shared_ptr<Shared> shared, tcp::socket sock
 
 Task<void> Server::serve_http(std::shared_ptr<Shared> shared, tcp::socket socket, tcp::endpoint remote) {
   error_code ec;
-  const auto local = socket.local_endpoint(ec).address();
+  const auto local = unmapped(socket.local_endpoint(ec).address());
   beast::tcp_stream stream(std::move(socket));
   beast::flat_buffer buffer(16 * 1024);
   for (;;) {
