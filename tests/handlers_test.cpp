@@ -319,7 +319,7 @@ TEST_CASE("URL: the fetching node is killed half-way; another goes on where it w
     const auto before = origin.body_bytes();
     std::vector<std::unique_ptr<Process>> gets;
     for (const auto* node : {"n0", "n1", "n2"}) {
-      mesh.start_node(node, {"--max-down", "3M"});
+      mesh.start_node(node, {"--max-down", "2M"});
       gets.push_back(
           mesh.start({program("meshget"), "--files", mesh.files(node).string(), origin.url(prefix + "/x.img")},
                      std::string("get-") + node));
@@ -376,6 +376,25 @@ TEST_CASE("URL: the only node that had it leaves half-way: the origin has it sti
   CHECK(mesh.file("n1", {"wait"}).status == 0);
   CHECK((read_file(mesh.files("n1") / "slow/x.img") == bytes));
   CHECK(origin.body_bytes() - before < static_cast<std::int64_t>(bytes.size()) * 5 / 4);
+}
+
+TEST_CASE("URL: --max-down of the node and of the get hold for the origin too") {
+  Mesh mesh;
+  Nginx origin(mesh);
+  const auto bytes = noise(6 * mb, 1);
+  write_file(origin.www() / "x.img", bytes);
+  mesh.start_node("n0", {"--max-down", "3M"});
+  mesh.start_node("n1");
+  for (const std::string prefix : {"", "/whole"}) {
+    INFO(prefix);
+    const auto path = prefix.empty() ? "x.img" : "whole/x.img";
+    const auto begun = std::chrono::steady_clock::now();
+    CHECK(mesh.get("n0", {origin.url(prefix + "/x.img")}).status == 0);
+    CHECK(mesh.file("n0", {"delete", "--mesh", path}).status == 0);
+    CHECK(mesh.get("n1", {"--max-down", "3M", origin.url(prefix + "/x.img")}).status == 0);
+    CHECK(std::chrono::steady_clock::now() - begun > std::chrono::milliseconds(3500));
+    CHECK((read_file(mesh.files("n1") / path) == bytes));
+  }
 }
 
 TEST_CASE("URL: a broken connection is resumed; a node that is restarted goes on") {

@@ -24,8 +24,8 @@ using FileJobPtr = std::shared_ptr<FileJob>;
 struct UrlSource {
   Url url;
   std::string ca;
-  int timeout = 0;            ///< seconds
-  std::int64_t max_down = 0;  ///< bytes per second
+  int timeout = 0;                   ///< seconds
+  std::shared_ptr<RateLimit> limit;  ///< of the get that asks
 };
 
 /// One file of a get: what the tracker chose, and what is here.
@@ -58,7 +58,7 @@ struct GetTask {
   std::atomic<bool> cancelled = false;  ///< all of it
   std::vector<What> except;             ///< what was cancelled of it
   std::vector<FileJobPtr> jobs;         ///< of large files, under way
-  Pacer pacer;                          ///< of small files
+  Pacer pacer;                          ///< of what comes neither from a swarm nor by one
   std::int64_t settled_bytes = 0;       ///< of files that are done
   std::int64_t total_bytes = 0;
   int files_done = 0;

@@ -201,7 +201,7 @@ Task<void> Getter::resolve_url(GetTaskPtr task, int index, What what, Plan& plan
   source.url = url;
   source.ca = task->request.ca;
   source.timeout = task->request.timeout;
-  source.max_down = task->request.max_down;
+  source.limit = task->pacer.limit();
   bool found = false;
   Plan of_mesh;
   try {

@@ -8,6 +8,7 @@
 #include <exception>
 #include <mutex>
 #include <optional>
+#include <thread>
 #include <vector>
 
 #include "core/format.h"
@@ -16,6 +17,8 @@ namespace mesh {
 namespace {
 
 constexpr long most_redirects = 10;
+constexpr std::int64_t most_buffer = std::int64_t{256} << 10;
+constexpr std::int64_t least_buffer = std::int64_t{16} << 10;
 constexpr std::size_t most_header_bytes = 256 * 1024;
 constexpr int longest_retry_after = 120;
 constexpr std::time_t most_time = 9'000'000'000;  // seconds; as nanoseconds it still is a number
@@ -147,6 +150,17 @@ struct Origin::State {
     return !enough;
   }
 
+  /// libcurl's own limit is none for answers that are as short as a piece.
+  void pace(std::int64_t bytes) {
+    const auto now = RateLimit::Clock::now();
+    auto until = now;
+    for (const auto& limit : options.limits) until = std::max(until, limit->spend(bytes, now));
+    while (RateLimit::Clock::now() < until) {
+      if (options.stopped && options.stopped()) throw Error(Status::interrupted, "stopped");
+      std::this_thread::sleep_until(std::min(until, RateLimit::Clock::now() + RateLimit::burst));
+    }
+  }
+
   static std::size_t header(char* data, std::size_t, std::size_t size, void* self) {
     auto& state = *static_cast<State*>(self);
     state.header_bytes += size;
@@ -163,6 +177,7 @@ struct Origin::State {
       if (!state.head_done && !state.judge()) return 0;
       if (state.head.code != 200 && state.head.code != 206) return size;  // words for people
       state.got += static_cast<std::int64_t>(size);
+      state.pace(static_cast<std::int64_t>(size));
       if (state.head.code == 206 && state.got > state.range_end - state.range_begin) {
         state.trouble = state.fail(Status::failed, "sends more than it said", false);
         return 0;
@@ -204,9 +219,10 @@ struct Origin::State {
     set(CURLOPT_CONNECTTIMEOUT, long{options.timeout_seconds});
     set(CURLOPT_LOW_SPEED_LIMIT, 1L);
     set(CURLOPT_LOW_SPEED_TIME, long{options.timeout_seconds});
-    set(CURLOPT_BUFFERSIZE, 256L * 1024);
+    std::int64_t buffer = most_buffer;
+    for (const auto& limit : options.limits) buffer = std::clamp(limit->handful(buffer) / 8, least_buffer, buffer);
+    set(CURLOPT_BUFFERSIZE, static_cast<long>(buffer));
     set(CURLOPT_NOPROGRESS, 0L);
-    ::curl_easy_setopt(curl, CURLOPT_MAX_RECV_SPEED_LARGE, static_cast<curl_off_t>(options.max_rate));
     ::curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, &State::progress);
     ::curl_easy_setopt(curl, CURLOPT_XFERINFODATA, this);
     ::curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, &State::header);

@@ -7,8 +7,10 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "core/error.h"
+#include "core/rate_limit.h"
 
 namespace mesh {
 
@@ -40,12 +42,12 @@ struct OriginHead {
 class Origin {
  public:
   struct Options {
-    std::string address;            ///< with user name and password, where given
-    std::string shown;              ///< for messages
-    std::string ca;                 ///< PEM; empty: the system's
-    int timeout_seconds = 30;       ///< of silence
-    std::int64_t max_rate = 0;      ///< bytes per second; 0: as fast as it goes
-    std::function<bool()> stopped;  ///< asked a few times a second while it waits
+    std::string address;                             ///< with user name and password, where given
+    std::string shown;                               ///< for messages
+    std::string ca;                                  ///< PEM; empty: the system's
+    int timeout_seconds = 30;                        ///< of silence
+    std::vector<std::shared_ptr<RateLimit>> limits;  ///< all of them hold; others may share them
+    std::function<bool()> stopped;                   ///< asked a few times a second while it waits
   };
   explicit Origin(Options options);
   ~Origin();

@@ -46,9 +46,7 @@ UrlDownload::UrlDownload(NodeParts& parts, Downloads& downloads, FileJobPtr job)
   key_ = sha256(source.url.shown);
   whole_part_ = parts_.state_dir / "parts" / ("url-" + key_.hex());
   auto options = origin_options(source);
-  options.max_rate = parts_.options.max_down;
-  if (source.max_down > 0 && (options.max_rate <= 0 || source.max_down < options.max_rate))
-    options.max_rate = source.max_down;
+  options.limits = {parts_.small_down.limit(), source.limit};
   const auto notify = [&io = parts_.io, job = std::weak_ptr<FileJob>(job_)] {
     asio::post(io, [job] {
       if (const auto waiting = job.lock()) waiting->changed.notify();
