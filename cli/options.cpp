@@ -4,8 +4,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <set>
 
+#include "config.h"
 #include "core/format.h"
 #include "tracker.h"
 #include "version.h"
@@ -17,40 +17,10 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t most_ca_bytes = std::size_t{1} << 20;
 
-/// Every key that a configuration file may have: one file serves all commands, each of which takes what it knows.
-const std::set<std::string> known_keys = {
-    "files",         "state",           "control",         "tracker",   "open",
-    "key",           "log-level",       "listen",          "advertise", "name",
-    "head",          "follow",          "ignore",          "peer",      "discover",
-    "control-group", "max-connections", "max-per-address", "hash",      "linger",
-    "max-down",      "max-up",          "max-active",      "refuse"};
-
-void apply_config(CLI::App& app, const fs::path& file) {
+void read_config(CLI::App& app, const fs::path& file) {
   std::ifstream in(file);
   if (!in) throw Error(Status::usage, file.string() + ": cannot be read");
-  std::vector<CLI::ConfigItem> items;
-  try {
-    items = CLI::ConfigBase().from_config(in);
-  } catch (const CLI::Error& error) {
-    throw Error(Status::usage, file.string() + ": " + error.what());
-  }
-  for (const auto& item : items) {
-    if (!item.parents.empty() || !known_keys.contains(item.name))
-      throw Error(Status::usage, file.string() + ": unknown key '" + printable(item.fullname()) + "'");
-    auto* option = app.get_option_no_throw("--" + item.name);
-    if (option == nullptr || !option->empty()) continue;
-    try {
-      if (option->get_expected_max() == 0) {
-        if (item.inputs != std::vector<std::string>{"false"})
-          option->add_result(item.inputs.empty() ? "true" : item.inputs.front());
-      } else {
-        for (const auto& input : item.inputs) option->add_result(input);
-      }
-      if (!option->empty()) option->run_callback();
-    } catch (const CLI::Error& error) {
-      throw Error(Status::usage, file.string() + ": " + error.what());
-    }
-  }
+  apply_config(app, in, file.string());
 }
 
 }  // namespace
@@ -216,12 +186,12 @@ int parse(CLI::App& app, CommonOptions& options, int argc, char** argv) {
     return static_cast<int>(Status::usage);
   }
   if (!options.config.empty()) {
-    apply_config(app, options.config);
+    read_config(app, options.config);
   } else {
     std::error_code ec;
     if (const char* home = std::getenv("HOME"); home != nullptr && fs::exists(fs::path(home) / ".config/mesh.conf", ec))
-      apply_config(app, fs::path(home) / ".config/mesh.conf");
-    if (fs::exists("/etc/mesh/mesh.conf", ec)) apply_config(app, "/etc/mesh/mesh.conf");
+      read_config(app, fs::path(home) / ".config/mesh.conf");
+    if (fs::exists("/etc/mesh/mesh.conf", ec)) read_config(app, "/etc/mesh/mesh.conf");
   }
   if (!options.key.empty()) {
     if (options.node.open) throw Error(Status::usage, "--key and --open contradict each other: give one of them");

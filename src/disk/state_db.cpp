@@ -20,7 +20,13 @@ constexpr const char* schema =
     "CREATE TABLE IF NOT EXISTS partials(id BLOB PRIMARY KEY, have BLOB, roots BLOB, path BLOB);"
     "CREATE TABLE IF NOT EXISTS ended(number INTEGER PRIMARY KEY, outcome BLOB);"
     "CREATE TABLE IF NOT EXISTS gets(number INTEGER PRIMARY KEY AUTOINCREMENT, request BLOB);"
-    "CREATE TABLE IF NOT EXISTS notes(key TEXT PRIMARY KEY, text TEXT) WITHOUT ROWID;";
+    "CREATE TABLE IF NOT EXISTS notes(key TEXT PRIMARY KEY, text TEXT) WITHOUT ROWID;"
+    // What is there may be something else of these names.
+    "SELECT device, inode, size, mtime, ctime, id FROM hashes LIMIT 0;"
+    "SELECT path, device, inode, size, mtime, ctime, id FROM received LIMIT 0;"
+    "SELECT id, infohash, info FROM torrents LIMIT 0; SELECT id, have, roots, path FROM partials LIMIT 0;"
+    "SELECT number, outcome FROM ended LIMIT 0; SELECT number, request FROM gets LIMIT 0;"
+    "SELECT key, text FROM notes LIMIT 0;";
 
 }  // namespace
 
@@ -34,6 +40,7 @@ class StateDb::Statement {
     statement_ = prepared;
   }
   ~Statement() {
+    if (statement_ == nullptr) return;
     sqlite3_reset(statement_);
     sqlite3_clear_bindings(statement_);
   }

@@ -20,25 +20,6 @@ constexpr long most_redirects = 10;
 constexpr std::int64_t most_buffer = std::int64_t{256} << 10;
 constexpr std::int64_t least_buffer = std::int64_t{16} << 10;
 constexpr std::size_t most_header_bytes = 256 * 1024;
-constexpr int longest_retry_after = 120;
-constexpr std::time_t most_time = 9'000'000'000;  // seconds; as nanoseconds it still is a number
-
-std::int64_t number(std::string_view text) {
-  std::int64_t out = -1;
-  const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), out);
-  return ec == std::errc{} && end == text.data() + text.size() && out >= 0 ? out : -1;
-}
-
-std::string_view trimmed(std::string_view text) {
-  const auto from = text.find_first_not_of(" \t\r\n");
-  if (from == std::string_view::npos) return {};
-  return text.substr(from, text.find_last_not_of(" \t\r\n") - from + 1);
-}
-
-bool same_word(std::string_view a, std::string_view b) {
-  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
-  return std::ranges::equal(a, b, [&](char x, char y) { return lower(x) == lower(y); });
-}
 
 std::string http_date(std::int64_t mtime) {
   const std::time_t when = mtime / 1'000'000'000;
@@ -60,12 +41,7 @@ struct Origin::State {
   CURL* curl = nullptr;
 
   // Of the question under way.
-  OriginHead head;
-  std::int64_t content_length = -1;
-  std::int64_t range_begin = -1;
-  std::int64_t range_end = -1;  // not included
-  std::int64_t range_total = -1;
-  int retry_after = 0;
+  OriginAnswer answer;
   std::size_t header_bytes = 0;
   bool head_done = false;
   bool enough = false;
@@ -79,64 +55,29 @@ struct Origin::State {
   const OnBytes* on_bytes = nullptr;
 
   OriginError fail(Status status, const std::string& why, bool transient) const {
-    return {status, printable(options.shown) + ": " + why, transient, retry_after};
-  }
-
-  void take_header(std::string_view line) {
-    if (line.starts_with("HTTP/")) {  // of the next answer: a redirect's come first
-      head = {};
-      content_length = range_begin = range_end = range_total = -1;
-      retry_after = 0;
-      return;
-    }
-    const auto colon = line.find(':');
-    if (colon == std::string_view::npos) return;
-    const auto name = trimmed(line.substr(0, colon));
-    const auto value = trimmed(line.substr(colon + 1));
-    if (same_word(name, "content-length")) {
-      content_length = number(value);
-    } else if (same_word(name, "content-range")) {
-      // bytes 0-99/1000, or bytes */1000
-      if (!value.starts_with("bytes ")) return;
-      const auto slash = value.find('/');
-      const auto dash = value.find('-');
-      if (slash == std::string_view::npos) return;
-      range_total = number(value.substr(slash + 1));
-      if (dash == std::string_view::npos || dash > slash) return;
-      range_begin = number(value.substr(6, dash - 6));
-      range_end = number(value.substr(dash + 1, slash - dash - 1)) + 1;
-    } else if (same_word(name, "etag")) {
-      if (value.size() < 500 && value.starts_with('"')) head.etag = value;
-    } else if (same_word(name, "last-modified")) {
-      const auto when = ::curl_getdate(std::string(value).c_str(), nullptr);
-      if (value.size() >= 100 || when <= 0 || when > most_time) return;
-      head.modified = value;
-      head.mtime = std::int64_t{when} * 1'000'000'000;
-    } else if (same_word(name, "retry-after")) {
-      retry_after = static_cast<int>(std::clamp<std::int64_t>(number(value), 0, longest_retry_after));
-    }
+    return {status, printable(options.shown) + ": " + why, transient, answer.retry_after};
   }
 
   /// The headers are complete; false: this answer is of no use.
   bool judge() {
     head_done = true;
-    ::curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &head.code);
-    const auto code = head.code;
+    ::curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &answer.head.code);
+    const auto code = answer.head.code;
     if (code == 206) {
-      head.size = range_total;
-      if (range_begin != wanted_begin || range_end <= range_begin || range_total < range_end ||
-          range_end > wanted_end) {
+      answer.head.size = answer.range_total;
+      if (answer.range_begin != wanted_begin || answer.range_end <= answer.range_begin ||
+          answer.range_total < answer.range_end || answer.range_end > wanted_end) {
         trouble = fail(Status::failed, "answers with another part of the file than it was asked for", false);
         return false;
       }
-      if (content_length >= 0 && content_length != range_end - range_begin) {
+      if (answer.content_length >= 0 && answer.content_length != answer.range_end - answer.range_begin) {
         trouble = fail(Status::failed, "its Content-Length and its Content-Range differ", false);
         return false;
       }
     } else if (code == 200) {
-      head.size = content_length;
+      answer.head.size = answer.content_length;
     } else if (code == 416 && wanted_end > 0) {
-      head.size = range_total;
+      answer.head.size = answer.range_total;
     } else if (code != 304 || !conditional) {
       const bool transient = code == 408 || code == 425 || code == 429 || code >= 500;
       const auto status = code == 404 || code == 410 ? Status::not_found : Status::failed;
@@ -146,7 +87,7 @@ struct Origin::State {
       trouble = fail(status, why, transient);
       return false;
     }
-    enough = !(*on_head)(head);
+    enough = !(*on_head)(answer.head);
     return !enough;
   }
 
@@ -168,17 +109,17 @@ struct Origin::State {
       state.trouble = state.fail(Status::failed, "sends headers without end", false);
       return 0;
     }
-    state.take_header({data, size});
+    state.answer.take({data, size});
     return size;
   }
   static std::size_t body(char* data, std::size_t, std::size_t size, void* self) {
     auto& state = *static_cast<State*>(self);
     try {
       if (!state.head_done && !state.judge()) return 0;
-      if (state.head.code != 200 && state.head.code != 206) return size;  // words for people
+      if (state.answer.head.code != 200 && state.answer.head.code != 206) return size;  // words for people
       state.got += static_cast<std::int64_t>(size);
       state.pace(static_cast<std::int64_t>(size));
-      if (state.head.code == 206 && state.got > state.range_end - state.range_begin) {
+      if (state.answer.head.code == 206 && state.got > state.answer.range_end - state.answer.range_begin) {
         state.trouble = state.fail(Status::failed, "sends more than it said", false);
         return 0;
       }
@@ -198,9 +139,7 @@ struct Origin::State {
   void set(CURLoption option, const char* value) const { ::curl_easy_setopt(curl, option, value); }
 
   void prepare() {
-    head = {};
-    content_length = range_begin = range_end = range_total = -1;
-    retry_after = 0;
+    answer = {};
     header_bytes = 0;
     head_done = enough = false;
     got = 0;
@@ -304,8 +243,9 @@ void Origin::read(std::int64_t begin, std::int64_t end, const std::string& if_ra
     if (!if_range.empty()) headers.push_back("If-Range: " + if_range);
   }
   state.perform(headers);
-  if (state.enough || (state.head.code != 200 && state.head.code != 206)) return;
-  const auto expected = state.head.code == 206 ? state.range_end - state.range_begin : state.content_length;
+  if (state.enough || (state.answer.head.code != 200 && state.answer.head.code != 206)) return;
+  const auto expected =
+      state.answer.head.code == 206 ? state.answer.range_end - state.answer.range_begin : state.answer.content_length;
   if (expected >= 0 && state.got != expected)
     throw state.fail(Status::failed, "ended after " + human_bytes(state.got) + " of " + human_bytes(expected), true);
 }
@@ -324,7 +264,7 @@ OriginHead Origin::ask(const std::string& etag, std::int64_t mtime) {
   if (!etag.empty()) headers.push_back("If-None-Match: " + etag);
   if (mtime > 0) headers.push_back("If-Modified-Since: " + http_date(mtime));
   state.perform(headers);
-  return state.head;
+  return state.answer.head;
 }
 
 }  // namespace mesh

@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "core/rate_limit.h"
+#include "node/origin_answer.h"
 
 namespace mesh {
 
@@ -26,17 +27,6 @@ class OriginError : public Error {
  private:
   bool transient_;
   int retry_after_;
-};
-
-/// The beginning of an answer.
-struct OriginHead {
-  long code = 0;           ///< 200, 206, 304 or 416
-  std::int64_t size = -1;  ///< of the whole file; below 0: not said
-  std::int64_t mtime = 0;  ///< nanoseconds since the epoch; 0: not said
-  std::string etag;        ///< only a strong one
-  std::string modified;    ///< Last-Modified as it was said
-  /// What tells this version of the file from others, for If-Range; empty: nothing does.
-  [[nodiscard]] const std::string& validator() const { return etag.empty() ? modified : etag; }
 };
 
 class Origin {

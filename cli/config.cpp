@@ -1,0 +1,47 @@
+#include "config.h"
+
+#include <set>
+
+#include "core/error.h"
+#include "core/format.h"
+
+namespace mesh {
+namespace {
+
+/// Every key that a configuration file may have: one file serves all commands, each of which takes what it knows.
+const std::set<std::string> known_keys = {
+    "files",         "state",           "control",         "tracker",   "open",
+    "key",           "log-level",       "listen",          "advertise", "name",
+    "head",          "follow",          "ignore",          "peer",      "discover",
+    "control-group", "max-connections", "max-per-address", "hash",      "linger",
+    "max-down",      "max-up",          "max-active",      "refuse"};
+
+}  // namespace
+
+void apply_config(CLI::App& app, std::istream& in, const std::string& name) {
+  std::vector<CLI::ConfigItem> items;
+  try {
+    items = CLI::ConfigBase().from_config(in);
+  } catch (const CLI::Error& error) {
+    throw Error(Status::usage, name + ": " + error.what());
+  }
+  for (const auto& item : items) {
+    if (!item.parents.empty() || !known_keys.contains(item.name))
+      throw Error(Status::usage, name + ": unknown key '" + printable(item.fullname()) + "'");
+    auto* option = app.get_option_no_throw("--" + item.name);
+    if (option == nullptr || !option->empty()) continue;
+    try {
+      if (option->get_expected_max() == 0) {
+        if (item.inputs != std::vector<std::string>{"false"})
+          option->add_result(item.inputs.empty() ? "true" : item.inputs.front());
+      } else {
+        for (const auto& input : item.inputs) option->add_result(input);
+      }
+      if (!option->empty()) option->run_callback();
+    } catch (const CLI::Error& error) {
+      throw Error(Status::usage, name + ": " + error.what());
+    }
+  }
+}
+
+}  // namespace mesh
