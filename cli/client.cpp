@@ -19,7 +19,8 @@ Task<ChannelPtr> find_node(const NodeOptions& options) {
   ChannelPtr channel;
   try {
     channel = co_await connect_local(socket);
-  } catch (const Error&) {
+  } catch (const Error& error) {
+    if (error.status() == Status::refused) throw;
     // Nothing listens: no node, or one that is just going.
   }
   if (!channel && ::access(socket.c_str(), F_OK) == 0 && ::access(socket.c_str(), W_OK) != 0)

@@ -18,10 +18,7 @@ int main(int argc, char** argv) {
         "Exit status: 0 stopped by a signal, 1 failed, 2 usage.");
     if (const int status = parse(app, options, argc, argv); status >= 0) return status;
     options.node.hash_eagerly = hash == "eager";
-    const bool quiet = options.log_level == "error";
-    const auto log = [quiet](const std::string& text) {
-      if (!quiet) say("meshseed", text);
-    };
+    const auto log = service_log("meshseed", options);
     return run_node(options.node, take_turn(options.node, log), log,
                     [](asio::io_context& io) { tell_service_manager(io, "serving"); });
   });

@@ -19,6 +19,13 @@ int main(int argc, char** argv) {
                    "Where to listen (default: 0.0.0.0:6969; 127.0.0.1:6969 without --key or --open)")
         ->type_name("ADDR:PORT");
     add_connections(app, options.node.connections);
+    TrackerOptions tracker_options;
+    add_count(app, "--max-paths", tracker_options.max_paths, "Paths of one node; further ones are not in the mesh");
+    add_count(
+        app, "--max-announces", tracker_options.max_announces,
+        "Announces and scrapes of other BitTorrent clients, a second from one address, but for this machine's own");
+    add_count(app, "--max-announced", tracker_options.max_announced_peers,
+              "Other BitTorrent clients that are remembered, over all torrents");
     app.footer(
         "Serves on one port: /control for nodes, /announce and /scrape for any BitTorrent client, /healthz.\n\nExit "
         "status: 0 stopped by a signal, 1 failed, 2 usage.");
@@ -38,19 +45,17 @@ int main(int argc, char** argv) {
     std::signal(SIGPIPE, SIG_IGN);
     raise_descriptor_limit();
     asio::io_context io(1);
-    TrackerOptions tracker_options;
     tracker_options.listen = {address, where.port};
     tracker_options.connections = options.node.connections;
     tracker_options.keys = options.node.keys;
     const Tracker tracker(io, tracker_options);
     asio::signal_set signals(io, SIGTERM, SIGINT);
     signals.async_wait([&](const boost::system::error_code&, int) { io.stop(); });
-    if (options.log_level != "error")
-      say("meshtracker",
-          "listening on " + to_text(tracker.local()) +
-              (options.node.keys   ? "; for nodes that have the mesh key " + options.node.keys->first().name
-               : options.node.open ? "; open: everyone who can reach this port may use it"
-                                   : "; on loopback only"));
+    service_log("meshtracker",
+                options)("listening on " + to_text(tracker.local()) +
+                         (options.node.keys   ? "; for nodes that have the mesh key " + options.node.keys->first().name
+                          : options.node.open ? "; open: everyone who can reach this port may use it"
+                                              : "; on loopback only"));
     tell_service_manager(io, "listening on " + to_text(tracker.local()));
     io.run();
     // Nothing here outlives the process: every fact is a node's, and the nodes will tell it again.

@@ -5,8 +5,10 @@
 #include <filesystem>
 #include <fstream>
 
+#include <memory>
 #include "config.h"
 #include "core/format.h"
+#include "core/log_limit.h"
 #include "tracker.h"
 #include "version.h"
 
@@ -54,6 +56,9 @@ void add_common(CLI::App& app, CommonOptions& options) {
   app.add_option("--log-level", options.log_level, "error or info")
       ->check(CLI::IsMember({"error", "info"}).description(""))
       ->type_name("LEVEL");
+  app.add_option("--max-log-lines", options.max_log_lines, "Of a service: a minute (default: 1000)")
+      ->check(CLI::Range(1, 1'000'000).description(""))
+      ->type_name("N");
 }
 
 void add_node(CLI::App& app, CommonOptions& options, std::string& hash) {
@@ -96,6 +101,8 @@ void add_node(CLI::App& app, CommonOptions& options, std::string& hash) {
       ->type_name("WHEN");
   add_connections(app, node.connections);
   add_limits(app, node.max_down, node.max_up, node.max_active);
+  add_count(app, "--max-gets", node.max_gets, "Gets under way at once, those that wait included");
+  add_count(app, "--max-peers", node.max_peers, "Connections to other nodes' and clients' swarms at once");
   app.add_option(
          "--refuse", node.refuse,
          "Do not get (meshfile get --on) or delete (meshfile delete --mesh) for other nodes; may be given twice")
@@ -105,15 +112,9 @@ void add_node(CLI::App& app, CommonOptions& options, std::string& hash) {
 }
 
 void add_connections(CLI::App& app, ConnectionLimits& limits) {
-  app.add_option("--max-connections", limits.all,
-                 "Channels and requests at once (default: " + std::to_string(limits.all) + ")")
-      ->check(CLI::Range(1, 1'000'000).description(""))
-      ->type_name("N");
-  app.add_option("--max-per-address", limits.of_one_address,
-                 "The same from one address, but for this machine's own (default: " +
-                     std::to_string(limits.of_one_address) + ")")
-      ->check(CLI::Range(1, 1'000'000).description(""))
-      ->type_name("N");
+  add_count(app, "--max-connections", limits.all, "Channels and requests at once");
+  add_count(app, "--max-per-address", limits.of_one_address,
+            "The same from one address (of IPv6: one /64), but for this machine's own");
 }
 
 void add_limits(CLI::App& app, std::int64_t& down, std::int64_t& up, int& active) {
@@ -207,6 +208,13 @@ int parse(CLI::App& app, CommonOptions& options, int argc, char** argv) {
 
 void say(const std::string& program, const std::string& text) {
   std::fprintf(stderr, "%s: %s\n", program.c_str(), text.c_str());
+}
+
+std::function<void(const std::string&)> service_log(const std::string& program, const CommonOptions& options) {
+  if (options.log_level == "error") return [](const std::string&) {};
+  return [program, limit = std::make_shared<LogLimit>(options.max_log_lines)](const std::string& text) {
+    for (const auto& line : limit->pass(text, LogLimit::Clock::now())) say(program, line);
+  };
 }
 
 int guarded(const std::string& program, const std::function<int()>& run) {

@@ -19,9 +19,10 @@ struct CommonOptions {
   std::string key;
   std::string config;
   std::string log_level = "info";
+  int max_log_lines = 1000;  ///< a minute
 };
 
-/// --files, --tracker, --open, --key, --control, --state, --config, --log-level, --version.
+/// --files, --tracker, --open, --key, --control, --state, --config, --log-level, --max-log-lines, --version.
 void add_common(CLI::App& app, CommonOptions& options);
 /// The flags of a node: --listen, --advertise, --name, --head, --follow, --ignore, --hash, --max-down, --max-up,
 /// --max-active, --refuse.
@@ -34,6 +35,13 @@ void add_url(CLI::App& app, Get& get, std::string& cacert);
 [[nodiscard]] std::string read_ca(const std::string& file);
 /// --max-unpacked, --max-entries, --max-ratio: of archives.
 void add_unpack(CLI::App& app, UnpackLimits& limits);
+/// A number of something, from 1; `count` has the default.
+template <class Number>
+void add_count(CLI::App& app, const std::string& flag, Number& count, const std::string& what) {
+  app.add_option(flag, count, what + " (default: " + std::to_string(count) + ")")
+      ->check(CLI::Range(1, 1'000'000'000).description(""))
+      ->type_name("N");
+}
 /// --max-connections, --max-per-address; `limits` has the defaults.
 void add_connections(CLI::App& app, ConnectionLimits& limits);
 /// --max-down, --max-up, --max-active: of a node, or of one get.
@@ -44,6 +52,9 @@ int parse(CLI::App& app, CommonOptions& options, int argc, char** argv);
 
 /// Where the command's own messages go: "NAME: text" on stderr.
 void say(const std::string& program, const std::string& text);
+
+/// The log of a service: as much of it as was asked for.
+std::function<void(const std::string&)> service_log(const std::string& program, const CommonOptions& options);
 
 /// Runs a main function and turns what it throws into a line and an exit status.
 int guarded(const std::string& program, const std::function<int()>& run);

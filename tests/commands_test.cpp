@@ -761,4 +761,60 @@ TEST_CASE("the local socket is its owner's, and a group's that is named") {
   CHECK(s.st_gid == group->gr_gid);
   CHECK(mesh.run({program("meshfile"), "--files", mesh.files("n2").string(), "--control", socket, "status"}).status ==
         0);
+  // Whatever somebody makes of its mode.
+  fs::permissions(mesh.root(), fs::perms::others_exec | fs::perms::group_exec, fs::perm_options::add);
+  fs::permissions(socket, fs::perms(0666));
+  const auto as_nobody = [&](const std::string& groups) {
+    return mesh.run({"setpriv", "--reuid", "65534", "--regid", "65534", groups, program("meshfile"), "--files",
+                     mesh.files("n2").string(), "--control", socket, "status"});
+  };
+  if (mesh.run({"setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", program("meshfile"), "--version"})
+          .status != 0) {
+    WARN("SKIPPED: another user cannot reach the programs here");
+    return;
+  }
+  const auto stranger = as_nobody("--clear-groups");
+  CHECK(stranger.status == 5);
+  CHECK(stranger.err.find("is not for this user") != std::string::npos);
+  CHECK(as_nobody("--groups=" + std::to_string(group->gr_gid)).status == 0);
+}
+
+TEST_CASE("bounds on gets, paths and announces, each with an error that names its flag") {
+  Mesh mesh;
+  mesh.stop_tracker(SIGKILL);
+  mesh.start_tracker({"--max-paths", "3"});
+  for (const char* name : {"a", "b", "c", "d", "e"}) write_file(mesh.files("n0") / name, name);
+  mesh.start_node("n0");
+  CHECK(mesh.copies_become(3));
+  CHECK(eventually([&] { return mesh.log("n0").find("--max-paths") != std::string::npos; }));
+  // Also for who asks for one of the others by name.
+  std::vector<std::string> in_mesh;
+  for (const char* name : {"a", "b", "c", "d", "e"})
+    if (mesh.file("n0", {"info", name}).status == 0) in_mesh.emplace_back(name);
+  REQUIRE(in_mesh.size() == 3);
+  // Room again: what comes from now on is taken.
+  fs::remove(mesh.files("n0") / in_mesh[0]);
+  CHECK(mesh.copies_become(2));
+  write_file(mesh.files("n0") / "f", "f");
+  CHECK(mesh.copies_become(3));
+
+  mesh.start_node("n1", {"--max-gets", "1"});
+  CHECK(mesh.file("n1", {"get", "--wait", "nowhere"}).status == 0);
+  const auto second = mesh.file("n1", {"get", "--wait", "nowhere-else"});
+  CHECK(second.status == 1);
+  CHECK(second.err.find("--max-gets") != std::string::npos);
+
+  if (!Mesh::can_have_namespace()) {
+    WARN("SKIPPED: an address that is not loopback needs root and network namespaces");
+    return;
+  }
+  Mesh other("10.77.0.1");
+  other.stop_tracker(SIGKILL);
+  other.start_tracker({"--max-announces", "1"});
+  // Ten seconds' worth may come at once.
+  const auto url = "http://" + other.tracker() + "/scrape?info_hash=aaaaaaaaaaaaaaaaaaaa";
+  const auto many = other.run({"curl", "-s", url + "#[1-40]"}).out;
+  CHECK(many.find("--max-announces") != std::string::npos);
+  CHECK(many.find("5:files") != std::string::npos);
+  CHECK(other.run({"curl", "-sf", "http://" + other.tracker() + "/healthz"}).status == 0);
 }

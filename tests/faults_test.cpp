@@ -1,12 +1,17 @@
 // Faults, on whole swarms of real processes on loopback: trackers that die, nodes that fall silent, disks that lie.
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <thread>
 
 #include "process.h"
 #include "test.h"
@@ -405,4 +410,56 @@ TEST_CASE("the systemd units are sound") {
     CHECK(ran.err.find(service) == std::string::npos);
     CHECK(unit.find(std::string(service) == "meshseed" ? "PrivateTmp=no" : "DynamicUser=yes") != std::string::npos);
   }
+}
+
+TEST_CASE("gets into a directory that is exchanged with a link to outside meanwhile") {
+  Mesh mesh;
+  const int small = 400;
+  for (int i = 0; i < small; ++i) write_file(mesh.files("n0") / "d/e" / ("s" + std::to_string(i)), noise(100, 1));
+  for (int i = 0; i < 10; ++i) write_file(mesh.files("n0") / "d/e" / ("l" + std::to_string(i)), noise(200'000, 2));
+  mesh.start_node("n0");
+  mesh.start_node("n1");
+  const auto outside = mesh.root() / "outside";
+  const auto trap = mesh.root() / "trap";
+  fs::create_directories(outside / "e");
+  fs::create_directory_symlink(outside, trap);
+  fs::create_directories(mesh.files("n1") / "d/e");
+  const int inside = ::open((mesh.files("n1") / "d/e").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  REQUIRE(inside >= 0);
+  const fs::path by_descriptor = "/proc/self/fd/" + std::to_string(inside);
+  std::atomic<bool> stop = false;
+  std::atomic<long> exchanged = 0;
+  std::thread swapper([&] {
+    while (!stop) {
+      if (::renameat2(AT_FDCWD, trap.c_str(), AT_FDCWD, (mesh.files("n1") / "d").c_str(), RENAME_EXCHANGE) != 0) return;
+      ++exchanged;
+    }
+  });
+  const std::shared_ptr<void> stopped(nullptr, [&](void*) {
+    stop = true;
+    if (swapper.joinable()) swapper.join();
+  });
+  // MESH_TEST_RACES more of them for a longer look.
+  const char* more = std::getenv("MESH_TEST_RACES");
+  long placed = 0;
+  for (int round = 0; round < (more != nullptr ? std::atoi(more) : 3); ++round) {
+    const auto ran = mesh.get("n1", {"--force", "d"}, seconds(120));
+    CHECK(ran.status >= 0);
+    CHECK(ran.status <= 1);
+    CHECK(fs::is_empty(outside / "e"));
+    CHECK(std::distance(fs::directory_iterator(outside), fs::directory_iterator()) == 1);
+    for (const auto& item : fs::directory_iterator(by_descriptor)) placed += fs::remove(item.path()) ? 1 : 0;
+  }
+  ::close(inside);
+  if (more != nullptr) WARN(placed << " files placed, " << exchanged.load() << " exchanges");
+  CHECK(placed > 0);
+  stop = true;
+  swapper.join();
+  CHECK(exchanged > 100);
+  // Whichever of the two is the directory now: with it in place all of it arrives.
+  if (fs::is_symlink(mesh.files("n1") / "d"))
+    REQUIRE(::renameat2(AT_FDCWD, trap.c_str(), AT_FDCWD, (mesh.files("n1") / "d").c_str(), RENAME_EXCHANGE) == 0);
+  REQUIRE(eventually([&] { return mesh.get("n1", {"--force", "d"}).status == 0; }));
+  CHECK(mesh.run({"diff", "-r", (mesh.files("n0") / "d").string(), (mesh.files("n1") / "d").string()}).status == 0);
+  CHECK(fs::is_empty(outside / "e"));
 }

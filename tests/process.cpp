@@ -144,8 +144,9 @@ std::unique_ptr<Process> Mesh::start(std::vector<std::string> argv, const std::s
   return std::make_unique<Process>(std::move(argv), root_, root_ / (log + ".log"));
 }
 
-void Mesh::start_tracker() {
+void Mesh::start_tracker(std::vector<std::string> extra) {
   std::vector<std::string> argv = {program("meshtracker"), "--listen", tracker()};
+  argv.insert(argv.end(), extra.begin(), extra.end());
   if (!namespace_.empty()) argv.emplace_back("--open");
   if (!key_.empty()) argv.insert(argv.end(), {"--key", key_});
   tracker_ = start(argv, "tracker");

@@ -58,7 +58,7 @@ class Mesh {
   void use_key(const std::string& key) { key_ = key; }
   /// The same, and the tracker begins anew with it.
   void close(const std::string& key);
-  void start_tracker();
+  void start_tracker(std::vector<std::string> extra = {});
   void stop_tracker(int signal);
   /// Another one; `stop_second` ends it.
   [[nodiscard]] std::string start_second();

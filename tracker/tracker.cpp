@@ -46,7 +46,7 @@ FileEntry entry_of(const std::string& path, const Copy& copy) {
 }  // namespace
 
 Tracker::Tracker(asio::io_context& io, TrackerOptions options)
-    : io_(io), options_(std::move(options)), handlers_(make_handlers()) {
+    : io_(io), options_(std::move(options)), announces_(options_.max_announces), handlers_(make_handlers()) {
   if (!options_.listen) return;
   const auto on_channel = [this](std::string path, ChannelPtr channel) -> Task<void> {
     if (path == "/control") co_await serve(std::move(channel));
@@ -153,13 +153,24 @@ void Tracker::drop_node(NodeKey key) {
   for (const auto& id : left) leave(key, id);
 }
 
+bool Tracker::put(Node& node, const FileEntry& entry) {
+  node.paths += catalog_.put(node.key, entry) ? 1U : 0U;
+  if (node.paths <= options_.max_paths) return true;
+  node.paths -= catalog_.remove(node.key, entry.path) ? 1U : 0U;
+  if (!std::exchange(node.has_too_many, true))
+    node.channel->note(Notice{"this node offers more than " + std::to_string(options_.max_paths) +
+                              " paths (the tracker's --max-paths); the others are not in the mesh, the first of them " +
+                              printable(entry.path)});
+  return false;
+}
+
 void Tracker::take_inventory(const ChannelPtr& channel, Inventory delta) {
   auto* node = node_of(channel);
   if (node == nullptr) return;
-  for (const auto& path : delta.removed) catalog_.remove(node->key, path);
+  for (const auto& path : delta.removed) node->paths -= catalog_.remove(node->key, path) ? 1U : 0U;
   for (const auto& entry : delta.put) {
     if (!entry_fault(entry).empty()) continue;
-    catalog_.put(node->key, entry);
+    if (!put(*node, entry)) continue;
     if (entry.id.is_set() && swarms_.contains(entry.id)) plan_soon(entry.id);
   }
   if (delta.end) node->registered = true;
@@ -237,10 +248,9 @@ Task<bool> Tracker::probe(std::string path) {
                 std::shared_ptr<bool> hit) -> Task<void> {
     const Probed reply = co_await channel->request(asked_for, probe_limit);
     for (const auto& entry : reply.found)
-      if (entry.path == asked_for.path && entry_fault(entry).empty() && self->nodes_.contains(key)) {
-        self->catalog_.put(key, entry);
-        *hit = true;
-      }
+      if (entry.path == asked_for.path && entry_fault(entry).empty())
+        if (const auto node = self->nodes_.find(key); node != self->nodes_.end() && self->put(node->second, entry))
+          *hit = true;
   };
   for (const auto& [key, node] : nodes_) asked.add(ask(this, key, node.channel, question, found));
   co_await asked.all();
@@ -828,6 +838,11 @@ Task<HttpReply> Tracker::serve_http(std::string target, asio::ip::address remote
   const auto mark = std::min(target.find('?'), target.size());
   const std::string path = target.substr(0, mark);
   const std::string query = target.substr(std::min(mark + 1, target.size()));
+  const bool asks = path == "/announce" || path == "/scrape";
+  if (asks && !remote.is_loopback() && !announces_.take(counted_as(remote), Clock::now())) {
+    reply.body = failure_reply("too many announces from this address (the tracker's --max-announces)");
+    co_return reply;
+  }
   if (path == "/announce") {
     reply.body = co_await announce(query, remote);
   } else if (path == "/scrape") {

@@ -13,6 +13,7 @@
 #include <unordered_map>
 
 #include "core/catalog.h"
+#include "core/rate_limit.h"
 #include "peer_handout.h"
 #include "url_plan.h"
 #include "wire/announce.h"
@@ -25,7 +26,9 @@ struct TrackerOptions {
   std::optional<asio::ip::tcp::endpoint> listen;  ///< none: only channels that `serve` is given
   ConnectionLimits connections;
   MeshKeysPtr keys;                           ///< of a closed mesh; null: none
+  std::size_t max_paths = 5'000'000;          ///< of one node
   std::size_t max_announced_peers = 200'000;  ///< of other BitTorrent clients, over all swarms
+  int max_announces = 50;                     ///< and scrapes, a second, of one address but loopback
 };
 
 class Tracker {
@@ -45,6 +48,8 @@ class Tracker {
     ChannelPtr channel;
     bool registered = false;  ///< its whole inventory has arrived
     Clock::time_point since;
+    std::size_t paths = 0;      ///< in the catalog
+    bool has_too_many = false;  ///< it was told
   };
   /// A swarm among the mesh's own nodes. Exists while any of them has the torrent loaded.
   struct Swarm {
@@ -68,6 +73,8 @@ class Tracker {
   Task<HttpReply> serve_http(std::string target, asio::ip::address remote);
 
   Welcome enlist(const ChannelPtr& channel, Hello hello);
+  /// False where the node has too many paths already.
+  bool put(Node& node, const FileEntry& entry);
   void take_inventory(const ChannelPtr& channel, Inventory delta);
   void drop_node(NodeKey key);
 
@@ -126,6 +133,7 @@ class Tracker {
   std::unordered_map<InfoHash, ContentId> by_infohash_;
   std::unordered_map<InfoHash, AnnouncedSwarm> announced_;
   std::size_t announced_peers_ = 0;
+  Allowances<asio::ip::address> announces_;
   std::unordered_map<InfoHash, Clock::time_point> unknown_;  ///< infohashes that no node knew a moment ago
   std::map<ContentId, UrlPlan> urls_;
   std::int64_t url_epoch_ = std::chrono::system_clock::now().time_since_epoch() / std::chrono::microseconds(1);

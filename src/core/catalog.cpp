@@ -6,11 +6,12 @@
 
 namespace mesh {
 
-void Catalog::put(NodeKey node, const FileEntry& entry) {
+bool Catalog::put(NodeKey node, const FileEntry& entry) {
   const auto at = paths_.try_emplace(entry.path).first;
   auto& copies = at->second;
   auto copy = std::ranges::find(copies, node, &Stored::node);
-  if (copy == copies.end()) {
+  const bool fresh = copy == copies.end();
+  if (fresh) {
     copies.push_back({node, 0, Kind::file, 0, 0, nullptr});
     copy = std::prev(copies.end());
     ++copy_count_;
@@ -29,6 +30,7 @@ void Catalog::put(NodeKey node, const FileEntry& entry) {
     copy->content = &content;
   }
   if (!entry.target.empty()) targets_[{entry.path, node}] = entry.target;
+  return fresh;
 }
 
 void Catalog::forget_content(const Stored& copy, const std::string& path) {
@@ -45,13 +47,14 @@ void Catalog::drop(Paths::iterator at, Copies::iterator copy) {
   --copy_count_;
 }
 
-void Catalog::remove(NodeKey node, std::string_view path) {
+bool Catalog::remove(NodeKey node, std::string_view path) {
   const auto at = paths_.find(path);
-  if (at == paths_.end()) return;
+  if (at == paths_.end()) return false;
   const auto copy = std::ranges::find(at->second, node, &Stored::node);
-  if (copy == at->second.end()) return;
+  if (copy == at->second.end()) return false;
   drop(at, copy);
   if (at->second.empty()) paths_.erase(at);
+  return true;
 }
 
 void Catalog::remove_node(NodeKey node) {

@@ -23,8 +23,10 @@ namespace mesh {
 class Catalog {
  public:
   /// Adds a node's copy or replaces what the node said before. `entry.path` must be a mesh path.
-  void put(NodeKey node, const FileEntry& entry);
-  void remove(NodeKey node, std::string_view path);
+  /// Returns whether the node said nothing of it before.
+  bool put(NodeKey node, const FileEntry& entry);
+  /// Returns whether there was one.
+  bool remove(NodeKey node, std::string_view path);
   /// Forgets everything that `node` said: one pass over the catalog.
   void remove_node(NodeKey node);
 

@@ -14,7 +14,6 @@ constexpr auto report_every = milliseconds(200);
 constexpr auto retry_after = std::chrono::seconds(5);
 constexpr std::size_t most_errors = 20;
 constexpr std::size_t most_whats = 10'000;
-constexpr std::size_t most_running = 10'000;
 constexpr std::size_t most_over = 100;
 
 std::string joined(const std::vector<std::string>& whats) {
@@ -36,8 +35,8 @@ What Gets::parse(const std::string& text) const { return parse_what(text, parts_
 GetTaskPtr Gets::add(Get request) {
   if (request.whats.empty() || request.whats.size() > most_whats)
     throw Error(Status::usage, "a get names from 1 to " + std::to_string(most_whats) + " files, directories or globs");
-  if (running_.size() >= most_running)
-    throw Error(Status::failed, "too many gets are under way on this node; try again later");
+  if (std::cmp_greater_equal(running_.size(), parts_.options.max_gets))
+    throw Error(Status::failed, "as many gets as its --max-gets allows are under way on this node; try again later");
   for (const auto& what : request.whats) static_cast<void>(parse(what));
   if (request.pipe && request.whats.size() != 1) throw Error(Status::usage, "the bytes of one file can be followed");
   auto task = std::make_shared<GetTask>();

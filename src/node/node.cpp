@@ -54,6 +54,8 @@ std::vector<std::string> own_addresses() {
   return out;
 }
 
+constexpr std::size_t most_notice_bytes = 500;
+
 /// At the end: for partial downloads to be saved, and for the rest.
 constexpr auto save_limit = milliseconds(3000);
 constexpr auto stop_limit = milliseconds(4500);
@@ -285,6 +287,7 @@ void Node::listen() {
   swarm.pick_free_port = any_port;
   swarm.max_down = options.max_down;
   swarm.max_up = options.max_up;
+  swarm.max_peers = options.max_peers;
   swarm.keys = options.keys;
   parts_->swarm = std::make_unique<Swarm>(io_, swarm, parts_->log);
   const auto serve = [this](std::string path, ChannelPtr channel) {
@@ -363,6 +366,9 @@ Task<void> Node::serve_channel(std::string path, ChannelPtr channel, const Handl
 
 void Node::serve_mesh() {
   offer_->serve(mesh_handlers_);
+  mesh_handlers_.on_note<Notice>([this](const ChannelPtr& channel, const Notice& notice) {
+    parts_->log(channel->where() + " says: " + printable(std::string_view(notice.text).substr(0, most_notice_bytes)));
+  });
   mesh_handlers_.on_note<Plan>([this](const ChannelPtr&, Plan plan) { parts_->swarm->plan(plan.id, plan.getters); });
   mesh_handlers_.on_note<Meet>([this](const ChannelPtr&, Meet meet) {
     if (const auto torrent = parts_->swarm->find(meet.id); torrent && torrent->checked)

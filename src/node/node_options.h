@@ -38,7 +38,9 @@ struct NodeOptions {
   bool hash_eagerly = false;
   std::int64_t max_down = 0;  ///< bytes per second; 0: as fast as it goes
   std::int64_t max_up = 0;
-  int max_active = 6;               ///< large files downloaded at once
+  int max_active = 6;     ///< large files downloaded at once
+  int max_gets = 10'000;  ///< under way, those that wait included
+  int max_peers = 2'000;
   std::vector<std::string> refuse;  ///< what is not done for other nodes: get, delete
   /// Set for a node that lives for one command: how long it stays when nobody needs it any more.
   std::optional<int> linger_seconds;

@@ -58,7 +58,7 @@ lt::settings_pack settings(const std::string& listen, const Swarm::Options& opti
   s.set_bool(p::close_redundant_connections, false);
   // Who has a piece need not hear that others have it, too (who offers it does: swarm_plugin.h).
   s.set_bool(p::send_redundant_have, false);
-  s.set_int(p::connections_limit, 2000);
+  s.set_int(p::connections_limit, options.max_peers);
   s.set_int(p::connection_speed, 200);
   s.set_bool(p::smooth_connects, false);
   s.set_int(p::torrent_connect_boost, 60);

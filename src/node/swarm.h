@@ -75,6 +75,7 @@ class Swarm {
     std::chrono::seconds idle{60};
     std::int64_t max_down = 0;  ///< bytes per second over all torrents; 0: as fast as it goes
     std::int64_t max_up = 0;
+    int max_peers = 2'000;
     MeshKeysPtr keys;  ///< null: everyone who connects is a peer
   };
   using Log = std::function<void(std::string)>;

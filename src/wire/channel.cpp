@@ -285,6 +285,10 @@ Task<ChannelPtr> connect_local(std::string socket_path) {
   if (ec) throw Error(Status::unreachable, socket_path + ": " + ec.message());
   auto channel = std::make_shared<Channel>(Link(Link::Socket(std::move(socket))), "this node", asio::ip::address{});
   co_await channel->stream().async_handshake("localhost", "/local", asio::redirect_error(asio::use_awaitable, ec));
+  if (ec == websocket::error::upgrade_declined)
+    throw Error(
+        Status::refused,
+        socket_path + ": is not for this user: the node's own user, root, and the group of its --control-group may");
   if (ec) throw Error(Status::unreachable, socket_path + ": " + ec.message());
   co_return channel;
 }

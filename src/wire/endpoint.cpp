@@ -1,5 +1,6 @@
 #include "wire/endpoint.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "core/error.h"
@@ -47,6 +48,14 @@ boost::asio::ip::address unmapped(const boost::asio::ip::address& address) {
   namespace ip = boost::asio::ip;
   if (!address.is_v6() || !address.to_v6().is_v4_mapped()) return address;
   return ip::make_address_v4(ip::v4_mapped, address.to_v6());
+}
+
+boost::asio::ip::address counted_as(const boost::asio::ip::address& address) {
+  const auto plain = unmapped(address);
+  if (plain.is_v4() || plain.is_loopback()) return plain;
+  auto bytes = plain.to_v6().to_bytes();
+  std::fill(bytes.begin() + 8, bytes.end(), static_cast<unsigned char>(0));
+  return boost::asio::ip::address_v6(bytes);
 }
 
 std::string to_text(const boost::asio::ip::tcp::endpoint& endpoint) {

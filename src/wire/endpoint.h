@@ -21,5 +21,7 @@ struct HostPort {
 [[nodiscard]] std::string to_text(const std::string& address, std::uint16_t port);
 /// An IPv4 address that a socket for both shows as IPv6 (::ffff:1.2.3.4) as what it is; any other unchanged.
 [[nodiscard]] boost::asio::ip::address unmapped(const boost::asio::ip::address& address);
+/// What counts as one address where so much is allowed to each: of IPv6 the /64, which is one host's own.
+[[nodiscard]] boost::asio::ip::address counted_as(const boost::asio::ip::address& address);
 
 }  // namespace mesh

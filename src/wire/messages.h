@@ -223,6 +223,16 @@ struct Unloaded {
   }
 };
 
+/// A note to a node: what its people should know, for its log.
+struct Notice {
+  static constexpr const char* name = "notice";
+  std::string text;
+  template <class V>
+  void describe(V& v) {
+    v("text", text);
+  }
+};
+
 // --- a file on its way from a URL -----------------------------------------------------------------------------------
 
 /// What the origin said of the file. `validator` is a strong ETag or, with `size`, the Last-Modified; a getter that

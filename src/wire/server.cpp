@@ -7,12 +7,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http.hpp>
 #include <boost/beast/websocket/rfc6455.hpp>
+#include <cerrno>
 #include <filesystem>
 #include <map>
+#include <optional>
+#include <vector>
 
 #include "wire/endpoint.h"
 
@@ -26,6 +30,20 @@ namespace http = beast::http;
 namespace {
 
 constexpr auto head_limit = std::chrono::seconds(10);
+
+/// Says so to a command of another user's.
+Task<void> refuse(Link& link) {
+  const Deadline deadline(link.next_layer(), head_limit);
+  error_code ec;
+  beast::flat_buffer buffer(16 * 1024);
+  http::request_parser<http::empty_body> parser;
+  parser.header_limit(8 * 1024);
+  co_await http::async_read(link, buffer, parser, asio::redirect_error(asio::use_awaitable, ec));
+  if (ec) co_return;
+  http::response<http::empty_body> response(http::status::forbidden, 11);
+  response.prepare_payload();
+  co_await http::async_write(link, response, asio::redirect_error(asio::use_awaitable, ec));
+}
 
 }  // namespace
 
@@ -86,7 +104,7 @@ Task<void> Server::accept_all(std::shared_ptr<Shared> shared) {
     if (shared->connections >= shared->limits.all) continue;
     remote.address(unmapped(remote.address()));
     if (!remote.address().is_loopback())
-      if (const auto it = shared->of_address.find(remote.address());
+      if (const auto it = shared->of_address.find(counted_as(remote.address()));
           it != shared->of_address.end() && it->second >= shared->limits.of_one_address)
         continue;
     asio::co_spawn(shared->acceptor.get_executor(), serve(shared, std::move(socket), remote), asio::detached);
@@ -95,8 +113,9 @@ Task<void> Server::accept_all(std::shared_ptr<Shared> shared) {
 
 Task<void> Server::serve(std::shared_ptr<Shared> shared, tcp::socket socket, tcp::endpoint remote) {
   ++shared->connections;
-  ++shared->of_address[remote.address()];
-  const std::shared_ptr<void> counted(nullptr, [shared, address = remote.address()](void*) {
+  const auto address = counted_as(remote.address());
+  ++shared->of_address[address];
+  const std::shared_ptr<void> counted(nullptr, [shared, address](void*) {
     --shared->connections;
     if (--shared->of_address[address] == 0) shared->of_address.erase(address);
   });
@@ -197,6 +216,26 @@ struct LocalServer::Shared {
   asio::local::stream_protocol::acceptor acceptor;
   Server::OnChannel on_channel;
   std::string path;
+  std::optional<gid_t> group;
+
+  /// Whoever connects is this process's user, root, or of the group, whatever the socket's mode has become.
+  [[nodiscard]] bool admits(int fd) const {
+    ucred peer{};
+    socklen_t size = sizeof peer;
+    if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return false;
+    if (peer.uid == ::geteuid() || peer.uid == 0) return true;
+    if (!group) return false;
+    if (peer.gid == *group) return true;
+    std::vector<gid_t> groups(256);
+    for (;;) {
+      size = static_cast<socklen_t>(groups.size() * sizeof(gid_t));
+      if (::getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size) == 0) break;
+      if (errno != ERANGE) return false;
+      groups.resize(size / sizeof(gid_t));
+    }
+    groups.resize(size / sizeof(gid_t));
+    return std::ranges::find(groups, *group) != groups.end();
+  }
 };
 
 LocalServer::LocalServer(asio::io_context& io, const std::string& path, const std::string& group,
@@ -224,6 +263,7 @@ LocalServer::LocalServer(asio::io_context& io, const std::string& path, const st
       ec.assign(errno, boost::system::system_category());
     ::close(dir);
   }
+  if (entry != nullptr) shared_->group = entry->gr_gid;
   if (ec) throw Error(Status::failed, path + ": cannot listen: " + ec.message());
   asio::co_spawn(io, accept_all(shared_), asio::detached);
 }
@@ -246,14 +286,20 @@ Task<void> LocalServer::accept_all(std::shared_ptr<Shared> shared) {
       co_await sleep_for(std::chrono::milliseconds(100));
       continue;
     }
+    const bool admitted = shared->admits(socket.native_handle());
     auto channel = std::make_shared<Channel>(Link(Link::Socket(std::move(socket))), "a command", asio::ip::address{});
-    auto serve = [](std::shared_ptr<Shared> owner, ChannelPtr served) -> Task<void> {
+    auto serve = [](std::shared_ptr<Shared> owner, ChannelPtr served, bool welcome) -> Task<void> {
       error_code failed;
+      if (!welcome) {
+        co_await refuse(served->stream().next_layer());
+        served->close();
+        co_return;
+      }
       co_await served->stream().async_accept(asio::redirect_error(asio::use_awaitable, failed));
       if (!failed) co_await owner->on_channel("/local", served);
       served->close();
     };
-    asio::co_spawn(shared->acceptor.get_executor(), serve(shared, channel), asio::detached);
+    asio::co_spawn(shared->acceptor.get_executor(), serve(shared, channel, admitted), asio::detached);
   }
 }
 
