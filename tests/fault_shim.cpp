@@ -1,5 +1,6 @@
 // To be preloaded: a disk that reads wrongly. MESH_FAULT_FILE: the last part of the name of the file that is touched;
-// MESH_FAULT: "flip" (every read returns a byte that is not there) or "eio" (every read fails).
+// MESH_FAULT: "flip" (every read returns a byte that is not there) or "eio" (every read fails). MESH_FAULT_WHILE: only
+// as long as this file exists.
 #include <dlfcn.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -14,6 +15,8 @@ namespace {
 bool is_touched(int fd) {
   const char* wanted = std::getenv("MESH_FAULT_FILE");
   if (wanted == nullptr) return false;
+  const char* marker = std::getenv("MESH_FAULT_WHILE");
+  if (marker != nullptr && ::access(marker, F_OK) != 0) return false;
   char link[64];
   char name[4096];
   std::snprintf(link, sizeof link, "/proc/self/fd/%d", fd);

@@ -208,6 +208,35 @@ TEST_CASE("a peer that sends wrong bytes is banned and named, and the file compl
   CHECK(says(mesh, "n1", "peer " + mesh.listen("bad") + " sent wrong bytes"));
 }
 
+TEST_CASE("the only source sends wrong bytes for a while, is banned, and is asked again") {
+  Mesh mesh;
+  const auto bytes = noise(12 * mb, 1);
+  start_good_and_bad(mesh, bytes, "flip");
+  const auto marker = mesh.root() / "faulty";
+  write_file(marker, "");
+  auto variables = faulty("flip", "x");
+  variables.push_back("MESH_FAULT_WHILE=" + marker.string());
+  mesh.stop_node("bad", SIGTERM);
+  mesh.set_environment("bad", variables);
+  mesh.start_node("bad");
+  mesh.stop_node("good", SIGTERM);
+  mesh.start_node("n1");
+  auto get = mesh.start({program("meshget"), "--files", mesh.files("n1").string(), "x"}, "get-x");
+  REQUIRE(eventually([&] { return says(mesh, "n1", "peer " + mesh.listen("bad") + " sent wrong bytes"); }));
+  fs::remove(marker);
+  CHECK(get->wait(seconds(60)) == 0);
+  CHECK((read_file(mesh.files("n1") / "x") == bytes));
+  // What never gets better ends, and the error says who.
+  write_file(marker, "");
+  mesh.start_node("n2");
+  mesh.stop_node("n1", SIGTERM);
+  const auto hopeless = mesh.get("n2", {"x"}, seconds(100));
+  CHECK(hopeless.status == 1);
+  CHECK(hopeless.err.find("sent wrong bytes") != std::string::npos);
+  CHECK(hopeless.err.find(mesh.listen("bad")) != std::string::npos);
+  CHECK_FALSE(fs::exists(mesh.files("n2") / "x"));
+}
+
 TEST_CASE("a source whose disk cannot be read stops offering the file and says so; others have it") {
   Mesh mesh;
   const auto bytes = noise(12 * mb, 1);

@@ -1,6 +1,7 @@
 #include "node/feed.h"
 
 #include "core/format.h"
+#include "wire/endpoint.h"
 
 namespace mesh {
 namespace {
@@ -52,8 +53,9 @@ Task<void> Feed::tend(bool patient) {
     info_.sent = swarm_->sent;
     info_.peers = swarm_->peers;
     info_.eta = info_.down_rate > 0 ? (info_.total - info_.done) / info_.down_rate : -1;
-    if (swarm_->got != got_) {
-      got_ = swarm_->got;
+    // Wrong bytes are no progress.
+    if (swarm_->got - swarm_->got_wrong > got_) {
+      got_ = swarm_->got - swarm_->got_wrong;
       progressed_ = now;
       info_.detail.clear();
     }
@@ -79,6 +81,13 @@ Task<void> Feed::tend(bool patient) {
     version_gone_ = true;
     throw Error(Status::failed,
                 name + ": its last holder went away or changed it before a whole copy was out: " + why->what());
+  }
+  // A bad cable or a bad disk may be good again; a new swarm has banned nobody.
+  if (swarm_->peers == 0 && !swarm_->banned.empty() && still > version_gone_after) {
+    version_gone_ = true;
+    std::string who;
+    for (const auto& peer : swarm_->banned) who += (who.empty() ? "" : ", ") + to_text(peer);
+    throw Error(Status::failed, name + ": whoever has it sent wrong bytes: " + who);
   }
   if (patient) co_return;
   if (swarm_->peers == 0 && still > unreachable_after)

@@ -387,6 +387,7 @@ void Swarm::refresh(SwarmTorrent& torrent) {
   torrent.up_rate = status.upload_payload_rate;
   torrent.sent = status.total_payload_upload;
   torrent.got = status.total_payload_download;
+  torrent.got_wrong = status.total_failed_bytes;
   if (torrent.downloading) {
     std::vector<lt::peer_info> peers;
     torrent.handle.get_peer_info(peers);

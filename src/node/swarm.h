@@ -54,7 +54,8 @@ struct SwarmTorrent {
   std::int64_t down_rate = 0;
   std::int64_t up_rate = 0;
   std::int64_t sent = 0;
-  std::int64_t got = 0;  ///< payload bytes received
+  std::int64_t got = 0;        ///< payload bytes received
+  std::int64_t got_wrong = 0;  ///< of these, in pieces that failed their hashes
   int hash_failures = 0;
   std::int64_t max_down = 0;  ///< the limits that are set; 0: none
   std::int64_t max_up = 0;

@@ -3,9 +3,12 @@
 #include <libtorrent/bdecode.hpp>
 #include <libtorrent/bitfield.hpp>
 #include <libtorrent/entry.hpp>
+#include <libtorrent/error_code.hpp>
 #include <libtorrent/peer_connection_handle.hpp>
+#include <map>
 #include <optional>
 #include <random>
+#include <set>
 
 #include "core/offer_book.h"
 
@@ -31,7 +34,7 @@ class SwarmPeer final : public lt::peer_plugin {
   bool on_have_none() override;
   void sent_have_all() override;
   void sent_payload(int bytes) override;
-  void on_disconnect(lt::error_code const&) override;
+  void on_disconnect(lt::error_code const& why) override;
 
   void passed(lt::piece_index_t piece);
   /// HAVE (BEP 3).
@@ -51,6 +54,10 @@ class SwarmPeer final : public lt::peer_plugin {
 
  private:
   void begin();
+  [[nodiscard]] lt::tcp::endpoint listens_at() const {
+    const auto from = peer_.remote();
+    return {from.address(), listen_port_ != 0 ? static_cast<std::uint16_t>(listen_port_) : from.port()};
+  }
 
   std::shared_ptr<SwarmPlugin> torrent_;
   lt::peer_connection_handle peer_;
@@ -58,6 +65,7 @@ class SwarmPeer final : public lt::peer_plugin {
   bool makes_ = false;
   bool takes_ = false;
   bool in_order_ = false;
+  int listen_port_ = 0;  ///< as it said; 0: it did not
   bool offers_ = false;  ///< the peer has all pieces, and offers them
   bool told_all_ = false;
   bool begun_ = false;
@@ -101,6 +109,9 @@ class SwarmPlugin final : public lt::torrent_plugin, public std::enable_shared_f
 
   const SwarmPluginOptions options;
   OfferBook book;
+  /// Peers that sent wrong bytes. libtorrent connects to none of them, but takes them for others when they connect from
+  /// other ports.
+  std::set<lt::tcp::endpoint> banned;
 
  private:
   bool is_whole_ = false;
@@ -115,6 +126,11 @@ void SwarmPeer::add_handshake(lt::entry& handshake) {
 
 bool SwarmPeer::on_extension_handshake(lt::bdecode_node const& handshake) {
   if (handshake.type() != lt::bdecode_node::dict_t) return true;
+  listen_port_ = static_cast<int>(std::clamp<std::int64_t>(handshake.dict_find_int_value("p", 0), 0, 65535));
+  if (torrent_->banned.contains(listens_at())) {
+    peer_.disconnect(lt::errors::make_error_code(lt::errors::peer_banned), lt::operation_t::bittorrent);
+    return true;
+  }
   const auto said = handshake.dict_find_int_value(key, 0);
   makes_ = (said & makes) != 0;
   takes_ = (said & takes) != 0;
@@ -183,7 +199,10 @@ void SwarmPeer::sent_payload(int bytes) {
   if (begun_ && torrent_->book.sent(id_, bytes, std::chrono::steady_clock::now())) torrent_->make_offers();
 }
 
-void SwarmPeer::on_disconnect(lt::error_code const&) { torrent_->forget(id_); }
+void SwarmPeer::on_disconnect(lt::error_code const& why) {
+  if (why == lt::errors::make_error_code(lt::errors::too_many_corrupt_pieces)) torrent_->banned.insert(listens_at());
+  torrent_->forget(id_);
+}
 
 }  // namespace
 
