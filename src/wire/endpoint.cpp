@@ -51,7 +51,7 @@ boost::asio::ip::address unmapped(const boost::asio::ip::address& address) {
 }
 
 boost::asio::ip::address counted_as(const boost::asio::ip::address& address) {
-  const auto plain = unmapped(address);
+  auto plain = unmapped(address);
   if (plain.is_v4() || plain.is_loopback()) return plain;
   auto bytes = plain.to_v6().to_bytes();
   std::fill(bytes.begin() + 8, bytes.end(), static_cast<unsigned char>(0));

@@ -32,7 +32,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   if (most < 1 || most > 1000 || rate < 0 || (!hash.empty() && hash != "ondemand" && hash != "eager")) std::abort();
   for (const auto& tracker : trackers) try {
-      if (mesh::parse_host_port(tracker).port == 0) std::abort();
+      if (mesh::parse_host_port(tracker).host.size() > tracker.size()) std::abort();
     } catch (const mesh::Error&) {
     }
   return 0;
