@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# The units under a real systemd, which is PID 1 of namespaces of its own on an overlay of this machine's root: a tracker
+# as a dynamic user that is handed the mesh key, a node with the hardening of its unit, gets both ways, kill -9, a process
+# that hangs, and an orderly end. Nothing of this machine is changed.
+#
+#   tests/systemd_test.sh BUILD-DIRECTORY        exits with 77 where it cannot run
+set -euo pipefail
+build=$(realpath "${1:-build}")
+skip() { echo "SKIPPED: $*"; exit 77; }
+[ "$(id -u)" = 0 ] || skip "the units under systemd need root"
+[ -x /lib/systemd/systemd ] && [ -x /bin/systemctl ] || skip "no systemd is installed"
+grep -q overlay /proc/filesystems || modprobe overlay 2>/dev/null || skip "the kernel has no overlay file system"
+place=$(mktemp -d /var/tmp/meshswarm-systemd-XXXXXX)
+trap 'rm -rf "$place"' EXIT
+mkdir "$place/mnt" "$place/out"
+chmod 755 "$place"
+
+# What happens within, as a unit of that systemd.
+cat >"$place/inner" <<'INNER'
+exec >/mnt/log 2>&1
+set -eu
+trap 'echo "failed: line $LINENO" >/mnt/result; systemctl --no-pager status meshtracker meshseed || true
+      journalctl --no-pager -u meshtracker -u meshseed -n 60 || true' ERR
+set -E
+eventually() { for _ in $(seq 150); do "$@" && return 0; sleep 0.2; done; echo "never: $*"; return 1; }
+has() { meshfile "${@:2}" list | grep -q "$1"; }
+is_another() { local now; now=$(systemctl show -p MainPID --value "$1"); [ "$now" -gt 1 ] && [ "$now" != "$2" ] && systemctl -q is-active "$1"; }
+mkdir -p /etc/mesh /tmp/minimega/files /tmp/other /etc/systemd/system/mesh{seed,tracker}.service.d
+(umask 077; meshkey new >/etc/mesh/mesh.key)
+printf 'key = /etc/mesh/mesh.key\ntracker = 127.0.0.1:6969\n' >/etc/mesh/mesh.conf
+printf '[Service]\nWatchdogSec=3\n' | tee /etc/systemd/system/meshseed.service.d/t.conf >/etc/systemd/system/meshtracker.service.d/t.conf
+# As the unit's comment has it.
+sed -n 's/^#\(LoadCredential\|Environment\)=/\1=/p' /etc/systemd/system/meshtracker.service >>/etc/systemd/system/meshtracker.service.d/t.conf
+systemctl daemon-reload
+head -c 5M /dev/urandom >/tmp/minimega/files/x.img
+systemctl start meshtracker meshseed
+[ "$(ps -o uid= -p "$(systemctl show -p MainPID --value meshtracker)")" -ne 0 ]
+meshseed --files /tmp/other --name other --listen 127.0.0.1:7001 >/mnt/other.log 2>&1 &
+eventually has x.img --files /tmp/other
+meshget --quiet --files /tmp/other x.img
+cmp /tmp/other/x.img /tmp/minimega/files/x.img
+head -c 3M /dev/urandom >/tmp/other/y.img
+eventually has y.img
+meshget --quiet y.img
+cmp /tmp/other/y.img /tmp/minimega/files/y.img
+for signal in KILL STOP; do # of which the second is the watchdog's to find
+    for unit in meshseed meshtracker; do
+        pid=$(systemctl show -p MainPID --value $unit)
+        kill -$signal "$pid"
+        eventually is_another $unit "$pid"
+    done
+done
+eventually has x.img
+eventually has y.img --files /tmp/other
+begun=$(date +%s%N)
+systemctl stop meshseed meshtracker
+[ $((($(date +%s%N) - begun) / 1000000)) -lt 5000 ]
+[ "$(systemctl show -p Result --value meshseed)" = success ]
+[ "$(systemctl show -p Result --value meshtracker)" = success ]
+echo passed >/mnt/result
+INNER
+
+cat >"$place/boot" <<'BOOT'
+set -eu
+mount --make-rprivate /
+mount -t tmpfs tmpfs "$1/mnt"
+cd "$1/mnt"
+mkdir up work root
+mount -t overlay overlay -o lowerdir=/,upperdir=up,workdir=work root || exit 77
+cd root
+mount -t proc proc proc
+mount --rbind /sys sys
+for place in run tmp var/tmp; do mount -t tmpfs tmpfs $place; done
+umount -R sys/fs/cgroup 2>/dev/null || true
+mount -t cgroup2 cgroup2 sys/fs/cgroup || exit 77
+mount --rbind /dev dev
+mount --bind "$1/out" mnt
+cp "$2"/bin/mesh{seed,tracker,get,file,key} usr/local/bin/
+rm -rf etc/systemd/system etc/mesh root/.config/mesh.conf
+mkdir -p etc/systemd/system
+sed 's#^ExecStart=.*/#ExecStart=/usr/local/bin/#' "$2/generated/meshseed.service" >etc/systemd/system/meshseed.service
+sed 's#^ExecStart=.*/#ExecStart=/usr/local/bin/#' "$2/generated/meshtracker.service" >etc/systemd/system/meshtracker.service
+# Nothing of what the machine itself is set up by.
+for unit in systemd-{udevd,udev-trigger,journal-flush,random-seed,sysctl,modules-load,timesyncd,binfmt,update-utmp,remount-fs}.service \
+    getty@.service console-getty.service dev-{hugepages,mqueue}.mount sys-kernel-{debug,tracing}.mount \
+    sys-fs-fuse-connections.mount proc-sys-fs-binfmt_misc.{automount,mount}; do
+    ln -sf /dev/null "etc/systemd/system/$unit"
+done
+cp "$1/inner" usr/local/bin/inner
+cat >etc/systemd/system/inner.service <<UNIT
+[Unit]
+After=basic.target
+Requires=basic.target
+[Service]
+Type=oneshot
+Environment=PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin
+ExecStart=/bin/bash /usr/local/bin/inner
+ExecStopPost=/bin/systemctl --force --force poweroff
+UNIT
+mount --make-rshared .
+export container=meshswarm-test
+exec chroot . /lib/systemd/systemd --system --unit=inner.service --log-target=journal </dev/null
+BOOT
+
+status=0
+timeout -s KILL 120 unshare --kill-child --fork --pid --mount --uts --ipc --cgroup --net bash -c \
+    'ip link set lo up && exec bash "$0/boot" "$0" "$1"' "$place" "$build" >"$place/boot.log" 2>&1 || status=$?
+if [ ! -e "$place/out/log" ]; then
+    tail -n 20 "$place/boot.log"
+    skip "systemd does not come up in namespaces here (status $status)"
+fi
+result=$(cat "$place/out/result" 2>/dev/null || echo "no end was seen")
+[ "$result" = passed ] && { echo "passed"; exit 0; }
+cat "$place/out/log" "$place/out/other.log" 2>/dev/null
+echo "FAILED: $result"
+exit 1
