@@ -56,9 +56,7 @@ void add_common(CLI::App& app, CommonOptions& options) {
   app.add_option("--log-level", options.log_level, "error or info")
       ->check(CLI::IsMember({"error", "info"}).description(""))
       ->type_name("LEVEL");
-  app.add_option("--max-log-lines", options.max_log_lines, "Of a service: a minute (default: 1000)")
-      ->check(CLI::Range(1, 1'000'000).description(""))
-      ->type_name("N");
+  add_count(app, "--max-log-lines", options.max_log_lines, "Lines in the log of a service, a minute");
 }
 
 void add_node(CLI::App& app, CommonOptions& options, std::string& hash) {
