@@ -488,12 +488,12 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results
   std::string error = job->error;
   if (job->version_gone && attempt < most_attempts && !task->cancelled) {
     std::string trouble;
+    const auto named = error.starts_with(printable(path)) ? error : printable(path) + ": " + error;
     try {
       const bool from_url = planned.url.has_value();
       const bool has_url = planned.origin.has_value();
       if (!from_url || attempt > 0)
-        co_await pause(task, printable(path) + ": " + error + "; looking for another version",
-                       milliseconds(300 * (attempt + 1)));
+        co_await pause(task, named + "; looking for another version", milliseconds(300 * (attempt + 1)));
       Plan fresh;
       const What what{path, path, false};
       bool gone = false;
@@ -507,7 +507,7 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results
         }
         gone = has_url;  // whoever had it from the origin has left again
         if (gone) break;
-        co_await pause(task, printable(path) + ": " + error + "; it may be back", milliseconds(1000));
+        co_await pause(task, named + "; it may be back", milliseconds(1000));
       }
       const auto it = fresh.files.find(path);
       const bool found =
