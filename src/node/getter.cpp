@@ -362,6 +362,7 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
   std::vector<Planned*> small;
   std::vector<Planned*> large;
   std::vector<Planned*> directories;
+  std::vector<std::shared_ptr<void>> filling;
   for (auto& [path, planned] : plan.files) {
     const auto& wanted = planned.file.entry;
     const auto& before = planned.before;
@@ -372,6 +373,7 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
     }
     try {
       if (wanted.kind == Kind::directory) {
+        filling.push_back(parts_.holdings.fill(wanted));
         placer_.make_directory(wanted);
         directories.push_back(&planned);
         settle(planned, false);

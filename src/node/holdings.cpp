@@ -26,7 +26,13 @@ Holdings::Items::iterator Holdings::erase(Items::iterator at, Inventory& delta) 
   return items_.erase(at);
 }
 
+std::shared_ptr<void> Holdings::fill(const FileEntry& wanted) {
+  return {nullptr, [this, at = filling_.emplace(wanted.path, wanted.mtime)](void*) { filling_.erase(at); }};
+}
+
 void Holdings::put(LocalEntry entry, Inventory& delta) {
+  if (entry.entry.kind == Kind::directory)
+    if (const auto at = filling_.find(entry.entry.path); at != filling_.end()) entry.entry.mtime = at->second;
   auto& item = items_[entry.entry.path];
   item.scan = scan_;
   // The same content as before keeps the id that was computed for it.

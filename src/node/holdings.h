@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -27,6 +28,9 @@ class Holdings {
   [[nodiscard]] Inventory set(const LocalEntry& entry);
   /// What is at `path` is not to be offered until the watcher reports it again. Returns what changed.
   [[nodiscard]] Inventory withdraw(std::string_view path);
+  /// A get fills the directory `wanted.path`: what it does to the directory's time on the way is told to nobody, until
+  /// what is returned is gone. Must not outlive this.
+  [[nodiscard]] std::shared_ptr<void> fill(const FileEntry& wanted);
 
   [[nodiscard]] const Item* find(std::string_view path) const;
   /// The first path under which this node has these bytes.
@@ -48,6 +52,7 @@ class Holdings {
 
   Items items_;
   std::multimap<ContentId, std::string> by_id_;
+  std::multimap<std::string, std::int64_t> filling_;  ///< directories, and the times that they will have
   bool complete_ = false;
   std::uint32_t scan_ = 0;
 };
