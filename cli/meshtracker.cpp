@@ -13,13 +13,12 @@ int main(int argc, char** argv) {
     CLI::App app("The mesh's tracker: knows which node has which file, and brings those who want one together.",
                  "meshtracker");
     CommonOptions options;
-    options.node.connections = TrackerOptions{}.connections;
     add_common(app, options);
     app.add_option("--listen", options.node.listen,
                    "Where to listen (default: 0.0.0.0:6969; 127.0.0.1:6969 without --key or --open)")
         ->type_name("ADDR:PORT");
-    add_connections(app, options.node.connections);
     TrackerOptions tracker_options;
+    add_connections(app, tracker_options.connections);
     add_count(app, "--max-paths", tracker_options.max_paths, "Paths of one node; further ones are not in the mesh");
     add_count(
         app, "--max-announces", tracker_options.max_announces,
@@ -46,7 +45,6 @@ int main(int argc, char** argv) {
     raise_descriptor_limit();
     asio::io_context io(1);
     tracker_options.listen = {address, where.port};
-    tracker_options.connections = options.node.connections;
     tracker_options.keys = options.node.keys;
     const Tracker tracker(io, tracker_options);
     asio::signal_set signals(io, SIGTERM, SIGINT);

@@ -4,8 +4,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-
 #include <memory>
+
 #include "config.h"
 #include "core/format.h"
 #include "core/log_limit.h"
