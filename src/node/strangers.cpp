@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -21,6 +22,7 @@ using boost::asio::ip::tcp;
 constexpr auto patience = std::chrono::seconds(10);
 constexpr auto patience_in_a_crowd = std::chrono::seconds(2);
 constexpr std::size_t crowd = 200;
+constexpr std::size_t most = 2'000;
 
 tcp::endpoint endpoint_of(const sockaddr_storage& name, socklen_t size) {
   tcp::endpoint out;
@@ -68,9 +70,15 @@ int Strangers::hang_up(std::uint16_t port, Clock::time_point now, const std::fun
   std::size_t unknown = 0;
   for (const auto& [inode, seen] : seen_) unknown += seen.is_peer ? 0 : 1;
   const auto limit = unknown > crowd ? patience_in_a_crowd : patience;
-  std::vector<Comer> late;
+  std::vector<Comer> late, waiting;
   for (const auto& comer : comers)
-    if (const auto& seen = seen_[comer.inode]; !seen.is_peer && now - seen.since >= limit) late.push_back(comer);
+    if (const auto& seen = seen_[comer.inode]; !seen.is_peer)
+      (now - seen.since >= limit ? late : waiting).push_back(comer);
+  if (waiting.size() > most) {  // the oldest go
+    const auto rest = waiting.end() - most;
+    std::ranges::nth_element(waiting, rest, {}, [this](const Comer& comer) { return seen_[comer.inode].since; });
+    late.insert(late.end(), waiting.begin(), rest);
+  }
   if (late.empty()) return 0;
   const auto known = peers();
   int count = 0;
