@@ -19,6 +19,7 @@ constexpr auto status_limit = seconds(2);
 constexpr auto settle_grace = seconds(3);     // nodes reconnect within this after a restart
 constexpr auto register_limit = seconds(60);  // the longest that a question waits for a node's inventory
 constexpr int announce_interval = 120;
+constexpr std::size_t most_peers = 60;  ///< that a getter is introduced to, addresses counted
 constexpr int early_sources = 4;
 constexpr auto order_limit = std::chrono::minutes(10);  // a tree of millions of files takes a while to delete
 constexpr std::size_t most_answer_bytes = 16 * 1024;    // of one node, of which there may be a thousand
@@ -46,7 +47,11 @@ FileEntry entry_of(const std::string& path, const Copy& copy) {
 }  // namespace
 
 Tracker::Tracker(asio::io_context& io, TrackerOptions options)
-    : io_(io), options_(std::move(options)), announces_(options_.max_announces), handlers_(make_handlers()) {
+    : io_(io),
+      options_(std::move(options)),
+      announced_(options_.max_announced_peers, seconds(2 * announce_interval)),
+      announces_(options_.max_announces),
+      handlers_(make_handlers()) {
   if (!options_.listen) return;
   const auto on_channel = [this](std::string path, ChannelPtr channel) -> Task<void> {
     if (path == "/control") co_await serve(std::move(channel));
@@ -54,7 +59,10 @@ Tracker::Tracker(asio::io_context& io, TrackerOptions options)
   const auto on_http = [this](std::string target, asio::ip::address remote, asio::ip::address) {
     return serve_http(std::move(target), remote);
   };
-  server_.emplace(io, *options_.listen, on_http, on_channel, options_.connections, options_.keys);
+  const auto on_http_now = [this](std::string_view target, const asio::ip::address& remote) {
+    return answer_now(target, remote);
+  };
+  server_.emplace(io, *options_.listen, on_http, on_channel, options_.connections, options_.keys, on_http_now);
 }
 
 Handlers Tracker::make_handlers() {
@@ -530,9 +538,10 @@ Task<Introduced> Tracker::introduce(ChannelPtr channel, Ready question) {
       if (catalog_.is_holder(question.id, key)) reply.sources.push_back(reply.peers.back());
     }
   }
-  if (const auto it = announced_.find(swarm.infohash); it != announced_.end())
-    for (const auto& [endpoint, peer] : it->second.peers)
-      if (reply.peers.size() < 60 && peer.expires > Clock::now()) reply.peers.push_back(to_text(endpoint));
+  std::vector<AnnouncedPeer> others;
+  announced_.choose(swarm.infohash, {}, most_peers - std::min(most_peers, reply.peers.size()), Clock::now(), random_,
+                    others);
+  for (const auto& peer : others) reply.peers.push_back(to_text(peer.endpoint));
   swarm.ready.insert(asker->key);
   reply.self = asker->key;
   if (question.shares) {
@@ -578,7 +587,7 @@ void Tracker::leave(NodeKey node, const ContentId& id) {
   const auto it = swarms_.find(id);
   if (it == swarms_.end() || it->second.ready.erase(node) == 0) return;
   it->second.sharing.erase(node);
-  expire_announced();
+  announced_.expire(Clock::now());
   if (it->second.ready.empty()) {
     by_infohash_.erase(it->second.infohash);
     swarms_.erase(it);
@@ -821,30 +830,46 @@ Task<TorrentFile> Tracker::torrent_for(ChannelPtr channel, TorrentAsk question) 
 // ------------------------------------------------------------------------------------------------------------
 
 Task<HttpReply> Tracker::serve_http(std::string target, asio::ip::address remote) {
+  if (auto reply = answer_now(target, remote)) co_return std::move(*reply);
+  std::string fault;
+  if (const auto query = parse_announce(std::string_view(target).substr(target.find('?') + 1), fault))
+    co_await ask_for(query->infohash);
+  HttpReply reply;
+  reply.body = failure_reply("not now; try again later");
+  if (auto known = answer_now(target, remote)) reply = std::move(*known);
+  co_return reply;
+}
+
+std::optional<HttpReply> Tracker::answer_now(std::string_view target, const asio::ip::address& remote) {
   HttpReply reply;
   if (options_.keys) {
     // /TOKEN/announce. Without the token there is nothing to be learnt here but that it runs.
     if (target == "/healthz") {
       reply.body = "ok\n";
-      co_return reply;
+      return reply;
     }
     const auto slash = target.find('/', 1);
-    if (slash == std::string::npos || !options_.keys->is_token(std::string_view(target).substr(1, slash - 1))) {
-      reply = {403, "this mesh has a key\n", "text/plain"};
-      co_return reply;
-    }
-    target.erase(0, slash);
+    if (slash == std::string_view::npos || !options_.keys->is_token(target.substr(1, slash - 1)))
+      return HttpReply{403, "this mesh has a key\n"};
+    target.remove_prefix(slash);
   }
   const auto mark = std::min(target.find('?'), target.size());
-  const std::string path = target.substr(0, mark);
-  const std::string query = target.substr(std::min(mark + 1, target.size()));
+  const auto path = target.substr(0, mark);
+  const auto query = target.substr(std::min(mark + 1, target.size()));
   const bool asks = path == "/announce" || path == "/scrape";
   if (asks && !remote.is_loopback() && !announces_.take(counted_as(remote), Clock::now())) {
     reply.body = failure_reply("too many announces from this address (the tracker's --max-announces)");
-    co_return reply;
+    return reply;
   }
   if (path == "/announce") {
-    reply.body = co_await announce(query, remote);
+    std::string fault;
+    const auto asked = parse_announce(query, fault);
+    if (asked && !by_infohash_.contains(asked->infohash)) {
+      const auto it = unknown_.find(asked->infohash);
+      if (it == unknown_.end() || it->second <= Clock::now()) return std::nullopt;
+      fault = "this torrent is not in the mesh";
+    }
+    reply.body = fault.empty() ? announce(*asked, remote) : failure_reply(fault);
   } else if (path == "/scrape") {
     reply.body = scrape(query);
   } else if (path == "/healthz") {
@@ -854,18 +879,14 @@ Task<HttpReply> Tracker::serve_http(std::string target, asio::ip::address remote
                  " copies=" + std::to_string(catalog_.copy_count()) + " swarms=" + std::to_string(swarms_.size()) +
                  "\n";
   } else {
-    reply = {404, "not found; this tracker serves /announce, /scrape, /healthz and the channel /control\n",
-             "text/plain"};
+    reply = {404, "not found; this tracker serves /announce, /scrape, /healthz and the channel /control\n"};
   }
-  co_return reply;
+  return reply;
 }
 
-/// Whether the mesh has this torrent; asks the nodes when no swarm of it is loaded, so that the first peer of another
-/// BitTorrent client finds a seed at once.
-Task<bool> Tracker::know(InfoHash infohash) {
-  if (by_infohash_.contains(infohash)) co_return true;
-  const auto now = Clock::now();
-  if (const auto it = unknown_.find(infohash); it != unknown_.end() && now < it->second) co_return false;
+/// Asks the nodes for a torrent of which no swarm is loaded, so that the first peer of another BitTorrent client finds
+/// a seed at once; notes that nobody has it otherwise.
+Task<void> Tracker::ask_for(InfoHash infohash) {
   const auto found = std::make_shared<bool>(false);
   Together asked(io_.get_executor());
   auto ask = [](Tracker* self, NodeKey key, ChannelPtr channel, InfoHash hash,
@@ -879,79 +900,75 @@ Task<bool> Tracker::know(InfoHash infohash) {
   };
   for (const auto& [key, node] : nodes_) asked.add(ask(this, key, node.channel, infohash, found));
   co_await asked.all();
-  if (!*found) {
-    if (unknown_.size() > 10'000) unknown_.clear();
-    unknown_[infohash] = now + seconds(10);
-  }
-  co_return *found;
-}
-
-void Tracker::expire_announced() {
-  const auto now = Clock::now();
-  for (auto it = announced_.begin(); it != announced_.end();) {
-    announced_peers_ -= std::erase_if(it->second.peers, [&](const auto& pair) { return pair.second.expires < now; });
-    it = it->second.peers.empty() ? announced_.erase(it) : std::next(it);
-  }
+  if (*found) co_return;
+  if (unknown_.size() > 10'000) unknown_.clear();
+  unknown_[infohash] = Clock::now() + seconds(10);
 }
 
 SwarmCounts Tracker::counts(const InfoHash& infohash) const {
-  SwarmCounts out;
-  if (const auto it = announced_.find(infohash); it != announced_.end()) {
-    for (const auto& [endpoint, peer] : it->second.peers)
-      if (peer.expires > Clock::now()) ++(peer.complete ? out.complete : out.incomplete);
-    out.downloaded = it->second.downloaded;
+  SwarmCounts out = announced_.counts(infohash);
+  const auto id = by_infohash_.find(infohash);
+  const auto swarm = id == by_infohash_.end() ? swarms_.end() : swarms_.find(id->second);
+  if (swarm == swarms_.end()) return out;
+  auto& nodes = swarm->second.counts;
+  if (const auto now = Clock::now(); now - swarm->second.counted > seconds(1)) {
+    swarm->second.counted = now;
+    nodes = {};
+    for (const auto key : swarm->second.ready)
+      ++(catalog_.is_holder(id->second, key) ? nodes.complete : nodes.incomplete);
   }
-  if (const auto it = by_infohash_.find(infohash); it != by_infohash_.end() && swarms_.contains(it->second))
-    for (const auto key : swarms_.at(it->second).ready)
-      ++(catalog_.is_holder(it->second, key) ? out.complete : out.incomplete);
+  out.complete += nodes.complete;
+  out.incomplete += nodes.incomplete;
   return out;
 }
 
-Task<std::string> Tracker::announce(std::string_view query_text, asio::ip::address remote) {
-  std::string fault;
-  const auto query = parse_announce(query_text, fault);
-  if (!query) co_return failure_reply(fault);
-  const asio::ip::tcp::endpoint self(remote, query->port);
-  if (!co_await know(query->infohash)) co_return failure_reply("this torrent is not in the mesh");
-  if (query->event == AnnounceQuery::Event::stopped) {
-    if (const auto it = announced_.find(query->infohash); it != announced_.end())
-      announced_peers_ -= it->second.peers.erase(self);
+std::string Tracker::announce(const AnnounceQuery& query, const asio::ip::address& remote) {
+  using Said = AnnounceQuery::Event;
+  const auto now = Clock::now();
+  const asio::ip::tcp::endpoint self(remote, query.port);
+  bool comes = false;
+  if (query.event == Said::stopped) {
+    announced_.remove(query.infohash, self);
   } else {
-    if (announced_peers_ >= options_.max_announced_peers) expire_announced();
-    auto& swarm = announced_[query->infohash];
-    if (!swarm.peers.contains(self)) {
-      if (announced_peers_ >= options_.max_announced_peers)
-        co_return failure_reply("the tracker is full; try again later");
-      ++announced_peers_;
-    }
-    swarm.peers[self] = {{self, query->peer_id}, query->left == 0, Clock::now() + seconds(2 * announce_interval)};
-    if (query->event == AnnounceQuery::Event::completed) ++swarm.downloaded;
+    const auto put = announced_.put(query.infohash, {self, query.peer_id}, query.left == 0, now);
+    if (put == AnnouncedPeers::Put::no_room) return failure_reply("the tracker is full; try again later");
+    if (query.event == Said::completed) announced_.count_download(query.infohash);
+    comes = query.left != 0 && (put == AnnouncedPeers::Put::fresh || query.event == Said::started);
   }
+  const auto wanted = static_cast<std::size_t>(query.wanted);
   std::vector<AnnouncedPeer> peers;
-  const auto room = [&] { return static_cast<int>(peers.size()) < query->wanted; };
-  if (const auto id = by_infohash_.find(query->infohash); id != by_infohash_.end() && swarms_.contains(id->second)) {
+  const auto id = by_infohash_.find(query.infohash);
+  if (const auto swarm = id == by_infohash_.end() ? swarms_.end() : swarms_.find(id->second); swarm != swarms_.end()) {
     std::vector<HandoutMember> members;
-    for (const auto key : swarms_.at(id->second).ready) members.push_back({key, catalog_.is_holder(id->second, key)});
-    Meet meet;
-    meet.id = id->second;
-    meet.peers.push_back(to_text(self));
+    for (const auto key : swarm->second.ready) members.push_back({key, catalog_.is_holder(id->second, key)});
     for (const auto key : hand_out(members, {}, random_)) {
       const auto node = nodes_.find(key);
       if (node == nodes_.end()) continue;
       // Transmission tries uTP alone for minutes; a connection from this side is TCP.
-      if (query->left != 0 && query->event != AnnounceQuery::Event::stopped) node->second.channel->note(meet);
+      if (comes) meet_soon(key, id->second, to_text(self));
       for (const auto& address : addresses(node->second, remote)) {
         boost::system::error_code ec;
         const auto parsed = asio::ip::make_address(address, ec);
-        if (!ec && room()) peers.push_back({{parsed, node->second.hello.peer_port}, {}});
+        if (!ec && peers.size() < wanted) peers.push_back({{parsed, node->second.hello.peer_port}, {}});
       }
     }
   }
-  const auto now = Clock::now();
-  if (const auto it = announced_.find(query->infohash); it != announced_.end())
-    for (const auto& [endpoint, peer] : it->second.peers)
-      if (endpoint != self && peer.expires > now && room()) peers.push_back(peer.peer);
-  co_return announce_reply(*query, peers, counts(query->infohash), announce_interval);
+  announced_.choose(query.infohash, self, wanted, now, random_, peers);
+  return announce_reply(query, peers, counts(query.infohash), announce_interval);
+}
+
+/// Other clients arrive in bunches; one note for a bunch.
+void Tracker::meet_soon(NodeKey node, const ContentId& id, std::string peer) {
+  const bool due = !meets_.empty();
+  if (auto& peers = meets_[{node, id}]; peers.size() < most_peers) peers.push_back(std::move(peer));
+  if (due) return;
+  auto tell = [](Tracker* self) -> Task<void> {
+    co_await sleep_for(milliseconds(20));
+    for (auto& [who, peers] : std::exchange(self->meets_, {}))
+      if (const auto it = self->nodes_.find(who.first); it != self->nodes_.end())
+        it->second.channel->note(Meet{who.second, std::move(peers)});
+  };
+  asio::co_spawn(io_, tell(this), asio::detached);
 }
 
 std::string Tracker::scrape(std::string_view query) {

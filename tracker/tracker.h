@@ -10,8 +10,11 @@
 #include <random>
 #include <set>
 #include <string>
+#include <string_view>
 #include <unordered_map>
+#include <vector>
 
+#include "announced.h"
 #include "core/catalog.h"
 #include "core/rate_limit.h"
 #include "peer_handout.h"
@@ -58,19 +61,13 @@ class Tracker {
     std::set<NodeKey> ready;
     std::set<NodeKey> sharing;  ///< those of `ready` that share stripes
     bool plan_due = false;
+    mutable SwarmCounts counts;  ///< as they were at `counted`
+    mutable Clock::time_point counted{};
   };
-  struct Announced {
-    AnnouncedPeer peer;
-    bool complete = false;
-    Clock::time_point expires;
-  };
-  struct AnnouncedSwarm {
-    std::map<asio::ip::tcp::endpoint, Announced> peers;
-    int downloaded = 0;
-  };
-
   Handlers make_handlers();
   Task<HttpReply> serve_http(std::string target, asio::ip::address remote);
+  /// Nothing where nodes have to be asked first whether they know the announced torrent.
+  std::optional<HttpReply> answer_now(std::string_view target, const asio::ip::address& remote);
 
   Welcome enlist(const ChannelPtr& channel, Hello hello);
   /// False where the node has too many paths already.
@@ -102,10 +99,10 @@ class Tracker {
   Task<StatusReply> status(ChannelPtr channel, StatusAsk question);
   Task<TorrentFile> torrent_for(ChannelPtr channel, TorrentAsk question);
 
-  Task<std::string> announce(std::string_view query, asio::ip::address remote);
+  std::string announce(const AnnounceQuery& query, const asio::ip::address& remote);
   std::string scrape(std::string_view query);
-  Task<bool> know(InfoHash infohash);
-  void expire_announced();
+  Task<void> ask_for(InfoHash infohash);
+  void meet_soon(NodeKey node, const ContentId& id, std::string peer);
 
   [[nodiscard]] Node* node_of(const ChannelPtr& channel);
   [[nodiscard]] std::vector<Copy> copies(std::string_view path) const;
@@ -131,8 +128,8 @@ class Tracker {
   std::map<const Channel*, Clock::time_point> silent_;  ///< without a server: channels that nobody said hello on yet
   std::unordered_map<ContentId, Swarm> swarms_;
   std::unordered_map<InfoHash, ContentId> by_infohash_;
-  std::unordered_map<InfoHash, AnnouncedSwarm> announced_;
-  std::size_t announced_peers_ = 0;
+  AnnouncedPeers announced_;
+  std::map<std::pair<NodeKey, ContentId>, std::vector<std::string>> meets_;  ///< to be told in a moment
   Allowances<asio::ip::address> announces_;
   std::unordered_map<InfoHash, Clock::time_point> unknown_;  ///< infohashes that no node knew a moment ago
   std::map<ContentId, UrlPlan> urls_;

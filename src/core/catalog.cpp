@@ -1,19 +1,46 @@
 #include "core/catalog.h"
 
-#include <algorithm>
-
 #include "core/path_walk.h"
 
 namespace mesh {
 
+std::span<const Catalog::Stored> Catalog::Copies::all() const {
+  if (all_) return *all_;
+  return {&one_, one_.node == nobody ? 0U : 1U};
+}
+
+Catalog::Stored* Catalog::Copies::of(NodeKey node) {
+  if (!all_) return one_.node == node ? &one_ : nullptr;
+  const auto it = std::ranges::find(*all_, node, &Stored::node);
+  return it == all_->end() ? nullptr : &*it;
+}
+
+Catalog::Stored& Catalog::Copies::add(NodeKey node) {
+  const Stored fresh{node, 0, Kind::file, 0, 0, nullptr};
+  if (empty()) return one_ = fresh;
+  if (!all_) all_ = std::make_unique<std::vector<Stored>>(1, one_);
+  all_->push_back(fresh);
+  return all_->back();
+}
+
+void Catalog::Copies::remove(NodeKey node) {
+  if (!all_) {
+    one_.node = nobody;
+    return;
+  }
+  std::erase_if(*all_, [node](const Stored& copy) { return copy.node == node; });
+  if (all_->size() > 1) return;
+  one_ = all_->front();
+  all_.reset();
+}
+
 bool Catalog::put(NodeKey node, const FileEntry& entry) {
   const auto at = paths_.try_emplace(entry.path).first;
   auto& copies = at->second;
-  auto copy = std::ranges::find(copies, node, &Stored::node);
-  const bool fresh = copy == copies.end();
+  auto* copy = copies.of(node);
+  const bool fresh = copy == nullptr;
   if (fresh) {
-    copies.push_back({node, 0, Kind::file, 0, 0, nullptr});
-    copy = std::prev(copies.end());
+    copy = &copies.add(node);
     ++copy_count_;
   } else {
     forget_content(*copy, at->first);
@@ -41,26 +68,24 @@ void Catalog::forget_content(const Stored& copy, const std::string& path) {
   if (holders.empty()) contents_.erase(ContentId(copy.content->id));
 }
 
-void Catalog::drop(Paths::iterator at, Copies::iterator copy) {
-  forget_content(*copy, at->first);
-  at->second.erase(copy);
+void Catalog::drop(Paths::iterator at, NodeKey node) {
+  forget_content(*at->second.of(node), at->first);
+  at->second.remove(node);
   --copy_count_;
 }
 
 bool Catalog::remove(NodeKey node, std::string_view path) {
   const auto at = paths_.find(path);
   if (at == paths_.end()) return false;
-  const auto copy = std::ranges::find(at->second, node, &Stored::node);
-  if (copy == at->second.end()) return false;
-  drop(at, copy);
+  if (at->second.of(node) == nullptr) return false;
+  drop(at, node);
   if (at->second.empty()) paths_.erase(at);
   return true;
 }
 
 void Catalog::remove_node(NodeKey node) {
   for (auto at = paths_.begin(); at != paths_.end();) {
-    const auto copy = std::ranges::find(at->second, node, &Stored::node);
-    if (copy != at->second.end()) drop(at, copy);
+    if (at->second.of(node) != nullptr) drop(at, node);
     at = at->second.empty() ? paths_.erase(at) : std::next(at);
   }
 }
@@ -69,7 +94,7 @@ std::vector<Copy> Catalog::copies(std::string_view path) const {
   std::vector<Copy> out;
   const auto at = paths_.find(path);
   if (at == paths_.end()) return out;
-  for (const auto& stored : at->second) {
+  for (const auto& stored : at->second.all()) {
     Copy copy{stored.node,  stored.kind, stored.size,
               stored.mtime, stored.mode, stored.content ? &stored.content->id : nullptr,
               {},           false};

@@ -5,10 +5,12 @@
 // two pages lose nothing that was there throughout.
 #pragma once
 
-#include <boost/container/small_vector.hpp>
+#include <algorithm>
 #include <functional>
 #include <map>
+#include <memory>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -66,10 +68,24 @@ class Catalog {
     std::int64_t mtime;
     Content* content;  ///< of a hashed file, else null
   };
-  using Copies = boost::container::small_vector<Stored, 1>;
+  /// A path's copies: mostly one, which needs no memory of its own, and a catalog has millions of these.
+  class Copies {
+   public:
+    [[nodiscard]] std::span<const Stored> all() const;
+    [[nodiscard]] Stored* of(NodeKey node);
+    /// Valid until the next change.
+    Stored& add(NodeKey node);
+    void remove(NodeKey node);
+    [[nodiscard]] bool empty() const { return all().empty(); }
+
+   private:
+    static constexpr NodeKey nobody = ~NodeKey{};
+    Stored one_{nobody, 0, Kind::file, 0, 0, nullptr};
+    std::unique_ptr<std::vector<Stored>> all_;  ///< of more than one
+  };
   using Paths = std::map<std::string, Copies, std::less<>>;
 
-  void drop(Paths::iterator at, Copies::iterator copy);
+  void drop(Paths::iterator at, NodeKey node);
   void forget_content(const Stored& copy, const std::string& path);
 
   Paths paths_;

@@ -22,7 +22,7 @@ using boost::asio::ip::tcp;
 constexpr auto patience = std::chrono::seconds(10);
 constexpr auto patience_in_a_crowd = std::chrono::seconds(2);
 constexpr std::size_t crowd = 200;
-constexpr std::size_t most = 2'000;
+constexpr std::size_t most = 1'000;  // some 100 KB each
 
 tcp::endpoint endpoint_of(const sockaddr_storage& name, socklen_t size) {
   tcp::endpoint out;

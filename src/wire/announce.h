@@ -13,10 +13,13 @@
 
 namespace mesh {
 
+/// What a client calls itself: 20 bytes (BEP 20).
+using PeerId = Digest<20>;
+
 struct AnnounceQuery {
   enum class Event { none, started, stopped, completed };
   InfoHash infohash;
-  std::string peer_id;
+  PeerId peer_id;  ///< may be unset
   std::uint16_t port = 0;
   std::int64_t left = -1;  ///< bytes still wanted; -1: not said
   int wanted = 50;         ///< peers, at most 200
@@ -32,7 +35,7 @@ struct AnnounceQuery {
 
 struct AnnouncedPeer {
   boost::asio::ip::tcp::endpoint endpoint;
-  std::string peer_id;  ///< may be empty
+  PeerId peer_id;  ///< may be unset
 };
 
 struct SwarmCounts {

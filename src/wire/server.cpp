@@ -2,13 +2,16 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <netinet/tcp.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/write.hpp>
 #include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http.hpp>
 #include <boost/beast/websocket/rfc6455.hpp>
@@ -30,6 +33,18 @@ namespace http = beast::http;
 namespace {
 
 constexpr auto head_limit = std::chrono::seconds(10);
+constexpr std::size_t most_at_once = 8 * 1024;  ///< of an answer that is sent without waiting for room
+constexpr int accepted_in_a_row = 64;
+
+/// A reply as bytes.
+std::string rendered(const HttpReply& reply, bool goes_on) {
+  const auto reason = http::obsolete_reason(static_cast<http::status>(reply.status));
+  std::string out = "HTTP/1.1 " + std::to_string(reply.status) + " ";
+  out.append(reason.data(), reason.size());
+  out += "\r\nContent-Type: " + reply.content_type + "\r\nContent-Length: " + std::to_string(reply.body.size());
+  if (!goes_on) out += "\r\nConnection: close";
+  return out + "\r\n\r\n" + reply.body;
+}
 
 /// Says so to a command of another user's.
 Task<void> refuse(Link& link) {
@@ -55,31 +70,46 @@ void raise_descriptor_limit() {
 }
 
 struct Server::Shared {
-  Shared(asio::io_context& io, OnHttp http_handler, OnChannel channel_handler, ConnectionLimits given,
-         MeshKeysPtr mesh_keys)
+  Shared(asio::io_context& io, OnHttp http_handler, OnHttpNow now_handler, OnChannel channel_handler,
+         ConnectionLimits given, MeshKeysPtr mesh_keys)
       : acceptor(io),
         on_http(std::move(http_handler)),
+        on_http_now(std::move(now_handler)),
         on_channel(std::move(channel_handler)),
         limits(given),
         keys(std::move(mesh_keys)) {}
   tcp::acceptor acceptor;
   OnHttp on_http;
+  OnHttpNow on_http_now;
   OnChannel on_channel;
   ConnectionLimits limits;
   MeshKeysPtr keys;
   int connections = 0;
   std::map<asio::ip::address, int> of_address;
+
+  [[nodiscard]] bool admits(const asio::ip::address& remote) const {
+    if (connections >= limits.all) return false;
+    if (remote.is_loopback()) return true;
+    const auto it = of_address.find(counted_as(remote));
+    return it == of_address.end() || it->second < limits.of_one_address;
+  }
 };
 
 Server::Server(asio::io_context& io, const tcp::endpoint& at, OnHttp on_http, OnChannel on_channel,
-               ConnectionLimits limits, MeshKeysPtr keys)
-    : shared_(std::make_shared<Shared>(io, std::move(on_http), std::move(on_channel), limits, std::move(keys))) {
+               ConnectionLimits limits, MeshKeysPtr keys, OnHttpNow on_http_now)
+    : shared_(std::make_shared<Shared>(io, std::move(on_http), std::move(on_http_now), std::move(on_channel), limits,
+                                       std::move(keys))) {
   error_code ec;
   auto& acceptor = shared_->acceptor;
   acceptor.open(at.protocol(), ec);
   if (!ec) acceptor.set_option(tcp::acceptor::reuse_address(true), ec);
   if (!ec) acceptor.bind(at, ec);
+  // Whoever connects speaks first: the kernel keeps those who do not say anything, for a while.
+  const int silent_seconds = 5;
+  if (!ec)
+    ::setsockopt(acceptor.native_handle(), IPPROTO_TCP, TCP_DEFER_ACCEPT, &silent_seconds, sizeof silent_seconds);
   if (!ec) acceptor.listen(asio::socket_base::max_listen_connections, ec);
+  if (!ec) acceptor.native_non_blocking(true, ec);
   if (ec) throw Error(Status::failed, "cannot listen on " + to_text(at) + ": " + ec.message());
   asio::co_spawn(io, accept_all(shared_), asio::detached);
 }
@@ -92,23 +122,56 @@ void Server::close() {
 }
 
 Task<void> Server::accept_all(std::shared_ptr<Shared> shared) {
-  while (shared->acceptor.is_open()) {
+  auto& acceptor = shared->acceptor;
+  while (acceptor.is_open()) {
     error_code ec;
-    tcp::endpoint remote;
-    tcp::socket socket = co_await shared->acceptor.async_accept(remote, asio::redirect_error(asio::use_awaitable, ec));
+    co_await acceptor.async_wait(tcp::acceptor::wait_read, asio::redirect_error(asio::use_awaitable, ec));
     if (ec == asio::error::operation_aborted) co_return;
-    if (ec) {
-      co_await sleep_for(std::chrono::milliseconds(100));  // out of descriptors, most likely
-      continue;
-    }
-    if (shared->connections >= shared->limits.all) continue;
-    remote.address(unmapped(remote.address()));
-    if (!remote.address().is_loopback())
-      if (const auto it = shared->of_address.find(counted_as(remote.address()));
-          it != shared->of_address.end() && it->second >= shared->limits.of_one_address)
+    for (int i = 0; i < accepted_in_a_row && acceptor.is_open(); ++i) {
+      tcp::endpoint remote;
+      auto size = static_cast<socklen_t>(remote.capacity());
+      const int fd = ::accept4(acceptor.native_handle(), remote.data(), &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+      if (fd < 0 && (errno == ECONNABORTED || errno == EINTR)) continue;
+      if (fd < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) break;
+      if (fd < 0) {
+        co_await sleep_for(std::chrono::milliseconds(100));  // out of descriptors, most likely
+        break;
+      }
+      remote.resize(size);
+      remote.address(unmapped(remote.address()));
+      if (!shared->admits(remote.address()) || answer_now(*shared, fd, remote)) {
+        ::close(fd);
         continue;
-    asio::co_spawn(shared->acceptor.get_executor(), serve(shared, std::move(socket), remote), asio::detached);
+      }
+      tcp::socket socket(acceptor.get_executor());
+      socket.assign(acceptor.local_endpoint(ec).protocol(), fd, ec);
+      if (ec) {
+        ::close(fd);
+        continue;
+      }
+      asio::co_spawn(acceptor.get_executor(), serve(shared, std::move(socket), remote), asio::detached);
+    }
   }
+}
+
+bool Server::answer_now(const Shared& shared, int socket, const tcp::endpoint& remote) {
+  if (!shared.on_http_now) return false;
+  std::array<char, 4096> head;  // NOLINT(cppcoreguidelines-pro-type-member-init): read into
+  const auto size = ::recv(socket, head.data(), head.size(), MSG_PEEK | MSG_DONTWAIT);
+  if (size <= 0) return false;
+  error_code ec;
+  http::request_parser<http::empty_body> parser;
+  const auto used = parser.put(asio::buffer(head.data(), static_cast<std::size_t>(size)), ec);
+  if (ec || !parser.is_done() || used != static_cast<std::size_t>(size)) return false;
+  const auto& request = parser.get();
+  if (request.method() != http::verb::get || request.keep_alive() || beast::websocket::is_upgrade(request))
+    return false;
+  const auto reply = shared.on_http_now({request.target().data(), request.target().size()}, remote.address());
+  if (!reply || reply->body.size() > most_at_once) return false;
+  const auto text = rendered(*reply, false);
+  ::recv(socket, head.data(), used, MSG_DONTWAIT);  // else to close it would reset it
+  ::send(socket, text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  return true;
 }
 
 Task<void> Server::serve(std::shared_ptr<Shared> shared, tcp::socket socket, tcp::endpoint remote) {
@@ -195,14 +258,10 @@ Task<void> Server::serve_http(std::shared_ptr<Shared> shared, tcp::socket socket
       reply = {405, "only GET is served\n"};
     else if (shared->on_http)
       reply = co_await shared->on_http(std::string(request.target()), remote.address(), local);
-    http::response<http::string_body> response(static_cast<http::status>(reply.status), request.version());
-    response.set(http::field::content_type, reply.content_type);
-    const bool goes_on = request.keep_alive() && reply.status == 200;
-    response.keep_alive(goes_on);
-    response.body() = std::move(reply.body);
-    response.prepare_payload();
+    const bool goes_on = request.keep_alive() && request.version() == 11 && reply.status == 200;
+    const auto text = rendered(reply, goes_on);
     stream.expires_after(head_limit);
-    co_await http::async_write(stream, response, asio::redirect_error(asio::use_awaitable, ec));
+    co_await asio::async_write(stream, asio::buffer(text), asio::redirect_error(asio::use_awaitable, ec));
     if (ec || !goes_on) break;
   }
   // Closing sends what is left; to shut down before costs a tenth of an announce. What was not read (a second request)

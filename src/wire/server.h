@@ -3,12 +3,18 @@
 // With a mesh key, channels are for those who prove it (wire/link.h); plain HTTP is answered as before, and what may be
 // said there is for `on_http` to decide.
 //
+// A request that has arrived whole and can be answered without waiting never becomes a coroutine: that is most of an
+// announce's cost.
+//
 // All on the one thread of the io_context. Bounds: a request head of at most 8 KiB without a body, 10 s to send it, a
 // fixed number of connections at once, and of one address (but for this machine's own).
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "wire/channel.h"
 #include "wire/flow.h"
@@ -34,12 +40,14 @@ class Server {
  public:
   /// `local`: the address of this machine at which it was asked.
   using OnHttp = std::function<Task<HttpReply>(std::string target, asio::ip::address remote, asio::ip::address local)>;
+  /// What can be answered without waiting; nothing where `on_http` has to be asked.
+  using OnHttpNow = std::function<std::optional<HttpReply>(std::string_view target, const asio::ip::address& remote)>;
   /// Must run the channel; the connection is over when it returns.
   using OnChannel = std::function<Task<void>(std::string path, ChannelPtr channel)>;
 
   /// Listens at once; throws Error(failed) when it cannot. `on_http` may be empty.
   Server(asio::io_context& io, const asio::ip::tcp::endpoint& at, OnHttp on_http, OnChannel on_channel,
-         ConnectionLimits limits, MeshKeysPtr keys);
+         ConnectionLimits limits, MeshKeysPtr keys, OnHttpNow on_http_now = {});
   ~Server();
   [[nodiscard]] asio::ip::tcp::endpoint local() const;
   void close();
@@ -47,6 +55,7 @@ class Server {
  private:
   struct Shared;
   static Task<void> accept_all(std::shared_ptr<Shared> shared);
+  static bool answer_now(const Shared& shared, int socket, const asio::ip::tcp::endpoint& remote);
   static Task<void> serve(std::shared_ptr<Shared> shared, asio::ip::tcp::socket socket, asio::ip::tcp::endpoint remote);
   static Task<void> serve_http(std::shared_ptr<Shared> shared, asio::ip::tcp::socket socket,
                                asio::ip::tcp::endpoint remote);
