@@ -2,10 +2,23 @@
 #include <boost/asio/signal_set.hpp>
 #include <csignal>
 
+#include "core/memory.h"
 #include "options.h"
 #include "service.h"
 #include "tracker.h"
 #include "wire/endpoint.h"
+#include "wire/flow.h"
+
+namespace {
+
+mesh::Task<void> keep_house() {
+  for (;;) {
+    co_await mesh::sleep_for(std::chrono::minutes(1));
+    mesh::give_back_memory();
+  }
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   using namespace mesh;
@@ -55,6 +68,7 @@ int main(int argc, char** argv) {
                           : options.node.open ? "; open: everyone who can reach this port may use it"
                                               : "; on loopback only"));
     tell_service_manager(io, "listening on " + to_text(tracker.local()));
+    asio::co_spawn(io, keep_house(), asio::detached);
     io.run();
     // Nothing here outlives the process: every fact is a node's, and the nodes will tell it again.
     std::_Exit(0);

@@ -15,6 +15,7 @@
 #include <random>
 
 #include "core/format.h"
+#include "core/memory.h"
 #include "node/feed.h"
 #include "wire/endpoint.h"
 
@@ -474,6 +475,7 @@ Task<void> Node::tick() {
     guests_->expire();
     parts_->swarm->hang_up_on_strangers();
     if (count % 5 == 0) parts_->swarm->unload_idle();
+    if (count % 60 == 0) give_back_memory();
   }
 }
 
