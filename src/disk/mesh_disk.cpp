@@ -126,8 +126,8 @@ using QueuePtr = std::shared_ptr<Queue>;
 
 class MeshDisk final : public lt::disk_interface {
  public:
-  MeshDisk(lt::io_context& io, std::shared_ptr<StorageRegistry> registry)
-      : io_(io), registry_(std::move(registry)), pool_(disk_threads) {}
+  MeshDisk(lt::io_context& io, std::shared_ptr<StorageRegistry> registry, std::int64_t& moved)
+      : io_(io), registry_(std::move(registry)), moved_(moved), pool_(disk_threads) {}
   ~MeshDisk() override { pool_.join(); }
   MeshDisk(const MeshDisk&) = delete;
   MeshDisk& operator=(const MeshDisk&) = delete;
@@ -156,6 +156,7 @@ class MeshDisk final : public lt::disk_interface {
       });
       return;
     }
+    moved_ += r.length;
     const int piece = static_cast<int>(r.piece);
     lt::disk_buffer_holder buffer(blocks_, blocks_.take(), r.length);
     if (queue->storage->read_cached(piece, r.start, {buffer.data(), static_cast<std::size_t>(r.length)})) {
@@ -186,6 +187,7 @@ class MeshDisk final : public lt::disk_interface {
     block.on_written = std::move(handler);
     const auto size = static_cast<std::size_t>(block.length);
     std::memcpy(block.bytes, bytes, size);
+    moved_ += block.length;
     collected.blocks.push_back(std::move(block));
     collected.bytes += size;
     queue->collected_bytes += size;
@@ -399,6 +401,7 @@ class MeshDisk final : public lt::disk_interface {
 
   lt::io_context& io_;
   std::shared_ptr<StorageRegistry> registry_;
+  std::int64_t& moved_;
   BlockPool blocks_;
   // Touched on the network thread alone:
   std::vector<QueuePtr> queues_;
@@ -425,10 +428,10 @@ void StorageRegistry::remove(const lt::sha1_hash& infohash) {
   storages_.erase(infohash);
 }
 
-lt::disk_io_constructor_type mesh_disk_constructor(std::shared_ptr<StorageRegistry> registry) {
-  return [registry = std::move(registry)](lt::io_context& io, lt::settings_interface const&,
-                                          lt::counters&) -> std::unique_ptr<lt::disk_interface> {
-    return std::make_unique<MeshDisk>(io, registry);
+lt::disk_io_constructor_type mesh_disk_constructor(std::shared_ptr<StorageRegistry> registry, std::int64_t& moved) {
+  return [registry = std::move(registry), &moved](lt::io_context& io, lt::settings_interface const&,
+                                                  lt::counters&) -> std::unique_ptr<lt::disk_interface> {
+    return std::make_unique<MeshDisk>(io, registry, moved);
   };
 }
 

@@ -27,7 +27,9 @@ class StorageRegistry {
   std::map<lt::sha1_hash, StoragePtr> storages_;
 };
 
-/// For lt::session_params::disk_io_constructor. Every torrent must be in the registry before it is added.
-[[nodiscard]] lt::disk_io_constructor_type mesh_disk_constructor(std::shared_ptr<StorageRegistry> registry);
+/// For lt::session_params::disk_io_constructor. Every torrent must be in the registry before it is added. `moved`
+/// counts the bytes of blocks that libtorrent gave and took; its network thread's, and outlives the session.
+[[nodiscard]] lt::disk_io_constructor_type mesh_disk_constructor(std::shared_ptr<StorageRegistry> registry,
+                                                                 std::int64_t& moved);
 
 }  // namespace mesh

@@ -38,8 +38,8 @@ lt::settings_pack settings(const std::string& listen, const Swarm::Options& opti
     s.set_bool(off, false);
   s.set_bool(p::enable_outgoing_tcp, true);
   s.set_bool(p::enable_incoming_tcp, true);
-  // uTP costs three times TCP's CPU on a LAN. Obfuscation hides nothing here, and any 96 bytes of a stranger's would cost
-  // two modular exponentiations.
+  // uTP costs three times TCP's CPU on a LAN. Obfuscation hides nothing here, and any 96 bytes of a stranger's would
+  // cost two modular exponentiations.
   s.set_int(p::out_enc_policy, p::pe_disabled);
   s.set_int(p::in_enc_policy, p::pe_disabled);
   s.set_bool(p::allow_multiple_connections_per_ip, true);  // nodes may share a machine
@@ -115,10 +115,11 @@ Swarm::Swarm(asio::io_context& io, const Options& options, Log log)
   port_ = wanted.front().port();
 
   lt::session_params params(settings(interfaces(), options), {});
-  params.disk_io_constructor = mesh_disk_constructor(registry_);
+  params.disk_io_constructor = mesh_disk_constructor(registry_, loop_.moved());
   // Not smart_ban, which bans by address, and with the culprit whoever shares a machine with it: who sent a bad piece
   // alone is banned at once, and of several each has to send whole pieces alone from then on.
-  session_ = std::make_unique<lt::session>(std::move(params));
+  session_ = std::make_unique<lt::session>(std::move(params), loop_.io());
+  loop_.start();
   // libtorrent exempts private networks from the limits, which is all that a mesh has.
   lt::ip_filter everyone;
   const auto global = std::uint32_t{1} << static_cast<std::uint32_t>(lt::session::global_peer_class_id);
@@ -135,7 +136,9 @@ Swarm::Swarm(asio::io_context& io, const Options& options, Log log)
 Swarm::~Swarm() {
   session_->set_alert_notify([] {});
   alive_.reset();
+  const auto rest = session_->abort();
   session_.reset();
+  loop_.join();
 }
 
 SwarmTorrentPtr Swarm::find(const ContentId& id) const {
@@ -224,6 +227,7 @@ void Swarm::close_unused_guest_port() {
 void Swarm::hang_up_on_strangers() {
   if (!keys_) return;
   const auto peers = [this] {
+    const SwarmLoop::Attention attention(loop_);
     Strangers::Endpoints out;
     for (const auto& [id, torrent] : torrents_) {
       if (!torrent->handle.is_valid()) continue;
@@ -315,6 +319,7 @@ void Swarm::unload(const ContentId& id) {
   registry_->remove(to_lt(torrent->torrent.infohash));
   by_infohash_.erase(to_lt(torrent->torrent.infohash));
   torrents_.erase(it);
+  hurry();
   torrent->changed.notify();
   if (torrent->guest)
     close_unused_guest_port();
@@ -341,6 +346,7 @@ void Swarm::introduce(const SwarmTorrentPtr& torrent, const Introduced& introduc
   }
   // Resuming a paused torrent connects at once to the peers that it knows; otherwise they wait for libtorrent's next
   // tick, up to a second.
+  const SwarmLoop::Attention attention(loop_);
   const bool fresh = static_cast<bool>(torrent->handle.flags() & lt::torrent_flags::paused);
   connect(*torrent, introduced.peers);
   torrent->self = introduced.self;
@@ -359,6 +365,7 @@ void Swarm::plan(const ContentId& id, const std::vector<std::uint64_t>& getters)
 
 void Swarm::update_gate(SwarmTorrent& torrent) {
   if (!torrent.gate || !torrent.downloading) return;
+  const SwarmLoop::Attention attention(loop_);
   const auto verified = torrent.storage->verified();
   std::vector<bool> have(verified.size());
   for (std::size_t i = 0; i < verified.size(); ++i) have[i] = verified[i] != 0;
@@ -381,6 +388,7 @@ void Swarm::limit(SwarmTorrent& torrent, std::int64_t down, std::int64_t up) {
 
 void Swarm::refresh(SwarmTorrent& torrent) {
   if (!torrent.handle.is_valid()) return;
+  const SwarmLoop::Attention attention(loop_);
   const auto status = torrent.handle.status({});
   torrent.peers = status.num_peers;
   torrent.sources_connected = status.num_seeds;
@@ -398,7 +406,21 @@ void Swarm::refresh(SwarmTorrent& torrent) {
     }
     const auto verified = torrent.storage->verified();
     torrent.pieces_have = static_cast<int>(std::ranges::count(verified, '\1'));
+    const auto pieces = static_cast<int>(verified.size());
+    torrent.at_an_end = torrent.pieces_have * 25 < pieces || torrent.pieces_have * 16 > pieces * 15;
   }
+  hurry();
+}
+
+/// While the first pieces are on their way, or the last, each round trip is a part of the whole.
+void Swarm::hurry() {
+  int downloads = 0, at_an_end = 0;
+  for (const auto& [id, torrent] : torrents_) {
+    downloads += torrent->downloading ? 1 : 0;
+    at_an_end += torrent->downloading && torrent->at_an_end ? 1 : 0;
+  }
+  const bool wanted = downloads > 0 && at_an_end == downloads;
+  if (wanted != hurry_.has_value()) wanted ? static_cast<void>(hurry_.emplace(loop_)) : hurry_.reset();
 }
 
 void Swarm::resume(SwarmTorrent& torrent) {
@@ -413,6 +435,7 @@ void Swarm::resume(SwarmTorrent& torrent) {
 void Swarm::seed(const SwarmTorrentPtr& torrent) {
   torrent->downloading = false;
   torrent->gate.reset();
+  hurry();
   torrent->last_needed = SwarmTorrent::Clock::now();
 }
 
@@ -426,6 +449,7 @@ bool Swarm::is_wanted(const SwarmTorrent& torrent) {
 }
 
 void Swarm::unload_idle() {
+  const SwarmLoop::Attention attention(loop_);
   const auto now = SwarmTorrent::Clock::now();
   for (const auto& torrent : all()) {
     if (torrent->downloading || torrent->guest || !torrent->checked) continue;

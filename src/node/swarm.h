@@ -20,6 +20,7 @@
 #include "disk/mesh_disk.h"
 #include "disk/state_db.h"
 #include "node/strangers.h"
+#include "node/swarm_loop.h"
 #include "wire/flow.h"
 #include "wire/mesh_key.h"
 #include "wire/messages.h"
@@ -41,6 +42,7 @@ struct SwarmTorrent {
   bool provisional = false;  ///< its id is no content's: a file on its way from a URL
   bool guest = false;        ///< its id is no content's: for clients from outside the mesh, until it is unloaded
   bool in_order = false;     ///< its gate sees to it that pieces come in order
+  bool at_an_end = true;     ///< of a download: it has hardly any pieces yet, or nearly all
   bool checked = false;      ///< libtorrent has taken it in and can connect
   std::string path;          ///< of a provisional one, under which it is wanted
   std::string error;         ///< what stopped it, in words; a download can go on after `resume`
@@ -137,6 +139,7 @@ class Swarm {
   [[nodiscard]] std::string interfaces() const;
   [[nodiscard]] static bool is_wanted(const SwarmTorrent& torrent);
   [[nodiscard]] std::shared_ptr<lt::torrent_plugin> plugin_for(const SwarmTorrent& torrent);
+  void hurry();
   void pump();
   void handle(lt::alert* alert);
   [[nodiscard]] SwarmTorrentPtr find(const lt::torrent_handle& handle) const;
@@ -146,6 +149,8 @@ class Swarm {
   std::chrono::seconds idle_;
   MeshKeysPtr keys_;
   std::shared_ptr<StorageRegistry> registry_ = std::make_shared<StorageRegistry>();
+  SwarmLoop loop_;
+  std::optional<SwarmLoop::Attention> hurry_;
   std::unique_ptr<lt::session> session_;
   std::uint16_t port_ = 0;
   Strangers strangers_;
