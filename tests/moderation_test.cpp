@@ -38,13 +38,32 @@ TEST_CASE("moderation: waits for about a batch, never long, and not at all where
   CHECK(at(200e6) == Moderation::Clock::duration::zero());
 }
 
-TEST_CASE("moderation: what has only begun does not wait, nor what comes after silence") {
+TEST_CASE("moderation: what is small does not wait, nor what comes after silence") {
   Moderation moderation;
   Moderation::Clock::time_point now{seconds(1000)};
-  CHECK(moderation.pause(0, now) == Moderation::Clock::duration::zero());
-  // A megabyte at once, in the middle of a window.
-  CHECK(moderation.pause(1 << 20, now + milliseconds(50)) == Moderation::Clock::duration::zero());
-  CHECK(moderation.pause(2 << 20, now + milliseconds(100)) > Moderation::Clock::duration::zero());
-  // Nothing was moved for long; then an event.
-  CHECK(moderation.pause(4 << 20, now + seconds(10)) == Moderation::Clock::duration::zero());
+  double moved = 0;
+  // Files of a megabyte, each in 20 ms, one after another.
+  for (int i = 0; i < 100; ++i) {
+    for (int block = 0; block < 40; ++block) {
+      now += std::chrono::microseconds(500);
+      moved += 26'000;
+      CHECK(moderation.pause(static_cast<std::int64_t>(moved), now) == Moderation::Clock::duration::zero());
+    }
+    now += milliseconds(15);
+  }
+  CHECK(after_a_second_of(16e6, moderation, now, moved) > milliseconds(10));
+  now += seconds(10);
+  moved += 26'000;
+  CHECK(moderation.pause(static_cast<std::int64_t>(moved), now) == Moderation::Clock::duration::zero());
+}
+
+TEST_CASE("moderation: pauses that bring nothing get shorter") {
+  Moderation moderation;
+  Moderation::Clock::time_point now{seconds(1000)};
+  double moved = 0;
+  CHECK(after_a_second_of(10e6, moderation, now, moved) == Moderation::longest);
+  for (const auto pause : {10, 5}) {
+    now += milliseconds(1);
+    CHECK(moderation.pause(static_cast<std::int64_t>(moved), now) == milliseconds(pause));
+  }
 }

@@ -14,27 +14,53 @@ class Moderation {
   using Clock = std::chrono::steady_clock;
   /// What may arrive during one pause: a fraction of what sockets hold, and of what is asked for ahead.
   static constexpr std::int64_t batch = std::int64_t{256} << 10;
-  static constexpr auto longest = std::chrono::milliseconds(20);
-  /// Below, there is nothing to save; above, whoever moves the bytes is never idle for long.
-  static constexpr double slow = 1e6, fast = 64e6;
+  static constexpr Clock::duration shortest = std::chrono::milliseconds(1);
+  static constexpr Clock::duration longest = std::chrono::milliseconds(20);
+  /// Bytes per second: below, there is little to save; above, whoever moves them is never idle for long.
+  static constexpr double slow = 4e6, fast = 64e6;
 
-  /// `moved`: bytes that came and went so far. The rate is that of the last tenth of a second or so, so that what has
-  /// only begun, or is small, never waits.
+  /// Call after each round. `moved`: bytes that came and went so far. A pause that brings something is followed by a
+  /// longer one, up to a thirtieth of the time that the flow has lasted; one that brings nothing by a shorter. So what
+  /// is small, a handshake, and whoever waits for an answer before he goes on are not held up.
   Clock::duration pause(std::int64_t moved, Clock::time_point now) {
-    if (const std::chrono::duration<double> window = now - since_; window >= std::chrono::milliseconds(100)) {
-      rate_ = window < std::chrono::milliseconds(500) ? static_cast<double>(moved - moved_before_) / window.count() : 0;
-      since_ = now;
-      moved_before_ = moved;
+    constexpr std::int64_t something = 16 << 10;
+    const auto came = moved - moved_;
+    moved_ = moved;
+    if (came > 0) {
+      if (now - last_ > step_ + std::chrono::milliseconds(10)) began_ = now;
+      last_ = now;
     }
-    if (rate_ < slow || rate_ > fast) return {};
-    const std::chrono::duration<double> fills(static_cast<double>(batch) / rate_);
-    return std::min<Clock::duration>(longest, std::chrono::duration_cast<Clock::duration>(fills));
+    if (came >= something)
+      step_ = std::clamp(2 * step_, shortest, longest);
+    else if (came == 0 && paused_)
+      step_ = step_ > shortest ? step_ / 2 : Clock::duration::zero();
+    step_ = std::min(step_, (now - began_) / 30);
+    const auto out = step_ < shortest ? Clock::duration::zero() : limited(now);
+    paused_ = out > Clock::duration::zero();
+    return out;
   }
 
  private:
+  /// `step_`, or less.
+  Clock::duration limited(Clock::time_point now) {
+    if (const std::chrono::duration<double> window = now - since_; window >= std::chrono::milliseconds(100)) {
+      rate_ =
+          window < std::chrono::milliseconds(500) ? static_cast<double>(moved_ - moved_before_) / window.count() : 0;
+      since_ = now;
+      moved_before_ = moved_;
+    }
+    if (rate_ < slow || rate_ > fast) return {};
+    const std::chrono::duration<double> fills(static_cast<double>(batch) / rate_);
+    return std::min(step_, std::chrono::duration_cast<Clock::duration>(fills));
+  }
+
+  std::int64_t moved_ = 0;
+  Clock::duration step_{};
+  bool paused_ = false;
+  Clock::time_point began_{}, last_{};
   Clock::time_point since_{};
   std::int64_t moved_before_ = 0;
-  double rate_ = 0;
+  double rate_ = 0;  ///< of the last tenth of a second or so
 };
 
 }  // namespace mesh

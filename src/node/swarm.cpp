@@ -407,7 +407,7 @@ void Swarm::refresh(SwarmTorrent& torrent) {
     const auto verified = torrent.storage->verified();
     torrent.pieces_have = static_cast<int>(std::ranges::count(verified, '\1'));
     const auto pieces = static_cast<int>(verified.size());
-    torrent.at_an_end = torrent.pieces_have * 25 < pieces || torrent.pieces_have * 16 > pieces * 15;
+    torrent.at_an_end = torrent.pieces_have * 8 < pieces || torrent.pieces_have * 16 > pieces * 15;
   }
   hurry();
 }
