@@ -12,9 +12,10 @@
 namespace {
 
 mesh::Task<void> keep_house() {
+  mesh::Trimmer trimmer;
   for (;;) {
     co_await mesh::sleep_for(std::chrono::minutes(1));
-    mesh::give_back_memory();
+    trimmer.give_back();
   }
 }
 

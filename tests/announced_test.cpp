@@ -11,7 +11,7 @@ using Endpoint = boost::asio::ip::tcp::endpoint;
 
 namespace {
 
-const AnnouncedPeers::TimePoint start{};
+const AnnouncedPeers::TimePoint start{seconds(1000)};
 
 AnnouncedPeer peer(int number) {
   return {Endpoint(boost::asio::ip::address_v4(0x0a000000U + static_cast<unsigned>(number)), 6881), ""};
@@ -29,21 +29,24 @@ TEST_CASE("announced: counts follow what each peer said last") {
   CHECK(peers.put(hash(1), peer(1), false, start) == Put::fresh);
   CHECK(peers.put(hash(1), peer(2), true, start) == Put::fresh);
   CHECK(peers.put(hash(2), peer(1), false, start) == Put::fresh);
-  CHECK(peers.counts(hash(1)).complete == 1);
-  CHECK(peers.counts(hash(1)).incomplete == 1);
+  CHECK(peers.counts(hash(1), start).complete == 1);
+  CHECK(peers.counts(hash(1), start).incomplete == 1);
   CHECK(peers.put(hash(1), peer(1), true, start) == Put::known);
   peers.count_download(hash(1));
-  CHECK(peers.counts(hash(1)).complete == 2);
-  CHECK(peers.counts(hash(1)).incomplete == 0);
-  CHECK(peers.counts(hash(1)).downloaded == 1);
-  CHECK(peers.counts(hash(3)).complete == 0);
+  CHECK(peers.counts(hash(1), start).complete == 2);
+  CHECK(peers.counts(hash(1), start).incomplete == 0);
+  CHECK(peers.counts(hash(1), start).downloaded == 1);
+  CHECK(peers.counts(hash(3), start).complete == 0);
   peers.remove(hash(1), peer(2).endpoint);
   peers.remove(hash(1), peer(7).endpoint);
-  CHECK(peers.counts(hash(1)).complete == 1);
+  CHECK(peers.counts(hash(1), start).complete == 1);
   CHECK(peers.size() == 2);
   peers.remove(hash(1), peer(1).endpoint);
   CHECK_FALSE(peers.contains(hash(1)));
   CHECK(peers.contains(hash(2)));
+  CHECK(peers.counts(hash(2), start + seconds(239)).incomplete == 1);
+  CHECK(peers.counts(hash(2), start + seconds(270)).incomplete == 0);
+  CHECK(peers.size() == 0);
 }
 
 TEST_CASE("announced: a full tracker keeps who is known, and has room again when others' time is up") {
@@ -99,10 +102,10 @@ TEST_CASE("announced: what is swept on the way leaves places and counts right") 
   }
   int complete = 0;
   for (const int number : here) complete += number % 2 == 0 ? 1 : 0;
-  CHECK(peers.counts(hash(1)).complete == complete);
+  CHECK(peers.counts(hash(1), start).complete == complete);
   CHECK(peers.size() == here.size());
   now += seconds(1000);
   CHECK(peers.put(hash(1), peer(1000), false, now) == Put::fresh);
   CHECK(peers.size() == 1);
-  CHECK(peers.counts(hash(1)).complete == 0);
+  CHECK(peers.counts(hash(1), now).complete == 0);
 }

@@ -46,10 +46,15 @@ void AnnouncedPeers::count_download(const InfoHash& infohash) {
   if (const auto it = swarms_.find(infohash); it != swarms_.end()) ++it->second.downloaded;
 }
 
-SwarmCounts AnnouncedPeers::counts(const InfoHash& infohash) const {
+SwarmCounts AnnouncedPeers::counts(const InfoHash& infohash, TimePoint now) {
   const auto it = swarms_.find(infohash);
   if (it == swarms_.end()) return {};
-  const auto& swarm = it->second;
+  auto& swarm = it->second;
+  if (now - swarm.swept >= lifetime_ / 8) sweep(swarm, now);
+  if (swarm.peers.empty()) {
+    swarms_.erase(it);
+    return {};
+  }
   return {swarm.complete, static_cast<int>(swarm.peers.size()) - swarm.complete, swarm.downloaded};
 }
 
@@ -65,6 +70,8 @@ void AnnouncedPeers::choose(const InfoHash& infohash, const Endpoint& self, std:
 }
 
 void AnnouncedPeers::expire(TimePoint now) {
+  if (now - expired_ < std::chrono::seconds(1)) return;
+  expired_ = now;
   for (auto it = swarms_.begin(); it != swarms_.end();) {
     sweep(it->second, now);
     it = it->second.peers.empty() ? swarms_.erase(it) : std::next(it);

@@ -29,11 +29,11 @@ class AnnouncedPeers {
 
   [[nodiscard]] bool contains(const InfoHash& infohash) const { return swarms_.contains(infohash); }
   /// Those whose time is up may be counted for an eighth of it.
-  [[nodiscard]] SwarmCounts counts(const InfoHash& infohash) const;
+  [[nodiscard]] SwarmCounts counts(const InfoHash& infohash, TimePoint now);
   /// Adds peers but `self` to `out`, chosen at random where there are more than fit, until it has `wanted`.
   void choose(const InfoHash& infohash, const boost::asio::ip::tcp::endpoint& self, std::size_t wanted, TimePoint now,
               std::mt19937& random, std::vector<AnnouncedPeer>& out) const;
-  /// Forgets those whose time is up.
+  /// Forgets those whose time is up, once a second at most.
   void expire(TimePoint now);
   [[nodiscard]] std::size_t size() const { return size_; }
 
@@ -61,6 +61,7 @@ class AnnouncedPeers {
   std::size_t most_;
   std::chrono::steady_clock::duration lifetime_;
   std::size_t size_ = 0;
+  TimePoint expired_{};
   std::unordered_map<InfoHash, Swarm> swarms_;  ///< none is empty
 };
 

@@ -19,6 +19,8 @@ constexpr auto status_limit = seconds(2);
 constexpr auto settle_grace = seconds(3);     // nodes reconnect within this after a restart
 constexpr auto register_limit = seconds(60);  // the longest that a question waits for a node's inventory
 constexpr int announce_interval = 120;
+constexpr const char* too_many = "too many announces from this address (the tracker's --max-announces)";
+constexpr const char* not_here = "this torrent is not in the mesh";
 constexpr std::size_t most_peers = 60;  ///< that a getter is introduced to, addresses counted
 constexpr int early_sources = 4;
 constexpr auto order_limit = std::chrono::minutes(10);  // a tree of millions of files takes a while to delete
@@ -831,13 +833,20 @@ Task<TorrentFile> Tracker::torrent_for(ChannelPtr channel, TorrentAsk question) 
 
 Task<HttpReply> Tracker::serve_http(std::string target, asio::ip::address remote) {
   if (auto reply = answer_now(target, remote)) co_return std::move(*reply);
-  std::string fault;
-  if (const auto query = parse_announce(std::string_view(target).substr(target.find('?') + 1), fault))
-    co_await ask_for(query->infohash);
   HttpReply reply;
-  reply.body = failure_reply("not now; try again later");
-  if (auto known = answer_now(target, remote)) reply = std::move(*known);
+  std::string fault;
+  const auto query = parse_announce(std::string_view(target).substr(target.find('?') + 1), fault);
+  if (!may_ask(remote))
+    reply.body = failure_reply(too_many);
+  else if (query)
+    co_await ask_for(query->infohash);
+  if (reply.body.empty() && query)
+    reply.body = by_infohash_.contains(query->infohash) ? announce(*query, remote) : failure_reply(not_here);
   co_return reply;
+}
+
+bool Tracker::may_ask(const asio::ip::address& remote) {
+  return remote.is_loopback() || announces_.take(counted_as(remote), Clock::now());
 }
 
 std::optional<HttpReply> Tracker::answer_now(std::string_view target, const asio::ip::address& remote) {
@@ -856,22 +865,18 @@ std::optional<HttpReply> Tracker::answer_now(std::string_view target, const asio
   const auto mark = std::min(target.find('?'), target.size());
   const auto path = target.substr(0, mark);
   const auto query = target.substr(std::min(mark + 1, target.size()));
-  const bool asks = path == "/announce" || path == "/scrape";
-  if (asks && !remote.is_loopback() && !announces_.take(counted_as(remote), Clock::now())) {
-    reply.body = failure_reply("too many announces from this address (the tracker's --max-announces)");
-    return reply;
-  }
   if (path == "/announce") {
     std::string fault;
     const auto asked = parse_announce(query, fault);
     if (asked && !by_infohash_.contains(asked->infohash)) {
       const auto it = unknown_.find(asked->infohash);
       if (it == unknown_.end() || it->second <= Clock::now()) return std::nullopt;
-      fault = "this torrent is not in the mesh";
+      fault = not_here;
     }
+    if (!may_ask(remote)) fault = too_many;
     reply.body = fault.empty() ? announce(*asked, remote) : failure_reply(fault);
   } else if (path == "/scrape") {
-    reply.body = scrape(query);
+    reply.body = may_ask(remote) ? scrape(query) : failure_reply(too_many);
   } else if (path == "/healthz") {
     const auto registered = std::ranges::count_if(nodes_, [](const auto& pair) { return pair.second.registered; });
     reply.body = "ok nodes=" + std::to_string(nodes_.size()) + " registered=" + std::to_string(registered) +
@@ -905,8 +910,8 @@ Task<void> Tracker::ask_for(InfoHash infohash) {
   unknown_[infohash] = Clock::now() + seconds(10);
 }
 
-SwarmCounts Tracker::counts(const InfoHash& infohash) const {
-  SwarmCounts out = announced_.counts(infohash);
+SwarmCounts Tracker::counts(const InfoHash& infohash) {
+  SwarmCounts out = announced_.counts(infohash, Clock::now());
   const auto id = by_infohash_.find(infohash);
   const auto swarm = id == by_infohash_.end() ? swarms_.end() : swarms_.find(id->second);
   if (swarm == swarms_.end()) return out;
@@ -926,14 +931,13 @@ std::string Tracker::announce(const AnnounceQuery& query, const asio::ip::addres
   using Said = AnnounceQuery::Event;
   const auto now = Clock::now();
   const asio::ip::tcp::endpoint self(remote, query.port);
-  bool comes = false;
+  const bool comes = query.event != Said::stopped && query.left != 0;
   if (query.event == Said::stopped) {
     announced_.remove(query.infohash, self);
   } else {
     const auto put = announced_.put(query.infohash, {self, query.peer_id}, query.left == 0, now);
     if (put == AnnouncedPeers::Put::no_room) return failure_reply("the tracker is full; try again later");
     if (query.event == Said::completed) announced_.count_download(query.infohash);
-    comes = query.left != 0 && (put == AnnouncedPeers::Put::fresh || query.event == Said::started);
   }
   const auto wanted = static_cast<std::size_t>(query.wanted);
   std::vector<AnnouncedPeer> peers;

@@ -61,8 +61,8 @@ class Tracker {
     std::set<NodeKey> ready;
     std::set<NodeKey> sharing;  ///< those of `ready` that share stripes
     bool plan_due = false;
-    mutable SwarmCounts counts;  ///< as they were at `counted`
-    mutable Clock::time_point counted{};
+    SwarmCounts counts;  ///< as they were at `counted`
+    Clock::time_point counted{};
   };
   Handlers make_handlers();
   Task<HttpReply> serve_http(std::string target, asio::ip::address remote);
@@ -102,13 +102,15 @@ class Tracker {
   std::string announce(const AnnounceQuery& query, const asio::ip::address& remote);
   std::string scrape(std::string_view query);
   Task<void> ask_for(InfoHash infohash);
+  /// One announce or scrape more; false where the address has had its share.
+  bool may_ask(const asio::ip::address& remote);
   void meet_soon(NodeKey node, const ContentId& id, std::string peer);
 
   [[nodiscard]] Node* node_of(const ChannelPtr& channel);
   [[nodiscard]] std::vector<Copy> copies(std::string_view path) const;
   [[nodiscard]] std::vector<std::string> addresses(const Node& node, const asio::ip::address& asker) const;
   [[nodiscard]] NodeRef reference(const Node& node, const asio::ip::address& asker) const;
-  [[nodiscard]] SwarmCounts counts(const InfoHash& infohash) const;
+  [[nodiscard]] SwarmCounts counts(const InfoHash& infohash);
   /// What users call it: its own name, and where several nodes have that, a part of its instance besides.
   [[nodiscard]] std::string name_of(const Node& node) const;
   [[nodiscard]] std::string node_name(NodeKey key) const;

@@ -469,13 +469,14 @@ NodeStatus Node::status() const {
 
 Task<void> Node::tick() {
   const auto alive = std::weak_ptr<bool>(alive_);
+  Trimmer trimmer;
   for (int count = 1;; ++count) {
     co_await sleep_for(seconds(1));
     if (alive.expired() || parts_->stopping) co_return;
     guests_->expire();
     parts_->swarm->hang_up_on_strangers();
     if (count % 5 == 0) parts_->swarm->unload_idle();
-    if (count % 60 == 0) give_back_memory();
+    if (count % 60 == 0) trimmer.give_back();
   }
 }
 

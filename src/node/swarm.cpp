@@ -298,6 +298,7 @@ Task<SwarmTorrentPtr> Swarm::load_sealed(StoredTorrent torrent, const MeshKey* k
     by_infohash_[to_lt(loaded->torrent.infohash)] = loaded->torrent.id;
     registry_->put(to_lt(loaded->torrent.infohash), loaded->storage);
     session_->async_add_torrent(std::move(params));
+    hurry();
   }
   while (!loaded->checked && loaded->error.empty() && find(loaded->torrent.id) == loaded)
     co_await loaded->changed.wait();
@@ -412,14 +413,16 @@ void Swarm::refresh(SwarmTorrent& torrent) {
   hurry();
 }
 
-/// While the first pieces are on their way, or the last, each round trip is a part of the whole.
+/// While a torrent is loaded, and while the first pieces are on their way, or the last, each round trip is a part of
+/// the whole.
 void Swarm::hurry() {
-  int downloads = 0, at_an_end = 0;
+  int downloads = 0, at_an_end = 0, loading = 0;
   for (const auto& [id, torrent] : torrents_) {
+    loading += !torrent->checked && torrent->error.empty() ? 1 : 0;
     downloads += torrent->downloading ? 1 : 0;
     at_an_end += torrent->downloading && torrent->at_an_end ? 1 : 0;
   }
-  const bool wanted = downloads > 0 && at_an_end == downloads;
+  const bool wanted = loading > 0 || (downloads > 0 && at_an_end == downloads);
   if (wanted != hurry_.has_value()) wanted ? static_cast<void>(hurry_.emplace(loop_)) : hurry_.reset();
 }
 
@@ -478,11 +481,13 @@ void Swarm::handle(lt::alert* alert) {
     if (const auto* key = torrent->key; key != nullptr && !added->error)
       torrent->handle.set_ssl_certificate_buffer(key->certificate, key->private_key, dh_parameters());
     if (added->error) torrent->error = added->error.message();
+    hurry();
     torrent->changed.notify();
   } else if (const auto* checked = lt::alert_cast<lt::torrent_checked_alert>(alert)) {
     if (const auto torrent = find(checked->handle)) {
       torrent->checked = true;
       if (!torrent->downloading) torrent->handle.resume();  // a seed waits for others to connect
+      hurry();
       torrent->changed.notify();
     }
   } else if (const auto* failed = lt::alert_cast<lt::hash_failed_alert>(alert)) {

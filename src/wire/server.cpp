@@ -33,7 +33,6 @@ namespace http = beast::http;
 namespace {
 
 constexpr auto head_limit = std::chrono::seconds(10);
-constexpr std::size_t most_at_once = 8 * 1024;  ///< of an answer that is sent without waiting for room
 constexpr int accepted_in_a_row = 64;
 
 /// A reply as bytes.
@@ -139,7 +138,8 @@ Task<void> Server::accept_all(std::shared_ptr<Shared> shared) {
       }
       remote.resize(size);
       remote.address(unmapped(remote.address()));
-      if (!shared->admits(remote.address()) || answer_now(*shared, fd, remote)) {
+      std::optional<std::string> rest;
+      if (!shared->admits(remote.address()) || ((rest = answer_now(*shared, fd, remote)) && rest->empty())) {
         ::close(fd);
         continue;
       }
@@ -149,39 +149,58 @@ Task<void> Server::accept_all(std::shared_ptr<Shared> shared) {
         ::close(fd);
         continue;
       }
-      asio::co_spawn(acceptor.get_executor(), serve(shared, std::move(socket), remote), asio::detached);
+      auto counted = count(shared, counted_as(remote.address()));
+      asio::co_spawn(acceptor.get_executor(),
+                     rest ? send_rest(std::move(socket), std::move(*rest), std::move(counted))
+                          : serve(shared, std::move(socket), remote, std::move(counted)),
+                     asio::detached);
     }
   }
 }
 
-bool Server::answer_now(const Shared& shared, int socket, const tcp::endpoint& remote) {
-  if (!shared.on_http_now) return false;
+std::optional<std::string> Server::answer_now(const Shared& shared, int socket, const tcp::endpoint& remote) {
+  if (!shared.on_http_now) return std::nullopt;
   std::array<char, 4096> head;  // NOLINT(cppcoreguidelines-pro-type-member-init): read into
   const auto size = ::recv(socket, head.data(), head.size(), MSG_PEEK | MSG_DONTWAIT);
-  if (size <= 0) return false;
+  if (size <= 0) return std::nullopt;
   error_code ec;
   http::request_parser<http::empty_body> parser;
   const auto used = parser.put(asio::buffer(head.data(), static_cast<std::size_t>(size)), ec);
-  if (ec || !parser.is_done() || used != static_cast<std::size_t>(size)) return false;
+  if (ec || !parser.is_done() || used != static_cast<std::size_t>(size)) return std::nullopt;
   const auto& request = parser.get();
   if (request.method() != http::verb::get || request.keep_alive() || beast::websocket::is_upgrade(request))
-    return false;
-  const auto reply = shared.on_http_now({request.target().data(), request.target().size()}, remote.address());
-  if (!reply || reply->body.size() > most_at_once) return false;
+    return std::nullopt;
+  std::optional<HttpReply> reply;
+  try {
+    reply = shared.on_http_now({request.target().data(), request.target().size()}, remote.address());
+  } catch (const std::exception&) {
+    return std::nullopt;  // ends this connection, not the listening
+  }
+  if (!reply) return std::nullopt;
   const auto text = rendered(*reply, false);
   ::recv(socket, head.data(), used, MSG_DONTWAIT);  // else to close it would reset it
-  ::send(socket, text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-  return true;
+  const auto sent = ::send(socket, text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (sent < 0 && errno != EAGAIN) return std::string();  // gone
+  return text.substr(static_cast<std::size_t>(std::max<ssize_t>(sent, 0)));
 }
 
-Task<void> Server::serve(std::shared_ptr<Shared> shared, tcp::socket socket, tcp::endpoint remote) {
+Task<void> Server::send_rest(tcp::socket socket, std::string rest, std::shared_ptr<void> /*counted*/) {
+  const Deadline deadline(socket, head_limit);
+  error_code ignored;
+  co_await asio::async_write(socket, asio::buffer(rest), asio::redirect_error(asio::use_awaitable, ignored));
+}
+
+std::shared_ptr<void> Server::count(const std::shared_ptr<Shared>& shared, const asio::ip::address& address) {
   ++shared->connections;
-  const auto address = counted_as(remote.address());
   ++shared->of_address[address];
-  const std::shared_ptr<void> counted(nullptr, [shared, address](void*) {
-    --shared->connections;
-    if (--shared->of_address[address] == 0) shared->of_address.erase(address);
-  });
+  return {nullptr, [shared, address](void*) {
+            --shared->connections;
+            if (--shared->of_address[address] == 0) shared->of_address.erase(address);
+          }};
+}
+
+Task<void> Server::serve(std::shared_ptr<Shared> shared, tcp::socket socket, tcp::endpoint remote,
+                         std::shared_ptr<void> /*counted*/) {
   if (!shared->keys) {
     co_await serve_http(shared, std::move(socket), remote);
     co_return;

@@ -40,7 +40,7 @@ class Server {
  public:
   /// `local`: the address of this machine at which it was asked.
   using OnHttp = std::function<Task<HttpReply>(std::string target, asio::ip::address remote, asio::ip::address local)>;
-  /// What can be answered without waiting; nothing where `on_http` has to be asked.
+  /// What can be answered without waiting; nothing, and nothing done, where `on_http` has to be asked.
   using OnHttpNow = std::function<std::optional<HttpReply>(std::string_view target, const asio::ip::address& remote)>;
   /// Must run the channel; the connection is over when it returns.
   using OnChannel = std::function<Task<void>(std::string path, ChannelPtr channel)>;
@@ -55,8 +55,13 @@ class Server {
  private:
   struct Shared;
   static Task<void> accept_all(std::shared_ptr<Shared> shared);
-  static bool answer_now(const Shared& shared, int socket, const asio::ip::tcp::endpoint& remote);
-  static Task<void> serve(std::shared_ptr<Shared> shared, asio::ip::tcp::socket socket, asio::ip::tcp::endpoint remote);
+  /// What of the answer the socket did not take, mostly nothing; nullopt where it was not answered.
+  static std::optional<std::string> answer_now(const Shared& shared, int socket, const asio::ip::tcp::endpoint& remote);
+  static Task<void> send_rest(asio::ip::tcp::socket socket, std::string rest, std::shared_ptr<void> counted);
+  /// A connection, for as long as what it returns is held.
+  static std::shared_ptr<void> count(const std::shared_ptr<Shared>& shared, const asio::ip::address& address);
+  static Task<void> serve(std::shared_ptr<Shared> shared, asio::ip::tcp::socket socket, asio::ip::tcp::endpoint remote,
+                          std::shared_ptr<void> counted);
   static Task<void> serve_http(std::shared_ptr<Shared> shared, asio::ip::tcp::socket socket,
                                asio::ip::tcp::endpoint remote);
   static Task<void> serve_member(std::shared_ptr<Shared> shared, asio::ip::tcp::socket socket,
