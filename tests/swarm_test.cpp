@@ -460,6 +460,59 @@ TEST_CASE("aria2 downloads from the mesh by meshfile torrent") {
   CHECK((read_file(mesh.root() / "x.img") == bytes));
 }
 
+TEST_CASE("an announce is answered, and counted once, however it is sent") {
+  Mesh mesh;
+  write_file(mesh.files("n0") / "x.img", noise(mb, 1));
+  mesh.start_node("n0");
+  REQUIRE(mesh.file("n0", {"torrent", "x.img", "-o", (mesh.root() / "x.torrent").string()}).status == 0);
+  write_file(mesh.root() / "announce.py", R"py(
+import hashlib, socket, sys, urllib.parse
+torrent = open(sys.argv[1], "rb").read()
+infohash = urllib.parse.quote(hashlib.sha1(torrent[torrent.index(b"4:info") + 6:-1]).digest())
+host, port = sys.argv[2].split(":")
+def ask(parts, at_once=True):
+    s = socket.create_connection((host, int(port)))
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    s.settimeout(20)
+    for part in parts:
+        s.sendall(part)
+        if not at_once:
+            import time; time.sleep(0.05)  # so that it arrives in pieces
+    s.shutdown(socket.SHUT_WR)
+    got = b""
+    while more := s.recv(65536):
+        got += more
+    return got
+def announce(more, version="1.1", header="Connection: close\r\n"):
+    return (f"GET /announce?info_hash={infohash}&port={more} HTTP/{version}\r\nHost: t\r\n{header}\r\n").encode()
+done = "&left=0&event=completed"
+whole = announce(f"1001{done}")
+for name, got, count in (
+        ("whole", ask([whole]), 1),
+        ("in pieces", ask([announce(f"1002{done}")[:40], announce(f"1002{done}")[40:]], False), 1),
+        ("HTTP/1.0", ask([announce(f"1003{done}", "1.0", "")]), 1),
+        ("two on one connection", ask([announce(f"1004{done}", header="") + announce("1004&left=0")]), 2),
+        ("not compact", ask([announce(f"1005{done}&compact=0&numwant=200")]), 1)):
+    if got.count(b"HTTP/1.1 200 OK") != count or got.count(b"8:interval") != count:
+        sys.exit(f"{name}: {got!r}")
+scrape = ask([f"GET /scrape?info_hash={infohash} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n".encode()])
+if b"8:completei6e10:downloadedi5e10:incompletei0e" not in scrape:
+    sys.exit(f"counts: {scrape!r}")
+unknown = ask([whole.replace(infohash.encode(), b"x" * 20)])
+if b"not in the mesh" not in unknown:
+    sys.exit(f"unknown: {unknown!r}")
+for bad in (b"GET /announce?info_hash=1 HTTP/1.1\r\nConnection: close\r\n\r\n", b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n",
+            b"POST /announce HTTP/1.1\r\nConnection: close\r\n\r\n", b"\r\n\r\n\r\n", b"GET\0/ HTTP/1.1\r\n\r\n"):
+    ask([bad])
+if b"\r\n\r\nok nodes=1 " not in ask([b"GET /healthz HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"]):
+    sys.exit("healthz")
+)py");
+  const auto ran = mesh.run(
+      {"python3", (mesh.root() / "announce.py").string(), (mesh.root() / "x.torrent").string(), mesh.tracker()});
+  INFO(ran.out + ran.err);
+  CHECK(ran.status == 0);
+}
+
 TEST_CASE("transmission downloads from the mesh by meshfile torrent") {
   // It refuses peers on loopback, so this mesh has a network namespace and an address of its own.
   if (!Mesh::can_have_namespace()) {
