@@ -90,6 +90,19 @@ InfoHash infohash_of(unsigned swarm) {
   return out;
 }
 
+Hello hello_of(unsigned number, std::string name) {
+  Hello out;
+  out.version = protocol_version;
+  char instance[40];
+  std::snprintf(instance, sizeof instance, "%032x", number);
+  out.instance = instance;
+  out.node = std::move(name);
+  out.addresses = {"127.0.0.1"};
+  out.peer_port = 6881;
+  out.channel_port = 6882;
+  return out;
+}
+
 /// Has all of the swarms' torrents, and meets their peers as any node does.
 Task<void> seed(const Announces& count, std::string tracker) {
   const auto channel = co_await connect_channel(tracker, "/control", std::chrono::seconds(30), nullptr);
@@ -103,14 +116,7 @@ Task<void> seed(const Announces& count, std::string tracker) {
   });
   handlers.on_note<Meet>([](const ChannelPtr&, const Meet&) {});
   asio::co_spawn(co_await asio::this_coro::executor, channel->run(handlers), asio::detached);
-  Hello hello;
-  hello.version = protocol_version;
-  hello.instance = std::string(32, 'a');
-  hello.node = "seed";
-  hello.addresses = {"127.0.0.1"};
-  hello.peer_port = 6881;
-  hello.channel_port = 6882;
-  co_await channel->request(hello, std::chrono::seconds(60));
+  co_await channel->request(hello_of(0, "seed"), std::chrono::seconds(60));
   Inventory nothing;
   nothing.begin = nothing.end = true;
   channel->note(nothing);
@@ -233,16 +239,8 @@ Task<void> enter(Load& load, int node) {
     const auto channel = co_await connect_channel(load.tracker, "/control", std::chrono::seconds(30), nullptr);
     asio::co_spawn(load.io, channel->run(load.handlers), asio::detached);
     load.channels[static_cast<std::size_t>(node)] = channel;
-    Hello hello;
-    hello.version = protocol_version;
-    char instance[40];
-    std::snprintf(instance, sizeof instance, "%032x", static_cast<unsigned>(node) + 1);
-    hello.instance = instance;
-    hello.node = "n" + std::to_string(node);
-    hello.addresses = {"127.0.0.1"};
-    hello.peer_port = 6881;
-    hello.channel_port = 6882;
-    co_await channel->request(hello, std::chrono::seconds(60));
+    co_await channel->request(hello_of(static_cast<unsigned>(node) + 1, "n" + std::to_string(node)),
+                              std::chrono::seconds(60));
     Inventory page;
     page.begin = page.end = true;
     for (int file = 0; file < files_each; ++file) page.put.push_back(entry_of(node, file, 1));
