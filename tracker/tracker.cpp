@@ -910,17 +910,21 @@ Task<void> Tracker::ask_for(InfoHash infohash) {
   unknown_[infohash] = Clock::now() + seconds(10);
 }
 
+std::unordered_map<ContentId, Tracker::Swarm>::iterator Tracker::swarm_of(const InfoHash& infohash) {
+  const auto id = by_infohash_.find(infohash);
+  return id == by_infohash_.end() ? swarms_.end() : swarms_.find(id->second);
+}
+
 SwarmCounts Tracker::counts(const InfoHash& infohash) {
   SwarmCounts out = announced_.counts(infohash, Clock::now());
-  const auto id = by_infohash_.find(infohash);
-  const auto swarm = id == by_infohash_.end() ? swarms_.end() : swarms_.find(id->second);
+  const auto swarm = swarm_of(infohash);
   if (swarm == swarms_.end()) return out;
   auto& nodes = swarm->second.counts;
   if (const auto now = Clock::now(); now - swarm->second.counted > seconds(1)) {
     swarm->second.counted = now;
     nodes = {};
     for (const auto key : swarm->second.ready)
-      ++(catalog_.is_holder(id->second, key) ? nodes.complete : nodes.incomplete);
+      ++(catalog_.is_holder(swarm->first, key) ? nodes.complete : nodes.incomplete);
   }
   out.complete += nodes.complete;
   out.incomplete += nodes.incomplete;
@@ -941,15 +945,14 @@ std::string Tracker::announce(const AnnounceQuery& query, const asio::ip::addres
   }
   const auto wanted = static_cast<std::size_t>(query.wanted);
   std::vector<AnnouncedPeer> peers;
-  const auto id = by_infohash_.find(query.infohash);
-  if (const auto swarm = id == by_infohash_.end() ? swarms_.end() : swarms_.find(id->second); swarm != swarms_.end()) {
+  if (const auto swarm = swarm_of(query.infohash); swarm != swarms_.end()) {
     std::vector<HandoutMember> members;
-    for (const auto key : swarm->second.ready) members.push_back({key, catalog_.is_holder(id->second, key)});
+    for (const auto key : swarm->second.ready) members.push_back({key, catalog_.is_holder(swarm->first, key)});
     for (const auto key : hand_out(members, {}, random_)) {
       const auto node = nodes_.find(key);
       if (node == nodes_.end()) continue;
       // Transmission tries uTP alone for minutes; a connection from this side is TCP.
-      if (comes) meet_soon(key, id->second, to_text(self));
+      if (comes) meet_soon(key, swarm->first, to_text(self));
       for (const auto& address : addresses(node->second, remote)) {
         boost::system::error_code ec;
         const auto parsed = asio::ip::make_address(address, ec);

@@ -64,6 +64,7 @@ class Tracker {
     SwarmCounts counts;  ///< as they were at `counted`
     Clock::time_point counted{};
   };
+
   Handlers make_handlers();
   Task<HttpReply> serve_http(std::string target, asio::ip::address remote);
   /// Nothing where nodes have to be asked first whether they know the announced torrent.
@@ -110,6 +111,7 @@ class Tracker {
   [[nodiscard]] std::vector<Copy> copies(std::string_view path) const;
   [[nodiscard]] std::vector<std::string> addresses(const Node& node, const asio::ip::address& asker) const;
   [[nodiscard]] NodeRef reference(const Node& node, const asio::ip::address& asker) const;
+  [[nodiscard]] std::unordered_map<ContentId, Swarm>::iterator swarm_of(const InfoHash& infohash);
   [[nodiscard]] SwarmCounts counts(const InfoHash& infohash);
   /// What users call it: its own name, and where several nodes have that, a part of its instance besides.
   [[nodiscard]] std::string name_of(const Node& node) const;
