@@ -38,6 +38,26 @@ TEST_CASE("content ids: by pieces as by leaves") {
   }
 }
 
+TEST_CASE("content ids: many digests at once are those of each") {
+  // Lengths around every boundary of SHA-256's blocks and of the library's limits, nothing, and more messages than
+  // lanes.
+  std::vector<std::size_t> lengths{0,     1,     55,    56,    63,    64,    65,      119, 120,
+                                   16383, 16384, 16385, 65534, 65535, 65536, 200'000, 0};
+  for (std::size_t i = 0; i < 300; ++i) lengths.push_back(i * 37);
+  std::string data(300'000, '\0');
+  for (std::size_t i = 0; i < data.size(); ++i) data[i] = static_cast<char>(i * 7919 >> 3);
+  std::vector<std::string_view> messages;
+  for (const auto length : lengths) messages.push_back(std::string_view(data).substr(messages.size(), length));
+  for (const std::size_t count : {std::size_t{0}, std::size_t{1}, std::size_t{2}, std::size_t{3}, messages.size()}) {
+    const auto some = std::span(messages).last(count);
+    std::vector<Sha256> out(count);
+    sha256_each(some, out);
+    for (std::size_t i = 0; i < count; ++i) CHECK(out[i] == sha256(some[i]));
+    sha256_each(std::span(messages).first(count), out);
+    for (std::size_t i = 0; i < count; ++i) CHECK(out[i] == sha256(messages[i]));
+  }
+}
+
 TEST_CASE("pieces: at most 1,024 of a sensible length") {
   CHECK(piece_length_for(1) == 64 * 1024);
   CHECK(piece_length_for(64 << 20) == 64 * 1024);

@@ -73,11 +73,14 @@ TEST_CASE("storage: what is downloaded is hashed on its way, in any order, and h
   write_file(scratch.path / "source", bytes);
   const auto file = hashed(scratch.path / "source");
   CHECK(file.id == content_id_of_bytes(bytes));
-  for (const bool backwards : {false, true}) {
-    const auto part = scratch.path / (backwards ? "backwards" : "forwards");
+  for (const int variant : {0, 1, 2, 3}) {
+    const bool backwards = variant % 2 != 0;
+    auto layout = file.layout;
+    if (variant >= 2) layout.roots.clear();  // as from a node that does not know them
+    const auto part = scratch.path / std::to_string(variant);
     Fd fd = open_file(part, O_RDWR | O_CREAT);
     REQUIRE(::ftruncate(fd.get(), static_cast<off_t>(bytes.size())) == 0);
-    Storage storage(file.layout, std::move(fd), "", "");
+    Storage storage(layout, std::move(fd), "", "");
     CHECK(std::ranges::count(storage.verified(), '\1') == 2);  // the zeros are known
     CHECK_FALSE(storage.content_id());
     fill(storage, bytes, backwards);
@@ -111,6 +114,62 @@ TEST_CASE("storage: what comes twice is checked as it is on the disk") {
     fill(storage, bytes, true);
     CHECK(read_file(scratch.path / "part") == bytes);
   }
+}
+
+TEST_CASE("storage: a piece is right by its root, whatever SHA-1 says of it") {
+  const Scratch scratch;
+  const auto bytes = noise(200'000, 8);
+  write_file(scratch.path / "source", bytes);
+  const auto file = hashed(scratch.path / "source");
+  REQUIRE(file.layout.roots.size() == 4);
+  auto wrong = bytes;
+  wrong[3 * 65536 + 5] ^= 1;
+  // A torrent whose maker lied: its last piece's SHA-1 is that of other bytes.
+  auto layout = file.layout;
+  layout.hashes[3] = lt::hasher(lt::span<const char>(wrong).subspan(std::ptrdiff_t{3} * 65536)).final();
+  const auto attempt = [&](const std::string& what, const PieceLayout& said) {
+    Fd fd = open_file(scratch.path / "part", O_RDWR | O_CREAT | O_TRUNC);
+    REQUIRE(::ftruncate(fd.get(), static_cast<off_t>(bytes.size())) == 0);
+    Storage storage(said, std::move(fd), "", "");
+    for (int at = 3 * 65536; at < static_cast<int>(what.size()); at += block_bytes)
+      REQUIRE_FALSE(
+          storage.write(3, at - 3 * 65536, std::string_view(what).substr(static_cast<std::size_t>(at), block_bytes)));
+    lt::sha1_hash hash;
+    REQUIRE_FALSE(storage.hash(3, hash));
+    CHECK((storage.verified()[3] != 0) == (hash == said.hashes[3]));
+    return storage.verified()[3] != 0;
+  };
+  CHECK(attempt(bytes, layout));
+  CHECK_FALSE(attempt(wrong, layout));
+  layout.roots.clear();  // then there is nothing better, until the whole has a content id
+  CHECK_FALSE(attempt(bytes, layout));
+  CHECK(attempt(wrong, layout));
+}
+
+TEST_CASE("storage: a provisional piece is right by its root alone") {
+  const Scratch scratch;
+  const auto bytes = noise(200'000, 9);
+  write_file(scratch.path / "source", bytes);
+  auto layout = hashed(scratch.path / "source").layout;
+  const auto roots = std::exchange(layout.roots, {});
+  Fd fd = open_file(scratch.path / "part", O_RDWR | O_CREAT);
+  REQUIRE(::ftruncate(fd.get(), static_cast<off_t>(bytes.size())) == 0);
+  // The bytes have the SHA-1 that stands for the piece: what is a placeholder to us may be chosen by others.
+  const auto storage = Storage::provisional(layout, std::move(fd), "", "");
+  const auto take = [&] {
+    for (int at = 0; at < 65536; at += block_bytes)
+      REQUIRE_FALSE(storage->write(0, at, {bytes.data() + at, block_bytes}));
+    lt::sha1_hash hash;
+    REQUIRE_FALSE(storage->hash(0, hash));
+    CHECK((storage->verified()[0] != 0) == (hash == layout.hashes[0]));
+    return storage->verified()[0] != 0;
+  };
+  CHECK_FALSE(take());  // no root is expected
+  storage->expect(0, roots[1]);
+  CHECK_FALSE(take());
+  storage->expect(0, roots[0]);
+  CHECK(take());
+  CHECK_FALSE(storage->found_layout());
 }
 
 TEST_CASE("storage: a piece of which a block could not be written is not verified by what was there before") {
@@ -164,6 +223,20 @@ TEST_CASE("storage: a download goes on from a snapshot") {
     snapshot = first.sync();
     REQUIRE_FALSE(snapshot.error);
   }
+  const auto still = [&](const PieceLayout& layout, bool is_known) {
+    const Fd part = open_file(scratch.path / "part", O_RDONLY);
+    return still_there(layout, is_known, part.get(), snapshot.have, snapshot.roots, 2, false);
+  };
+  auto layout = file.layout;
+  CHECK(still(layout, true) == snapshot.have);
+  layout.hashes[1] = layout.hashes[0];
+  CHECK(still(layout, true) == snapshot.have);
+  layout.roots.clear();
+  CHECK(still(layout, false) == snapshot.have);
+  CHECK(still(layout, true)[1] == 0);
+  layout = file.layout;
+  layout.roots[1] = layout.roots[0];
+  CHECK(still(layout, true)[1] == 0);
   Storage second(file.layout, open_file(scratch.path / "part", O_RDWR), snapshot.have, snapshot.roots);
   CHECK(second.verified()[0] == 0);
   CHECK(second.verified()[1] == 1);
@@ -268,9 +341,19 @@ TEST_CASE("storage: readers go on while it is frozen") {
 TEST_CASE("torrents: only what make_torrent could have made is read") {
   const Scratch scratch;
   write_file(scratch.path / "f", noise(200'000, 7));
-  const auto torrent = make_torrent(hashed(scratch.path / "f"));
-  CHECK(read_torrent(torrent));
+  const auto file = hashed(scratch.path / "f");
+  const auto torrent = make_torrent(file);
+  REQUIRE(read_torrent(torrent));
+  CHECK(read_torrent(torrent)->roots == file.layout.roots);
   auto other = torrent;
+  // Roots that the content id does not follow from are as good as none.
+  for (const auto& roots : {std::string(), torrent.roots.substr(32), torrent.roots + torrent.roots,
+                            torrent.roots.substr(32) + torrent.roots.substr(0, 32)}) {
+    other.roots = roots;
+    REQUIRE(read_torrent(other));
+    CHECK(read_torrent(other)->roots.empty());
+  }
+  other = torrent;
   other.id = ContentId{};
   CHECK_FALSE(read_torrent(other));
   other = torrent;
@@ -283,4 +366,31 @@ TEST_CASE("torrents: only what make_torrent could have made is read") {
     other.info = torrent.info.substr(0, i);
     CHECK_FALSE(read_torrent(other));
   }
+}
+
+TEST_CASE("torrents: a file of one piece has its content id for a root") {
+  const Scratch scratch;
+  write_file(scratch.path / "f", noise(20'000, 7));
+  const auto torrent = make_torrent(hashed(scratch.path / "f"));
+  CHECK(torrent.roots.empty());
+  const auto read = read_torrent(torrent);
+  REQUIRE(read);
+  CHECK(read->roots == std::vector<Sha256>{torrent.id});
+}
+
+TEST_CASE("torrents: their roots are kept where an earlier version had none") {
+  const Scratch scratch;
+  write_file(scratch.path / "f", noise(200'000, 7));
+  const auto torrent = make_torrent(hashed(scratch.path / "f"));
+  auto without = torrent;
+  without.roots.clear();
+  StateDb db(scratch.path / "state.db");
+  db.put_torrent(without);
+  REQUIRE(db.find_torrent(torrent.id));
+  CHECK(db.find_torrent(torrent.id)->roots.empty());
+  db.put_torrent(torrent);
+  db.put_torrent(without);
+  REQUIRE(db.find_torrent(torrent.infohash));
+  CHECK(db.find_torrent(torrent.infohash)->roots == torrent.roots);
+  CHECK(db.find_torrent(torrent.id)->roots == torrent.roots);
 }

@@ -403,6 +403,7 @@ void Tracker::seeds(NodeKey node, const Torrent& torrent) {
   }
   swarm.infohash = torrent.infohash;
   swarm.info = torrent.info;
+  if (!torrent.roots.empty()) swarm.roots = torrent.roots;
   swarm.ready.insert(node);
   by_infohash_[torrent.infohash] = torrent.id;
 }
@@ -456,7 +457,8 @@ Task<Torrent> Tracker::seeded(ContentId id, NodeKey asker) {
   std::optional<Torrent> torrent;
   for (const auto source : sources) {
     if (is_ready(source) && !swarms_[id].info.empty()) {
-      torrent = Torrent{id, swarms_[id].infohash, swarms_[id].info, 0};
+      const auto& swarm = swarms_[id];
+      torrent = Torrent{id, swarm.infohash, swarm.info, swarm.roots, 0};
       break;
     }
     try {

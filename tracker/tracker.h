@@ -58,6 +58,7 @@ class Tracker {
   struct Swarm {
     InfoHash infohash;
     std::string info;
+    std::string roots;  ///< as in Torrent
     std::set<NodeKey> ready;
     std::set<NodeKey> sharing;  ///< those of `ready` that share stripes
     bool plan_due = false;

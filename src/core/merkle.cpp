@@ -20,6 +20,21 @@ Sha256 parent(const Sha256& left, const Sha256& right) {
   return finish(hasher);
 }
 
+std::vector<std::string_view> cut(std::string_view bytes, std::size_t length) {
+  std::vector<std::string_view> out;
+  out.reserve(bytes.size() / length + 1);
+  for (std::size_t at = 0; at < bytes.size(); at += length) out.push_back(bytes.substr(at, length));
+  return out;
+}
+
+/// Each pair's parent, of an even number of nodes.
+std::vector<Sha256> parents(const std::vector<Sha256>& nodes) {
+  static_assert(sizeof(Sha256) == 32);
+  std::vector<Sha256> out(nodes.size() / 2);
+  sha256_each(cut({reinterpret_cast<const char*>(nodes.data()), nodes.size() * 32}, 64), out);
+  return out;
+}
+
 }  // namespace
 
 Sha256 sha256(std::string_view bytes) {
@@ -35,8 +50,7 @@ Sha256 merkle_root(std::span<const Sha256> layer, std::size_t width, const Sha25
   Sha256 filler = pad;
   for (; width > 1; width /= 2) {
     if (nodes.size() % 2 != 0) nodes.push_back(filler);
-    for (std::size_t i = 0; i < nodes.size() / 2; ++i) nodes[i] = parent(nodes[2 * i], nodes[2 * i + 1]);
-    nodes.resize(nodes.size() / 2);
+    nodes = parents(nodes);
     filler = parent(filler, filler);
   }
   return nodes.empty() ? filler : nodes.front();
@@ -52,24 +66,22 @@ ContentId content_id_of_pieces(std::span<const Sha256> roots, std::int64_t piece
 
 ContentId content_id_of_leaves(std::span<const Sha256> leaves) { return merkle_root(leaves, 0, Sha256{}); }
 
-namespace {
+std::vector<std::string_view> blocks_of(std::string_view bytes) { return cut(bytes, block_bytes); }
 
-std::vector<Sha256> leaves_of(std::string_view bytes) {
-  std::vector<Sha256> leaves;
-  for (std::size_t at = 0; at < bytes.size(); at += block_bytes)
-    leaves.push_back(sha256(bytes.substr(at, block_bytes)));
-  return leaves;
+void append_leaves(std::span<const std::string_view> blocks, std::vector<Sha256>& leaves) {
+  const auto before = leaves.size();
+  leaves.resize(before + blocks.size());
+  sha256_each(blocks, std::span(leaves).subspan(before));
 }
 
-}  // namespace
-
 Sha256 root_of_piece(std::string_view bytes, std::int64_t piece_length, bool only_piece) {
-  const auto leaves = leaves_of(bytes);
+  std::vector<Sha256> leaves;
+  append_leaves(blocks_of(bytes), leaves);
   return only_piece ? content_id_of_leaves(leaves) : piece_root(leaves, piece_length);
 }
 
 ContentId content_id_of_bytes(std::string_view bytes) {
-  return bytes.size() <= block_bytes ? sha256(bytes) : content_id_of_leaves(leaves_of(bytes));
+  return bytes.empty() ? sha256(bytes) : root_of_piece(bytes, 0, true);
 }
 
 }  // namespace mesh

@@ -17,6 +17,16 @@ using Sha256 = Digest<32>;
 
 [[nodiscard]] Sha256 sha256(std::string_view bytes);
 
+/// out[i] = sha256(messages[i]), side by side in the lanes that the processor has for it (docs/decisions/0015). `out`
+/// is as long as `messages`, and not where they are. A thread that hashes much keeps 200 KB for it.
+void sha256_each(std::span<const std::string_view> messages, std::span<Sha256> out);
+
+/// The 16 KiB blocks of `bytes`.
+[[nodiscard]] std::vector<std::string_view> blocks_of(std::string_view bytes);
+
+/// The SHA-256 of each block, appended to `leaves`.
+void append_leaves(std::span<const std::string_view> blocks, std::vector<Sha256>& leaves);
+
 /// The root over `layer`, padded to `width` nodes (a power of two; 0: to the next power of two) with `pad`.
 [[nodiscard]] Sha256 merkle_root(std::span<const Sha256> layer, std::size_t width, const Sha256& pad);
 

@@ -17,6 +17,8 @@ constexpr const char* schema =
     " ctime INTEGER, id BLOB) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS torrents(id BLOB PRIMARY KEY, infohash BLOB, info BLOB);"
     "CREATE INDEX IF NOT EXISTS torrents_by_infohash ON torrents(infohash);"
+    // Not a column of `torrents`, which earlier versions have made without it.
+    "CREATE TABLE IF NOT EXISTS roots(id BLOB PRIMARY KEY, roots BLOB);"
     "CREATE TABLE IF NOT EXISTS partials(id BLOB PRIMARY KEY, have BLOB, roots BLOB, path BLOB);"
     "CREATE TABLE IF NOT EXISTS ended(number INTEGER PRIMARY KEY, outcome BLOB);"
     "CREATE TABLE IF NOT EXISTS gets(number INTEGER PRIMARY KEY AUTOINCREMENT, request BLOB);"
@@ -24,7 +26,8 @@ constexpr const char* schema =
     // What is there may be something else of these names.
     "SELECT device, inode, size, mtime, ctime, id FROM hashes LIMIT 0;"
     "SELECT path, device, inode, size, mtime, ctime, id FROM received LIMIT 0;"
-    "SELECT id, infohash, info FROM torrents LIMIT 0; SELECT id, have, roots, path FROM partials LIMIT 0;"
+    "SELECT id, infohash, info FROM torrents LIMIT 0; SELECT id, roots FROM roots LIMIT 0; SELECT id, have, roots, "
+    "path FROM partials LIMIT 0;"
     "SELECT number, outcome FROM ended LIMIT 0; SELECT number, request FROM gets LIMIT 0;"
     "SELECT key, text FROM notes LIMIT 0;";
 
@@ -148,19 +151,19 @@ void StateDb::put_received(std::string_view path, const FileStamp& stamp, const 
 }
 
 std::optional<StoredTorrent> StateDb::find_torrent(const ContentId& id) {
-  Statement s(*this, "SELECT infohash, info FROM torrents WHERE id=?");
+  Statement s(*this, "SELECT infohash, info, roots FROM torrents LEFT JOIN roots USING(id) WHERE id=?");
   if (!s.bind(id.view()).row()) return std::nullopt;
   const auto infohash = InfoHash::from(s.bytes(0));
   if (!infohash) return std::nullopt;
-  return StoredTorrent{id, *infohash, s.bytes(1)};
+  return StoredTorrent{id, *infohash, s.bytes(1), s.bytes(2)};
 }
 
 std::optional<StoredTorrent> StateDb::find_torrent(const InfoHash& infohash) {
-  Statement s(*this, "SELECT id, info FROM torrents WHERE infohash=?");
+  Statement s(*this, "SELECT id, info, roots FROM torrents LEFT JOIN roots USING(id) WHERE infohash=?");
   if (!s.bind(infohash.view()).row()) return std::nullopt;
   const auto id = ContentId::from(s.bytes(0));
   if (!id) return std::nullopt;
-  return StoredTorrent{*id, infohash, s.bytes(1)};
+  return StoredTorrent{*id, infohash, s.bytes(1), s.bytes(2)};
 }
 
 void StateDb::put_torrent(const StoredTorrent& torrent) {
@@ -169,6 +172,8 @@ void StateDb::put_torrent(const StoredTorrent& torrent) {
       .bind(torrent.infohash.view())
       .bind(torrent.info)
       .run();
+  if (torrent.roots.empty()) return;
+  Statement(*this, "INSERT OR REPLACE INTO roots VALUES(?,?)").bind(torrent.id.view()).bind(torrent.roots).run();
 }
 
 std::optional<StoredPart> StateDb::find_part(const ContentId& id) {

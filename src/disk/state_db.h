@@ -26,7 +26,8 @@ namespace mesh {
 struct StoredTorrent {
   ContentId id;
   InfoHash infohash;
-  std::string info;  ///< the bencoded info dictionary
+  std::string info;   ///< the bencoded info dictionary
+  std::string roots;  ///< the pieces' SHA-256 merkle roots, 32 bytes each; empty where they are not known
 };
 
 /// A partial download. `have` has a byte a piece, `roots` 32 bytes a piece; both speak of data that was synced before.

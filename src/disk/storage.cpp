@@ -36,13 +36,13 @@ std::vector<Sha256> leaves_of_zeros(std::int64_t length) {
 }  // namespace
 
 Storage::Storage(PieceLayout layout, Fd file, const FileStamp& stamp, std::function<void(std::string)> on_fault)
-    : layout_(std::move(layout)) {
+    : layout_(std::move(layout)), expected_(layout_.roots) {
   source_ = std::make_shared<const Source>(Source{std::move(file), false, stamp, std::move(on_fault)});
   verified_.assign(layout_.hashes.size(), '\1');
 }
 
 Storage::Storage(PieceLayout layout, Fd file, std::string_view have, std::string_view roots)
-    : layout_(std::move(layout)) {
+    : layout_(std::move(layout)), expected_(layout_.roots) {
   source_ = std::make_shared<const Source>(Source{std::move(file), true, {}, {}});
   const auto pieces = layout_.hashes.size();
   verified_.assign(pieces, '\0');
@@ -56,17 +56,16 @@ Storage::Storage(PieceLayout layout, Fd file, std::string_view have, std::string
   const auto mark_zeros = [&](std::size_t from, std::size_t to) {
     if (from >= to) return;
     const auto length = layout_.length_of(static_cast<int>(from));
-    const auto zeros = hash_of_zeros(length);
-    std::optional<Sha256> root;
+    const auto root = root_of(leaves_of_zeros(length));
+    const auto zeros = has_roots() ? lt::sha1_hash{} : hash_of_zeros(length);
     for (std::size_t i = from; i < to; ++i) {
-      if (verified_[i] != 0 || layout_.hashes[i] != zeros) continue;
+      if (verified_[i] != 0 || (has_roots() ? expected_[i] != root : layout_.hashes[i] != zeros)) continue;
       // A hole only if nothing was written there before.
       if (const auto data = ::lseek(source_->file.get(), static_cast<off_t>(i) * layout_.piece_length, SEEK_DATA);
           data >= 0 && data < static_cast<off_t>(i) * layout_.piece_length + length)
         continue;
-      if (!root) root = root_of(leaves_of_zeros(length));
       verified_[i] = '\1';
-      roots_[i] = *root;
+      roots_[i] = root;
     }
   };
   mark_zeros(0, pieces - 1);
@@ -101,6 +100,7 @@ std::optional<PieceLayout> Storage::found_layout() const {
   if (std::ranges::any_of(found_, [](const lt::sha1_hash& hash) { return hash.is_all_zeros(); })) return std::nullopt;
   PieceLayout out = layout_;
   out.hashes = found_;
+  out.roots = roots_;
   return out;
 }
 
@@ -223,13 +223,13 @@ std::error_code Storage::write_all(const Source& source, std::int64_t at, std::v
   return {};
 }
 
-void Storage::feed(Hashing& state, std::span<const char> bytes) const {
-  state.sha1.update({bytes.data(), static_cast<std::ptrdiff_t>(bytes.size())});
-  for (std::size_t at = 0; at < bytes.size(); at += block_bytes) {
-    const auto block = bytes.subspan(at, std::min<std::size_t>(block_bytes, bytes.size() - at));
-    state.leaves.push_back(sha256({block.data(), block.size()}));
+void Storage::feed(Hashing& state, std::span<const std::string_view> blocks) const {
+  append_leaves(blocks, state.leaves);
+  for (const auto block : blocks) {
+    // Of a provisional torrent the other clients' hashes are still to be found.
+    if (provisional_ || !has_roots()) state.sha1.update({block.data(), static_cast<std::ptrdiff_t>(block.size())});
+    state.next += static_cast<std::int64_t>(block.size());
   }
-  state.next += static_cast<std::int64_t>(bytes.size());
 }
 
 /// Runs of whole pages of zeros stay holes where they may.
@@ -278,11 +278,13 @@ std::error_code Storage::write(int piece, int start, std::span<const std::span<c
     return ec;
   }
   // Blocks that come in order are hashed while they are in the cache; the others when the piece is complete.
+  std::vector<std::string_view> in_order;
   for (const auto block : blocks) {
     state->unwritten.erase(start);
-    if (state->next == start) feed(*state, block);
+    if (state->next == start || !in_order.empty()) in_order.emplace_back(block.data(), block.size());
     start += static_cast<int>(block.size());
   }
+  feed(*state, in_order);
   return {};
 }
 
@@ -304,21 +306,20 @@ std::error_code Storage::hash(int piece, lt::sha1_hash& out) {
   while (state.next < length) {
     buffer.resize(static_cast<std::size_t>(std::min<std::int64_t>(length - state.next, 16 * block_bytes)));
     if (const auto ec = read_all(*from, piece * layout_.piece_length + state.next, buffer)) return ec;
-    feed(state, buffer);
+    feed(state, blocks_of({buffer.data(), buffer.size()}));
   }
-  out = state.sha1.final();
-  if (!from->writable) return {};
+  const auto index = static_cast<std::size_t>(piece);
+  const auto root = root_of(state.leaves);
+  const lt::sha1_hash sha1 = state.sha1.final();
+  out = layout_.hashes[index];
   const std::lock_guard lock(mutex_);
-  if (provisional_) {
-    const auto index = static_cast<std::size_t>(piece);
-    if (expected_[index].is_set() && root_of(state.leaves) == expected_[index]) {
-      found_[index] = out;
-      out = layout_.hashes[index];
-    }
-  }
-  if (out == layout_.hashes[static_cast<std::size_t>(piece)]) {
-    roots_[static_cast<std::size_t>(piece)] = root_of(state.leaves);
-    verified_[static_cast<std::size_t>(piece)] = '\1';
+  const bool right = has_roots() ? expected_[index].is_set() && root == expected_[index] : sha1 == out;
+  if (!right) out[0] ^= 1;
+  if (!from->writable) return {};
+  if (right) {
+    if (provisional_) found_[index] = sha1;
+    roots_[index] = root;
+    verified_[index] = '\1';
   } else if (cleared) {
     hashing_[piece].cleared = true;
   }

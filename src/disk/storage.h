@@ -1,9 +1,10 @@
 // One torrent's bytes on disk: a stretch of one open file, either served read-only or being downloaded.
 //
 // What is served is open read-only, so nothing that libtorrent decides can write to it; each read checks that the file
-// is still the one that was hashed. What is downloaded is hashed once, on its way to the disk: SHA-1 for the piece's
-// check by BEP 3, SHA-256 for the content id. Blocks of zeros are not written, pieces of zeros are known by their hash
-// and never asked for. Thread-safe; reads and writes block.
+// is still the one that was hashed. What is downloaded is hashed once, on its way to the disk, by SHA-256: a piece is
+// right when its merkle root is, and libtorrent is told what BEP 3 expects of it. Only where nobody has said the roots
+// is SHA-1 looked at. Blocks of zeros are not written, pieces of zeros are known by their hash and never asked for.
+// Thread-safe; reads and writes block.
 #pragma once
 
 #include <sys/uio.h>
@@ -33,6 +34,7 @@ struct PieceLayout {
   std::int64_t size = 0;
   std::int64_t piece_length = 0;
   std::vector<lt::sha1_hash> hashes;
+  std::vector<Sha256> roots;  ///< of the pieces, and they make the content id; empty where nobody has said them
 
   [[nodiscard]] int count() const { return static_cast<int>(hashes.size()); }
   [[nodiscard]] std::int64_t length_of(int piece) const { return std::min(piece_length, size - piece * piece_length); }
@@ -70,7 +72,8 @@ class Storage {
   /// Blocks of one piece that follow one another from `start` on. For one writer of a piece at a time.
   std::error_code write(int piece, int start, std::span<const std::span<const char>> blocks);
   std::error_code write(int piece, int start, std::span<const char> block) { return write(piece, start, {&block, 1}); }
-  /// The SHA-1 of a piece whose blocks are all written; when it is the expected one, the piece counts as verified.
+  /// For a piece whose blocks are all written: when it is what it should be, the SHA-1 that libtorrent expects, and the
+  /// piece counts as verified; another one when it is not.
   std::error_code hash(int piece, lt::sha1_hash& out);
   /// The piece failed: what is known of it is forgotten, and its zeros will be written.
   void clear(int piece);
@@ -113,7 +116,9 @@ class Storage {
     std::error_code why;
     bool cleared = false;
   };
-  void feed(Hashing& state, std::span<const char> bytes) const;
+  void feed(Hashing& state, std::span<const std::string_view> blocks) const;
+  /// Pieces are checked by their roots.
+  [[nodiscard]] bool has_roots() const { return provisional_ || !layout_.roots.empty(); }
   [[nodiscard]] Sha256 root_of(std::span<const Sha256> leaves) const;
 
   /// The open file and how it is used; replaced as a whole, so that a read under way keeps the file that it began with.
@@ -142,8 +147,8 @@ class Storage {
   std::map<int, Hashing> hashing_;
   std::string verified_;
   bool provisional_ = false;
-  std::vector<Sha256> expected_;      ///< of a provisional torrent; unset where not known
-  std::vector<lt::sha1_hash> found_;  ///< the same
+  std::vector<Sha256> expected_;      ///< roots; of a provisional torrent, unset where not known
+  std::vector<lt::sha1_hash> found_;  ///< of a provisional torrent
   std::string dropped_;               ///< a byte a piece; empty while none is
   std::vector<Sha256> roots_;
 };

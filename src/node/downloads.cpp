@@ -457,7 +457,7 @@ Task<void> Downloads::put_in_place(FileJobPtr job, SwarmTorrentPtr swarm, std::f
 Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
   const auto& wanted = job->wanted;
   const auto name = printable(wanted.path);
-  const auto unsealed = unseal({torrent.id, torrent.infohash, torrent.info}, parts_.options.keys);
+  const auto unsealed = unseal({torrent.id, torrent.infohash, torrent.info, torrent.roots}, parts_.options.keys);
   if (!unsealed || unsealed->layout.size != wanted.size)
     throw Error(Status::failed, name + ": the torrent that the tracker handed on is not sound");
   const auto& stored = unsealed->torrent;
@@ -512,7 +512,7 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
       co_await swarm->changed.wait_for(tick);
     }
     feed.finish();
-    // SHA-1 alone is not trusted (BEP 52 says why).
+    // Where nobody knew the pieces' roots; SHA-1 alone is not trusted (BEP 52 says why).
     if (storage->content_id() != stored.id) {
       trusted = false;
       throw Error(Status::failed, name + ": what arrived passes SHA-1 but not SHA-256; it is thrown away");

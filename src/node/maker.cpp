@@ -19,6 +19,7 @@ namespace {
 
 constexpr std::int64_t read_bytes = 128 * 1024;  // stays in the L2 cache between the two hashes
 constexpr std::int64_t most_torrent_bytes = std::int64_t{1} << 50;
+constexpr int most_roots = 128 * 1024;  // 4 MiB of them, 2 TiB of file: a torrent is one message
 
 struct HashedPiece {
   lt::sha1_hash sha1;
@@ -31,7 +32,8 @@ bool is_hole(int fd, std::int64_t begin, std::int64_t length) {
 }
 
 /// Hashes [begin, begin + length) of the file; a hole is zeros, and not read.
-HashedPiece hash_piece(int fd, std::int64_t begin, std::int64_t length, bool hole, std::vector<char>& buffer) {
+HashedPiece hash_piece(int fd, std::int64_t begin, std::int64_t length, bool hole, bool with_sha1,
+                       std::vector<char>& buffer) {
   HashedPiece out;
   lt::hasher sha1;
   if (hole) std::fill(buffer.begin(), buffer.end(), '\0');
@@ -44,10 +46,8 @@ HashedPiece hash_piece(int fd, std::int64_t begin, std::int64_t length, bool hol
       if (n == 0) throw Error(Status::failed, "became shorter while it was hashed");
       got += n;
     }
-    sha1.update({buffer.data(), static_cast<std::ptrdiff_t>(part)});
-    for (std::int64_t block = 0; block < part; block += block_bytes)
-      out.leaves.push_back(
-          sha256({buffer.data() + block, static_cast<std::size_t>(std::min<std::int64_t>(block_bytes, part - block))}));
+    if (with_sha1) sha1.update({buffer.data(), static_cast<std::ptrdiff_t>(part)});
+    append_leaves(blocks_of({buffer.data(), static_cast<std::size_t>(part)}), out.leaves);
     at += part;
   }
   out.sha1 = sha1.final();
@@ -116,7 +116,8 @@ HashedFile hash_file(int fd, std::int64_t size, unsigned threads, const std::ato
   }
   const int pieces = piece_count_for(size);
   out.layout.hashes.resize(static_cast<std::size_t>(pieces));
-  std::vector<Sha256> roots(static_cast<std::size_t>(pieces));
+  auto& roots = out.layout.roots;
+  roots.resize(static_cast<std::size_t>(pieces));
   // Sparse images are mostly the same piece of zeros.
   std::once_flag zeros_once;
   HashedPiece zeros;
@@ -124,8 +125,9 @@ HashedFile hash_file(int fd, std::int64_t size, unsigned threads, const std::ato
     const auto begin = piece * out.layout.piece_length;
     const auto at = static_cast<std::size_t>(piece);
     const bool hole = piece + 1 < pieces && is_hole(fd, begin, out.layout.piece_length);
-    if (hole) std::call_once(zeros_once, [&] { zeros = hash_piece(fd, begin, out.layout.piece_length, true, buffer); });
-    const HashedPiece hashed = hole ? zeros : hash_piece(fd, begin, out.layout.length_of(piece), false, buffer);
+    if (hole)
+      std::call_once(zeros_once, [&] { zeros = hash_piece(fd, begin, out.layout.piece_length, true, true, buffer); });
+    const HashedPiece hashed = hole ? zeros : hash_piece(fd, begin, out.layout.length_of(piece), false, true, buffer);
     out.layout.hashes[at] = hashed.sha1;
     roots[at] = root_of(hashed, out.layout);
   });
@@ -137,6 +139,7 @@ std::string still_there(const PieceLayout& layout, bool is_known, int fd, std::s
                         unsigned threads, const std::atomic<bool>& stop) {
   const auto pieces = static_cast<std::size_t>(layout.count());
   if (have.size() != pieces || roots.size() != pieces * 32) return std::string(pieces, '\0');
+  const bool by_sha1 = is_known && layout.roots.empty();
   std::once_flag zeros_once;
   HashedPiece zeros;
   for_each_piece(layout.count(), layout.size, threads, stop, [&](int piece, std::vector<char>& buffer) {
@@ -145,10 +148,11 @@ std::string still_there(const PieceLayout& layout, bool is_known, int fd, std::s
     const auto begin = piece * layout.piece_length;
     const auto length = layout.length_of(piece);
     const bool hole = length == layout.piece_length && is_hole(fd, begin, length);
-    if (hole) std::call_once(zeros_once, [&] { zeros = hash_piece(fd, begin, length, true, buffer); });
-    const HashedPiece hashed = hole ? zeros : hash_piece(fd, begin, length, false, buffer);
-    const bool same = root_of(hashed, layout).view() == roots.substr(at * 32, 32);
-    if (!same || (is_known && hashed.sha1 != layout.hashes[at])) have[at] = '\0';
+    if (hole) std::call_once(zeros_once, [&] { zeros = hash_piece(fd, begin, length, true, by_sha1, buffer); });
+    const HashedPiece hashed = hole ? zeros : hash_piece(fd, begin, length, false, by_sha1, buffer);
+    const auto root = root_of(hashed, layout);
+    const bool same = root.view() == roots.substr(at * 32, 32) && (layout.roots.empty() || root == layout.roots[at]);
+    if (!same || (by_sha1 && hashed.sha1 != layout.hashes[at])) have[at] = '\0';
   });
   return have;
 }
@@ -174,10 +178,22 @@ StoredTorrent make_torrent(const HashedFile& file) {
   out.id = file.id;
   out.info = encode_info(file.id, file.layout);
   out.infohash = infohash_of(out.info);
+  if (file.layout.count() > 1 && file.layout.count() <= most_roots)
+    for (const auto& root : file.layout.roots) out.roots += root.view();
   return out;
 }
 
 namespace {
+
+/// The pieces' roots, where `text` has those that make the content `id`.
+std::vector<Sha256> roots_of(const ContentId& id, const PieceLayout& layout, std::string_view text) {
+  if (layout.count() == 1) return {id};
+  std::vector<Sha256> out;
+  if (text.size() != static_cast<std::size_t>(layout.count()) * 32) return out;
+  for (std::size_t at = 0; at < text.size(); at += 32) out.push_back(*Sha256::from(text.substr(at, 32)));
+  if (content_id_of_pieces(out, layout.piece_length) != id) out.clear();
+  return out;
+}
 
 /// What an info dictionary says of its pieces, where that could be a torrent of this project.
 std::optional<PieceLayout> layout_of(const lt::bdecode_node& node) {
@@ -221,6 +237,7 @@ std::optional<Unsealed> unseal(const StoredTorrent& sealed, const MeshKeysPtr& k
     const auto node = parse_bencode(sealed.info);
     auto layout = layout_of(node);
     if (!layout) return std::nullopt;
+    layout->roots = roots_of(sealed.id, *layout, sealed.roots);
     Unsealed out;
     out.torrent = make_torrent({sealed.id, *layout});
     out.layout = std::move(*layout);

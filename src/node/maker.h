@@ -26,8 +26,8 @@ struct HashedFile {
 [[nodiscard]] HashedFile hash_file(int fd, std::int64_t size, unsigned threads, const std::atomic<bool>& stop);
 
 /// Which of the pieces that `have` (a byte a piece) says are in `fd` are there: those whose SHA-256 root is the one in
-/// `roots` (32 bytes a piece), and whose SHA-1 is the layout's where that `is_known`. Reads them all; throws as
-/// hash_file does.
+/// `roots` (32 bytes a piece) and in the layout, or, where that has none, whose SHA-1 is the layout's where that
+/// `is_known`. Reads them all; throws as hash_file does.
 [[nodiscard]] std::string still_there(const PieceLayout& layout, bool is_known, int fd, std::string have,
                                       std::string_view roots, unsigned threads, const std::atomic<bool>& stop);
 
@@ -37,8 +37,8 @@ struct HashedFile {
 
 [[nodiscard]] StoredTorrent make_torrent(const HashedFile& file);
 
-/// The pieces of a torrent that came from elsewhere; nothing unless it is, byte for byte, one that make_torrent could
-/// have made for content `id`.
+/// The pieces of a torrent that came from elsewhere; nothing unless its `info` is, byte for byte, one that make_torrent
+/// could have made for content `id`. Roots of which `id` is not the root are left out.
 [[nodiscard]] std::optional<PieceLayout> read_torrent(const StoredTorrent& torrent);
 
 /// The same torrent as it is in the swarms of a key, whose authority it names (libtorrent's SSL torrents): content id

@@ -56,6 +56,11 @@ std::string read_whole(int fd, std::int64_t size) {
   return out;
 }
 
+Torrent told(const SwarmTorrent& loaded) {
+  const auto& torrent = loaded.torrent;
+  return {torrent.id, torrent.infohash, torrent.info, torrent.roots, 0};
+}
+
 }  // namespace
 
 void Offer::serve(Handlers& handlers) {
@@ -137,7 +142,7 @@ Task<Torrent> Offer::load(Load asked) {
     if (asked.infohash.is_set() && loaded->torrent.infohash != asked.infohash)
       throw Error(Status::failed, "has it loaded under another key");
     loaded->last_needed = SwarmTorrent::Clock::now();
-    co_return Torrent{id, loaded->torrent.infohash, loaded->torrent.info, 0};
+    co_return told(*loaded);
   }
   const Held held = co_await hold(id);
   const MeshKey* key = keys ? &keys->first() : nullptr;
@@ -149,7 +154,7 @@ Task<Torrent> Offer::load(Load asked) {
     key = &*it;
   }
   const auto loaded = co_await parts_.swarm->load(held.torrent, held.storage, false, nullptr, key);
-  co_return Torrent{id, loaded->torrent.infohash, loaded->torrent.info, 0};
+  co_return told(*loaded);
 }
 
 Task<Offer::Held> Offer::hold(ContentId id) {

@@ -86,7 +86,7 @@ Task<StreamEnd> Streamer::stream(ChannelPtr channel, Stream asked) {
   question.holder = chosen.file.holders.empty() ? 0 : chosen.file.holders.front();
   const Torrent torrent = co_await parts_.links->ask(question, tracker_limit, question_limit);
   wanted.id = torrent.id;
-  const StoredTorrent stored{torrent.id, torrent.infohash, torrent.info};
+  const StoredTorrent stored{torrent.id, torrent.infohash, torrent.info, torrent.roots};
 
   while (position < wanted.size) {
     if (const auto* item = local()) {
@@ -193,7 +193,7 @@ Task<void> Streamer::send_stored(ChannelPtr channel, SwarmTorrentPtr swarm, Spoo
   const auto storage = swarm->storage;
   const auto& layout = storage->layout();
   const auto check = [&] {
-    // Every piece has passed its SHA-1; whether the whole is what was asked for is known once all of it is here.
+    // Where nobody knew the pieces' roots, they have passed SHA-1 alone, and the whole is what says more.
     if (const auto id = storage->content_id(); id && *id != swarm->torrent.id && !swarm->provisional)
       throw Error(Status::failed, "what arrived passes SHA-1 but not SHA-256; do not use what was written");
   };

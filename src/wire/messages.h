@@ -140,16 +140,18 @@ struct Resolve {
   }
 };
 
-/// A torrent: `info` is the bencoded info dictionary, whose SHA-1 is `infohash`.
+/// A torrent: `info` is the bencoded info dictionary, whose SHA-1 is `infohash`; `roots` are the pieces' SHA-256 merkle
+/// roots, 32 bytes each, of which `id` is the root. Empty where there are too many or nobody knows them.
 struct Torrent {
   static constexpr const char* name = "torrent";
   ContentId id;
   InfoHash infohash;
   std::string info;
+  std::string roots;
   int holders = 0;  ///< in a reply to Join: nodes other than the asker that have all the bytes
   template <class V>
   void describe(V& v) {
-    v("id", id), v("infohash", infohash), v("info", info), v("holders", holders);
+    v("id", id), v("infohash", infohash), v("info", info), v("roots", roots), v("holders", holders);
   }
 };
 

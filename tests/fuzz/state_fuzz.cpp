@@ -64,7 +64,7 @@ std::string template_database() {
     get.whats = {"a/b"};
     db.put_hash(stamp, id);
     db.put_received("a/b", stamp, id);
-    db.put_torrent({id, *InfoHash::from(std::string(20, 'h')), "d4:name1:ae"});
+    db.put_torrent({id, *InfoHash::from(std::string(20, 'h')), "d4:name1:ae", std::string(64, 'r')});
     db.put_part({id, std::string(3, '\1'), std::string(96, 'r'), "a/b"});
     db.add_get(to_bencode(get));
     db.put_ended(1, to_bencode(GetInfo{}));

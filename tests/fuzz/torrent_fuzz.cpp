@@ -14,6 +14,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   mesh::StoredTorrent torrent;
   if (size > 32) std::copy_n(text.data(), 32, torrent.id.bytes.data());
   torrent.info = text;
+  torrent.roots = text;
   for (const auto& with : {mesh::MeshKeysPtr(), keys})
     if (const auto read = mesh::unseal(torrent, with)) {
       // Only with the right infohash, which is not in the input.

@@ -1,0 +1,101 @@
+#include "core/merkle.h"
+
+#ifdef MESH_HAS_IPSEC_MB
+#define NO_COMPAT_IMB_API_053  // names that collide with OpenSSL's
+#include <intel-ipsec-mb.h>
+
+#include <memory>
+#endif
+
+namespace mesh {
+namespace {
+
+void one_by_one(std::span<const std::string_view> messages, std::span<Sha256> out) {
+  for (std::size_t i = 0; i < messages.size(); ++i) out[i] = sha256(messages[i]);
+}
+
+#ifdef MESH_HAS_IPSEC_MB
+
+constexpr std::size_t most_bytes = 65534;       // of a message, to the library
+constexpr std::size_t worth_lanes = 64 * 1024;  // setting them up takes as long as hashing half a megabyte
+
+/// One thread's lanes: two for the processor's SHA instructions, up to sixteen of its vector registers without.
+class Lanes {
+ public:
+  /// Nothing where the processor has none.
+  static std::unique_ptr<Lanes> make() {
+    std::unique_ptr<Lanes> out(new Lanes);
+    return out->manager_ ? std::move(out) : nullptr;
+  }
+
+  /// One by one is as fast for fewer messages.
+  [[nodiscard]] std::size_t fewest() const { return has_sha_ ? 2 : 4; }
+
+  /// False when the library could not: then nothing is known of `out`.
+  bool hash(std::span<const std::string_view> messages, std::span<Sha256> out) {
+    bool good = true;
+    const auto look = [&](const IMB_JOB* job) { good = good && job->status == IMB_STATUS_COMPLETED; };
+    std::size_t submitted = 0;
+    std::size_t done = 0;
+    for (std::size_t i = 0; i < messages.size(); ++i) {
+      if (messages[i].empty() || messages[i].size() > most_bytes) {
+        out[i] = sha256(messages[i]);
+        continue;
+      }
+      IMB_JOB* job = IMB_GET_NEXT_JOB(manager_.get());
+      *job = {};
+      job->cipher_mode = IMB_CIPHER_NULL;
+      job->cipher_direction = IMB_DIR_ENCRYPT;
+      job->chain_order = IMB_ORDER_HASH_CIPHER;
+      job->hash_alg = IMB_AUTH_SHA_256;
+      job->src = reinterpret_cast<const std::uint8_t*>(messages[i].data());
+      job->msg_len_to_hash_in_bytes = messages[i].size();
+      job->auth_tag_output = reinterpret_cast<std::uint8_t*>(out[i].bytes.data());
+      job->auth_tag_output_len_in_bytes = out[i].bytes.size();
+      ++submitted;
+      for (job = IMB_SUBMIT_JOB(manager_.get()); job != nullptr; job = IMB_GET_COMPLETED_JOB(manager_.get())) {
+        look(job);
+        ++done;
+      }
+    }
+    while (const IMB_JOB* job = IMB_FLUSH_JOB(manager_.get())) {
+      look(job);
+      ++done;
+    }
+    return good && done == submitted;
+  }
+
+ private:
+  Lanes() : manager_(alloc_mb_mgr(0), free_mb_mgr) {
+    if (!manager_) return;
+    IMB_ARCH arch = IMB_ARCH_NONE;
+    init_mb_mgr_auto(manager_.get(), &arch);
+    // With AVX-512 the library would take sixteen lanes, which are as fast as two of these only when all are full.
+    has_sha_ = (manager_->features & IMB_FEATURE_SHANI) != 0;
+    if (has_sha_ && arch == IMB_ARCH_AVX512) init_mb_mgr_avx2(manager_.get());
+    if (imb_get_errno(manager_.get()) != 0 || arch < IMB_ARCH_SSE) manager_.reset();
+  }
+  bool has_sha_ = false;
+  std::unique_ptr<IMB_MGR, void (*)(IMB_MGR*)> manager_;
+};
+
+#endif
+
+}  // namespace
+
+void sha256_each(std::span<const std::string_view> messages, std::span<Sha256> out) {
+#ifdef MESH_HAS_IPSEC_MB
+  static thread_local std::unique_ptr<Lanes> lanes;
+  static thread_local bool tried = false;
+  std::size_t bytes = 0;
+  for (const auto message : messages) bytes += message.size();
+  if (!tried && bytes >= worth_lanes) {
+    tried = true;
+    lanes = Lanes::make();
+  }
+  if (lanes && messages.size() >= lanes->fewest() && lanes->hash(messages, out)) return;
+#endif
+  one_by_one(messages, out);
+}
+
+}  // namespace mesh
