@@ -35,7 +35,13 @@ TEST_CASE("moderation: waits for about a batch, never long, and not at all where
     CHECK(bytes > 0.95 * Moderation::batch);
     CHECK(bytes < 1.05 * Moderation::batch);
   }
+  CHECK_FALSE(moderation.is_fast());
   CHECK(at(200e6) == Moderation::Clock::duration::zero());
+  CHECK(moderation.is_fast());
+  CHECK(at(40e6) > Moderation::Clock::duration::zero());
+  CHECK(moderation.is_fast());
+  at(20e6);
+  CHECK_FALSE(moderation.is_fast());
 }
 
 TEST_CASE("moderation: what is small does not wait, nor what comes after silence") {

@@ -40,15 +40,20 @@ class Moderation {
     return out;
   }
 
+  /// More than `fast` bytes came and went in the last tenth of a second; ends at half of it. As of the last `pause`.
+  [[nodiscard]] bool is_fast() const { return is_fast_; }
+
  private:
   /// `step_`, or less.
   Clock::duration limited(Clock::time_point now) {
     if (const std::chrono::duration<double> window = now - since_; window >= std::chrono::milliseconds(100)) {
       rate_ =
           window < std::chrono::milliseconds(500) ? static_cast<double>(moved_ - moved_before_) / window.count() : 0;
+      is_fast_ = rate_ > (is_fast_ ? fast / 2 : fast);
       since_ = now;
       moved_before_ = moved_;
     }
+    if (static_cast<double>(moved_ - moved_before_) > fast / 10) is_fast_ = true;  // before the tenth is over
     if (rate_ < slow || rate_ > fast) return {};
     const std::chrono::duration<double> fills(static_cast<double>(batch) / rate_);
     return std::min(step_, std::chrono::duration_cast<Clock::duration>(fills));
@@ -61,6 +66,7 @@ class Moderation {
   Clock::time_point since_{};
   std::int64_t moved_before_ = 0;
   double rate_ = 0;  ///< of the last tenth of a second or so
+  bool is_fast_ = false;
 };
 
 }  // namespace mesh

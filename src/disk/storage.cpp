@@ -10,6 +10,7 @@ namespace mesh {
 namespace {
 
 constexpr std::int64_t page = 4096;
+constexpr std::int64_t worth_writeback = 1024 * 1024;  // shorter pieces are of files that are synced in no time
 
 bool is_zero(const char* data, std::size_t size) {
   return size == 0 || (data[0] == 0 && std::memcmp(data, data + 1, size - 1) == 0);
@@ -308,6 +309,8 @@ std::error_code Storage::hash(int piece, lt::sha1_hash& out) {
     if (const auto ec = read_all(*from, piece * layout_.piece_length + state.next, buffer)) return ec;
     feed(state, blocks_of({buffer.data(), buffer.size()}));
   }
+  if (from->writable && to_be_synced_ && length >= worth_writeback)
+    ::sync_file_range(from->file.get(), piece * layout_.piece_length, length, SYNC_FILE_RANGE_WRITE);
   const auto index = static_cast<std::size_t>(piece);
   const auto root = root_of(state.leaves);
   const lt::sha1_hash sha1 = state.sha1.final();

@@ -78,6 +78,9 @@ class Storage {
   /// The piece failed: what is known of it is forgotten, and its zeros will be written.
   void clear(int piece);
 
+  /// Says that the whole will be synced: the disk begins with each piece, and has little left to do at the end. Before
+  /// the first write.
+  void will_be_synced() { to_be_synced_ = true; }
   /// Says that verified pieces will be dropped, for a spool that may not grow.
   void bound() { bounded_ = true; }
   [[nodiscard]] bool is_bounded() const { return bounded_; }
@@ -139,6 +142,7 @@ class Storage {
 
   PieceLayout layout_;
   std::atomic<bool> bounded_ = false;
+  std::atomic<bool> to_be_synced_ = false;
   std::mutex writing_;        ///< the kernel lets one at a time write to a file, and has the others spin (ext4, XFS)
   bool retired_ = false;      ///< guarded by it
   mutable std::mutex mutex_;  ///< guards what follows; never held across I/O

@@ -481,6 +481,7 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
     return std::make_shared<Storage>(*layout, std::move(opened->file), opened->have, opened->roots);
   };
   const StoragePtr storage = co_await run_on(parts_.pool, open);
+  storage->will_be_synced();
   std::unique_ptr<PieceGate> gate;
   if (wants_order(*job)) gate = std::make_unique<OrderedGate>(layout->count());
   const bool in_order = gate != nullptr;

@@ -21,6 +21,11 @@
 namespace mesh {
 namespace {
 
+/// So much is queued for a peer at least. libtorrent learns a peer's rate within a second, by when two gigabytes have
+/// gone at half their speed, one block at a time; where much flows, as much again delays nothing.
+constexpr int few_queued = 16 * 1024;
+constexpr int few_queued_when_fast = 256 * 1024;
+
 int rate(std::int64_t bytes) { return static_cast<int>(std::clamp<std::int64_t>(bytes, 0, INT_MAX)); }
 
 lt::settings_pack settings(const std::string& listen, const Swarm::Options& options) {
@@ -53,7 +58,7 @@ lt::settings_pack settings(const std::string& listen, const Swarm::Options& opti
   // (docs/decisions/0010).
   s.set_int(p::send_buffer_watermark, 3 * 1024 * 1024);
   s.set_int(p::send_buffer_watermark_factor, 5);
-  s.set_int(p::send_buffer_low_watermark, 16 * 1024);
+  s.set_int(p::send_buffer_low_watermark, few_queued);
   s.set_int(p::max_queued_disk_bytes, 32 * 1024 * 1024);
   // With gated priorities a torrent looks finished for a while; its sources must not be dropped for it.
   s.set_bool(p::close_redundant_connections, false);
@@ -119,7 +124,11 @@ Swarm::Swarm(asio::io_context& io, const Options& options, Log log)
   // Not smart_ban, which bans by address, and with the culprit whoever shares a machine with it: who sent a bad piece
   // alone is banned at once, and of several each has to send whole pieces alone from then on.
   session_ = std::make_unique<lt::session>(std::move(params), loop_.io());
-  loop_.start();
+  loop_.start([session = lt::session_handle(*session_)](bool fast) mutable {
+    lt::settings_pack change;
+    change.set_int(lt::settings_pack::send_buffer_low_watermark, fast ? few_queued_when_fast : few_queued);
+    session.apply_settings(std::move(change));
+  });
   // libtorrent exempts private networks from the limits, which is all that a mesh has.
   lt::ip_filter everyone;
   const auto global = std::uint32_t{1} << static_cast<std::uint32_t>(lt::session::global_peer_class_id);

@@ -6,8 +6,8 @@
 
 namespace mesh {
 
-void SwarmLoop::start() {
-  thread_ = std::thread([this] { run(); });
+void SwarmLoop::start(std::function<void(bool)> on_fast) {
+  thread_ = std::thread([this, on_fast = std::move(on_fast)] { run(on_fast); });
   ::pthread_setname_np(thread_.native_handle(), "swarm");
 }
 
@@ -15,11 +15,13 @@ void SwarmLoop::join() {
   if (thread_.joinable()) thread_.join();
 }
 
-void SwarmLoop::run() {
+void SwarmLoop::run(const std::function<void(bool)>& on_fast) {
   Moderation moderation;
+  bool is_fast = false;
   while (io_.run_one() > 0) {
     io_.poll();
     const auto time = moderation.pause(moved_, Moderation::Clock::now());
+    if (moderation.is_fast() != is_fast) on_fast(is_fast = moderation.is_fast());
     if (time > Moderation::Clock::duration::zero()) pause(time);
   }
 }

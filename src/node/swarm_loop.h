@@ -4,6 +4,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <libtorrent/io_context.hpp>
 #include <mutex>
 #include <thread>
@@ -32,13 +33,14 @@ class SwarmLoop {
     SwarmLoop& loop_;
   };
 
-  /// Call once the session is there.
-  void start();
+  /// Call once the session is there. `on_fast` is called on the loop's thread when more than Moderation::fast begins to
+  /// flow, and when it ends.
+  void start(std::function<void(bool)> on_fast);
   /// Returns when the session has nothing more to do, which it has after session::abort().
   void join();
 
  private:
-  void run();
+  void run(const std::function<void(bool)>& on_fast);
   void pause(std::chrono::steady_clock::duration time);
 
   lt::io_context io_{1};

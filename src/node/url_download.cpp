@@ -292,6 +292,7 @@ Task<void> UrlDownload::open(UrlFacts facts) {
     return Storage::provisional(hashed.layout, std::move(part->file), part->have, part->roots);
   };
   const StoragePtr storage = co_await run_on(parts_.pool, open_storage);
+  storage->will_be_synced();
   auto gate = std::make_unique<UrlGate>(hashed.layout.count());
   gate_ = gate.get();
   // Nodes that use different ones of the same keys meet all the same.
