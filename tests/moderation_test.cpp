@@ -35,13 +35,36 @@ TEST_CASE("moderation: waits for about a batch, never long, and not at all where
     CHECK(bytes > 0.95 * Moderation::batch);
     CHECK(bytes < 1.05 * Moderation::batch);
   }
-  CHECK_FALSE(moderation.is_fast());
   CHECK(at(200e6) == Moderation::Clock::duration::zero());
-  CHECK(moderation.is_fast());
-  CHECK(at(40e6) > Moderation::Clock::duration::zero());
-  CHECK(moderation.is_fast());
-  at(20e6);
-  CHECK_FALSE(moderation.is_fast());
+}
+
+TEST_CASE("moderation: a surge is the beginning of a fast flow") {
+  Moderation moderation;
+  Moderation::Clock::time_point now{seconds(1000)};
+  double moved = 0;
+  const auto at = [&](double rate) { after_a_second_of(rate, moderation, now, moved); };
+  at(50e6);
+  CHECK_FALSE(moderation.is_surge());
+  for (const bool again : {false, true}) {
+    CAPTURE(again);
+    at(200e6);
+    CHECK(moderation.is_surge());
+    at(200e6);
+    CHECK_FALSE(moderation.is_surge());
+    at(40e6);
+    at(200e6);  // it never ended
+    CHECK_FALSE(moderation.is_surge());
+    at(20e6);
+  }
+  at(200e6);
+  CHECK(moderation.is_surge());
+  // Drops: each comes after a silence, in which nothing is measured.
+  for (int i = 0; i < 100; ++i) {
+    now += milliseconds(40);
+    moved += 16'384;
+    moderation.pause(static_cast<std::int64_t>(moved), now);
+  }
+  CHECK_FALSE(moderation.is_surge());
 }
 
 TEST_CASE("moderation: what is small does not wait, nor what comes after silence") {

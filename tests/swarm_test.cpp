@@ -564,3 +564,41 @@ TEST_CASE("a corrupted state database is set aside, and costs nobody a file") {
   CHECK((read_file(mesh.files("n1") / "x") == noise(200'000, 1)));
   CHECK(mesh.get("n1", {"x"}).status == 0);
 }
+
+TEST_CASE("a torrent that an earlier version kept without roots is got all the same, and has them from then on") {
+  Mesh mesh;
+  const auto bytes = noise(300'000, 1);
+  const std::string roots_of = R"(
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+if len(sys.argv) > 2:
+    db.execute(sys.argv[2])
+    db.commit()
+print(*[len(roots) for (roots,) in db.execute("SELECT roots FROM roots")])
+)";
+  const auto state = [&](const char* node) { return (mesh.files(node) / ".mesh/state.db").string(); };
+  write_file(mesh.files("n0") / "x", bytes);
+  mesh.start_node("n0");
+  mesh.start_node("n1");
+  // Older than what a node does not remember by its stamp, or it is hashed anew.
+  const auto written = fs::last_write_time(mesh.files("n0") / "x");
+  REQUIRE(eventually([&] { return fs::file_time_type::clock::now() - written > std::chrono::milliseconds(2100); }));
+  REQUIRE(mesh.file("n0", {"torrent", "x", "-o", "/dev/null"}).status == 0);
+  mesh.stop_node("n0", SIGTERM);
+  CHECK(mesh.run({"python3", "-c", roots_of, state("n0")}).out == "160\n");
+  CHECK(mesh.run({"python3", "-c", roots_of, state("n0"), "DELETE FROM roots"}).out == "\n");
+  mesh.start_node("n0");
+  REQUIRE(mesh.get("n1", {"x"}).status == 0);
+  CHECK((read_file(mesh.files("n1") / "x") == bytes));
+  CHECK(mesh.run({"python3", "-c", roots_of, state("n1")}).out == "160\n");
+  CHECK(mesh.run({"python3", "-c", roots_of, state("n0")}).out == "\n");
+  // And wrong ones are as good as none.
+  mesh.stop_node("n0", SIGTERM);
+  CHECK(mesh.run({"python3", "-c", roots_of, state("n0"), "REPLACE INTO roots SELECT id, zeroblob(160) FROM torrents"})
+            .out == "160\n");
+  mesh.stop_node("n1", SIGTERM);
+  mesh.start_node("n0");
+  mesh.start_node("n2");
+  REQUIRE(mesh.get("n2", {"x"}).status == 0);
+  CHECK((read_file(mesh.files("n2") / "x") == bytes));
+}

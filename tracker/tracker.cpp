@@ -3,7 +3,9 @@
 #include <algorithm>
 
 #include "core/format.h"
+#include "core/merkle.h"
 #include "core/piece_plan.h"
+#include "wire/codec.h"
 #include "wire/endpoint.h"
 
 namespace mesh {
@@ -44,6 +46,18 @@ FileEntry entry_of(const std::string& path, const Copy& copy) {
           copy.mode,
           std::string(copy.target),
           copy.id != nullptr ? *copy.id : ContentId{}};
+}
+
+/// The torrent's roots, where its id follows from them: others would have getters go by SHA-1.
+std::string proven_roots(const Torrent& torrent) {
+  try {
+    const auto size = parse_bencode(torrent.info).dict_find_int_value("length");
+    const auto pieces = static_cast<std::size_t>(std::max(piece_count_for(size), 0));
+    return read_roots(torrent.roots, pieces, piece_length_for(size), torrent.id).empty() ? std::string()
+                                                                                         : torrent.roots;
+  } catch (const CodecError&) {
+    return {};
+  }
 }
 
 }  // namespace
@@ -403,7 +417,7 @@ void Tracker::seeds(NodeKey node, const Torrent& torrent) {
   }
   swarm.infohash = torrent.infohash;
   swarm.info = torrent.info;
-  if (!torrent.roots.empty()) swarm.roots = torrent.roots;
+  if (swarm.roots.empty()) swarm.roots = proven_roots(torrent);
   swarm.ready.insert(node);
   by_infohash_[torrent.infohash] = torrent.id;
 }
@@ -420,6 +434,7 @@ Task<Torrent> Tracker::load(NodeKey node, ContentId id) {
     if (torrent.id != id) throw Error(Status::failed, node_name(node) + ": loaded something else");
     if (!nodes_.contains(node)) throw Error(Status::unreachable, "the node is gone");
     seeds(node, torrent);
+    torrent.roots = swarms_[id].roots;
     co_return torrent;
   };
   return loads_.run({node, id}, std::move(work));

@@ -64,6 +64,15 @@ ContentId content_id_of_pieces(std::span<const Sha256> roots, std::int64_t piece
   return merkle_root(roots, 0, piece_root({}, piece_length));
 }
 
+std::vector<Sha256> read_roots(std::string_view text, std::size_t pieces, std::int64_t piece_length,
+                               const ContentId& id) {
+  std::vector<Sha256> out;
+  if (text.size() / 32 != pieces || text.size() % 32 != 0) return out;
+  for (const auto root : cut(text, 32)) out.push_back(*Sha256::from(root));
+  if (content_id_of_pieces(out, piece_length) != id) out.clear();
+  return out;
+}
+
 ContentId content_id_of_leaves(std::span<const Sha256> leaves) { return merkle_root(leaves, 0, Sha256{}); }
 
 std::vector<std::string_view> blocks_of(std::string_view bytes) { return cut(bytes, block_bytes); }
@@ -81,7 +90,9 @@ Sha256 root_of_piece(std::string_view bytes, std::int64_t piece_length, bool onl
 }
 
 ContentId content_id_of_bytes(std::string_view bytes) {
-  return bytes.empty() ? sha256(bytes) : root_of_piece(bytes, 0, true);
+  std::vector<Sha256> leaves;
+  append_leaves(blocks_of(bytes), leaves);
+  return leaves.empty() ? sha256(bytes) : content_id_of_leaves(leaves);
 }
 
 }  // namespace mesh

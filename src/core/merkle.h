@@ -36,6 +36,10 @@ void append_leaves(std::span<const std::string_view> blocks, std::vector<Sha256>
 /// The content id from the piece roots (a file of more than one piece), all padded to the full piece length.
 [[nodiscard]] ContentId content_id_of_pieces(std::span<const Sha256> roots, std::int64_t piece_length);
 
+/// The pieces' roots in `text`, 32 bytes each, of a file of `pieces` pieces; none unless they make the content `id`.
+[[nodiscard]] std::vector<Sha256> read_roots(std::string_view text, std::size_t pieces, std::int64_t piece_length,
+                                             const ContentId& id);
+
 /// The content id of a file of one piece, from its blocks' hashes.
 [[nodiscard]] ContentId content_id_of_leaves(std::span<const Sha256> leaves);
 

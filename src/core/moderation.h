@@ -18,6 +18,8 @@ class Moderation {
   static constexpr Clock::duration longest = std::chrono::milliseconds(20);
   /// Bytes per second: below, there is little to save; above, whoever moves them is never idle for long.
   static constexpr double slow = 4e6, fast = 64e6;
+  /// libtorrent takes a second to learn a peer's rate.
+  static constexpr Clock::duration surge_lasts = std::chrono::milliseconds(1500);
 
   /// Call after each round. `moved`: bytes that came and went so far. A pause that brings something is followed by a
   /// longer one, up to a thirtieth of the time that the flow has lasted; one that brings nothing by a shorter. So what
@@ -26,6 +28,7 @@ class Moderation {
     constexpr std::int64_t something = 16 << 10;
     const auto came = moved - moved_;
     moved_ = moved;
+    measure(now);
     if (came > 0) {
       if (now - last_ > step_ + std::chrono::milliseconds(10)) began_ = now;
       last_ = now;
@@ -35,25 +38,31 @@ class Moderation {
     else if (came == 0 && paused_)
       step_ = step_ > shortest ? step_ / 2 : Clock::duration::zero();
     step_ = std::min(step_, (now - began_) / 30);
-    const auto out = step_ < shortest ? Clock::duration::zero() : limited(now);
+    const auto out = step_ < shortest ? Clock::duration::zero() : limited();
     paused_ = out > Clock::duration::zero();
     return out;
   }
 
-  /// More than `fast` bytes came and went in the last tenth of a second; ends at half of it. As of the last `pause`.
-  [[nodiscard]] bool is_fast() const { return is_fast_; }
+  /// More than `fast` has begun to flow, less than `surge_lasts` before the last `pause`.
+  [[nodiscard]] bool is_surge() const { return is_surge_; }
 
  private:
-  /// `step_`, or less.
-  Clock::duration limited(Clock::time_point now) {
+  void measure(Clock::time_point now) {
+    const auto came = static_cast<double>(moved_ - moved_before_);
+    if (!is_fast_ && came > fast / 10) {  // perhaps before the tenth is over
+      is_fast_ = true;
+      fast_since_ = now;
+    }
     if (const std::chrono::duration<double> window = now - since_; window >= std::chrono::milliseconds(100)) {
-      rate_ =
-          window < std::chrono::milliseconds(500) ? static_cast<double>(moved_ - moved_before_) / window.count() : 0;
-      is_fast_ = rate_ > (is_fast_ ? fast / 2 : fast);
+      rate_ = window < std::chrono::milliseconds(500) ? came / window.count() : 0;
+      is_fast_ = is_fast_ && rate_ > fast / 2;
       since_ = now;
       moved_before_ = moved_;
     }
-    if (static_cast<double>(moved_ - moved_before_) > fast / 10) is_fast_ = true;  // before the tenth is over
+    is_surge_ = is_fast_ && now - fast_since_ < surge_lasts;
+  }
+  /// `step_`, or less.
+  [[nodiscard]] Clock::duration limited() const {
     if (rate_ < slow || rate_ > fast) return {};
     const std::chrono::duration<double> fills(static_cast<double>(batch) / rate_);
     return std::min(step_, std::chrono::duration_cast<Clock::duration>(fills));
@@ -67,6 +76,8 @@ class Moderation {
   std::int64_t moved_before_ = 0;
   double rate_ = 0;  ///< of the last tenth of a second or so
   bool is_fast_ = false;
+  Clock::time_point fast_since_{};
+  bool is_surge_ = false;
 };
 
 }  // namespace mesh

@@ -16,8 +16,8 @@ void one_by_one(std::span<const std::string_view> messages, std::span<Sha256> ou
 
 #ifdef MESH_HAS_IPSEC_MB
 
-constexpr std::size_t most_bytes = 65534;       // of a message, to the library
-constexpr std::size_t worth_lanes = 64 * 1024;  // setting them up takes as long as hashing half a megabyte
+constexpr std::size_t most_bytes = 65534;        // of a message, to the library
+constexpr std::size_t worth_lanes = 512 * 1024;  // setting them up takes as long as hashing that
 
 /// One thread's lanes: two for the processor's SHA instructions, up to sixteen of its vector registers without.
 class Lanes {
@@ -86,12 +86,10 @@ class Lanes {
 void sha256_each(std::span<const std::string_view> messages, std::span<Sha256> out) {
 #ifdef MESH_HAS_IPSEC_MB
   static thread_local std::unique_ptr<Lanes> lanes;
-  static thread_local bool tried = false;
-  std::size_t bytes = 0;
-  for (const auto message : messages) bytes += message.size();
-  if (!tried && bytes >= worth_lanes) {
-    tried = true;
-    lanes = Lanes::make();
+  static thread_local std::size_t hashed = 0;
+  if (hashed < worth_lanes) {
+    for (const auto message : messages) hashed += message.size();
+    if (hashed >= worth_lanes) lanes = Lanes::make();
   }
   if (lanes && messages.size() >= lanes->fewest() && lanes->hash(messages, out)) return;
 #endif

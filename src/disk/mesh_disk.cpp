@@ -128,7 +128,10 @@ class MeshDisk final : public lt::disk_interface {
  public:
   MeshDisk(lt::io_context& io, std::shared_ptr<StorageRegistry> registry, std::int64_t& moved)
       : io_(io), registry_(std::move(registry)), moved_(moved), pool_(disk_threads) {}
-  ~MeshDisk() override { pool_.join(); }
+  ~MeshDisk() override {
+    pool_.join();
+    writeback_.stop();
+  }
   MeshDisk(const MeshDisk&) = delete;
   MeshDisk& operator=(const MeshDisk&) = delete;
 
@@ -362,6 +365,7 @@ class MeshDisk final : public lt::disk_interface {
         }
       }
       std::vector<std::function<void()>> results;
+      std::vector<int> hashed;
       std::size_t written = 0;
       for (auto& job : jobs) {
         switch (job.kind) {
@@ -376,6 +380,7 @@ class MeshDisk final : public lt::disk_interface {
             lt::sha1_hash hash;
             std::error_code ec = std::make_error_code(std::errc::invalid_argument);
             if (queue->storage) ec = queue->storage->hash(job.piece, hash);
+            if (!ec) hashed.push_back(job.piece);
             results.push_back([ec, hash, piece = job.piece, handler = std::move(job.on_hashed)] {
               handler(lt::piece_index_t(piece), hash, to_storage_error(ec, lt::operation_t::file_read));
             });
@@ -396,6 +401,10 @@ class MeshDisk final : public lt::disk_interface {
         if (waiting_ >= enough_room || held_back_.empty()) return;
         for (const auto& observer : std::exchange(held_back_, {})) observer->on_disk();
       });
+      if (!hashed.empty())
+        asio::post(writeback_, [storage = queue->storage, hashed = std::move(hashed)] {
+          for (const int piece : hashed) storage->begin_writeback(piece);
+        });
     }
   }
 
@@ -408,6 +417,7 @@ class MeshDisk final : public lt::disk_interface {
   std::size_t waiting_ = 0;
   std::vector<std::shared_ptr<lt::disk_observer>> held_back_;
   asio::thread_pool pool_;
+  asio::thread_pool writeback_{1};  ///< nobody waits for it, and it may wait for a slow disk
 };
 
 }  // namespace

@@ -37,13 +37,14 @@ std::vector<Sha256> leaves_of_zeros(std::int64_t length) {
 }  // namespace
 
 Storage::Storage(PieceLayout layout, Fd file, const FileStamp& stamp, std::function<void(std::string)> on_fault)
-    : layout_(std::move(layout)), expected_(layout_.roots) {
+    : layout_(std::move(layout)) {
+  layout_.roots.clear();
   source_ = std::make_shared<const Source>(Source{std::move(file), false, stamp, std::move(on_fault)});
   verified_.assign(layout_.hashes.size(), '\1');
 }
 
 Storage::Storage(PieceLayout layout, Fd file, std::string_view have, std::string_view roots)
-    : layout_(std::move(layout)), expected_(layout_.roots) {
+    : layout_(std::move(layout)), expected_(std::exchange(layout_.roots, {})) {
   source_ = std::make_shared<const Source>(Source{std::move(file), true, {}, {}});
   const auto pieces = layout_.hashes.size();
   verified_.assign(pieces, '\0');
@@ -58,9 +59,10 @@ Storage::Storage(PieceLayout layout, Fd file, std::string_view have, std::string
     if (from >= to) return;
     const auto length = layout_.length_of(static_cast<int>(from));
     const auto root = root_of(leaves_of_zeros(length));
-    const auto zeros = has_roots() ? lt::sha1_hash{} : hash_of_zeros(length);
+    const auto sha1 = hash_of_zeros(length);
+    const auto is_zeros = [&](std::size_t i) { return has_roots() ? expected_[i] == root : layout_.hashes[i] == sha1; };
     for (std::size_t i = from; i < to; ++i) {
-      if (verified_[i] != 0 || (has_roots() ? expected_[i] != root : layout_.hashes[i] != zeros)) continue;
+      if (verified_[i] != 0 || !is_zeros(i)) continue;
       // A hole only if nothing was written there before.
       if (const auto data = ::lseek(source_->file.get(), static_cast<off_t>(i) * layout_.piece_length, SEEK_DATA);
           data >= 0 && data < static_cast<off_t>(i) * layout_.piece_length + length)
@@ -309,8 +311,6 @@ std::error_code Storage::hash(int piece, lt::sha1_hash& out) {
     if (const auto ec = read_all(*from, piece * layout_.piece_length + state.next, buffer)) return ec;
     feed(state, blocks_of({buffer.data(), buffer.size()}));
   }
-  if (from->writable && to_be_synced_ && length >= worth_writeback)
-    ::sync_file_range(from->file.get(), piece * layout_.piece_length, length, SYNC_FILE_RANGE_WRITE);
   const auto index = static_cast<std::size_t>(piece);
   const auto root = root_of(state.leaves);
   const lt::sha1_hash sha1 = state.sha1.final();
@@ -352,6 +352,19 @@ bool Storage::is_complete() const {
 std::string Storage::verified() const {
   const std::lock_guard lock(mutex_);
   return verified_;
+}
+
+void Storage::begin_writeback(int piece) const {
+  const auto length = layout_.length_of(piece);
+  if (to_be_synced_ && length >= worth_writeback)
+    ::sync_file_range(source()->file.get(), piece * layout_.piece_length, length, SYNC_FILE_RANGE_WRITE);
+}
+
+PieceLayout Storage::rooted_layout() const {
+  const std::lock_guard lock(mutex_);
+  PieceLayout out = layout_;
+  out.roots = roots_;
+  return out;
 }
 
 Storage::Snapshot Storage::sync() {

@@ -78,9 +78,11 @@ class Storage {
   /// The piece failed: what is known of it is forgotten, and its zeros will be written.
   void clear(int piece);
 
-  /// Says that the whole will be synced: the disk begins with each piece, and has little left to do at the end. Before
-  /// the first write.
+  /// Says that the whole will be synced at the end.
   void will_be_synced() { to_be_synced_ = true; }
+  /// Of what will be synced: the disk begins with a verified piece, so that there is little left to wait for. May wait
+  /// for the disk itself, where that has enough to do already.
+  void begin_writeback(int piece) const;
   /// Says that verified pieces will be dropped, for a spool that may not grow.
   void bound() { bounded_ = true; }
   [[nodiscard]] bool is_bounded() const { return bounded_; }
@@ -107,6 +109,8 @@ class Storage {
     std::error_code error;
   };
   [[nodiscard]] Snapshot sync();
+  /// The layout with the roots of all pieces, once every piece is verified.
+  [[nodiscard]] PieceLayout rooted_layout() const;
   /// The content id, once every piece is verified.
   [[nodiscard]] std::optional<ContentId> content_id() const;
 
@@ -121,7 +125,7 @@ class Storage {
   };
   void feed(Hashing& state, std::span<const std::string_view> blocks) const;
   /// Pieces are checked by their roots.
-  [[nodiscard]] bool has_roots() const { return provisional_ || !layout_.roots.empty(); }
+  [[nodiscard]] bool has_roots() const { return !expected_.empty(); }
   [[nodiscard]] Sha256 root_of(std::span<const Sha256> leaves) const;
 
   /// The open file and how it is used; replaced as a whole, so that a read under way keeps the file that it began with.
@@ -151,7 +155,7 @@ class Storage {
   std::map<int, Hashing> hashing_;
   std::string verified_;
   bool provisional_ = false;
-  std::vector<Sha256> expected_;      ///< roots; of a provisional torrent, unset where not known
+  std::vector<Sha256> expected_;      ///< roots; those of a provisional torrent may be unset
   std::vector<lt::sha1_hash> found_;  ///< of a provisional torrent
   std::string dropped_;               ///< a byte a piece; empty while none is
   std::vector<Sha256> roots_;

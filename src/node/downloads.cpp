@@ -518,6 +518,14 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
       trusted = false;
       throw Error(Status::failed, name + ": what arrived passes SHA-1 but not SHA-256; it is thrown away");
     }
+    if (stored.roots.empty()) {
+      const auto keep_roots = [this, storage, swarm, id = stored.id] {
+        auto rooted = make_torrent({id, storage->rooted_layout()});
+        parts_.db.put_torrent(rooted);
+        return std::move(rooted.roots);
+      };
+      swarm->torrent.roots = co_await run_on(parts_.pool, keep_roots);
+    }
     co_await put_in_place(job, swarm, part, stored.id);
   } catch (const Error& error) {
     trouble = error;

@@ -185,16 +185,6 @@ StoredTorrent make_torrent(const HashedFile& file) {
 
 namespace {
 
-/// The pieces' roots, where `text` has those that make the content `id`.
-std::vector<Sha256> roots_of(const ContentId& id, const PieceLayout& layout, std::string_view text) {
-  if (layout.count() == 1) return {id};
-  std::vector<Sha256> out;
-  if (text.size() != static_cast<std::size_t>(layout.count()) * 32) return out;
-  for (std::size_t at = 0; at < text.size(); at += 32) out.push_back(*Sha256::from(text.substr(at, 32)));
-  if (content_id_of_pieces(out, layout.piece_length) != id) out.clear();
-  return out;
-}
-
 /// What an info dictionary says of its pieces, where that could be a torrent of this project.
 std::optional<PieceLayout> layout_of(const lt::bdecode_node& node) {
   if (node.type() != lt::bdecode_node::dict_t) return std::nullopt;
@@ -237,7 +227,9 @@ std::optional<Unsealed> unseal(const StoredTorrent& sealed, const MeshKeysPtr& k
     const auto node = parse_bencode(sealed.info);
     auto layout = layout_of(node);
     if (!layout) return std::nullopt;
-    layout->roots = roots_of(sealed.id, *layout, sealed.roots);
+    layout->roots = layout->count() == 1
+                        ? std::vector{sealed.id}
+                        : read_roots(sealed.roots, layout->hashes.size(), layout->piece_length, sealed.id);
     Unsealed out;
     out.torrent = make_torrent({sealed.id, *layout});
     out.layout = std::move(*layout);

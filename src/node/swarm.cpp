@@ -21,10 +21,12 @@
 namespace mesh {
 namespace {
 
-/// So much is queued for a peer at least. libtorrent learns a peer's rate within a second, by when two gigabytes have
-/// gone at half their speed, one block at a time; where much flows, as much again delays nothing.
+/// So much is queued for a peer at least: until libtorrent knows its rate, which takes a second, at most that much.
+/// Where a fast link has one peer or a few, it would stay half empty for that second.
 constexpr int few_queued = 16 * 1024;
-constexpr int few_queued_when_fast = 256 * 1024;
+int few_queued_in_a_surge(int connections) {
+  return std::clamp(3 * 1024 * 1024 / std::max(connections, 1), few_queued, 256 * 1024);
+}
 
 int rate(std::int64_t bytes) { return static_cast<int>(std::clamp<std::int64_t>(bytes, 0, INT_MAX)); }
 
@@ -124,9 +126,10 @@ Swarm::Swarm(asio::io_context& io, const Options& options, Log log)
   // Not smart_ban, which bans by address, and with the culprit whoever shares a machine with it: who sent a bad piece
   // alone is banned at once, and of several each has to send whole pieces alone from then on.
   session_ = std::make_unique<lt::session>(std::move(params), loop_.io());
-  loop_.start([session = lt::session_handle(*session_)](bool fast) mutable {
+  loop_.start([session = lt::session_handle(*session_), &connections = loop_.connections()](bool surge) mutable {
     lt::settings_pack change;
-    change.set_int(lt::settings_pack::send_buffer_low_watermark, fast ? few_queued_when_fast : few_queued);
+    change.set_int(lt::settings_pack::send_buffer_low_watermark,
+                   surge ? few_queued_in_a_surge(connections) : few_queued);
     session.apply_settings(std::move(change));
   });
   // libtorrent exempts private networks from the limits, which is all that a mesh has.
@@ -171,6 +174,7 @@ std::vector<SwarmTorrentPtr> Swarm::all() const {
 std::shared_ptr<lt::torrent_plugin> Swarm::plugin_for(const SwarmTorrent& torrent) {
   const bool each_piece = torrent.gate != nullptr;
   SwarmPluginOptions options;
+  options.connections = &loop_.connections();
   options.pieces = torrent.storage->layout().count();
   options.piece_length = torrent.storage->layout().piece_length;
   options.takes_offers = torrent.downloading && (!torrent.gate || torrent.gate->takes_offers());

@@ -6,8 +6,8 @@
 
 namespace mesh {
 
-void SwarmLoop::start(std::function<void(bool)> on_fast) {
-  thread_ = std::thread([this, on_fast = std::move(on_fast)] { run(on_fast); });
+void SwarmLoop::start(std::function<void(bool)> on_surge) {
+  thread_ = std::thread([this, on_surge = std::move(on_surge)] { run(on_surge); });
   ::pthread_setname_np(thread_.native_handle(), "swarm");
 }
 
@@ -15,13 +15,13 @@ void SwarmLoop::join() {
   if (thread_.joinable()) thread_.join();
 }
 
-void SwarmLoop::run(const std::function<void(bool)>& on_fast) {
+void SwarmLoop::run(const std::function<void(bool)>& on_surge) {
   Moderation moderation;
-  bool is_fast = false;
+  bool is_surge = false;
   while (io_.run_one() > 0) {
     io_.poll();
     const auto time = moderation.pause(moved_, Moderation::Clock::now());
-    if (moderation.is_fast() != is_fast) on_fast(is_fast = moderation.is_fast());
+    if (moderation.is_surge() != is_surge && !io_.stopped()) on_surge(is_surge = moderation.is_surge());
     if (time > Moderation::Clock::duration::zero()) pause(time);
   }
 }

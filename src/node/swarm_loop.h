@@ -33,18 +33,22 @@ class SwarmLoop {
     SwarmLoop& loop_;
   };
 
-  /// Call once the session is there. `on_fast` is called on the loop's thread when more than Moderation::fast begins to
-  /// flow, and when it ends.
-  void start(std::function<void(bool)> on_fast);
+  /// Connections to peers; for the loop's thread alone.
+  [[nodiscard]] int& connections() { return connections_; }
+
+  /// Call once the session is there. `on_surge` is called on the loop's thread when much begins to flow, and when
+  /// libtorrent has had the time to notice or it has ended (Moderation::is_surge).
+  void start(std::function<void(bool)> on_surge);
   /// Returns when the session has nothing more to do, which it has after session::abort().
   void join();
 
  private:
-  void run(const std::function<void(bool)>& on_fast);
+  void run(const std::function<void(bool)>& on_surge);
   void pause(std::chrono::steady_clock::duration time);
 
   lt::io_context io_{1};
   std::int64_t moved_ = 0;
+  int connections_ = 0;
   std::mutex mutex_;
   std::condition_variable wanted_;
   int attention_ = 0;

@@ -25,7 +25,12 @@ class SwarmPlugin;
 class SwarmPeer final : public lt::peer_plugin {
  public:
   SwarmPeer(std::shared_ptr<SwarmPlugin> torrent, const lt::peer_connection_handle& peer, std::uint64_t id)
-      : torrent_(std::move(torrent)), peer_(peer), id_(id) {}
+      : torrent_(std::move(torrent)), peer_(peer), id_(id) {
+    count(1);
+  }
+  ~SwarmPeer() override { count(-1); }
+  SwarmPeer(const SwarmPeer&) = delete;
+  SwarmPeer& operator=(const SwarmPeer&) = delete;
 
   void add_handshake(lt::entry& handshake) override;
   bool on_extension_handshake(lt::bdecode_node const& handshake) override;
@@ -56,6 +61,7 @@ class SwarmPeer final : public lt::peer_plugin {
 
  private:
   void begin();
+  void count(int change);
   [[nodiscard]] lt::tcp::endpoint listens_at() const {
     const auto from = peer_.remote();
     return {from.address(), listen_port_ != 0 ? static_cast<std::uint16_t>(listen_port_) : from.port()};
@@ -120,6 +126,10 @@ class SwarmPlugin final : public lt::torrent_plugin, public std::enable_shared_f
   std::uint64_t next_ = 1;
   std::map<std::uint64_t, std::weak_ptr<SwarmPeer>> peers_;
 };
+
+void SwarmPeer::count(int change) {
+  if (torrent_->options.connections != nullptr) *torrent_->options.connections += change;
+}
 
 void SwarmPeer::add_handshake(lt::entry& handshake) {
   // A request behind a HAVE waits for the other side's delayed acknowledgement, 40 ms, which is much of a small file's
