@@ -22,6 +22,7 @@ constexpr double slow_times = 3;
 constexpr auto slow_after = milliseconds(3000);
 constexpr auto rate_over_least = milliseconds(250);  // a burst into a socket's buffer is no rate
 constexpr int fewest_for_each = 2;
+constexpr int at_first_for_each = 3;  // until a rate is known
 constexpr std::int64_t bytes_together = 16 << 20;
 constexpr std::int64_t enough_to_send = 8;
 constexpr unsigned in_order_among = 16;
@@ -174,6 +175,7 @@ void OfferBook::reassess(Time now) {
     return static_cast<int>(bytes_per_second * ahead_seconds / static_cast<double>(piece_length_));
   };
   double together = 0;
+  bool is_measured = false;
   for (auto& [id, known] : getters_) {
     const auto passed = now - known.since;
     const double rate = static_cast<double>(known.bytes) /
@@ -187,6 +189,7 @@ void OfferBook::reassess(Time now) {
       known.since = now;
       known.bytes = 0;
     }
+    is_measured = is_measured || known.rate > 0;
   }
   const auto seconds = [](double count) {
     return std::chrono::duration_cast<Time::duration>(std::chrono::duration<double>(count));
@@ -216,9 +219,10 @@ void OfferBook::reassess(Time now) {
     }
     place(getter);
   }
-  const auto at_first =
-      static_cast<int>(std::min(getters_.size() * fewest_for_each, static_cast<std::size_t>(most_at_first_)));
-  window_ = std::max({at_first, fewest_together_, pieces(together), window_ * 3 / 4});
+  const auto for_each = static_cast<std::size_t>(is_measured ? fewest_for_each : at_first_for_each);
+  const auto at_least =
+      static_cast<int>(std::min(getters_.size() * for_each, static_cast<std::size_t>(most_at_first_)));
+  window_ = std::max({at_least, fewest_together_, pieces(together), window_ * 3 / 4});
 }
 
 int OfferBook::choose(const Known& known) {
