@@ -518,7 +518,7 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
       trusted = false;
       throw Error(Status::failed, name + ": what arrived passes SHA-1 but not SHA-256; it is thrown away");
     }
-    if (stored.roots.empty()) {
+    if (layout->roots.empty()) {
       const auto keep_roots = [this, storage, swarm, id = stored.id] {
         auto rooted = make_torrent({id, storage->rooted_layout()});
         parts_.db.put_torrent(rooted);
