@@ -51,10 +51,11 @@ FileEntry entry_of(const std::string& path, const Copy& copy) {
 /// The torrent's roots, where its id follows from them: others would have getters go by SHA-1.
 std::string proven_roots(const Torrent& torrent) {
   try {
-    const auto size = parse_bencode(torrent.info).dict_find_int_value("length");
-    const auto pieces = static_cast<std::size_t>(std::max(piece_count_for(size), 0));
-    return read_roots(torrent.roots, pieces, piece_length_for(size), torrent.id).empty() ? std::string()
-                                                                                         : torrent.roots;
+    const auto info = parse_bencode(torrent.info);
+    if (info.type() != lt::bdecode_node::dict_t) return {};
+    const auto pieces = static_cast<std::size_t>(info.dict_find_string_value("pieces").size()) / 20;
+    const auto piece_length = info.dict_find_int_value("piece length");
+    return read_roots(torrent.roots, pieces, piece_length, torrent.id).empty() ? std::string() : torrent.roots;
   } catch (const CodecError&) {
     return {};
   }

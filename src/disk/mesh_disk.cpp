@@ -26,6 +26,8 @@ constexpr std::size_t piece_collects = std::size_t{512} << 10;
 constexpr std::size_t torrent_collects = std::size_t{8} << 20;
 /// So much a worker takes at a time, and so much must wait before another joins it.
 constexpr std::size_t worker_takes = std::size_t{1} << 20;
+/// Shorter pieces are of files that are synced in no time.
+constexpr std::int64_t worth_writeback = std::int64_t{1} << 20;
 const unsigned disk_threads = std::clamp(std::thread::hardware_concurrency(), 2U, 4U);
 
 lt::storage_error to_storage_error(const std::error_code& ec, lt::operation_t operation) {
@@ -365,7 +367,7 @@ class MeshDisk final : public lt::disk_interface {
         }
       }
       std::vector<std::function<void()>> results;
-      std::vector<int> hashed;
+      std::vector<int> to_disk;
       std::size_t written = 0;
       for (auto& job : jobs) {
         switch (job.kind) {
@@ -380,7 +382,9 @@ class MeshDisk final : public lt::disk_interface {
             lt::sha1_hash hash;
             std::error_code ec = std::make_error_code(std::errc::invalid_argument);
             if (queue->storage) ec = queue->storage->hash(job.piece, hash);
-            if (!ec) hashed.push_back(job.piece);
+            if (!ec && queue->storage->layout().length_of(job.piece) >= worth_writeback &&
+                hash == queue->storage->layout().hashes[static_cast<std::size_t>(job.piece)])
+              to_disk.push_back(job.piece);
             results.push_back([ec, hash, piece = job.piece, handler = std::move(job.on_hashed)] {
               handler(lt::piece_index_t(piece), hash, to_storage_error(ec, lt::operation_t::file_read));
             });
@@ -401,9 +405,9 @@ class MeshDisk final : public lt::disk_interface {
         if (waiting_ >= enough_room || held_back_.empty()) return;
         for (const auto& observer : std::exchange(held_back_, {})) observer->on_disk();
       });
-      if (!hashed.empty())
-        asio::post(writeback_, [storage = queue->storage, hashed = std::move(hashed)] {
-          for (const int piece : hashed) storage->begin_writeback(piece);
+      if (!to_disk.empty())
+        asio::post(writeback_, [storage = queue->storage, to_disk = std::move(to_disk)] {
+          for (const int piece : to_disk) storage->begin_writeback(piece);
         });
     }
   }

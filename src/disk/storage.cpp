@@ -10,7 +10,6 @@ namespace mesh {
 namespace {
 
 constexpr std::int64_t page = 4096;
-constexpr std::int64_t worth_writeback = 1024 * 1024;  // shorter pieces are of files that are synced in no time
 
 bool is_zero(const char* data, std::size_t size) {
   return size == 0 || (data[0] == 0 && std::memcmp(data, data + 1, size - 1) == 0);
@@ -355,9 +354,9 @@ std::string Storage::verified() const {
 }
 
 void Storage::begin_writeback(int piece) const {
-  const auto length = layout_.length_of(piece);
-  if (to_be_synced_ && length >= worth_writeback)
-    ::sync_file_range(source()->file.get(), piece * layout_.piece_length, length, SYNC_FILE_RANGE_WRITE);
+  if (to_be_synced_)
+    ::sync_file_range(source()->file.get(), piece * layout_.piece_length, layout_.length_of(piece),
+                      SYNC_FILE_RANGE_WRITE);
 }
 
 PieceLayout Storage::rooted_layout() const {
