@@ -28,7 +28,7 @@ class Moderation {
     constexpr std::int64_t something = 16 << 10;
     const auto came = moved - moved_;
     moved_ = moved;
-    measure(now);
+    measure(moved, now);
     if (came > 0) {
       if (now - last_ > step_ + std::chrono::milliseconds(10)) began_ = now;
       last_ = now;
@@ -43,12 +43,9 @@ class Moderation {
     return out;
   }
 
-  /// More than `fast` has begun to flow, less than `surge_lasts` before the last `pause`.
-  [[nodiscard]] bool is_surge() const { return is_surge_; }
-
- private:
-  void measure(Clock::time_point now) {
-    const auto came = static_cast<double>(moved_ - moved_before_);
+  /// Call where a round was cut short, as there is more to do: no time for a pause.
+  void measure(std::int64_t moved, Clock::time_point now) {
+    const auto came = static_cast<double>(moved - moved_before_);
     if (!is_fast_ && came > fast / 10) {  // perhaps before the tenth is over
       is_fast_ = true;
       fast_since_ = now;
@@ -57,10 +54,15 @@ class Moderation {
       rate_ = window < std::chrono::milliseconds(500) ? came / window.count() : 0;
       is_fast_ = is_fast_ && rate_ > fast / 2;
       since_ = now;
-      moved_before_ = moved_;
+      moved_before_ = moved;
     }
     is_surge_ = is_fast_ && now - fast_since_ < surge_lasts;
   }
+
+  /// More than `fast` has begun to flow, less than `surge_lasts` before the last look.
+  [[nodiscard]] bool is_surge() const { return is_surge_; }
+
+ private:
   /// `step_`, or less.
   [[nodiscard]] Clock::duration limited() const {
     if (rate_ < slow || rate_ > fast) return {};

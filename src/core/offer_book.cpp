@@ -23,6 +23,9 @@ constexpr auto slow_after = milliseconds(3000);
 constexpr auto rate_over_least = milliseconds(250);  // a burst into a socket's buffer is no rate
 constexpr int fewest_for_each = 2;
 constexpr int at_first_for_each = 3;  // until a rate is known
+/// Who comes first is offered one in so many pieces: had he all of them before he heard of the next, libtorrent would
+/// go on with what little it asks for at a time for up to a second.
+constexpr int first_share = 64;
 constexpr std::int64_t bytes_together = 16 << 20;
 constexpr std::int64_t enough_to_send = 8;
 constexpr unsigned in_order_among = 16;
@@ -74,9 +77,10 @@ void OfferBook::place(Getters::value_type& getter) {
 
 void OfferBook::join(Getter id, const std::vector<bool>& have, Time now, bool in_order) {
   leave(id);
+  const bool alone = std::ranges::all_of(getters_, [](const auto& other) { return other.second.missing == 0; });
   auto& known = getters_[id];
   known.state.assign(out_.size(), State::missing);
-  known.window = fewest_;
+  known.window = alone ? std::max(fewest_, static_cast<int>(out_.size()) / first_share) : fewest_;
   known.in_order = in_order;
   known.since = known.moved = known.completed = now;
   for (std::size_t i = 0; i < out_.size(); ++i) {

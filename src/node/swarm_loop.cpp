@@ -5,6 +5,11 @@
 #include "core/moderation.h"
 
 namespace mesh {
+namespace {
+
+constexpr int most_in_a_round = 256;
+
+}
 
 void SwarmLoop::start(std::function<void(bool)> on_surge) {
   thread_ = std::thread([this, on_surge = std::move(on_surge)] { run(on_surge); });
@@ -19,8 +24,15 @@ void SwarmLoop::run(const std::function<void(bool)>& on_surge) {
   Moderation moderation;
   bool is_surge = false;
   while (io_.run_one() > 0) {
-    io_.poll();
-    const auto time = moderation.pause(moved_, Moderation::Clock::now());
+    // What flows fast is ready again before a round is over: it would never end.
+    int ran = 1;
+    while (ran < most_in_a_round && io_.poll_one() > 0) ++ran;
+    const auto now = Moderation::Clock::now();
+    Moderation::Clock::duration time{};
+    if (ran < most_in_a_round)
+      time = moderation.pause(moved_, now);
+    else
+      moderation.measure(moved_, now);
     if (moderation.is_surge() != is_surge && !io_.stopped()) on_surge(is_surge = moderation.is_surge());
     if (time > Moderation::Clock::duration::zero()) pause(time);
   }
