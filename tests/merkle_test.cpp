@@ -64,4 +64,9 @@ TEST_CASE("pieces: at most 1,024 of a sensible length") {
   CHECK(piece_count_for(64 << 20) == 1024);
   CHECK(piece_length_for(std::int64_t{1} << 40) == 16 << 20);
   for (std::int64_t size = 1; size < std::int64_t{8} << 30; size = size * 3 + 1) CHECK(piece_count_for(size) <= 1024);
+  CHECK(piece_length_for(std::int64_t{1} << 41) == 16 << 20);
+  CHECK(piece_count_for(std::int64_t{1} << 41) == 128 * 1024);
+  CHECK(piece_length_for((std::int64_t{1} << 41) + 1) == 32 << 20);
+  CHECK(piece_length_for(most_torrent_bytes) == std::int64_t{1} << 29);  // libtorrent takes less than 2^30
+  CHECK(piece_count_for(most_torrent_bytes) == 128 * 1024);
 }

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <libtorrent/hasher.hpp>
 #include <thread>
 
 #include "core/piece_plan.h"
@@ -73,14 +74,11 @@ TEST_CASE("storage: what is downloaded is hashed on its way, in any order, and h
   write_file(scratch.path / "source", bytes);
   const auto file = hashed(scratch.path / "source");
   CHECK(file.id == content_id_of_bytes(bytes));
-  for (const int variant : {0, 1, 2, 3}) {
-    const bool backwards = variant % 2 != 0;
-    auto layout = file.layout;
-    if (variant >= 2) layout.roots.clear();  // as from a node that does not know them
-    const auto part = scratch.path / std::to_string(variant);
+  for (const bool backwards : {false, true}) {
+    const auto part = scratch.path / std::to_string(backwards);
     Fd fd = open_file(part, O_RDWR | O_CREAT);
     REQUIRE(::ftruncate(fd.get(), static_cast<off_t>(bytes.size())) == 0);
-    Storage storage(layout, std::move(fd), "", "");
+    Storage storage(file.layout, std::move(fd), "", "");
     CHECK(std::ranges::count(storage.verified(), '\1') == 2);  // the zeros are known
     CHECK_FALSE(storage.content_id());
     fill(storage, bytes, backwards);
@@ -116,7 +114,7 @@ TEST_CASE("storage: what comes twice is checked as it is on the disk") {
   }
 }
 
-TEST_CASE("storage: a piece is right by its root, whatever SHA-1 says of it") {
+TEST_CASE("storage: a piece is right by its root, whatever stands for it in the torrent") {
   const Scratch scratch;
   const auto bytes = noise(200'000, 8);
   write_file(scratch.path / "source", bytes);
@@ -124,7 +122,6 @@ TEST_CASE("storage: a piece is right by its root, whatever SHA-1 says of it") {
   REQUIRE(file.layout.roots.size() == 4);
   auto wrong = bytes;
   wrong[3 * 65536 + 5] ^= 1;
-  // A torrent whose maker lied: its last piece's SHA-1 is that of other bytes.
   auto layout = file.layout;
   layout.hashes[3] = lt::hasher(lt::span<const char>(wrong).subspan(std::ptrdiff_t{3} * 65536)).final();
   const auto attempt = [&](const std::string& what, const PieceLayout& said) {
@@ -141,9 +138,9 @@ TEST_CASE("storage: a piece is right by its root, whatever SHA-1 says of it") {
   };
   CHECK(attempt(bytes, layout));
   CHECK_FALSE(attempt(wrong, layout));
-  layout.roots.clear();  // then there is nothing better, until the whole has a content id
+  layout.roots.clear();  // a provisional one, whose pieces nobody has named yet
   CHECK_FALSE(attempt(bytes, layout));
-  CHECK(attempt(wrong, layout));
+  CHECK_FALSE(attempt(wrong, layout));
 }
 
 TEST_CASE("storage: a provisional piece is right by its root alone") {
@@ -154,7 +151,6 @@ TEST_CASE("storage: a provisional piece is right by its root alone") {
   const auto roots = std::exchange(layout.roots, {});
   Fd fd = open_file(scratch.path / "part", O_RDWR | O_CREAT);
   REQUIRE(::ftruncate(fd.get(), static_cast<off_t>(bytes.size())) == 0);
-  // The bytes have the SHA-1 that stands for the piece: what is a placeholder to us may be chosen by others.
   const auto storage = Storage::provisional(layout, std::move(fd), "", "");
   const auto take = [&] {
     for (int at = 0; at < 65536; at += block_bytes)
@@ -169,7 +165,8 @@ TEST_CASE("storage: a provisional piece is right by its root alone") {
   CHECK_FALSE(take());
   storage->expect(0, roots[0]);
   CHECK(take());
-  CHECK_FALSE(storage->found_layout());
+  CHECK(storage->root(0) == roots[0]);
+  CHECK_FALSE(storage->root(1));
 }
 
 TEST_CASE("storage: a piece of which a block could not be written is not verified by what was there before") {
@@ -223,20 +220,17 @@ TEST_CASE("storage: a download goes on from a snapshot") {
     snapshot = first.sync();
     REQUIRE_FALSE(snapshot.error);
   }
-  const auto still = [&](const PieceLayout& layout, bool is_known) {
+  const auto still = [&](const PieceLayout& layout) {
     const Fd part = open_file(scratch.path / "part", O_RDONLY);
-    return still_there(layout, is_known, part.get(), snapshot.have, snapshot.roots, 2, false);
+    return still_there(layout, part.get(), snapshot.have, snapshot.roots, 2, false);
   };
   auto layout = file.layout;
-  CHECK(still(layout, true) == snapshot.have);
-  layout.hashes[1] = layout.hashes[0];
-  CHECK(still(layout, true) == snapshot.have);
+  CHECK(still(layout) == snapshot.have);
   layout.roots.clear();
-  CHECK(still(layout, false) == snapshot.have);
-  CHECK(still(layout, true)[1] == 0);
+  CHECK(still(layout) == snapshot.have);
   layout = file.layout;
   layout.roots[1] = layout.roots[0];
-  CHECK(still(layout, true)[1] == 0);
+  CHECK(still(layout)[1] == 0);
   Storage second(file.layout, open_file(scratch.path / "part", O_RDWR), snapshot.have, snapshot.roots);
   CHECK(second.verified()[0] == 0);
   CHECK(second.verified()[1] == 1);
@@ -338,59 +332,109 @@ TEST_CASE("storage: readers go on while it is frozen") {
   CHECK(bad == 0);
 }
 
-TEST_CASE("torrents: only what make_torrent could have made is read") {
+TEST_CASE("torrents: only what a content id and a key make is recognised") {
   const Scratch scratch;
   write_file(scratch.path / "f", noise(200'000, 7));
   const auto file = hashed(scratch.path / "f");
+  const auto roots = roots_of(file);
   const auto torrent = make_torrent(file);
-  REQUIRE(read_torrent(torrent));
-  CHECK(read_torrent(torrent)->roots == file.layout.roots);
-  auto other = torrent;
-  // Roots that the content id does not follow from are as good as none.
-  for (const auto& roots : {std::string(), torrent.roots.substr(32), torrent.roots + torrent.roots,
-                            torrent.roots.substr(32) + torrent.roots.substr(0, 32)}) {
-    other.roots = roots;
-    REQUIRE(read_torrent(other));
-    CHECK(read_torrent(other)->roots.empty());
-  }
-  other = torrent;
-  other.id = ContentId{};
-  CHECK_FALSE(read_torrent(other));
-  other = torrent;
-  other.infohash = InfoHash{};
-  CHECK_FALSE(read_torrent(other));
-  for (std::size_t i = 0; i < torrent.info.size(); i += 7) {
-    other = torrent;
-    other.info[i] = static_cast<char>(other.info[i] ^ 1);
-    CHECK_FALSE(read_torrent(other));
-    other.info = torrent.info.substr(0, i);
-    CHECK_FALSE(read_torrent(other));
+  const auto keys = std::make_shared<const MeshKeys>(
+      parse_keys("meshswarm-key-1 " + std::string(64, '5') + "\nmeshswarm-key-1 " + std::string(64, '6'), "test"));
+  const auto size = file.layout.size;
+  const auto read = recognise(file.id, size, roots, torrent.infohash, nullptr);
+  REQUIRE(read);
+  CHECK(read->file.layout.roots == file.layout.roots);
+  CHECK(read->file.layout.hashes == file.layout.hashes);
+  for (const auto& other :
+       {std::string(), roots.substr(32), roots + roots, roots.substr(32) + roots.substr(0, 32), roots + "x"})
+    CHECK_FALSE(recognise(file.id, size, other, torrent.infohash, nullptr));
+  CHECK_FALSE(recognise(ContentId{}, size, roots, torrent.infohash, nullptr));
+  CHECK_FALSE(recognise(file.id, size, roots, InfoHash{}, nullptr));
+  CHECK_FALSE(recognise(file.id, size + 1, roots, torrent.infohash, nullptr));  // the roots alone do not say the size
+  for (const auto wrong : {std::int64_t{0}, std::int64_t{-1}, size * 2, most_torrent_bytes + 1, INT64_MAX})
+    CHECK_FALSE(recognise(file.id, wrong, roots, torrent.infohash, nullptr));
+  // Under a key its infohash is another, and tells which key it is.
+  CHECK_FALSE(recognise(file.id, size, roots, torrent.infohash, keys));
+  for (const auto& key : keys->all()) {
+    const auto sealed = make_torrent(file, &key);
+    const auto known = recognise(file.id, size, roots, sealed.infohash, keys);
+    REQUIRE(known);
+    CHECK(known->key == &key);
+    CHECK_FALSE(recognise(file.id, size, roots, sealed.infohash, nullptr));
   }
 }
 
-TEST_CASE("torrents: a file of one piece has its content id for a root") {
+TEST_CASE("torrents: a file of one piece has its content id for a root, and neither tells nor keeps it") {
   const Scratch scratch;
   write_file(scratch.path / "f", noise(20'000, 7));
-  const auto torrent = make_torrent(hashed(scratch.path / "f"));
-  CHECK(torrent.roots.empty());
-  const auto read = read_torrent(torrent);
+  const auto file = hashed(scratch.path / "f");
+  CHECK(roots_of(file).empty());
+  const auto read = recognise(file.id, file.layout.size, "", make_torrent(file).infohash, nullptr);
   REQUIRE(read);
-  CHECK(read->roots == std::vector<Sha256>{torrent.id});
+  CHECK(read->file.layout.roots == std::vector<Sha256>{file.id});
+  CHECK_FALSE(recognise(file.id, file.layout.size, file.id.view(), make_torrent(file).infohash, nullptr));
+  StateDb db(scratch.path / "state.db");
+  keep(db, file);
+  CHECK(db.find_roots(file.id).empty());
+  REQUIRE(kept(db, file.id, file.layout.size));
 }
 
-TEST_CASE("torrents: their roots are kept where an earlier version had none") {
+TEST_CASE("torrents: what is kept of a file is of use only while it makes its content id") {
   const Scratch scratch;
   write_file(scratch.path / "f", noise(200'000, 7));
-  const auto torrent = make_torrent(hashed(scratch.path / "f"));
-  auto without = torrent;
-  without.roots.clear();
+  const auto file = hashed(scratch.path / "f");
   StateDb db(scratch.path / "state.db");
-  db.put_torrent(without);
-  REQUIRE(db.find_torrent(torrent.id));
-  CHECK(db.find_torrent(torrent.id)->roots.empty());
-  db.put_torrent(torrent);
-  db.put_torrent(without);
-  REQUIRE(db.find_torrent(torrent.infohash));
-  CHECK(db.find_torrent(torrent.infohash)->roots == torrent.roots);
-  CHECK(db.find_torrent(torrent.id)->roots == torrent.roots);
+  CHECK_FALSE(kept(db, file.id, file.layout.size));
+  keep(db, file);
+  REQUIRE(kept(db, file.id, file.layout.size));
+  CHECK(kept(db, file.id, file.layout.size)->layout.roots == file.layout.roots);
+  db.put_roots(file.id, std::string(32 * 4, 'x'));
+  CHECK_FALSE(kept(db, file.id, file.layout.size));
+}
+
+TEST_CASE("torrents: other clients get one with the SHA-1 of the pieces, and no other is taken from others") {
+  const Scratch scratch;
+  auto bytes = noise(300'000, 7);
+  std::fill(bytes.begin() + 65536, bytes.begin() + 2 * 65536, '\0');
+  write_file(scratch.path / "f", bytes);
+  {
+    const Fd fd = open_file(scratch.path / "f", O_RDWR);
+    REQUIRE(::fallocate(fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 65536, 65536) == 0);
+  }
+  const std::atomic<bool> stop = false;
+  std::vector<lt::sha1_hash> sha1;
+  const Fd fd = open_file(scratch.path / "f", O_RDONLY);
+  const auto file = hash_file(fd.get(), static_cast<std::int64_t>(bytes.size()), 2, stop, &sha1);
+  CHECK(file.id == hashed(scratch.path / "f").id);
+  REQUIRE(sha1.size() == 5);
+  for (std::size_t i = 0; i < 5; ++i) {
+    const auto piece = std::string_view(bytes).substr(i * 65536, 65536);
+    CHECK(sha1[i] == lt::hasher(lt::span<const char>(piece.data(), static_cast<std::ptrdiff_t>(piece.size()))).final());
+  }
+  const auto info = foreign_info(file, sha1);
+  const auto read = read_foreign(info, file.id, file.layout.size);
+  REQUIRE(read);
+  CHECK(read->sha1 == sha1);
+  CHECK(read->torrent.info == info);
+  CHECK(read->torrent.id != file.id);
+  CHECK(read->torrent.infohash != make_torrent(file).infohash);
+  CHECK_FALSE(read_foreign(info, ContentId{}, file.layout.size));
+  CHECK_FALSE(read_foreign(info, file.id, file.layout.size + 1));
+  CHECK_FALSE(read_foreign(make_torrent(file, nullptr).info.substr(1), file.id, file.layout.size));
+  const auto pieces_at = info.find("6:pieces") + 12;
+  for (std::size_t i = 0; i < info.size(); ++i) {
+    auto other = info;
+    other[i] = static_cast<char>(other[i] ^ 1);
+    // Hashes may be any: whether they are right only the bytes say.
+    const bool is_hash = i >= pieces_at && i + 1 < info.size();
+    CHECK(read_foreign(other, file.id, file.layout.size).has_value() == is_hash);
+    CHECK_FALSE(read_foreign(info.substr(0, i), file.id, file.layout.size));
+  }
+  StateDb db(scratch.path / "state.db");
+  CHECK_FALSE(db.find_foreign(file.id));
+  db.put_foreign({file.id, read->torrent.infohash, info});
+  REQUIRE(db.find_foreign(file.id));
+  CHECK(db.find_foreign(file.id)->info == info);
+  REQUIRE(db.find_foreign(read->torrent.infohash));
+  CHECK(db.find_foreign(read->torrent.infohash)->id == file.id);
 }

@@ -111,7 +111,7 @@ Task<void> seed(const Announces& count, std::string tracker) {
     Torrent out;
     out.id.bytes.fill(asked.infohash.bytes[1]);
     out.infohash = asked.infohash;
-    out.info = "d4:name1:xe";
+    out.info = "d4:name20:" + std::string(asked.infohash.view()) + "e";
     co_return out;
   });
   handlers.on_note<Meet>([](const ChannelPtr&, const Meet&) {});

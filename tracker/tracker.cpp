@@ -25,6 +25,7 @@ constexpr const char* too_many = "too many announces from this address (the trac
 constexpr const char* not_here = "this torrent is not in the mesh";
 constexpr std::size_t most_peers = 60;  ///< that a getter is introduced to, addresses counted
 constexpr int early_sources = 4;
+constexpr auto spread_every = seconds(10);
 constexpr auto order_limit = std::chrono::minutes(10);  // a tree of millions of files takes a while to delete
 constexpr std::size_t most_answer_bytes = 16 * 1024;    // of one node, of which there may be a thousand
 constexpr std::size_t most_absent = 10'000;
@@ -48,17 +49,12 @@ FileEntry entry_of(const std::string& path, const Copy& copy) {
           copy.id != nullptr ? *copy.id : ContentId{}};
 }
 
-/// The torrent's roots, where its id follows from them: others would have getters go by SHA-1.
-std::string proven_roots(const Torrent& torrent) {
-  try {
-    const auto info = parse_bencode(torrent.info);
-    if (info.type() != lt::bdecode_node::dict_t) return {};
-    const auto pieces = static_cast<std::size_t>(info.dict_find_string_value("pieces").size()) / 20;
-    const auto piece_length = info.dict_find_int_value("piece length");
-    return read_roots(torrent.roots, pieces, piece_length, torrent.id).empty() ? std::string() : torrent.roots;
-  } catch (const CodecError&) {
-    return {};
-  }
+/// Its id follows from its roots: others would be of no use to anybody.
+bool is_sound(const Torrent& torrent) {
+  if (torrent.size <= 0 || torrent.size > most_torrent_bytes) return false;
+  const auto pieces = static_cast<std::size_t>(piece_count_for(torrent.size));
+  if (pieces == 1) return torrent.roots.empty();
+  return !read_roots(torrent.roots, pieces, piece_length_for(torrent.size), torrent.id).empty();
 }
 
 }  // namespace
@@ -411,16 +407,32 @@ Task<Resolved> Tracker::resolve(ChannelPtr channel, Resolve question) {
 // -----------------------------------------------------------------------------------------------------------
 
 void Tracker::seeds(NodeKey node, const Torrent& torrent) {
+  if (!is_sound(torrent)) throw Error(Status::failed, node_name(node) + ": told a torrent that is not sound");
   auto& swarm = swarms_[torrent.id];
   if (swarm.infohash != torrent.infohash) {
     if (!swarm.ready.empty()) throw Error(Status::failed, node_name(node) + ": has it loaded under another key");
     by_infohash_.erase(swarm.infohash);
   }
   swarm.infohash = torrent.infohash;
-  swarm.info = torrent.info;
-  if (swarm.roots.empty()) swarm.roots = proven_roots(torrent);
+  swarm.size = torrent.size;
+  swarm.roots = torrent.roots;
   swarm.ready.insert(node);
   by_infohash_[torrent.infohash] = torrent.id;
+}
+
+/// A foreign torrent's swarm has an id of its own, which is returned.
+ContentId Tracker::seeds_foreign(NodeKey node, const Torrent& torrent) {
+  const ContentId own = sha256(torrent.info);
+  auto& swarm = swarms_[own];
+  if (swarm.infohash.is_set() && swarm.infohash != torrent.infohash)
+    throw Error(Status::failed, node_name(node) + ": told a torrent that is not sound");
+  swarm.infohash = torrent.infohash;
+  swarm.is_foreign = true;
+  swarm.foreign = torrent.id;
+  swarm.info = torrent.info;
+  swarm.ready.insert(node);
+  by_infohash_[torrent.infohash] = own;
+  return own;
 }
 
 Task<Torrent> Tracker::load(NodeKey node, ContentId id) {
@@ -435,10 +447,52 @@ Task<Torrent> Tracker::load(NodeKey node, ContentId id) {
     if (torrent.id != id) throw Error(Status::failed, node_name(node) + ": loaded something else");
     if (!nodes_.contains(node)) throw Error(Status::unreachable, "the node is gone");
     seeds(node, torrent);
-    torrent.roots = swarms_[id].roots;
     co_return torrent;
   };
   return loads_.run({node, id}, std::move(work));
+}
+
+/// `info`: of the torrent, where it is known already.
+Task<Torrent> Tracker::load_foreign(NodeKey node, ContentId id, std::string info) {
+  const auto it = nodes_.find(node);
+  if (it == nodes_.end()) throw Error(Status::unreachable, "the node is gone");
+  Load request;
+  request.id = id;
+  request.foreign = true;
+  request.info = std::move(info);
+  const Torrent torrent = co_await it->second.channel->request(request, make_limit);
+  if (torrent.id != id) throw Error(Status::failed, node_name(node) + ": loaded something else");
+  if (!nodes_.contains(node)) throw Error(Status::unreachable, "the node is gone");
+  seeds_foreign(node, torrent);
+  co_return torrent;
+}
+
+/// Other clients want it: more of its holders seed it, and connect to those who have announced themselves.
+void Tracker::spread(const ContentId& own) {
+  const auto it = swarms_.find(own);
+  const auto now = Clock::now();
+  if (it == swarms_.end() || !it->second.foreign.is_set() || now - it->second.spread < spread_every) return;
+  auto& swarm = it->second;
+  swarm.spread = now;
+  auto help = [](Tracker* self, NodeKey node, ContentId swarm_id, ContentId content, std::string info) -> Task<void> {
+    try {
+      co_await self->load_foreign(node, content, std::move(info));
+      const auto found = self->swarms_.find(swarm_id);
+      if (found == self->swarms_.end()) co_return;
+      std::vector<AnnouncedPeer> others;
+      self->announced_.choose(found->second.infohash, {}, most_peers, Clock::now(), self->random_, others);
+      for (const auto& peer : others) self->meet_soon(node, swarm_id, to_text(peer.endpoint));
+    } catch (const std::exception&) {
+      // It is one source less.
+    }
+  };
+  std::vector<NodeKey> more;
+  for (const auto& holder : catalog_.holders(swarm.foreign))
+    if (!swarm.ready.contains(holder.node)) more.push_back(holder.node);
+  std::ranges::shuffle(more, random_);
+  const auto wanted = std::min(more.size(), static_cast<std::size_t>(early_sources));
+  for (std::size_t i = 0; i < wanted && swarm.ready.size() + i < static_cast<std::size_t>(early_sources); ++i)
+    asio::co_spawn(io_, help(this, more[i], own, swarm.foreign, swarm.info), asio::detached);
 }
 
 /// A source that came when getters were introduced already connects to them.
@@ -472,9 +526,13 @@ Task<Torrent> Tracker::seeded(ContentId id, NodeKey asker) {
   std::string trouble = "no node holds it any more";
   std::optional<Torrent> torrent;
   for (const auto source : sources) {
-    if (is_ready(source) && !swarms_[id].info.empty()) {
+    if (is_ready(source) && swarms_[id].size > 0) {
       const auto& swarm = swarms_[id];
-      torrent = Torrent{id, swarm.infohash, swarm.info, swarm.roots, 0};
+      torrent.emplace();
+      torrent->id = id;
+      torrent->infohash = swarm.infohash;
+      torrent->size = swarm.size;
+      torrent->roots = swarm.roots;
       break;
     }
     try {
@@ -544,11 +602,12 @@ Task<Introduced> Tracker::introduce(ChannelPtr channel, Ready question) {
   if (swarm.infohash.is_set() && swarm.infohash != question.infohash)
     throw Error(Status::failed, "this swarm has another infohash; install one version everywhere");
   swarm.infohash = question.infohash;
+  swarm.is_foreign = question.foreign;
   by_infohash_[question.infohash] = question.id;
   std::vector<HandoutMember> members;
   Introduced reply;
   for (const auto key : swarm.ready)
-    if (key != asker->key) members.push_back({key, catalog_.is_holder(question.id, key)});
+    if (key != asker->key && !question.foreign) members.push_back({key, catalog_.is_holder(question.id, key)});
   for (const auto key : hand_out(members, {}, random_)) {
     const auto it = nodes_.find(key);
     if (it == nodes_.end()) continue;
@@ -558,10 +617,11 @@ Task<Introduced> Tracker::introduce(ChannelPtr channel, Ready question) {
       if (catalog_.is_holder(question.id, key)) reply.sources.push_back(reply.peers.back());
     }
   }
-  std::vector<AnnouncedPeer> others;
-  announced_.choose(swarm.infohash, {}, most_peers - std::min(most_peers, reply.peers.size()), Clock::now(), random_,
-                    others);
-  for (const auto& peer : others) reply.peers.push_back(to_text(peer.endpoint));
+  if (question.foreign) {
+    std::vector<AnnouncedPeer> others;
+    announced_.choose(swarm.infohash, {}, most_peers, Clock::now(), random_, others);
+    for (const auto& peer : others) reply.peers.push_back(to_text(peer.endpoint));
+  }
   swarm.ready.insert(asker->key);
   reply.self = asker->key;
   if (question.shares) {
@@ -820,12 +880,12 @@ Task<TorrentFile> Tracker::torrent_for(ChannelPtr channel, TorrentAsk question) 
     try {
       Make make;
       make.files.push_back(file.entry);
-      make.torrents_for_small = true;
+      make.foreign = true;
       const Made made = co_await it->second.channel->request(make, make_limit);
       if (made.files.size() != 1 || made.errors.size() != 1) continue;
       if (!made.errors[0].empty()) throw Error(Status::failed, made.errors[0]);
       TorrentFile out;
-      out.torrent = co_await load(key, made.files[0].id);
+      out.torrent = co_await load_foreign(key, made.files[0].id, {});
       out.file_name = std::string(last_part(question.path));
       if (!server_) co_return out;  // nobody could announce to it
       // This tracker, as the asker reached it.
@@ -918,7 +978,7 @@ Task<void> Tracker::ask_for(InfoHash infohash) {
     request.infohash = hash;
     const Torrent torrent = co_await channel->request(request, seconds(2));
     if (torrent.infohash != hash || !self->nodes_.contains(key)) co_return;
-    self->seeds(key, torrent);
+    self->seeds_foreign(key, torrent);
     *hit = true;
   };
   for (const auto& [key, node] : nodes_) asked.add(ask(this, key, node.channel, infohash, found));
@@ -942,7 +1002,7 @@ SwarmCounts Tracker::counts(const InfoHash& infohash) {
     swarm->second.counted = now;
     nodes = {};
     for (const auto key : swarm->second.ready)
-      ++(catalog_.is_holder(swarm->first, key) ? nodes.complete : nodes.incomplete);
+      ++(has_all(swarm->first, swarm->second, key) ? nodes.complete : nodes.incomplete);
   }
   out.complete += nodes.complete;
   out.incomplete += nodes.incomplete;
@@ -965,7 +1025,8 @@ std::string Tracker::announce(const AnnounceQuery& query, const asio::ip::addres
   std::vector<AnnouncedPeer> peers;
   if (const auto swarm = swarm_of(query.infohash); swarm != swarms_.end()) {
     std::vector<HandoutMember> members;
-    for (const auto key : swarm->second.ready) members.push_back({key, catalog_.is_holder(swarm->first, key)});
+    if (comes) spread(swarm->first);
+    for (const auto key : swarm->second.ready) members.push_back({key, has_all(swarm->first, swarm->second, key)});
     for (const auto key : hand_out(members, {}, random_)) {
       const auto node = nodes_.find(key);
       if (node == nodes_.end()) continue;

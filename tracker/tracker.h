@@ -57,13 +57,17 @@ class Tracker {
   /// A swarm among the mesh's own nodes. Exists while any of them has the torrent loaded.
   struct Swarm {
     InfoHash infohash;
-    std::string info;
-    std::string roots;  ///< as in Torrent
+    std::int64_t size = 0;  ///< once a node has told the torrent
+    std::string roots;      ///< as in Torrent
+    ContentId foreign;      ///< set, where that is known: what it is to other clients
+    std::string info;       ///< of a foreign one
+    bool is_foreign = false;
     std::set<NodeKey> ready;
     std::set<NodeKey> sharing;  ///< those of `ready` that share stripes
     bool plan_due = false;
     SwarmCounts counts;  ///< as they were at `counted`
     Clock::time_point counted{};
+    Clock::time_point spread{};  ///< when more holders were asked to seed a foreign one
   };
 
   Handlers make_handlers();
@@ -85,7 +89,14 @@ class Tracker {
   Task<void> hash(std::map<NodeKey, Make> work, std::shared_ptr<Refusals> refusals);
   Task<Torrent> join(ChannelPtr channel, Join question);
   void seeds(NodeKey node, const Torrent& torrent);
+  ContentId seeds_foreign(NodeKey node, const Torrent& torrent);
   Task<Torrent> load(NodeKey node, ContentId id);
+  Task<Torrent> load_foreign(NodeKey node, ContentId id, std::string info);
+  void spread(const ContentId& own);
+  /// Whether `node`, which is ready in this swarm, has all of it.
+  [[nodiscard]] bool has_all(const ContentId& id, const Swarm& swarm, NodeKey node) const {
+    return swarm.is_foreign || catalog_.is_holder(id, node);
+  }
   void meet_getters(NodeKey node, const ContentId& id);
   Task<Torrent> seeded(ContentId id, NodeKey asker);
   Task<Introduced> introduce(ChannelPtr channel, Ready question);

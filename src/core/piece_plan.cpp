@@ -37,10 +37,12 @@ constexpr int near_pieces = 64;
 
 /// A piece is handed on when it is whole: the fewer bytes it has, the sooner. The more there are, the more messages.
 constexpr std::int64_t most_pieces = 1024;
+constexpr std::int64_t most_roots = 128 * 1024;
 
 std::int64_t piece_length_for(std::int64_t size) {
   std::int64_t length = 64 * 1024;
   while (length < 16 * 1024 * 1024 && size > length * most_pieces) length *= 2;
+  while (size > length * most_roots) length *= 2;
   return length;
 }
 

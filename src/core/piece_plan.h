@@ -13,9 +13,12 @@ namespace mesh {
 inline constexpr std::int64_t small_file_bytes = 64 * 1024;
 
 /// The piece length of a torrent of `size` bytes, a function of the size alone: a power of two from 64 KiB to 16 MiB,
-/// such that the file has at most 1,024 pieces where that is possible.
+/// such that the file has at most 1,024 pieces where that is possible; beyond 2 TiB as much more as leaves it 128 Ki
+/// pieces, whose roots fit one message.
 [[nodiscard]] std::int64_t piece_length_for(std::int64_t size);
 [[nodiscard]] int piece_count_for(std::int64_t size);
+/// No torrent is larger: its pieces would be of a GiB, which libtorrent does not take.
+inline constexpr std::int64_t most_torrent_bytes = std::int64_t{1} << 46;
 
 /// Says which pieces of a torrent to ask for. Priorities are libtorrent's.
 class PieceGate {

@@ -150,30 +150,37 @@ void StateDb::put_received(std::string_view path, const FileStamp& stamp, const 
       .run();
 }
 
-std::optional<StoredTorrent> StateDb::find_torrent(const ContentId& id) {
-  Statement s(*this, "SELECT infohash, info, roots FROM torrents LEFT JOIN roots USING(id) WHERE id=?");
+std::string StateDb::find_roots(const ContentId& id) {
+  Statement s(*this, "SELECT roots FROM roots WHERE id=?");
+  return s.bind(id.view()).row() ? s.bytes(0) : std::string();
+}
+
+void StateDb::put_roots(const ContentId& id, std::string_view roots) {
+  Statement(*this, "INSERT OR REPLACE INTO roots VALUES(?,?)").bind(id.view()).bind(roots).run();
+}
+
+std::optional<StoredForeign> StateDb::find_foreign(const ContentId& id) {
+  Statement s(*this, "SELECT infohash, info FROM torrents WHERE id=?");
   if (!s.bind(id.view()).row()) return std::nullopt;
   const auto infohash = InfoHash::from(s.bytes(0));
   if (!infohash) return std::nullopt;
-  return StoredTorrent{id, *infohash, s.bytes(1), s.bytes(2)};
+  return StoredForeign{id, *infohash, s.bytes(1)};
 }
 
-std::optional<StoredTorrent> StateDb::find_torrent(const InfoHash& infohash) {
-  Statement s(*this, "SELECT id, info, roots FROM torrents LEFT JOIN roots USING(id) WHERE infohash=?");
+std::optional<StoredForeign> StateDb::find_foreign(const InfoHash& infohash) {
+  Statement s(*this, "SELECT id, info FROM torrents WHERE infohash=?");
   if (!s.bind(infohash.view()).row()) return std::nullopt;
   const auto id = ContentId::from(s.bytes(0));
   if (!id) return std::nullopt;
-  return StoredTorrent{*id, infohash, s.bytes(1), s.bytes(2)};
+  return StoredForeign{*id, infohash, s.bytes(1)};
 }
 
-void StateDb::put_torrent(const StoredTorrent& torrent) {
+void StateDb::put_foreign(const StoredForeign& torrent) {
   Statement(*this, "INSERT OR REPLACE INTO torrents VALUES(?,?,?)")
       .bind(torrent.id.view())
       .bind(torrent.infohash.view())
       .bind(torrent.info)
       .run();
-  if (torrent.roots.empty()) return;
-  Statement(*this, "INSERT OR REPLACE INTO roots VALUES(?,?)").bind(torrent.id.view()).bind(torrent.roots).run();
 }
 
 std::optional<StoredPart> StateDb::find_part(const ContentId& id) {

@@ -23,11 +23,11 @@ struct sqlite3_stmt;
 
 namespace mesh {
 
-struct StoredTorrent {
-  ContentId id;
+/// The torrent of a file for other BitTorrent clients (node/maker.h).
+struct StoredForeign {
+  ContentId id;  ///< the file's
   InfoHash infohash;
-  std::string info;   ///< the bencoded info dictionary
-  std::string roots;  ///< the pieces' SHA-256 merkle roots, 32 bytes each; empty where they are not known
+  std::string info;
 };
 
 /// A partial download. `have` has a byte a piece, `roots` 32 bytes a piece; both speak of data that was synced before.
@@ -56,9 +56,13 @@ class StateDb {
   void put_received(std::string_view path, const FileStamp& stamp, const ContentId& id);
   void remove_received(std::string_view path);
 
-  [[nodiscard]] std::optional<StoredTorrent> find_torrent(const ContentId& id);
-  [[nodiscard]] std::optional<StoredTorrent> find_torrent(const InfoHash& infohash);
-  void put_torrent(const StoredTorrent& torrent);
+  /// The roots of the pieces of content `id`, 32 bytes each; empty where they are not known.
+  [[nodiscard]] std::string find_roots(const ContentId& id);
+  void put_roots(const ContentId& id, std::string_view roots);
+
+  [[nodiscard]] std::optional<StoredForeign> find_foreign(const ContentId& id);
+  [[nodiscard]] std::optional<StoredForeign> find_foreign(const InfoHash& infohash);
+  void put_foreign(const StoredForeign& torrent);
 
   [[nodiscard]] std::optional<StoredPart> find_part(const ContentId& id);
   void put_part(const StoredPart& part);

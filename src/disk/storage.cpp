@@ -19,14 +19,6 @@ bool is_zero(const char* data, std::size_t size) {
 
 std::error_code last_error() { return {errno, std::generic_category()}; }
 
-lt::sha1_hash hash_of_zeros(std::int64_t length) {
-  static const std::string zeros(block_bytes, '\0');
-  lt::hasher hasher;
-  for (std::int64_t at = 0; at < length; at += block_bytes)
-    hasher.update({zeros.data(), static_cast<std::ptrdiff_t>(std::min<std::int64_t>(block_bytes, length - at))});
-  return hasher.final();
-}
-
 std::vector<Sha256> leaves_of_zeros(std::int64_t length) {
   const std::string zeros(block_bytes, '\0');
   std::vector<Sha256> out(static_cast<std::size_t>(length / block_bytes), sha256(zeros));
@@ -38,10 +30,10 @@ std::vector<Sha256> leaves_of_zeros(std::int64_t length) {
 }  // namespace
 
 Storage::Storage(PieceLayout layout, Fd file, const FileStamp& stamp, std::function<void(std::string)> on_fault)
-    : layout_(std::move(layout)) {
-  layout_.roots.clear();
+    : layout_(std::move(layout)), expected_(std::exchange(layout_.roots, {})) {
   source_ = std::make_shared<const Source>(Source{std::move(file), false, stamp, std::move(on_fault)});
   verified_.assign(layout_.hashes.size(), '\1');
+  expected_.resize(layout_.hashes.size());
 }
 
 Storage::Storage(PieceLayout layout, Fd file, std::string_view have, std::string_view roots)
@@ -50,6 +42,7 @@ Storage::Storage(PieceLayout layout, Fd file, std::string_view have, std::string
   const auto pieces = layout_.hashes.size();
   verified_.assign(pieces, '\0');
   roots_.resize(pieces);
+  expected_.resize(pieces);
   if (have.size() == pieces && roots.size() == pieces * 32) {
     for (std::size_t i = 0; i < pieces; ++i) {
       verified_[i] = have[i] != 0 ? '\1' : '\0';
@@ -60,10 +53,8 @@ Storage::Storage(PieceLayout layout, Fd file, std::string_view have, std::string
     if (from >= to) return;
     const auto length = layout_.length_of(static_cast<int>(from));
     const auto root = root_of(leaves_of_zeros(length));
-    const auto sha1 = hash_of_zeros(length);
-    const auto is_zeros = [&](std::size_t i) { return has_roots() ? expected_[i] == root : layout_.hashes[i] == sha1; };
     for (std::size_t i = from; i < to; ++i) {
-      if (verified_[i] != 0 || !is_zeros(i)) continue;
+      if (verified_[i] != 0 || expected_[i] != root) continue;
       // A hole only if nothing was written there before.
       if (const auto data = ::lseek(source_->file.get(), static_cast<off_t>(i) * layout_.piece_length, SEEK_DATA);
           data >= 0 && data < static_cast<off_t>(i) * layout_.piece_length + length)
@@ -86,9 +77,6 @@ Storage::Storage(PieceLayout layout, Fd file, std::string_view have, std::string
 std::shared_ptr<Storage> Storage::provisional(PieceLayout layout, Fd file, std::string_view have,
                                               std::string_view roots) {
   auto out = std::make_shared<Storage>(std::move(layout), std::move(file), have, roots);
-  out->provisional_ = true;
-  out->found_.resize(out->layout_.hashes.size());
-  out->expected_.resize(out->layout_.hashes.size());
   for (std::size_t i = 0; i < out->expected_.size(); ++i)
     if (out->verified_[i] != 0) out->expected_[i] = out->roots_[i];
   return out;
@@ -97,15 +85,6 @@ std::shared_ptr<Storage> Storage::provisional(PieceLayout layout, Fd file, std::
 void Storage::expect(int piece, const Sha256& root) {
   const std::lock_guard lock(mutex_);
   expected_.at(static_cast<std::size_t>(piece)) = root;
-}
-
-std::optional<PieceLayout> Storage::found_layout() const {
-  const std::lock_guard lock(mutex_);
-  if (std::ranges::any_of(found_, [](const lt::sha1_hash& hash) { return hash.is_all_zeros(); })) return std::nullopt;
-  PieceLayout out = layout_;
-  out.hashes = found_;
-  out.roots = roots_;
-  return out;
 }
 
 std::optional<Sha256> Storage::root(int piece) const {
@@ -227,13 +206,9 @@ std::error_code Storage::write_all(const Source& source, std::int64_t at, std::v
   return {};
 }
 
-void Storage::feed(Hashing& state, std::span<const std::string_view> blocks) const {
+void Storage::feed(Hashing& state, std::span<const std::string_view> blocks) {
   append_leaves(blocks, state.leaves);
-  for (const auto block : blocks) {
-    // Of a provisional torrent the other clients' hashes are still to be found.
-    if (provisional_ || !has_roots()) state.sha1.update({block.data(), static_cast<std::ptrdiff_t>(block.size())});
-    state.next += static_cast<std::int64_t>(block.size());
-  }
+  for (const auto block : blocks) state.next += static_cast<std::int64_t>(block.size());
 }
 
 /// Runs of whole pages of zeros stay holes where they may.
@@ -269,7 +244,6 @@ std::error_code Storage::write(int piece, int start, std::span<const std::span<c
   // may a hole be left where the first ones were written.
   const bool again = start < state->next || state->cleared;
   if (start < state->next) {
-    state->sha1.reset();
     state->leaves.clear();
     state->next = 0;
   }
@@ -314,14 +288,12 @@ std::error_code Storage::hash(int piece, lt::sha1_hash& out) {
   }
   const auto index = static_cast<std::size_t>(piece);
   const auto root = root_of(state.leaves);
-  const lt::sha1_hash sha1 = state.sha1.final();
   out = layout_.hashes[index];
   const std::lock_guard lock(mutex_);
-  const bool right = has_roots() ? expected_[index].is_set() && root == expected_[index] : sha1 == out;
+  const bool right = expected_[index].is_set() && root == expected_[index];
   if (!right) out[0] ^= 1;
   if (!from->writable) return {};
   if (right) {
-    if (provisional_) found_[index] = sha1;
     roots_[index] = root;
     verified_[index] = '\1';
   } else if (cleared) {
@@ -361,11 +333,18 @@ void Storage::begin_writeback(int piece) const {
                       SYNC_FILE_RANGE_WRITE);
 }
 
-PieceLayout Storage::rooted_layout() const {
+std::string Storage::wanted_roots() const {
+  std::string out;
+  if (layout_.count() == 1) return out;
   const std::lock_guard lock(mutex_);
-  PieceLayout out = layout_;
-  out.roots = roots_;
+  out.reserve(expected_.size() * 32);
+  for (const auto& root : expected_) out += root.view();
   return out;
+}
+
+std::vector<Sha256> Storage::roots() const {
+  const std::lock_guard lock(mutex_);
+  return roots_;
 }
 
 Storage::Snapshot Storage::sync() {

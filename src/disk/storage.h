@@ -2,8 +2,8 @@
 //
 // What is served is open read-only, so nothing that libtorrent decides can write to it; each read checks that the file
 // is still the one that was hashed. What is downloaded is hashed once, on its way to the disk, by SHA-256: a piece is
-// right when its merkle root is, and libtorrent is told what BEP 3 expects of it. Only where nobody has said the roots
-// is SHA-1 looked at. Blocks of zeros are not written, pieces of zeros are known by their hash and never asked for.
+// right when its merkle root is, and libtorrent is told what it expects of it. Blocks of zeros are not written, pieces
+// of zeros are known by their root and never asked for.
 // Thread-safe; reads and writes block.
 #pragma once
 
@@ -12,7 +12,6 @@
 #include <boost/asio/buffer.hpp>
 #include <cstdint>
 #include <functional>
-#include <libtorrent/hasher.hpp>
 #include <libtorrent/sha1_hash.hpp>
 #include <map>
 #include <memory>
@@ -33,8 +32,8 @@ namespace mesh {
 struct PieceLayout {
   std::int64_t size = 0;
   std::int64_t piece_length = 0;
-  std::vector<lt::sha1_hash> hashes;
-  std::vector<Sha256> roots;  ///< of the pieces, and they make the content id; empty where nobody has said them
+  std::vector<lt::sha1_hash> hashes;  ///< what libtorrent is told that the pieces have; nobody computes it
+  std::vector<Sha256> roots;          ///< of the pieces, and they make the content id; empty in a provisional torrent
 
   [[nodiscard]] int count() const { return static_cast<int>(hashes.size()); }
   [[nodiscard]] std::int64_t length_of(int piece) const { return std::min(piece_length, size - piece * piece_length); }
@@ -49,14 +48,12 @@ class Storage {
   /// `roots` are what an earlier download had verified and synced; empty where there was none.
   Storage(PieceLayout layout, Fd file, std::string_view have, std::string_view roots);
 
-  /// The same for a file whose SHA-1 hashes nobody knows yet, as it arrives from a URL: those of `layout` only stand
-  /// for them, and what a piece must be is said by `expect`. What `roots` says is expected from the start.
+  /// The same for a file that nobody knows yet, as it arrives from a URL: what a piece must be is said by `expect`.
+  /// What `roots` says is expected from the start.
   [[nodiscard]] static std::shared_ptr<Storage> provisional(PieceLayout layout, Fd file, std::string_view have,
                                                             std::string_view roots);
   /// The SHA-256 merkle root of a provisional piece.
   void expect(int piece, const Sha256& root);
-  /// The layout with the SHA-1 hashes that were found on the way; nothing where some are not known.
-  [[nodiscard]] std::optional<PieceLayout> found_layout() const;
   /// The SHA-256 root of a verified piece.
   [[nodiscard]] std::optional<Sha256> root(int piece) const;
 
@@ -72,7 +69,7 @@ class Storage {
   /// Blocks of one piece that follow one another from `start` on. For one writer of a piece at a time.
   std::error_code write(int piece, int start, std::span<const std::span<const char>> blocks);
   std::error_code write(int piece, int start, std::span<const char> block) { return write(piece, start, {&block, 1}); }
-  /// For a piece whose blocks are all written: when it is what it should be, the SHA-1 that libtorrent expects, and the
+  /// For a piece whose blocks are all written: when it is what it should be, the hash that libtorrent expects, and the
   /// piece counts as verified; another one when it is not.
   std::error_code hash(int piece, lt::sha1_hash& out);
   /// The piece failed: what is known of it is forgotten, and its zeros will be written.
@@ -109,23 +106,22 @@ class Storage {
     std::error_code error;
   };
   [[nodiscard]] Snapshot sync();
-  /// The layout with the roots of all pieces, once every piece is verified.
-  [[nodiscard]] PieceLayout rooted_layout() const;
+  /// What the pieces must be: 32 bytes each, none of a file of one piece.
+  [[nodiscard]] std::string wanted_roots() const;
+  /// The roots of all pieces, once every piece is verified.
+  [[nodiscard]] std::vector<Sha256> roots() const;
   /// The content id, once every piece is verified.
   [[nodiscard]] std::optional<ContentId> content_id() const;
 
  private:
   struct Hashing {
-    lt::hasher sha1;
     std::int64_t next = 0;
     std::vector<Sha256> leaves;
     std::set<int> unwritten;  ///< where the blocks begin that could not be written
     std::error_code why;
     bool cleared = false;
   };
-  void feed(Hashing& state, std::span<const std::string_view> blocks) const;
-  /// Pieces are checked by their roots.
-  [[nodiscard]] bool has_roots() const { return !expected_.empty(); }
+  static void feed(Hashing& state, std::span<const std::string_view> blocks);
   [[nodiscard]] Sha256 root_of(std::span<const Sha256> leaves) const;
 
   /// The open file and how it is used; replaced as a whole, so that a read under way keeps the file that it began with.
@@ -154,10 +150,8 @@ class Storage {
   bool faulted_ = false;
   std::map<int, Hashing> hashing_;
   std::string verified_;
-  bool provisional_ = false;
-  std::vector<Sha256> expected_;      ///< roots; those of a provisional torrent may be unset
-  std::vector<lt::sha1_hash> found_;  ///< of a provisional torrent
-  std::string dropped_;               ///< a byte a piece; empty while none is
+  std::vector<Sha256> expected_;  ///< roots; those of a provisional torrent may be unset
+  std::string dropped_;           ///< a byte a piece; empty while none is
   std::vector<Sha256> roots_;
 };
 

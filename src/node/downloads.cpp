@@ -262,11 +262,11 @@ void Downloads::drop_partial(const ContentId& id) {
 }
 
 /// The bytes are here under another name: no need to ask anybody. False when that did not work out.
-Task<bool> Downloads::copy_local(FileJobPtr job, const StoredTorrent& torrent) {
-  const auto* item = parts_.holdings.find(torrent.id);
+Task<bool> Downloads::copy_local(FileJobPtr job, ContentId id) {
+  const auto* item = parts_.holdings.find(id);
   if (item == nullptr || item->entry.path == job->wanted.path) co_return false;
   const std::string from = item->entry.path;
-  const auto part = std::filesystem::path(parts_.part_file(torrent.id).string() + ".copy");
+  const auto part = std::filesystem::path(parts_.part_file(id).string() + ".copy");
   job->info.state = "copying from " + from;
   try {
     const auto copy_over = [&] {
@@ -292,12 +292,11 @@ Task<bool> Downloads::copy_local(FileJobPtr job, const StoredTorrent& torrent) {
       }
       if (::ftruncate(copy.get(), job->wanted.size) != 0)
         throw Error(Status::failed, std::generic_category().message(errno));
-      if (hash_file(copy.get(), job->wanted.size, 2, job->stop).id != torrent.id)
-        throw Error(Status::failed, "it has changed");
+      if (hash_file(copy.get(), job->wanted.size, 2, job->stop).id != id) throw Error(Status::failed, "it has changed");
       if (!job->sha256.empty()) check_sha256(*job, copy.get());
       placer_.finish_file(copy.get(), job->wanted);
       copy = Fd(::open(part.c_str(), O_RDONLY | O_CLOEXEC));
-      return placer_.place(part, copy.get(), job->wanted, job->before, torrent.id);
+      return placer_.place(part, copy.get(), job->wanted, job->before, id);
     };
     const LocalEntry placed = co_await run_on(parts_.hash_pool, copy_over);
     parts_.publish(parts_.holdings.set(placed));
@@ -358,8 +357,7 @@ void Downloads::set_limits(const FileJob& job, SwarmTorrent& torrent) {
   parts_.swarm->limit(torrent, free_down ? 0 : down, free_up ? 0 : up);
 }
 
-Task<std::shared_ptr<Downloads::Part>> Downloads::open_part(FileJobPtr job, ContentId id, const PieceLayout& layout,
-                                                            bool is_known) {
+Task<std::shared_ptr<Downloads::Part>> Downloads::open_part(FileJobPtr job, ContentId id, const PieceLayout& layout) {
   const auto open = [this, id, size = layout.size] {
     const auto file = parts_.part_file(id);
     struct stat s {};
@@ -379,9 +377,9 @@ Task<std::shared_ptr<Downloads::Part>> Downloads::open_part(FileJobPtr job, Cont
   const auto claimed = std::ranges::count_if(part->have, [](char byte) { return byte != 0; });
   if (claimed == 0) co_return part;
   job->info.state = "checking";
-  const auto check = [this, part, &layout, is_known] {
+  const auto check = [this, part, &layout] {
     const unsigned threads = std::max(1U, std::thread::hardware_concurrency());
-    return still_there(layout, is_known, part->file.get(), part->have, part->roots, threads, parts_.stopping);
+    return still_there(layout, part->file.get(), part->have, part->roots, threads, parts_.stopping);
   };
   part->have = co_await run_on(parts_.hash_pool, check);
   if (const auto lost = claimed - std::ranges::count(part->have, '\1'); lost > 0)
@@ -457,12 +455,11 @@ Task<void> Downloads::put_in_place(FileJobPtr job, SwarmTorrentPtr swarm, std::f
 Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
   const auto& wanted = job->wanted;
   const auto name = printable(wanted.path);
-  const auto unsealed = unseal({torrent.id, torrent.infohash, torrent.info, torrent.roots}, parts_.options.keys);
-  if (!unsealed || unsealed->layout.size != wanted.size)
-    throw Error(Status::failed, name + ": the torrent that the tracker handed on is not sound");
-  const auto& stored = unsealed->torrent;
-  const auto* layout = &unsealed->layout;
-  while (parts_.downloading.contains(stored.id)) {
+  const auto known = recognise(torrent.id, wanted.size, torrent.roots, torrent.infohash, parts_.options.keys);
+  if (!known) throw Error(Status::failed, name + ": the torrent that the tracker handed on is not sound");
+  const auto id = known->file.id;
+  const auto* layout = &known->file.layout;
+  while (parts_.downloading.contains(id)) {
     job->info.state = "queued";
     job->info.queued = true;
     job->info.detail = "the same bytes are on their way here already";
@@ -471,13 +468,13 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
   }
   job->info.queued = false;
   job->info.detail.clear();
-  const auto mark = parts_.claim(stored.id);
-  if (co_await copy_local(job, stored)) co_return;
+  const auto mark = parts_.claim(id);
+  if (co_await copy_local(job, id)) co_return;
 
-  const auto part = parts_.part_file(stored.id);
-  const auto opened = co_await open_part(job, stored.id, *layout, true);
+  const auto part = parts_.part_file(id);
+  const auto opened = co_await open_part(job, id, *layout);
   const auto open = [&] {
-    parts_.db.put_torrent(stored);
+    keep(parts_.db, known->file);
     return std::make_shared<Storage>(*layout, std::move(opened->file), opened->have, opened->roots);
   };
   const StoragePtr storage = co_await run_on(parts_.pool, open);
@@ -485,12 +482,12 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
   std::unique_ptr<PieceGate> gate;
   if (wants_order(*job)) gate = std::make_unique<OrderedGate>(layout->count());
   const bool in_order = gate != nullptr;
-  const auto swarm = co_await parts_.swarm->load(stored, storage, true, std::move(gate), unsealed->key);
+  const SwarmSpec spec = make_torrent(known->file, known->key);
+  const auto swarm = co_await parts_.swarm->load(spec, known->key, storage, true, std::move(gate));
   swarm->in_order = in_order;
   job->swarm = swarm;
   Feed feed(parts_, wanted, swarm, job->info);
   std::optional<Error> trouble;
-  bool trusted = true;
   try {
     if (feed.missing() > 0) {
       co_await wait_for_room(job, feed.missing());
@@ -513,20 +510,7 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
       co_await swarm->changed.wait_for(tick);
     }
     feed.finish();
-    // Where nobody knew the pieces' roots; SHA-1 alone is not trusted (BEP 52 says why).
-    if (storage->content_id() != stored.id) {
-      trusted = false;
-      throw Error(Status::failed, name + ": what arrived passes SHA-1 but not SHA-256; it is thrown away");
-    }
-    if (layout->roots.empty()) {
-      const auto keep_roots = [this, storage, swarm, id = stored.id] {
-        auto rooted = make_torrent({id, storage->rooted_layout()});
-        parts_.db.put_torrent(rooted);
-        return std::move(rooted.roots);
-      };
-      swarm->torrent.roots = co_await run_on(parts_.pool, keep_roots);
-    }
-    co_await put_in_place(job, swarm, part, stored.id);
+    co_await put_in_place(job, swarm, part, id);
   } catch (const Error& error) {
     trouble = error;
   } catch (const std::exception& error) {
@@ -534,13 +518,12 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
   }
   if (trouble) {
     job->version_gone = feed.version_is_gone();
-    const bool keep = trusted && !job->discard;
-    if (keep) co_await checkpoint(swarm, wanted.path);
-    parts_.swarm->unload(stored.id);
+    if (!job->discard) co_await checkpoint(swarm, wanted.path);
+    parts_.swarm->unload(id);
     // The next download of it begins when nothing of this one is written any more.
     const auto retire = [storage] { storage->retire(); };
     co_await run_on(parts_.pool, retire);
-    if (!keep) drop_partial(stored.id);
+    if (job->discard) drop_partial(id);
     throw *trouble;
   }
 }

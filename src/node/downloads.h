@@ -90,8 +90,8 @@ class Downloads {
     std::string roots;
   };
   /// What an earlier download of it left, as far as it is still there: nobody knows what became of it meanwhile, least
-  /// of all after a power loss. `is_known`: the layout's hashes are, too.
-  Task<std::shared_ptr<Part>> open_part(FileJobPtr job, ContentId id, const PieceLayout& layout, bool is_known);
+  /// of all after a power loss.
+  Task<std::shared_ptr<Part>> open_part(FileJobPtr job, ContentId id, const PieceLayout& layout);
   /// `part`, which is whole and has content `id`, becomes the file that the job wants, is offered, and, where there is
   /// a `swarm`, served from there on. Throws Error; where its SHA-256 is not the one asked for, the part is dropped.
   Task<void> put_in_place(FileJobPtr job, SwarmTorrentPtr swarm, std::filesystem::path part, ContentId id);
@@ -102,7 +102,7 @@ class Downloads {
   Task<Torrent> ask_for_torrent(FileJobPtr job);
   Task<void> wait_for_slot(FileJobPtr job);
   Task<void> download(FileJobPtr job, const Torrent& torrent);
-  Task<bool> copy_local(FileJobPtr job, const StoredTorrent& torrent);
+  Task<bool> copy_local(FileJobPtr job, ContentId id);
   void set_limits(const FileJob& job, SwarmTorrent& torrent);
 
   NodeParts& parts_;

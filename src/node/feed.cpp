@@ -26,6 +26,7 @@ Ready ready_of(const SwarmTorrent& swarm) {
   out.id = swarm.torrent.id;
   out.infohash = swarm.torrent.infohash;
   out.shares = swarm.gate && !swarm.gate->takes_offers();
+  out.foreign = swarm.foreign.is_set();
   return out;
 }
 

@@ -29,9 +29,10 @@ Task<TorrentFile> Guests::issue(std::string path, std::chrono::seconds time, Hel
   const FileEntry entry = item->entry;
   if (entry.size == 0) throw Error(Status::usage, printable(path) + ": is empty, and a torrent has at least one byte");
   const FileEntry made = co_await offer_.make(entry, true);
-  const Offer::Held held = co_await offer_.hold(made.id);
-  const StoredTorrent torrent = salt(held.torrent, std::string(last_part(path)));
-  const auto loaded = co_await parts_.swarm->load_guest(torrent, held.storage);
+  const Foreign foreign = co_await offer_.foreign(made.id);
+  const Offer::Held held = co_await offer_.hold(made.id, foreign.sha1);
+  const SwarmSpec torrent = salt(foreign.torrent.info, std::string(last_part(path)));
+  const auto loaded = co_await parts_.swarm->load_foreign(torrent, held.storage, made.id, true);
   loaded->path = path;
   guests_[torrent.infohash] = {torrent.id, path, Clock::now() + time};
   parts_.log("guest torrent " + torrent.infohash.hex() + " of " + printable(path) + " for " +

@@ -18,8 +18,6 @@ namespace mesh {
 namespace {
 
 constexpr std::int64_t read_bytes = 128 * 1024;  // stays in the L2 cache between the two hashes
-constexpr std::int64_t most_torrent_bytes = std::int64_t{1} << 50;
-constexpr int most_roots = 128 * 1024;  // 4 MiB of them, 2 TiB of file: a torrent is one message
 
 struct HashedPiece {
   lt::sha1_hash sha1;
@@ -80,33 +78,29 @@ void for_each_piece(int pieces, std::int64_t size, unsigned threads, const std::
   if (!trouble.empty()) throw Error(Status::failed, trouble);
 }
 
-Sha256 root_of(const HashedPiece& piece, const PieceLayout& layout) {
-  return layout.count() == 1 ? content_id_of_leaves(piece.leaves) : piece_root(piece.leaves, layout.piece_length);
-}
-
-std::string encode_info(const ContentId& id, const PieceLayout& layout) {
+std::string encode_info(const ContentId& id, const PieceLayout& layout, const std::vector<lt::sha1_hash>& hashes) {
   lt::entry info(lt::entry::dictionary_t);
   info["length"] = layout.size;
   info["name"] = id.hex();
   info["piece length"] = layout.piece_length;
   std::string pieces;
-  for (const auto& hash : layout.hashes) pieces.append(hash.data(), 20);
+  for (const auto& hash : hashes) pieces.append(hash.data(), 20);
   info["pieces"] = pieces;
   std::string out;
   lt::bencode(std::back_inserter(out), info);
   return out;
 }
 
-InfoHash infohash_of(const std::string& info) {
-  const auto hash = lt::hasher(lt::span<char const>(info.data(), static_cast<std::ptrdiff_t>(info.size()))).final();
-  InfoHash out;
-  std::memcpy(out.bytes.data(), hash.data(), 20);
-  return out;
+/// What stands where BEP 3 has SHA-1.
+void set_hashes(PieceLayout& layout) {
+  layout.hashes.clear();
+  for (const auto& root : layout.roots) layout.hashes.emplace_back(root.view().data());
 }
 
 }  // namespace
 
-HashedFile hash_file(int fd, std::int64_t size, unsigned threads, const std::atomic<bool>& stop) {
+HashedFile hash_file(int fd, std::int64_t size, unsigned threads, const std::atomic<bool>& stop,
+                     std::vector<lt::sha1_hash>* sha1) {
   HashedFile out;
   out.layout.size = size;
   out.layout.piece_length = piece_length_for(size);
@@ -114,10 +108,12 @@ HashedFile hash_file(int fd, std::int64_t size, unsigned threads, const std::ato
     out.id = sha256({});
     return out;
   }
+  if (size > most_torrent_bytes) throw Error(Status::failed, "is larger than a torrent can be, 64 TiB");
   const int pieces = piece_count_for(size);
-  out.layout.hashes.resize(static_cast<std::size_t>(pieces));
+  if (sha1 != nullptr) sha1->resize(static_cast<std::size_t>(pieces));
   auto& roots = out.layout.roots;
   roots.resize(static_cast<std::size_t>(pieces));
+  const bool with_sha1 = sha1 != nullptr;
   // Sparse images are mostly the same piece of zeros.
   std::once_flag zeros_once;
   HashedPiece zeros;
@@ -126,20 +122,22 @@ HashedFile hash_file(int fd, std::int64_t size, unsigned threads, const std::ato
     const auto at = static_cast<std::size_t>(piece);
     const bool hole = piece + 1 < pieces && is_hole(fd, begin, out.layout.piece_length);
     if (hole)
-      std::call_once(zeros_once, [&] { zeros = hash_piece(fd, begin, out.layout.piece_length, true, true, buffer); });
-    const HashedPiece hashed = hole ? zeros : hash_piece(fd, begin, out.layout.length_of(piece), false, true, buffer);
-    out.layout.hashes[at] = hashed.sha1;
-    roots[at] = root_of(hashed, out.layout);
+      std::call_once(zeros_once,
+                     [&] { zeros = hash_piece(fd, begin, out.layout.piece_length, true, with_sha1, buffer); });
+    const HashedPiece hashed =
+        hole ? zeros : hash_piece(fd, begin, out.layout.length_of(piece), false, with_sha1, buffer);
+    if (with_sha1) (*sha1)[at] = hashed.sha1;
+    roots[at] = pieces == 1 ? content_id_of_leaves(hashed.leaves) : piece_root(hashed.leaves, out.layout.piece_length);
   });
+  set_hashes(out.layout);
   out.id = pieces == 1 ? roots.front() : content_id_of_pieces(roots, out.layout.piece_length);
   return out;
 }
 
-std::string still_there(const PieceLayout& layout, bool is_known, int fd, std::string have, std::string_view roots,
-                        unsigned threads, const std::atomic<bool>& stop) {
+std::string still_there(const PieceLayout& layout, int fd, std::string have, std::string_view roots, unsigned threads,
+                        const std::atomic<bool>& stop) {
   const auto pieces = static_cast<std::size_t>(layout.count());
   if (have.size() != pieces || roots.size() != pieces * 32) return std::string(pieces, '\0');
-  const bool by_sha1 = is_known && layout.roots.empty();
   std::once_flag zeros_once;
   HashedPiece zeros;
   for_each_piece(layout.count(), layout.size, threads, stop, [&](int piece, std::vector<char>& buffer) {
@@ -148,11 +146,12 @@ std::string still_there(const PieceLayout& layout, bool is_known, int fd, std::s
     const auto begin = piece * layout.piece_length;
     const auto length = layout.length_of(piece);
     const bool hole = length == layout.piece_length && is_hole(fd, begin, length);
-    if (hole) std::call_once(zeros_once, [&] { zeros = hash_piece(fd, begin, length, true, by_sha1, buffer); });
-    const HashedPiece hashed = hole ? zeros : hash_piece(fd, begin, length, false, by_sha1, buffer);
-    const auto root = root_of(hashed, layout);
+    if (hole) std::call_once(zeros_once, [&] { zeros = hash_piece(fd, begin, length, true, false, buffer); });
+    const HashedPiece hashed = hole ? zeros : hash_piece(fd, begin, length, false, false, buffer);
+    const auto root =
+        pieces == 1 ? content_id_of_leaves(hashed.leaves) : piece_root(hashed.leaves, layout.piece_length);
     const bool same = root.view() == roots.substr(at * 32, 32) && (layout.roots.empty() || root == layout.roots[at]);
-    if (!same || (by_sha1 && hashed.sha1 != layout.hashes[at])) have[at] = '\0';
+    if (!same) have[at] = '\0';
   });
   return have;
 }
@@ -173,84 +172,110 @@ std::string sha256_of(int fd, const std::atomic<bool>& stop) {
   return to_hex({sum.data(), 32});
 }
 
-StoredTorrent make_torrent(const HashedFile& file) {
-  StoredTorrent out;
+std::string roots_of(const HashedFile& file) {
+  std::string out;
+  if (file.layout.count() <= 1) return out;
+  out.reserve(file.layout.roots.size() * 32);
+  for (const auto& root : file.layout.roots) out += root.view();
+  return out;
+}
+
+std::optional<HashedFile> read_file_of(const ContentId& id, std::int64_t size, std::string_view roots) {
+  if (size <= 0 || size > most_torrent_bytes) return std::nullopt;
+  HashedFile out;
+  out.id = id;
+  auto& layout = out.layout;
+  layout.size = size;
+  layout.piece_length = piece_length_for(size);
+  const auto pieces = static_cast<std::size_t>(piece_count_for(size));
+  if (pieces == 1 && roots.empty())
+    layout.roots = {id};
+  else if (pieces > 1)
+    layout.roots = read_roots(roots, pieces, layout.piece_length, id);
+  if (layout.roots.empty()) return std::nullopt;
+  set_hashes(layout);
+  return out;
+}
+
+void keep(StateDb& db, const HashedFile& file) {
+  if (const auto roots = roots_of(file); !roots.empty()) db.put_roots(file.id, roots);
+}
+
+std::optional<HashedFile> kept(StateDb& db, const ContentId& id, std::int64_t size) {
+  return read_file_of(id, size, size > 0 && piece_count_for(size) > 1 ? db.find_roots(id) : std::string());
+}
+
+InfoHash infohash_of(const std::string& info) {
+  const auto hash = lt::hasher(lt::span<char const>(info.data(), static_cast<std::ptrdiff_t>(info.size()))).final();
+  InfoHash out;
+  std::memcpy(out.bytes.data(), hash.data(), 20);
+  return out;
+}
+
+SwarmSpec make_torrent(const HashedFile& file, const MeshKey* key) {
+  SwarmSpec out;
   out.id = file.id;
-  out.info = encode_info(file.id, file.layout);
+  out.info = encode_info(file.id, file.layout, file.layout.hashes);
+  if (key != nullptr) {
+    out.info.pop_back();  // the end of the dictionary, in which this key is the last
+    out.info += "8:ssl-cert" + std::to_string(key->authority.size()) + ":" + key->authority + "e";
+  }
   out.infohash = infohash_of(out.info);
-  if (file.layout.count() > 1 && file.layout.count() <= most_roots)
-    for (const auto& root : file.layout.roots) out.roots += root.view();
   return out;
 }
 
-namespace {
-
-/// What an info dictionary says of its pieces, where that could be a torrent of this project.
-std::optional<PieceLayout> layout_of(const lt::bdecode_node& node) {
-  if (node.type() != lt::bdecode_node::dict_t) return std::nullopt;
-  PieceLayout layout;
-  layout.size = node.dict_find_int_value("length");
-  layout.piece_length = node.dict_find_int_value("piece length");
-  const auto pieces = node.dict_find_string_value("pieces");
-  if (layout.size <= 0 || layout.size > most_torrent_bytes || layout.piece_length != piece_length_for(layout.size))
+std::optional<Recognised> recognise(const ContentId& id, std::int64_t size, std::string_view roots,
+                                    const InfoHash& infohash, const MeshKeysPtr& keys) {
+  auto file = read_file_of(id, size, roots);
+  if (!file) return std::nullopt;
+  Recognised out;
+  if (keys) {
+    const auto& all = keys->all();
+    const auto it =
+        std::ranges::find_if(all, [&](const MeshKey& key) { return make_torrent(*file, &key).infohash == infohash; });
+    if (it == all.end()) return std::nullopt;
+    out.key = &*it;
+  } else if (make_torrent(*file).infohash != infohash) {
     return std::nullopt;
-  if (pieces.size() != static_cast<std::size_t>(piece_count_for(layout.size)) * 20) return std::nullopt;
-  for (std::size_t i = 0; i < pieces.size(); i += 20) layout.hashes.emplace_back(pieces.data() + i);
-  return layout;
-}
-
-}  // namespace
-
-StoredTorrent seal(const StoredTorrent& torrent, const MeshKey* key) {
-  if (key == nullptr) return torrent;
-  StoredTorrent out = torrent;
-  out.info.pop_back();  // the end of the dictionary, in which this key is the last
-  out.info += "8:ssl-cert" + std::to_string(key->authority.size()) + ":" + key->authority + "e";
-  out.infohash = infohash_of(out.info);
+  }
+  out.file = std::move(*file);
   return out;
 }
 
-StoredTorrent salt(const StoredTorrent& torrent, const std::string& name) {
-  lt::entry info(parse_bencode(torrent.info));
-  info["name"] = name;
-  info["private"] = 1;
-  info["salt"] = random_secret().hex();
-  StoredTorrent out;
-  lt::bencode(std::back_inserter(out.info), info);
-  out.infohash = infohash_of(out.info);
-  out.id = sha256(out.info);
-  return out;
+std::string foreign_info(const HashedFile& file, const std::vector<lt::sha1_hash>& sha1) {
+  return encode_info(file.id, file.layout, sha1);
 }
 
-std::optional<Unsealed> unseal(const StoredTorrent& sealed, const MeshKeysPtr& keys) {
+std::optional<Foreign> read_foreign(const std::string& info, const ContentId& id, std::int64_t size) {
+  if (size <= 0 || size > most_torrent_bytes) return std::nullopt;
   try {
-    const auto node = parse_bencode(sealed.info);
-    auto layout = layout_of(node);
-    if (!layout) return std::nullopt;
-    layout->roots = layout->count() == 1
-                        ? std::vector{sealed.id}
-                        : read_roots(sealed.roots, layout->hashes.size(), layout->piece_length, sealed.id);
-    Unsealed out;
-    out.torrent = make_torrent({sealed.id, *layout});
-    out.layout = std::move(*layout);
-    if (keys) {
-      const auto authority = node.dict_find_string_value("ssl-cert");
-      const auto it = std::ranges::find(keys->all(), std::string_view(authority.data(), authority.size()),
-                                        [](const MeshKey& key) { return std::string_view(key.authority); });
-      if (it == keys->all().end()) return std::nullopt;
-      out.key = &*it;
-    }
-    const auto again = seal(out.torrent, out.key);
-    if (again.info != sealed.info || again.infohash != sealed.infohash) return std::nullopt;
+    const auto node = parse_bencode(info);
+    if (node.type() != lt::bdecode_node::dict_t) return std::nullopt;
+    const auto pieces = node.dict_find_string_value("pieces");
+    if (pieces.size() != static_cast<std::size_t>(piece_count_for(size)) * 20) return std::nullopt;
+    Foreign out;
+    for (std::size_t i = 0; i < pieces.size(); i += 20) out.sha1.emplace_back(pieces.data() + i);
+    PieceLayout layout;
+    layout.size = size;
+    layout.piece_length = piece_length_for(size);
+    if (encode_info(id, layout, out.sha1) != info) return std::nullopt;
+    out.torrent = {sha256(info), infohash_of(info), info};
     return out;
   } catch (const CodecError&) {
     return std::nullopt;
   }
 }
 
-std::optional<PieceLayout> read_torrent(const StoredTorrent& torrent) {
-  auto read = unseal(torrent, nullptr);
-  return read ? std::optional(std::move(read->layout)) : std::nullopt;
+SwarmSpec salt(const std::string& foreign_info, const std::string& name) {
+  lt::entry info(parse_bencode(foreign_info));
+  info["name"] = name;
+  info["private"] = 1;
+  info["salt"] = random_secret().hex();
+  SwarmSpec out;
+  lt::bencode(std::back_inserter(out.info), info);
+  out.infohash = infohash_of(out.info);
+  out.id = sha256(out.info);
+  return out;
 }
 
 std::string torrent_file(std::string_view info, const std::vector<std::string>& announce_urls) {

@@ -1,13 +1,17 @@
-// From bytes to a torrent: hashing a file once for both of its names, and the info dictionary.
+// From bytes to torrents: hashing a file, and the info dictionaries of its swarms.
 //
-// The torrent is a function of the content alone: one file, BitTorrent v1 (BEP 3), named by the content id in hex,
-// piece length by piece_length_for. Thread-safe; hash_file blocks and uses `threads` threads.
+// In the mesh a torrent is a function of the content alone: one file in the form of BitTorrent v1 (BEP 3), named by the
+// content id in hex, piece length by piece_length_for, and where BEP 3 has the pieces' SHA-1, the beginning of their
+// SHA-256 merkle roots, by which nodes check them. So SHA-1 is computed of nothing but what other clients are to get:
+// they have a torrent of their own of the same bytes, the foreign one (docs/decisions/0016). Thread-safe; hash_file
+// blocks and uses `threads` threads.
 #pragma once
 
 #include <atomic>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/digest.h"
 #include "disk/state_db.h"
@@ -21,42 +25,64 @@ struct HashedFile {
   PieceLayout layout;
 };
 
-/// Reads `size` bytes of `fd` (holes are not read). Throws Error(failed) with the system's reason, or when `stop` is
-/// set.
-[[nodiscard]] HashedFile hash_file(int fd, std::int64_t size, unsigned threads, const std::atomic<bool>& stop);
+/// Reads `size` bytes of `fd` (holes are not read). `sha1`: where each piece's SHA-1 goes, if it is wanted. Throws
+/// Error(failed) with the system's reason, or when `stop` is set.
+[[nodiscard]] HashedFile hash_file(int fd, std::int64_t size, unsigned threads, const std::atomic<bool>& stop,
+                                   std::vector<lt::sha1_hash>* sha1 = nullptr);
 
 /// Which of the pieces that `have` (a byte a piece) says are in `fd` are there: those whose SHA-256 root is the one in
-/// `roots` (32 bytes a piece) and in the layout, or, where that has none, whose SHA-1 is the layout's where that
-/// `is_known`. Reads them all; throws as hash_file does.
-[[nodiscard]] std::string still_there(const PieceLayout& layout, bool is_known, int fd, std::string have,
-                                      std::string_view roots, unsigned threads, const std::atomic<bool>& stop);
+/// `roots` (32 bytes a piece) and in the layout, where that has any. Reads them all; throws as hash_file does.
+[[nodiscard]] std::string still_there(const PieceLayout& layout, int fd, std::string have, std::string_view roots,
+                                      unsigned threads, const std::atomic<bool>& stop);
 
 /// The SHA-256 of all that an open file has from its beginning, in hex. Throws Error(failed); Error(interrupted) when
 /// `stop` is set.
 [[nodiscard]] std::string sha256_of(int fd, const std::atomic<bool>& stop);
 
-[[nodiscard]] StoredTorrent make_torrent(const HashedFile& file);
+/// The roots as they are told and kept: 32 bytes each, none of a file of one piece, whose root its id is.
+[[nodiscard]] std::string roots_of(const HashedFile& file);
+/// Back again; nothing unless content `id` follows from them.
+[[nodiscard]] std::optional<HashedFile> read_file_of(const ContentId& id, std::int64_t size, std::string_view roots);
 
-/// The pieces of a torrent that came from elsewhere; nothing unless its `info` is, byte for byte, one that make_torrent
-/// could have made for content `id`. Roots of which `id` is not the root are left out.
-[[nodiscard]] std::optional<PieceLayout> read_torrent(const StoredTorrent& torrent);
+/// Remembers what was hashed.
+void keep(StateDb& db, const HashedFile& file);
+/// What is remembered of content `id`; nothing where that does not make sense.
+[[nodiscard]] std::optional<HashedFile> kept(StateDb& db, const ContentId& id, std::int64_t size);
 
-/// The same torrent as it is in the swarms of a key, whose authority it names (libtorrent's SSL torrents): content id
-/// and key make its infohash. Without a key it is the torrent itself.
-[[nodiscard]] StoredTorrent seal(const StoredTorrent& torrent, const MeshKey* key);
-
-struct Unsealed {
-  StoredTorrent torrent;
-  PieceLayout layout;
-  const MeshKey* key = nullptr;
+/// What a swarm is of, for libtorrent.
+struct SwarmSpec {
+  ContentId id;  ///< the content's, or one of its own
+  InfoHash infohash;
+  std::string info;  ///< the bencoded info dictionary
 };
-/// Back again, of a torrent that came from elsewhere; nothing unless it is, byte for byte, one that make_torrent and,
-/// with one of `keys`, `seal` could have made. The result lives as long as `keys`.
-[[nodiscard]] std::optional<Unsealed> unseal(const StoredTorrent& sealed, const MeshKeysPtr& keys);
 
-/// The same pieces as another, private (BEP 27) torrent, with this name in place of the content's and a random salt:
-/// its infohash cannot be guessed. Its id is its own, no content's.
-[[nodiscard]] StoredTorrent salt(const StoredTorrent& torrent, const std::string& name);
+/// The torrent of the mesh, or of a mesh with a key, whose authority it names (libtorrent's SSL torrents).
+[[nodiscard]] SwarmSpec make_torrent(const HashedFile& file, const MeshKey* key = nullptr);
+
+struct Recognised {
+  HashedFile file;
+  const MeshKey* key = nullptr;  ///< under which make_torrent makes it; lives as long as the keys
+};
+/// A torrent of the mesh that came from elsewhere; nothing unless its id follows from the roots, and its infohash from
+/// those and, where there are any, one of `keys`.
+[[nodiscard]] std::optional<Recognised> recognise(const ContentId& id, std::int64_t size, std::string_view roots,
+                                                  const InfoHash& infohash, const MeshKeysPtr& keys);
+
+/// The info dictionary for other clients, without `sha1`'s truth being looked at.
+[[nodiscard]] std::string foreign_info(const HashedFile& file, const std::vector<lt::sha1_hash>& sha1);
+struct Foreign {
+  SwarmSpec torrent;                ///< its id is its own, no content's
+  std::vector<lt::sha1_hash> sha1;  ///< as it says
+};
+/// Back again; nothing unless `info` is, byte for byte, one that foreign_info could have made for this file.
+[[nodiscard]] std::optional<Foreign> read_foreign(const std::string& info, const ContentId& id, std::int64_t size);
+
+/// A foreign torrent made private (BEP 27), with this name in place of the content's and a random salt: its infohash
+/// cannot be guessed.
+[[nodiscard]] SwarmSpec salt(const std::string& foreign_info, const std::string& name);
+
+/// Of a foreign torrent's info dictionary.
+[[nodiscard]] InfoHash infohash_of(const std::string& info);
 
 /// A .torrent file around an info dictionary.
 [[nodiscard]] std::string torrent_file(std::string_view info, const std::vector<std::string>& announce_urls);

@@ -91,7 +91,7 @@ void NodeParts::publish(const Inventory& delta) {
   }
   for (const auto& torrent : swarm->all())
     if (!torrent->downloading && !torrent->spooled && !torrent->provisional && !torrent->guest &&
-        holdings.find(torrent->torrent.id) == nullptr)
+        holdings.find(torrent->foreign.is_set() ? torrent->foreign : torrent->torrent.id) == nullptr)
       swarm->unload(torrent->torrent.id);
 }
 
@@ -453,9 +453,9 @@ NodeStatus Node::status() const {
     TransferInfo info;
     const auto* item = parts_->holdings.find(torrent->torrent.id);
     parts_->swarm->refresh(*torrent);
-    info.path = item != nullptr                          ? item->entry.path
-                : torrent->provisional || torrent->guest ? torrent->path
-                                                         : torrent->torrent.id.hex();
+    info.path = item != nullptr                                     ? item->entry.path
+                : torrent->provisional || torrent->foreign.is_set() ? torrent->path
+                                                                    : torrent->torrent.id.hex();
     info.state = torrent->guest ? "guest" : "seeding";
     info.infohash = torrent->torrent.infohash.hex();
     info.done = info.total = torrent->storage->layout().size;

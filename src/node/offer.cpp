@@ -57,8 +57,12 @@ std::string read_whole(int fd, std::int64_t size) {
 }
 
 Torrent told(const SwarmTorrent& loaded) {
-  const auto& torrent = loaded.torrent;
-  return {torrent.id, torrent.infohash, torrent.info, torrent.roots, 0};
+  Torrent out;
+  out.id = loaded.torrent.id;
+  out.infohash = loaded.torrent.infohash;
+  out.size = loaded.storage->layout().size;
+  out.roots = loaded.storage->wanted_roots();
+  return out;
 }
 
 }  // namespace
@@ -69,7 +73,7 @@ void Offer::serve(Handlers& handlers) {
     for (auto& file : asked.files) {
       std::string error;
       try {
-        file = co_await make(file, asked.torrents_for_small);
+        file = co_await make(file, asked.foreign);
       } catch (const Error& e) {
         error = e.what();
       }
@@ -83,19 +87,20 @@ void Offer::serve(Handlers& handlers) {
   handlers.on<Fetch>([this](ChannelPtr channel, Fetch asked) { return fetch(std::move(channel), std::move(asked)); });
 }
 
-Task<FileEntry> Offer::make(FileEntry asked, bool torrent_even_if_small) {
-  const std::string key = asked.path + '\0' + std::to_string(asked.size) + ' ' + std::to_string(asked.mtime);
-  std::function<Task<FileEntry>()> work = [this, asked = std::move(asked), torrent_even_if_small] {
-    return make_now(asked, torrent_even_if_small, false);
+Task<FileEntry> Offer::make(FileEntry asked, bool foreign) {
+  const std::string key =
+      (foreign ? "foreign " : "") + asked.path + '\0' + std::to_string(asked.size) + ' ' + std::to_string(asked.mtime);
+  std::function<Task<FileEntry>()> work = [this, asked = std::move(asked), foreign] {
+    return make_now(asked, foreign, false);
   };
   return making_.run(key, std::move(work));
 }
 
-Task<FileEntry> Offer::make_now(FileEntry asked, bool torrent_even_if_small, bool idle) {
+Task<FileEntry> Offer::make_now(FileEntry asked, bool foreign, bool idle) {
   const auto* known = parts_.holdings.find(asked.path);
   const ContentId known_id = known != nullptr ? known->entry.id : ContentId{};
   const FileStamp known_stamp = known != nullptr ? known->stamp : FileStamp{};
-  const auto hash = [this, asked, torrent_even_if_small, idle, known_id, known_stamp] {
+  const auto hash = [this, asked, foreign, idle, known_id, known_stamp] {
     auto local = parts_.gate.look(asked.path);
     if (!local || local->entry.kind != Kind::file) throw Error(Status::failed, "it is gone");
     if (local->entry.size != asked.size || local->entry.mtime != asked.mtime)
@@ -106,17 +111,22 @@ Task<FileEntry> Offer::make_now(FileEntry asked, bool torrent_even_if_small, boo
     std::optional<ContentId> id;
     if (known_id.is_set() && known_stamp == stamp) id = known_id;
     if (!id) id = parts_.db.find_hash(stamp);
-    const bool wants_torrent = stamp.size > small_file_bytes || (torrent_even_if_small && stamp.size > 0);
-    if (!id || (wants_torrent && !parts_.db.find_torrent(*id))) {
+    const bool is_known = id && (stamp.size == 0 || kept(parts_.db, *id, stamp.size));
+    if (!is_known || (foreign && !parts_.db.find_foreign(*id))) {
       const IdlePriority priority(idle);
       const auto begun = now_ns();
       const unsigned threads = idle ? 1 : std::max(1U, std::thread::hardware_concurrency());
-      const auto hashed = hash_file(fd.get(), stamp.size, threads, parts_.stopping);
+      std::vector<lt::sha1_hash> sha1;
+      const auto hashed = hash_file(fd.get(), stamp.size, threads, parts_.stopping, foreign ? &sha1 : nullptr);
       if (stamp_now(fd.get()) != stamp || PathGate::is_being_written(fd.get()))
         throw Error(Status::failed, "it changed while it was hashed");
       id = hashed.id;
       if (begun - std::max(stamp.mtime, stamp.ctime) > settle_ns) parts_.db.put_hash(stamp, hashed.id);
-      if (wants_torrent) parts_.db.put_torrent(make_torrent(hashed));
+      keep(parts_.db, hashed);
+      if (foreign) {
+        const auto info = foreign_info(hashed, sha1);
+        parts_.db.put_foreign({hashed.id, infohash_of(info), info});
+      }
     }
     local->entry.id = *id;
     local->stamp = stamp;
@@ -128,16 +138,8 @@ Task<FileEntry> Offer::make_now(FileEntry asked, bool torrent_even_if_small, boo
 }
 
 Task<Torrent> Offer::load(Load asked) {
-  ContentId id = asked.id;
-  const auto& keys = parts_.options.keys;
-  if (!id.is_set()) {
-    // Other clients know the torrent as it is without a key, and have no way into a mesh with one.
-    if (keys) throw Error(Status::not_found, "has no such torrent");
-    const auto find_by_infohash = [this, asked] { return parts_.db.find_torrent(asked.infohash); };
-    const auto stored = co_await run_on(parts_.pool, find_by_infohash);
-    if (!stored) throw Error(Status::not_found, "has no such torrent");
-    id = stored->id;
-  }
+  const ContentId id = asked.id;
+  if (asked.foreign || !id.is_set()) co_return co_await load_foreign(std::move(asked));
   if (const auto loaded = parts_.swarm->find(id)) {
     if (asked.infohash.is_set() && loaded->torrent.infohash != asked.infohash)
       throw Error(Status::failed, "has it loaded under another key");
@@ -145,32 +147,85 @@ Task<Torrent> Offer::load(Load asked) {
     co_return told(*loaded);
   }
   const Held held = co_await hold(id);
+  const auto& keys = parts_.options.keys;
   const MeshKey* key = keys ? &keys->first() : nullptr;
   // While keys change, a swarm stays with the one under which it began.
-  if (keys && asked.id.is_set() && asked.infohash.is_set()) {
-    const auto under = [&](const MeshKey& one) { return seal(held.torrent, &one).infohash == asked.infohash; };
+  if (keys && asked.infohash.is_set()) {
+    const auto under = [&](const MeshKey& one) { return make_torrent(held.file, &one).infohash == asked.infohash; };
     const auto it = std::ranges::find_if(keys->all(), under);
     if (it == keys->all().end()) throw Error(Status::failed, "does not have the key of that swarm");
     key = &*it;
   }
-  const auto loaded = co_await parts_.swarm->load(held.torrent, held.storage, false, nullptr, key);
+  const SwarmSpec torrent = make_torrent(held.file, key);
+  const auto loaded = co_await parts_.swarm->load(torrent, key, held.storage, false);
   co_return told(*loaded);
 }
 
-Task<Offer::Held> Offer::hold(ContentId id) {
+/// Other clients have no way into a mesh with a key.
+Task<Torrent> Offer::load_foreign(Load asked) {
+  if (parts_.options.keys) throw Error(Status::not_found, "has no such torrent");
+  if (!asked.id.is_set()) {
+    const auto find = [this, asked] { return parts_.db.find_foreign(asked.infohash); };
+    const auto stored = co_await run_on(parts_.pool, find);
+    if (!stored) throw Error(Status::not_found, "has no such torrent");
+    asked.id = stored->id;
+  } else if (!asked.info.empty()) {
+    // What another holder has computed need not be computed again. Where it is wrong, other clients get nothing here.
+    const auto* item = parts_.holdings.find(asked.id);
+    if (item == nullptr) throw Error(Status::not_found, "does not hold it any more");
+    if (!read_foreign(asked.info, asked.id, item->entry.size))
+      throw Error(Status::failed, "was told a torrent that is not sound");
+    const auto put = [this, asked] {
+      if (!parts_.db.find_foreign(asked.id)) parts_.db.put_foreign({asked.id, infohash_of(asked.info), asked.info});
+    };
+    co_await run_on(parts_.pool, put);
+  }
+  const Foreign made = co_await foreign(asked.id);
+  auto loaded = parts_.swarm->find(made.torrent.id);
+  if (!loaded) {
+    const Held held = co_await hold(asked.id, made.sha1);
+    loaded = co_await parts_.swarm->load_foreign(made.torrent, held.storage, asked.id, false);
+    loaded->path = held.entry.path;
+  }
+  loaded->last_needed = SwarmTorrent::Clock::now();
+  Torrent out = told(*loaded);
+  out.id = asked.id;
+  out.roots.clear();
+  out.info = made.torrent.info;
+  co_return out;
+}
+
+Task<Foreign> Offer::foreign(ContentId id) {
+  const auto* item = parts_.holdings.find(id);
+  if (item == nullptr) throw Error(Status::not_found, "does not hold it any more");
+  const FileEntry entry = item->entry;
+  const auto find = [this, id, size = entry.size]() -> std::optional<Foreign> {
+    const auto stored = parts_.db.find_foreign(id);
+    return stored ? read_foreign(stored->info, id, size) : std::nullopt;
+  };
+  auto found = co_await run_on(parts_.pool, find);
+  if (!found) {
+    co_await make(entry, true);
+    found = co_await run_on(parts_.pool, find);
+  }
+  if (!found) throw Error(Status::failed, printable(entry.path) + ": its torrent cannot be made");
+  co_return std::move(*found);
+}
+
+Task<Offer::Held> Offer::hold(ContentId id, std::vector<lt::sha1_hash> hashes) {
   const auto* item = parts_.holdings.find(id);
   if (item == nullptr) throw Error(Status::not_found, "does not hold it any more");
   const FileEntry entry = item->entry;
   const FileStamp stamp = item->stamp;
-  const auto find_torrent = [this, id] { return parts_.db.find_torrent(id); };
-  auto stored = co_await run_on(parts_.pool, find_torrent);
-  if (!stored) {
-    co_await make(entry, true);
-    const auto find_again = [this, id] { return parts_.db.find_torrent(id); };
-    stored = co_await run_on(parts_.pool, find_again);
+  const auto find = [this, id, size = entry.size] { return kept(parts_.db, id, size); };
+  auto file = co_await run_on(parts_.pool, find);
+  if (!file) {
+    co_await make(entry, false);
+    file = co_await run_on(parts_.pool, find);
   }
-  const auto layout = stored ? read_torrent(*stored) : std::nullopt;
-  if (!layout) throw Error(Status::failed, printable(entry.path) + ": its torrent cannot be made");
+  if (!file) throw Error(Status::failed, printable(entry.path) + ": its torrent cannot be made");
+  PieceLayout layout = file->layout;
+  if (!hashes.empty()) layout.hashes = std::move(hashes);
   auto on_fault = [this, path = entry.path](std::string why) {
     asio::post(parts_.io, [this, path, why = std::move(why)] { parts_.withdraw(path, why); });
   };
@@ -181,7 +236,7 @@ Task<Offer::Held> Offer::hold(ContentId id) {
       Fd fd = parts_.gate.open_file(entry.path);
       if (stamp_now(fd.get()) != stamp || PathGate::is_being_written(fd.get()))
         throw Error(Status::failed, "it has changed since it was hashed");
-      return std::make_shared<Storage>(*layout, std::move(fd), stamp, on_fault);
+      return std::make_shared<Storage>(layout, std::move(fd), stamp, on_fault);
     };
     storage = co_await run_on(parts_.pool, open);
   } catch (const Error& error) {
@@ -195,7 +250,7 @@ Task<Offer::Held> Offer::hold(ContentId id) {
   }
   Held out;
   out.entry = entry;
-  out.torrent = *stored;
+  out.file = std::move(*file);
   out.storage = storage;
   co_return out;
 }

@@ -2,6 +2,7 @@
 // Everything a request names goes through the path gate. All on the node's loop; blocking work goes to the pool.
 #pragma once
 
+#include "node/maker.h"
 #include "node/node_parts.h"
 #include "wire/channel.h"
 
@@ -15,21 +16,25 @@ class Offer {
   void serve(Handlers& handlers);
 
   /// The file with its content id; hashed now where it must be. Throws Error when it is not what was asked for.
-  Task<FileEntry> make(FileEntry asked, bool torrent_even_if_small);
-  /// Bytes that this node holds, their torrent made where it must be, and open to be served. Throws Error.
+  Task<FileEntry> make(FileEntry asked, bool foreign);
+  /// Bytes that this node holds, hashed where they must be, and open to be served. `hashes`: of a torrent that is not
+  /// the mesh's. Throws Error.
   struct Held {
     FileEntry entry;
-    StoredTorrent torrent;
+    HashedFile file;
     StoragePtr storage;
   };
-  Task<Held> hold(ContentId id);
-  /// Loads the torrent of bytes that this node holds.
+  Task<Held> hold(ContentId id, std::vector<lt::sha1_hash> hashes = {});
+  /// The torrent for other clients of bytes that this node holds; made, where it must be. Throws Error.
+  Task<Foreign> foreign(ContentId id);
+  /// Loads a torrent of bytes that this node holds.
   Task<Torrent> load(Load asked);
   /// Hashes what nobody asked for, one file at a time at idle priority, until the node stops.
   Task<void> hash_eagerly();
 
  private:
-  Task<FileEntry> make_now(FileEntry asked, bool torrent_even_if_small, bool idle);
+  Task<FileEntry> make_now(FileEntry asked, bool foreign, bool idle);
+  Task<Torrent> load_foreign(Load asked);
   Task<Probed> probe(ProbePath asked);
   Task<Fetched> fetch(ChannelPtr channel, Fetch asked);
 

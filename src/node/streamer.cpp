@@ -33,7 +33,6 @@ struct Streamer::Spool {
     Clock::time_point waiting_since{};  ///< for the piece at its position; zero while it does not wait
   };
   FileEntry wanted;
-  StoredTorrent torrent;
   StoragePtr storage;
   SwarmTorrentPtr swarm;
   StreamGate* gate = nullptr;  ///< owned by `swarm`, while that is a download
@@ -86,7 +85,6 @@ Task<StreamEnd> Streamer::stream(ChannelPtr channel, Stream asked) {
   question.holder = chosen.file.holders.empty() ? 0 : chosen.file.holders.front();
   const Torrent torrent = co_await parts_.links->ask(question, tracker_limit, question_limit);
   wanted.id = torrent.id;
-  const StoredTorrent stored{torrent.id, torrent.infohash, torrent.info, torrent.roots};
 
   while (position < wanted.size) {
     if (const auto* item = local()) {
@@ -97,7 +95,7 @@ Task<StreamEnd> Streamer::stream(ChannelPtr channel, Stream asked) {
     // A get or another stream of the same bytes may be under way here: then this one reads along.
     SpoolPtr spool;
     SwarmTorrentPtr swarm;
-    if (const auto it = spools_.find(stored.id); it != spools_.end()) {
+    if (const auto it = spools_.find(torrent.id); it != spools_.end()) {
       spool = it->second;
       if (spool->over) {  // its last reader has just left
         co_await sleep_for(tick);
@@ -108,15 +106,15 @@ Task<StreamEnd> Streamer::stream(ChannelPtr channel, Stream asked) {
         throw Error(Status::failed, printable(wanted.path) +
                                         ": another stream of it is under way on this node with a bounded --spool, and "
                                         "has dropped the beginning; try again when that one is done");
-    } else if (parts_.downloading.contains(stored.id)) {
-      swarm = parts_.swarm->find(stored.id);
+    } else if (parts_.downloading.contains(torrent.id)) {
+      swarm = parts_.swarm->find(torrent.id);
       if (!swarm || !swarm->checked) {
         co_await sleep_for(tick);
         if (!channel->is_open()) throw Error(Status::interrupted, "stopped");
         continue;
       }
     } else {
-      spool = co_await open_spool(wanted, stored, asked.spool);
+      spool = co_await open_spool(wanted, torrent, asked.spool);
     }
     if (spool) swarm = spool->swarm;
     const std::function<bool()> never = [] { return false; };
@@ -237,15 +235,13 @@ Task<void> Streamer::send_stored(ChannelPtr channel, SwarmTorrentPtr swarm, Spoo
   check();
 }
 
-Task<Streamer::SpoolPtr> Streamer::open_spool(FileEntry wanted, StoredTorrent sealed, std::int64_t limit) {
-  const auto unsealed = unseal(sealed, parts_.options.keys);
-  if (!unsealed || unsealed->layout.size != wanted.size)
+Task<Streamer::SpoolPtr> Streamer::open_spool(FileEntry wanted, Torrent torrent, std::int64_t limit) {
+  const auto known = recognise(torrent.id, wanted.size, torrent.roots, torrent.infohash, parts_.options.keys);
+  if (!known)
     throw Error(Status::failed, printable(wanted.path) + ": the torrent that the tracker handed on is not sound");
-  const auto& torrent = unsealed->torrent;
-  const auto* layout = &unsealed->layout;
+  const auto* layout = &known->file.layout;
   const auto spool = std::make_shared<Spool>(parts_.io.get_executor());
   spool->wanted = wanted;
-  spool->torrent = torrent;
   spool->limit = limit;
   spool->info.path = wanted.path;
   spool->info.state = "streaming";
@@ -280,14 +276,15 @@ Task<Streamer::SpoolPtr> Streamer::open_spool(FileEntry wanted, StoredTorrent se
     if (!fd || ::ftruncate(fd.get(), wanted.size) != 0)
       throw Error(Status::failed, printable(wanted.path) + ": cannot make its spool in " + parts_.state_dir.string() +
                                       ": " + std::generic_category().message(errno));
-    parts_.db.put_torrent(torrent);
+    keep(parts_.db, known->file);
     return std::make_shared<Storage>(*layout, std::move(fd), "", "");
   };
   spool->storage = co_await run_on(parts_.pool, open);
   if (limit > 0) spool->storage->bound();
   auto gate = std::make_unique<StreamGate>(layout->count(), static_cast<int>(spool->window / piece));
   spool->gate = gate.get();
-  spool->swarm = co_await parts_.swarm->load(torrent, spool->storage, true, std::move(gate), unsealed->key);
+  const SwarmSpec spec = make_torrent(known->file, known->key);
+  spool->swarm = co_await parts_.swarm->load(spec, known->key, spool->storage, true, std::move(gate));
   spool->swarm->spooled = true;
   spools_[torrent.id] = spool;
   reserve(*spool, wanted.size);
@@ -322,7 +319,7 @@ Task<void> Streamer::fill(SpoolPtr spool, std::shared_ptr<void> mark) {
   }
   feed.finish();
   reserve(*spool, 0);
-  const bool whole = spool->storage->content_id() == spool->torrent.id && !spool->trouble;
+  const bool whole = spool->storage->content_id() == spool->wanted.id && !spool->trouble;
   // From here on the torrent is a seed like any other, unloaded when nobody needs it; half a one is of no use.
   spool->gate = nullptr;
   if (whole && spool->limit == 0 && !parts_.stopping) {
@@ -331,13 +328,13 @@ Task<void> Streamer::fill(SpoolPtr spool, std::shared_ptr<void> mark) {
   } else if (whole) {
     // What is kept serves others for as long as somebody here reads.
     while (!spool->readers.empty() && !parts_.stopping) co_await spool->changed.wait_for(tick);
-    parts_.swarm->unload(spool->torrent.id);
+    parts_.swarm->unload(spool->wanted.id);
   } else {
-    parts_.swarm->unload(spool->torrent.id);
+    parts_.swarm->unload(spool->wanted.id);
   }
   if (!whole) spool->over = true;
   while (!spool->readers.empty() && !parts_.stopping) co_await spool->changed.wait_for(tick);
-  spools_.erase(spool->torrent.id);
+  spools_.erase(spool->wanted.id);
 }
 
 /// Which piece the gate is to begin at: a bounded spool keeps to its slowest reader, an unbounded one goes ahead of

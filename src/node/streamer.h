@@ -39,7 +39,7 @@ class Streamer {
   /// `unwanted` is asked while it waits for a piece.
   Task<void> send_stored(ChannelPtr channel, SwarmTorrentPtr swarm, SpoolPtr spool, std::int64_t& position,
                          std::function<bool()> unwanted);
-  Task<SpoolPtr> open_spool(FileEntry wanted, StoredTorrent sealed, std::int64_t limit);
+  Task<SpoolPtr> open_spool(FileEntry wanted, Torrent torrent, std::int64_t limit);
   Task<void> fill(SpoolPtr spool, std::shared_ptr<void> mark);
   void trim(Spool& spool);
   struct Next {

@@ -199,15 +199,19 @@ std::shared_ptr<lt::torrent_plugin> Swarm::plugin_for(const SwarmTorrent& torren
   return make_swarm_plugin(std::move(options));
 }
 
-Task<SwarmTorrentPtr> Swarm::load(StoredTorrent torrent, StoragePtr storage, bool downloading,
-                                  std::unique_ptr<PieceGate> gate, const MeshKey* key) {
-  if (keys_ && key == nullptr) key = &keys_->first();
-  return load_sealed(seal(torrent, key), key, std::move(storage), downloading, std::move(gate), false);
+Task<SwarmTorrentPtr> Swarm::load(SwarmSpec torrent, const MeshKey* key, StoragePtr storage, bool downloading,
+                                  std::unique_ptr<PieceGate> gate) {
+  Purpose purpose;
+  purpose.downloading = downloading;
+  return load_for(purpose, std::move(torrent), key, std::move(storage), std::move(gate));
 }
 
-Task<SwarmTorrentPtr> Swarm::load_guest(StoredTorrent torrent, StoragePtr storage) {
+Task<SwarmTorrentPtr> Swarm::load_foreign(SwarmSpec torrent, StoragePtr storage, ContentId content, bool guest) {
   if (keys_ && guest_port_ == 0) open_guest_port();
-  co_return co_await load_sealed(std::move(torrent), nullptr, std::move(storage), false, nullptr, true);
+  Purpose purpose;
+  purpose.foreign = content;
+  purpose.guest = guest;
+  co_return co_await load_for(purpose, std::move(torrent), nullptr, std::move(storage), nullptr);
 }
 
 void Swarm::open_guest_port() {
@@ -269,10 +273,10 @@ std::string Swarm::interfaces() const {
   return out;
 }
 
-Task<SwarmTorrentPtr> Swarm::load_sealed(StoredTorrent torrent, const MeshKey* key, StoragePtr storage,
-                                         bool downloading, std::unique_ptr<PieceGate> gate, bool guest) {
+Task<SwarmTorrentPtr> Swarm::load_for(Purpose purpose, SwarmSpec torrent, const MeshKey* key, StoragePtr storage,
+                                      std::unique_ptr<PieceGate> gate) {
   SwarmTorrentPtr loaded = find(torrent.id);
-  if (loaded && downloading && loaded->storage != storage) {
+  if (loaded && purpose.downloading && loaded->storage != storage) {
     // A seed whose file is not what is wanted here: the download takes its place.
     if (loaded->downloading) throw Error(Status::failed, "is being downloaded already");
     unload(torrent.id);
@@ -285,9 +289,10 @@ Task<SwarmTorrentPtr> Swarm::load_sealed(StoredTorrent torrent, const MeshKey* k
     loaded = std::make_shared<SwarmTorrent>(io_.get_executor());
     loaded->torrent = std::move(torrent);
     loaded->key = key;
-    loaded->guest = guest;
+    loaded->foreign = purpose.foreign;
+    loaded->guest = purpose.guest;
     loaded->storage = std::move(storage);
-    loaded->downloading = downloading;
+    loaded->downloading = purpose.downloading;
     loaded->gate = std::move(gate);
 
     lt::error_code ec;

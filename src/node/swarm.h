@@ -18,7 +18,7 @@
 #include "core/error.h"
 #include "core/piece_plan.h"
 #include "disk/mesh_disk.h"
-#include "disk/state_db.h"
+#include "node/maker.h"
 #include "node/strangers.h"
 #include "node/swarm_loop.h"
 #include "wire/flow.h"
@@ -33,14 +33,15 @@ struct SwarmTorrent {
 
   explicit SwarmTorrent(const asio::any_io_executor& executor) : changed(executor) {}
 
-  StoredTorrent torrent;         ///< sealed (node/maker.h)
+  SwarmSpec torrent;
   const MeshKey* key = nullptr;  ///< under which it is
   StoragePtr storage;
   lt::torrent_handle handle;
   bool downloading = false;
   bool spooled = false;      ///< its bytes are no file of the files dir, but a stream's
   bool provisional = false;  ///< its id is no content's: a file on its way from a URL
-  bool guest = false;        ///< its id is no content's: for clients from outside the mesh, until it is unloaded
+  ContentId foreign{};       ///< set: its id is no content's, it is this content's for other clients
+  bool guest = false;        ///< the same, for one from outside the mesh, until it is unloaded
   bool in_order = false;     ///< its gate sees to it that pieces come in order
   bool at_an_end = true;     ///< of a download: it has hardly any pieces yet, or nearly all
   bool checked = false;      ///< libtorrent has taken it in and can connect
@@ -99,12 +100,12 @@ class Swarm {
 
   /// Loads a torrent whose storage is at hand, and returns when libtorrent has taken it in. A torrent that is loaded
   /// already is returned as it is. `gate`: of a download that wants its pieces in an order of its own; without one it
-  /// takes what sources offer (swarm_plugin.h). `key`: in whose swarm, where the mesh has keys (default: the first's).
-  Task<SwarmTorrentPtr> load(StoredTorrent torrent, StoragePtr storage, bool downloading,
-                             std::unique_ptr<PieceGate> gate = nullptr, const MeshKey* key = nullptr);
-  /// Loads a torrent as it is, whatever keys the mesh has, for anybody to take it who knows its infohash, at
-  /// `guest_port`.
-  Task<SwarmTorrentPtr> load_guest(StoredTorrent torrent, StoragePtr storage);
+  /// takes what sources offer (swarm_plugin.h). `key`: under which the torrent is.
+  Task<SwarmTorrentPtr> load(SwarmSpec torrent, const MeshKey* key, StoragePtr storage, bool downloading,
+                             std::unique_ptr<PieceGate> gate = nullptr);
+  /// Loads a torrent of `content` for other clients: whoever knows its infohash may take it, at `guest_port`. A guest's
+  /// stays, whether somebody needs it or not.
+  Task<SwarmTorrentPtr> load_foreign(SwarmSpec torrent, StoragePtr storage, ContentId content, bool guest);
   /// Where peers without the mesh's key connect; open while there are guest torrents.
   [[nodiscard]] std::uint16_t guest_port() const { return keys_ ? guest_port_ : port_; }
   void unload(const ContentId& id);
@@ -131,8 +132,13 @@ class Swarm {
   void hang_up_on_strangers();
 
  private:
-  Task<SwarmTorrentPtr> load_sealed(StoredTorrent torrent, const MeshKey* key, StoragePtr storage, bool downloading,
-                                    std::unique_ptr<PieceGate> gate, bool guest);
+  struct Purpose {
+    bool downloading = false;
+    ContentId foreign{};
+    bool guest = false;
+  };
+  Task<SwarmTorrentPtr> load_for(Purpose purpose, SwarmSpec torrent, const MeshKey* key, StoragePtr storage,
+                                 std::unique_ptr<PieceGate> gate);
   void open_guest_port();
   void close_unused_guest_port();
   void apply_listen();

@@ -33,7 +33,7 @@ HashedFile provisional_file(const ContentId& url, const UrlFacts& facts) {
   out.layout.piece_length = piece_length_for(facts.size);
   for (int i = 0; i < piece_count_for(facts.size); ++i) {
     const auto text = out.id.hex() + ' ' + std::to_string(i);
-    out.layout.hashes.push_back(lt::hasher(text).final());
+    out.layout.hashes.emplace_back(sha256(text).view().data());
   }
   return out;
 }
@@ -278,7 +278,10 @@ Task<void> UrlDownload::obey(UrlOrders orders) {
 Task<void> UrlDownload::open(UrlFacts facts) {
   auto& wanted = job_->wanted;
   const auto hashed = provisional_file(key_, facts);
-  const auto torrent = make_torrent(hashed);
+  // Nodes that use different ones of the same keys meet all the same.
+  const MeshKey* key = nullptr;
+  if (const auto& keys = parts_.options.keys) key = &*std::ranges::min_element(keys->all(), {}, &MeshKey::name);
+  const SwarmSpec torrent = make_torrent(hashed, key);
   if (parts_.downloading.contains(torrent.id))
     throw Error(Status::failed, printable(wanted.path) + ": the same URL is on its way to this node already");
   claim_ = parts_.claim(torrent.id);
@@ -287,7 +290,7 @@ Task<void> UrlDownload::open(UrlFacts facts) {
   wanted.mtime = facts.mtime;
   wanted.mode = 0644;
   job_->info.total = facts.size;
-  const auto part = co_await downloads_.open_part(job_, torrent.id, hashed.layout, false);
+  const auto part = co_await downloads_.open_part(job_, torrent.id, hashed.layout);
   const auto open_storage = [&hashed, part]() -> StoragePtr {
     return Storage::provisional(hashed.layout, std::move(part->file), part->have, part->roots);
   };
@@ -295,10 +298,7 @@ Task<void> UrlDownload::open(UrlFacts facts) {
   storage->will_be_synced();
   auto gate = std::make_unique<UrlGate>(hashed.layout.count());
   gate_ = gate.get();
-  // Nodes that use different ones of the same keys meet all the same.
-  const MeshKey* key = nullptr;
-  if (const auto& keys = parts_.options.keys) key = &*std::ranges::min_element(keys->all(), {}, &MeshKey::name);
-  swarm_ = co_await parts_.swarm->load(torrent, storage, true, std::move(gate), key);
+  swarm_ = co_await parts_.swarm->load(torrent, key, storage, true, std::move(gate));
   swarm_->provisional = swarm_->in_order = true;
   swarm_->path = wanted.path;
   job_->swarm = swarm_;
@@ -362,7 +362,9 @@ Task<void> UrlDownload::finish() {
   const auto part = parts_.part_file(swarm_->torrent.id);
   gate_ = nullptr;
   const auto keep_torrent = [this, storage, id] {
-    if (const auto found = storage->found_layout()) parts_.db.put_torrent(make_torrent({id, *found}));
+    HashedFile file{id, storage->layout()};
+    file.layout.roots = storage->roots();
+    keep(parts_.db, file);
     if (!facts_.validator.empty()) parts_.db.put_note("origin " + id.hex(), facts_.validator);
   };
   co_await run_on(parts_.pool, keep_torrent);
@@ -382,7 +384,7 @@ Task<void> UrlDownload::finish_whole(UrlFetch::Whole whole) {
     const Fd fd(::open(whole_part_.c_str(), O_RDONLY | O_CLOEXEC));
     if (!fd) throw Error(Status::failed, whole_part_.string() + ": " + std::generic_category().message(errno));
     auto hashed = hash_file(fd.get(), whole.size, 2, parts_.stopping);
-    if (whole.size > small_file_bytes) parts_.db.put_torrent(make_torrent(hashed));
+    keep(parts_.db, hashed);
     if (!whole.validator.empty()) parts_.db.put_note("origin " + hashed.id.hex(), whole.validator);
     return hashed.id;
   };

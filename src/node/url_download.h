@@ -1,8 +1,8 @@
 // One file that the mesh does not have, from its URL: fetched from the origin, together with whoever else gets it, each
 // byte once for the whole mesh (tracker/url_plan.h), and had from each other as a swarm while it arrives.
 //
-// Its torrent is provisional: nobody knows the SHA-1 hashes yet, so its pieces are checked against SHA-256 merkle roots
-// that the fetchers tell by way of the tracker. What comes out is the file with its content id, like any other.
+// Its torrent is provisional: nobody knows the pieces yet, so they are checked against SHA-256 merkle roots that the
+// fetchers tell by way of the tracker. What comes out is the file with its content id, like any other.
 // On the node's loop.
 #pragma once
 

@@ -14,7 +14,7 @@
 
 namespace mesh {
 
-inline constexpr int protocol_version = 1;
+inline constexpr int protocol_version = 2;
 /// No frame is larger; senders page or batch well below it.
 inline constexpr std::size_t max_frame_bytes = std::size_t{16} << 20;
 /// Entries in one page of a resolve or listing, and in one inventory delta.
@@ -146,12 +146,13 @@ struct Torrent {
   static constexpr const char* name = "torrent";
   ContentId id;
   InfoHash infohash;
-  std::string info;
-  std::string roots;
-  int holders = 0;  ///< in a reply to Join: nodes other than the asker that have all the bytes
+  std::int64_t size = 0;
+  std::string roots;  ///< of the pieces, 32 bytes each; none of a file of one piece
+  std::string info;   ///< the info dictionary of a foreign torrent; of the mesh's own, roots and key make it
+  int holders = 0;    ///< in a reply to Join: nodes other than the asker that have all the bytes
   template <class V>
   void describe(V& v) {
-    v("id", id), v("infohash", infohash), v("info", info), v("roots", roots), v("holders", holders);
+    v("id", id), v("infohash", infohash), v("size", size), v("roots", roots), v("info", info), v("holders", holders);
   }
 };
 
@@ -185,10 +186,11 @@ struct Ready {
   using Reply = Introduced;
   ContentId id;
   InfoHash infohash;
-  bool shares = false;  ///< the asker wants pieces in an order of its own, and a stripe of them: it is told of plans
+  bool shares = false;   ///< the asker wants pieces in an order of its own, and a stripe of them: it is told of plans
+  bool foreign = false;  ///< it seeds to other clients
   template <class V>
   void describe(V& v) {
-    v("id", id), v("infohash", infohash), v("shares", shares);
+    v("id", id), v("infohash", infohash), v("shares", shares), v("foreign", foreign);
   }
 };
 
@@ -330,10 +332,10 @@ struct Make {
   static constexpr const char* name = "make";
   using Reply = Made;
   std::vector<FileEntry> files;
-  bool torrents_for_small = false;
+  bool foreign = false;  ///< other clients are to get them
   template <class V>
   void describe(V& v) {
-    v("files", files), v("small", torrents_for_small);
+    v("files", files), v("foreign", foreign);
   }
 };
 
@@ -342,11 +344,13 @@ struct Make {
 struct Load {
   static constexpr const char* name = "load";
   using Reply = Torrent;
-  ContentId id;
-  InfoHash infohash;
+  ContentId id;          ///< unset: whatever foreign torrent has this infohash
+  InfoHash infohash;     ///< of the swarm that others are in; may be unset
+  bool foreign = false;  ///< the torrent for other clients
+  std::string info;      ///< of that, where the asker knows it
   template <class V>
   void describe(V& v) {
-    v("id", id), v("infohash", infohash);
+    v("id", id), v("infohash", infohash), v("foreign", foreign), v("info", info);
   }
 };
 

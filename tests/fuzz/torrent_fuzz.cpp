@@ -1,4 +1,4 @@
-// Torrents that other nodes hand on, with and without a mesh key, and key files.
+// Torrents that other nodes hand on, the mesh's own and those for other clients, and key files.
 #include <cstdint>
 #include <cstdlib>
 #include <string>
@@ -10,16 +10,19 @@
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static const auto keys =
       std::make_shared<const mesh::MeshKeys>(mesh::parse_keys("meshswarm-key-1 " + std::string(64, '5'), "fuzz"));
-  std::string text(reinterpret_cast<const char*>(data), size);
-  mesh::StoredTorrent torrent;
-  if (size > 32) std::copy_n(text.data(), 32, torrent.id.bytes.data());
-  torrent.info = text;
-  torrent.roots = text;
+  const std::string text(reinterpret_cast<const char*>(data), size);
+  mesh::ContentId id;
+  std::int64_t length = 0;
+  if (size > 40) {
+    std::copy_n(text.data(), 32, id.bytes.data());
+    std::copy_n(text.data() + 32, 8, reinterpret_cast<char*>(&length));
+  }
+  const auto rest = text.substr(std::min<std::size_t>(size, 40));
   for (const auto& with : {mesh::MeshKeysPtr(), keys})
-    if (const auto read = mesh::unseal(torrent, with)) {
-      // Only with the right infohash, which is not in the input.
-      std::abort();
-    }
+    for (const auto wanted : {length, static_cast<std::int64_t>(rest.size() / 32 * 65536)})
+      if (mesh::recognise(id, wanted, rest, mesh::InfoHash{}, with)) std::abort();  // the right infohash is not given
+  for (const auto wanted : {length, std::int64_t{1000}, std::int64_t{100'000}})
+    if (const auto read = mesh::read_foreign(rest, id, wanted); read && read->torrent.info != rest) std::abort();
   try {
     if (mesh::parse_keys(text, "fuzz").size() > 4) std::abort();
   } catch (const mesh::Error&) {
