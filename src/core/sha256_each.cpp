@@ -4,6 +4,8 @@
 #define NO_COMPAT_IMB_API_053  // names that collide with OpenSSL's
 #include <intel-ipsec-mb.h>
 
+#include <algorithm>
+#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
@@ -21,17 +23,18 @@ void one_by_one(std::span<const std::string_view> messages, std::span<Sha256> ou
 constexpr std::size_t most_bytes = 65534;        // of a message, to the library
 constexpr std::size_t worth_lanes = 512 * 1024;  // setting them up takes as long as hashing that
 
-/// One thread's lanes: two for the processor's SHA instructions, up to sixteen of its vector registers without.
-class Lanes {
+/// One of the library's ways to hash; for one thread.
+class Manager {
  public:
-  /// Nothing where the processor has none.
-  static std::unique_ptr<Lanes> make() {
-    std::unique_ptr<Lanes> out(new Lanes);
-    return out->manager_ && out->is_right() ? std::move(out) : nullptr;
+  using Init = void (*)(IMB_MGR*);
+  explicit Manager(Init init) : manager_(alloc_mb_mgr(0), free_mb_mgr) {
+    if (!manager_) return;
+    init(manager_.get());
+    if (imb_get_errno(manager_.get()) != 0 || !is_right()) manager_.reset();
   }
 
-  /// One by one is as fast for fewer messages.
-  [[nodiscard]] std::size_t fewest() const { return has_sha_ ? 2 : 4; }
+  [[nodiscard]] bool works() const { return manager_ != nullptr; }
+  [[nodiscard]] bool has(std::uint64_t feature) const { return (manager_->features & feature) == feature; }
 
   /// False when the library could not: then nothing is known of `out`.
   bool hash(std::span<const std::string_view> messages, std::span<Sha256> out) {
@@ -78,17 +81,57 @@ class Lanes {
     one_by_one(messages, one_after_another);
     return hash(messages, side_by_side) && side_by_side == one_after_another;
   }
-  Lanes() : manager_(alloc_mb_mgr(0), free_mb_mgr) {
-    if (!manager_) return;
-    IMB_ARCH arch = IMB_ARCH_NONE;
-    init_mb_mgr_auto(manager_.get(), &arch);
-    // With AVX-512 the library would take sixteen lanes, which are as fast as two of these only when all are full.
-    has_sha_ = (manager_->features & IMB_FEATURE_SHANI) != 0;
-    if (has_sha_ && arch == IMB_ARCH_AVX512) init_mb_mgr_avx2(manager_.get());
-    if (imb_get_errno(manager_.get()) != 0 || arch < IMB_ARCH_SSE) manager_.reset();
-  }
-  bool has_sha_ = false;
+
   std::unique_ptr<IMB_MGR, void (*)(IMB_MGR*)> manager_;
+};
+
+void init_auto(IMB_MGR* manager) { init_mb_mgr_auto(manager, nullptr); }
+
+/// One thread's lanes: two for the processor's SHA instructions, or up to sixteen of its vector registers.
+class Lanes {
+ public:
+  /// Nothing where the processor has none.
+  static std::unique_ptr<Lanes> make() {
+    std::unique_ptr<Lanes> out(new Lanes);
+    return out->few_->works() ? std::move(out) : nullptr;
+  }
+
+  /// One by one is as fast for fewer messages.
+  [[nodiscard]] std::size_t fewest() const { return few_->has(IMB_FEATURE_SHANI) ? 2 : 4; }
+
+  /// False when the library could not: then nothing is known of `out`.
+  bool hash(std::span<const std::string_view> messages, std::span<Sha256> out) {
+    const auto wide = many_ ? messages.size() / wide_lanes * wide_lanes : 0;
+    if (wide > 0 && !many_->hash(messages.first(wide), out.first(wide))) return false;
+    return wide == messages.size() || few_->hash(messages.subspan(wide), out.subspan(wide));
+  }
+
+ private:
+  /// Sixteen lanes are good for sixteen messages alone, and with SHA instructions not on every processor.
+  Lanes() : few_(std::make_unique<Manager>(init_auto)) {
+    if (!few_->works() || !few_->has(IMB_FEATURE_SHANI) || !few_->has(IMB_FEATURE_AVX512_SKX)) return;
+    many_ = std::move(few_);
+    few_ = std::make_unique<Manager>(init_mb_mgr_avx2);
+    static const bool is_worth_it = few_->works() && time_of(*many_) < time_of(*few_);
+    if (!is_worth_it) many_.reset();
+  }
+
+  static std::chrono::steady_clock::duration time_of(Manager& manager) {
+    const std::string block(16 * 1024, 'x');
+    const std::vector<std::string_view> messages(wide_lanes, block);
+    std::vector<Sha256> out(messages.size());
+    auto best = std::chrono::steady_clock::duration::max();
+    for (int i = 0; i < 4; ++i) {
+      const auto begun = std::chrono::steady_clock::now();
+      if (!manager.hash(messages, out)) return std::chrono::steady_clock::duration::max();
+      best = std::min(best, std::chrono::steady_clock::now() - begun);
+    }
+    return best;
+  }
+
+  static constexpr std::size_t wide_lanes = 16;
+  std::unique_ptr<Manager> few_;
+  std::unique_ptr<Manager> many_;  ///< of sixteen lanes, where they are faster
 };
 
 #endif

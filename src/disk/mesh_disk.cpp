@@ -342,7 +342,7 @@ class MeshDisk final : public lt::disk_interface {
       run.clear();
       const int start = blocks[i].start;
       int end = start;
-      for (; i < blocks.size() && blocks[i].start == end; ++i) {
+      for (; i < blocks.size() && blocks[i].start == end && run.size() < Storage::best_at_once; ++i) {
         run.emplace_back(blocks[i].bytes, static_cast<std::size_t>(blocks[i].length));
         end += blocks[i].length;
       }

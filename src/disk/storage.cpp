@@ -10,8 +10,6 @@ namespace mesh {
 namespace {
 
 constexpr std::int64_t page = 4096;
-/// 256 KiB: a write of a MiB at once took six times as long (docs/decisions/0015).
-constexpr std::size_t most_blocks_in_a_write = 16;
 
 bool is_zero(const char* data, std::size_t size) {
   return size == 0 || (data[0] == 0 && std::memcmp(data, data + 1, size - 1) == 0);
@@ -187,7 +185,7 @@ std::error_code Storage::write_all(const Source& source, std::int64_t at, std::v
   std::span<iovec> left = parts;
   while (!left.empty()) {
     const auto n = ::pwritev(source.file.get(), left.data(),
-                             static_cast<int>(std::min<std::size_t>(left.size(), most_blocks_in_a_write)), at);
+                             static_cast<int>(std::min<std::size_t>(left.size(), best_at_once)), at);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return last_error();
     at += n;

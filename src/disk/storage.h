@@ -66,6 +66,9 @@ class Storage {
   [[nodiscard]] bool read_cached(int piece, int start, std::span<char> out) const;
   std::error_code read(int piece, int start, std::span<char> out);
 
+  /// As many blocks as are best written and hashed at once: they are still in the cache when they are hashed, there are
+  /// lanes for sixteen, and a write of a MiB may take six times as long as four of these (docs/decisions/0015).
+  static constexpr std::size_t best_at_once = 16;
   /// Blocks of one piece that follow one another from `start` on. For one writer of a piece at a time.
   std::error_code write(int piece, int start, std::span<const std::span<const char>> blocks);
   std::error_code write(int piece, int start, std::span<const char> block) { return write(piece, start, {&block, 1}); }
