@@ -1,7 +1,10 @@
 #include "core/merkle.h"
 
+#include <libtorrent/bencode.hpp>
 #include <libtorrent/create_torrent.hpp>
+#include <libtorrent/entry.hpp>
 #include <libtorrent/file_storage.hpp>
+#include <libtorrent/torrent_info.hpp>
 
 #include "core/piece_plan.h"
 #include "test.h"
@@ -67,6 +70,21 @@ TEST_CASE("pieces: at most 1,024 of a sensible length") {
   CHECK(piece_length_for(std::int64_t{1} << 41) == 16 << 20);
   CHECK(piece_count_for(std::int64_t{1} << 41) == 128 * 1024);
   CHECK(piece_length_for((std::int64_t{1} << 41) + 1) == 32 << 20);
-  CHECK(piece_length_for(most_torrent_bytes) == std::int64_t{1} << 29);  // libtorrent takes less than 2^30
+  CHECK(piece_length_for(most_torrent_bytes) == 128 << 20);  // of blocks, libtorrent takes less than 2^15
   CHECK(piece_count_for(most_torrent_bytes) == 128 * 1024);
+  CHECK(piece_length_for(INT64_MAX) == 128 << 20);
+  CHECK(piece_count_for(INT64_MAX) == 128 * 1024);
+  // And it takes such a torrent.
+  lt::entry info;
+  info["length"] = most_torrent_bytes;
+  info["name"] = "x";
+  info["piece length"] = piece_length_for(most_torrent_bytes);
+  info["pieces"] = std::string(std::size_t{20} * 128 * 1024, 'x');
+  std::string file = "d4:info";
+  lt::bencode(std::back_inserter(file), info);
+  file += "e";
+  lt::error_code ec;
+  const lt::torrent_info taken(lt::span<char const>(file.data(), static_cast<std::ptrdiff_t>(file.size())), ec,
+                               lt::from_span);
+  CHECK_FALSE(ec);
 }

@@ -411,13 +411,13 @@ TEST_CASE("torrents: other clients get one with the SHA-1 of the pieces, and no 
     const auto piece = std::string_view(bytes).substr(i * 65536, 65536);
     CHECK(sha1[i] == lt::hasher(lt::span<const char>(piece.data(), static_cast<std::ptrdiff_t>(piece.size()))).final());
   }
-  const auto info = foreign_info(file, sha1);
+  const auto info = encode_info(file.id, file.layout.size, sha1);
   const auto read = read_foreign(info, file.id, file.layout.size);
   REQUIRE(read);
-  CHECK(read->sha1 == sha1);
-  CHECK(read->torrent.info == info);
-  CHECK(read->torrent.id != file.id);
-  CHECK(read->torrent.infohash != make_torrent(file).infohash);
+  CHECK(read->pieces == sha1);
+  CHECK(read->info == info);
+  CHECK(read->own != file.id);
+  CHECK(read->infohash != make_torrent(file).infohash);
   CHECK_FALSE(read_foreign(info, ContentId{}, file.layout.size));
   CHECK_FALSE(read_foreign(info, file.id, file.layout.size + 1));
   CHECK_FALSE(read_foreign(make_torrent(file, nullptr).info.substr(1), file.id, file.layout.size));
@@ -432,9 +432,9 @@ TEST_CASE("torrents: other clients get one with the SHA-1 of the pieces, and no 
   }
   StateDb db(scratch.path / "state.db");
   CHECK_FALSE(db.find_foreign(file.id));
-  db.put_foreign({file.id, read->torrent.infohash, info});
+  db.put_foreign({file.id, read->infohash, info});
   REQUIRE(db.find_foreign(file.id));
   CHECK(db.find_foreign(file.id)->info == info);
-  REQUIRE(db.find_foreign(read->torrent.infohash));
-  CHECK(db.find_foreign(read->torrent.infohash)->id == file.id);
+  REQUIRE(db.find_foreign(read->infohash));
+  CHECK(db.find_foreign(read->infohash)->id == file.id);
 }

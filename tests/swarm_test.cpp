@@ -631,7 +631,8 @@ print(*[len(roots) for (roots,) in db.execute("SELECT roots FROM roots")])
   CHECK(mesh.run({"python3", "-c", roots_of, state("n0")}).out == "160\n");
   // And wrong ones are as good as none.
   mesh.stop_node("n0", SIGTERM);
-  CHECK(mesh.run({"python3", "-c", roots_of, state("n0"), "REPLACE INTO roots SELECT id, zeroblob(160) FROM torrents"})
+  CHECK(mesh.run({"python3", "-c", roots_of, state("n0"),
+                  "REPLACE INTO roots SELECT id, zeroblob(160) FROM foreign_torrents"})
             .out == "160\n");
   mesh.stop_node("n1", SIGTERM);
   mesh.start_node("n0");

@@ -27,6 +27,7 @@
 #include "process.h"
 #include "wire/channel.h"
 #include "wire/flow.h"
+#include "wire/foreign.h"
 
 namespace {
 
@@ -80,13 +81,31 @@ struct Announces {
 };
 
 constexpr unsigned swarm_count = 100;
+constexpr std::int64_t torrent_size = 200'000;
 constexpr unsigned peer_count = 60'000;  ///< each in one swarm, where it announces again and again
 
-/// The middle of a swarm's infohash is its number.
-InfoHash infohash_of(unsigned swarm) {
-  InfoHash out;
-  out.bytes.fill('m');
-  out.bytes[1] = static_cast<char>(swarm);
+/// Of a swarm's content the id is its number, over and over.
+const std::vector<mesh::Foreign>& torrents() {
+  static const std::vector<mesh::Foreign> all = [] {
+    std::vector<mesh::Foreign> out;
+    for (unsigned swarm = 0; swarm < swarm_count; ++swarm) {
+      mesh::ContentId id;
+      id.bytes.fill(static_cast<char>(swarm));
+      const auto info = mesh::encode_info(id, torrent_size, std::vector<mesh::lt::sha1_hash>(4));
+      out.push_back(*mesh::read_foreign(info, id, torrent_size));
+    }
+    return out;
+  }();
+  return all;
+}
+
+std::string quoted(const InfoHash& infohash) {
+  std::string out;
+  for (const char c : infohash.bytes) {
+    char digits[4];
+    std::snprintf(digits, sizeof digits, "%%%02x", static_cast<unsigned>(static_cast<unsigned char>(c)));
+    out += digits;
+  }
   return out;
 }
 
@@ -109,9 +128,13 @@ Task<void> seed(const Announces& count, std::string tracker) {
   Handlers handlers;
   handlers.on<mesh::Load>([](const ChannelPtr&, mesh::Load asked) -> Task<Torrent> {
     Torrent out;
-    out.id.bytes.fill(asked.infohash.bytes[1]);
-    out.infohash = asked.infohash;
-    out.info = "d4:name20:" + std::string(asked.infohash.view()) + "e";
+    for (const auto& torrent : torrents())
+      if (torrent.infohash == asked.infohash) {
+        out.id.bytes.fill(static_cast<char>(&torrent - torrents().data()));
+        out.infohash = torrent.infohash;
+        out.size = torrent_size;
+        out.info = torrent.info;
+      }
     co_return out;
   });
   handlers.on_note<Meet>([](const ChannelPtr&, const Meet&) {});
@@ -137,6 +160,8 @@ Task<void> announce(Announces& count, asio::ip::tcp::endpoint server, unsigned m
   auto io = co_await asio::this_coro::executor;
   std::minstd_rand random(me);
   std::string answer(4096, '\0');
+  std::vector<std::string> hashes;
+  for (const auto& torrent : torrents()) hashes.push_back(quoted(torrent.infohash));
   while (!count.stop) {
     try {
       asio::ip::tcp::socket socket(io);
@@ -148,12 +173,11 @@ Task<void> announce(Announces& count, asio::ip::tcp::endpoint server, unsigned m
       socket.bind({asio::ip::address_v4(0x7f000000U + 2 + peer), 0});
       co_await socket.async_connect(server, asio::use_awaitable);
       char request[512];
-      const auto size =
-          std::snprintf(request, sizeof request,
-                        "GET /announce?info_hash=m%%%02xmmmmmmmmmmmmmmmmmm&peer_id=-LOAD00-%012u&port=6881"
-                        "&uploaded=0&downloaded=0&left=1&compact=1 HTTP/1.1\r\nHost: tracker\r\n"
-                        "Connection: close\r\n\r\n",
-                        peer % swarm_count, peer);
+      const auto size = std::snprintf(request, sizeof request,
+                                      "GET /announce?info_hash=%s&peer_id=-LOAD00-%012u&port=6881"
+                                      "&uploaded=0&downloaded=0&left=1&compact=1 HTTP/1.1\r\nHost: tracker\r\n"
+                                      "Connection: close\r\n\r\n",
+                                      hashes[peer % swarm_count].c_str(), peer);
       co_await asio::async_write(socket, asio::buffer(request, static_cast<std::size_t>(size)), asio::use_awaitable);
       std::size_t got = 0;
       for (;;) {
@@ -382,12 +406,7 @@ int main(int argc, char** argv) {
       const std::string list = "tracker_load.whitelist." + std::to_string(::getpid());
       std::ofstream out("/tmp/" + list);
       for (unsigned i = 0; i < swarm_count; ++i) {
-        for (const char c : infohash_of(i).bytes) {
-          char digits[4];
-          std::snprintf(digits, sizeof digits, "%02x", static_cast<unsigned>(static_cast<unsigned char>(c)));
-          out << digits;
-        }
-        out << '\n';
+        out << torrents()[i].infohash.hex() << '\n';
       }
       out.close();
       const Server server({test::fs::absolute(argv[2]).string(), "-i", "127.0.0.1", "-p", "6971", "-P", "6971", "-d",

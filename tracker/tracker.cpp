@@ -7,6 +7,7 @@
 #include "core/piece_plan.h"
 #include "wire/codec.h"
 #include "wire/endpoint.h"
+#include "wire/foreign.h"
 
 namespace mesh {
 namespace {
@@ -420,19 +421,17 @@ void Tracker::seeds(NodeKey node, const Torrent& torrent) {
   by_infohash_[torrent.infohash] = torrent.id;
 }
 
-/// A foreign torrent's swarm has an id of its own, which is returned.
-ContentId Tracker::seeds_foreign(NodeKey node, const Torrent& torrent) {
-  const ContentId own = sha256(torrent.info);
-  auto& swarm = swarms_[own];
-  if (swarm.infohash.is_set() && swarm.infohash != torrent.infohash)
+void Tracker::seeds_foreign(NodeKey node, const Torrent& torrent) {
+  const auto read = read_foreign(torrent.info, torrent.id, torrent.size);
+  if (!read || read->infohash != torrent.infohash)
     throw Error(Status::failed, node_name(node) + ": told a torrent that is not sound");
+  auto& swarm = swarms_[read->own];
   swarm.infohash = torrent.infohash;
   swarm.is_foreign = true;
   swarm.foreign = torrent.id;
   swarm.info = torrent.info;
   swarm.ready.insert(node);
-  by_infohash_[torrent.infohash] = own;
-  return own;
+  by_infohash_[torrent.infohash] = read->own;
 }
 
 Task<Torrent> Tracker::load(NodeKey node, ContentId id) {
@@ -447,6 +446,7 @@ Task<Torrent> Tracker::load(NodeKey node, ContentId id) {
     if (torrent.id != id) throw Error(Status::failed, node_name(node) + ": loaded something else");
     if (!nodes_.contains(node)) throw Error(Status::unreachable, "the node is gone");
     seeds(node, torrent);
+    torrent.info.clear();
     co_return torrent;
   };
   return loads_.run({node, id}, std::move(work));
@@ -467,32 +467,45 @@ Task<Torrent> Tracker::load_foreign(NodeKey node, ContentId id, std::string info
   co_return torrent;
 }
 
-/// Other clients want it: more of its holders seed it, and connect to those who have announced themselves.
+Task<void> Tracker::help_with(NodeKey node, ContentId own) {
+  try {
+    const auto it = swarms_.find(own);
+    if (it == swarms_.end()) co_return;
+    const ContentId content = it->second.foreign;
+    const std::string info = it->second.info;
+    co_await load_foreign(node, content, info);
+    const auto found = swarms_.find(own);
+    if (found == swarms_.end()) co_return;
+    std::vector<AnnouncedPeer> others;
+    announced_.choose(found->second.infohash, {}, most_peers, Clock::now(), random_, others);
+    for (const auto& peer : others) meet_soon(node, own, to_text(peer.endpoint));
+  } catch (const std::exception&) {
+    // It is one source less.
+  }
+}
+
+/// Other clients want it: more of its holders seed it, and connect to those who have announced themselves. None is
+/// asked twice.
 void Tracker::spread(const ContentId& own) {
   const auto it = swarms_.find(own);
   const auto now = Clock::now();
-  if (it == swarms_.end() || !it->second.foreign.is_set() || now - it->second.spread < spread_every) return;
+  if (it == swarms_.end() || !it->second.is_foreign || now - it->second.spread < spread_every) return;
   auto& swarm = it->second;
   swarm.spread = now;
-  auto help = [](Tracker* self, NodeKey node, ContentId swarm_id, ContentId content, std::string info) -> Task<void> {
-    try {
-      co_await self->load_foreign(node, content, std::move(info));
-      const auto found = self->swarms_.find(swarm_id);
-      if (found == self->swarms_.end()) co_return;
-      std::vector<AnnouncedPeer> others;
-      self->announced_.choose(found->second.infohash, {}, most_peers, Clock::now(), self->random_, others);
-      for (const auto& peer : others) self->meet_soon(node, swarm_id, to_text(peer.endpoint));
-    } catch (const std::exception&) {
-      // It is one source less.
-    }
-  };
+  if (!swarm.foreign.is_set()) {  // told by a node that has had it loaded since before this tracker began
+    asio::co_spawn(io_, ask_for(swarm.infohash), asio::detached);
+    return;
+  }
   std::vector<NodeKey> more;
   for (const auto& holder : catalog_.holders(swarm.foreign))
-    if (!swarm.ready.contains(holder.node)) more.push_back(holder.node);
+    if (!swarm.ready.contains(holder.node) && !swarm.asked.contains(holder.node)) more.push_back(holder.node);
   std::ranges::shuffle(more, random_);
-  const auto wanted = std::min(more.size(), static_cast<std::size_t>(early_sources));
-  for (std::size_t i = 0; i < wanted && swarm.ready.size() + i < static_cast<std::size_t>(early_sources); ++i)
-    asio::co_spawn(io_, help(this, more[i], own, swarm.foreign, swarm.info), asio::detached);
+  for (std::size_t seeds = swarm.ready.size(); seeds < static_cast<std::size_t>(early_sources) && !more.empty();
+       ++seeds) {
+    swarm.asked.insert(more.back());
+    asio::co_spawn(io_, help_with(more.back(), own), asio::detached);
+    more.pop_back();
+  }
 }
 
 /// A source that came when getters were introduced already connects to them.
@@ -602,7 +615,7 @@ Task<Introduced> Tracker::introduce(ChannelPtr channel, Ready question) {
   if (swarm.infohash.is_set() && swarm.infohash != question.infohash)
     throw Error(Status::failed, "this swarm has another infohash; install one version everywhere");
   swarm.infohash = question.infohash;
-  swarm.is_foreign = question.foreign;
+  if (swarm.ready.empty()) swarm.is_foreign = question.foreign;
   by_infohash_[question.infohash] = question.id;
   std::vector<HandoutMember> members;
   Introduced reply;
@@ -862,6 +875,10 @@ Task<StatusReply> Tracker::status(ChannelPtr, StatusAsk) {
 }
 
 Task<TorrentFile> Tracker::torrent_for(ChannelPtr channel, TorrentAsk question) {
+  if (options_.keys)
+    throw Error(Status::refused, printable(question.path) +
+                                     ": other clients have no key to this mesh; on a node that has it, --for 1h makes "
+                                     "a guest torrent");
   Resolve ask;
   ask.pattern = question.path;
   const Resolved found = co_await resolve(channel, ask);
@@ -885,7 +902,8 @@ Task<TorrentFile> Tracker::torrent_for(ChannelPtr channel, TorrentAsk question) 
       if (made.files.size() != 1 || made.errors.size() != 1) continue;
       if (!made.errors[0].empty()) throw Error(Status::failed, made.errors[0]);
       TorrentFile out;
-      out.torrent = co_await load_foreign(key, made.files[0].id, {});
+      const std::string unknown;
+      out.torrent = co_await load_foreign(key, made.files[0].id, unknown);
       out.file_name = std::string(last_part(question.path));
       if (!server_) co_return out;  // nobody could announce to it
       // This tracker, as the asker reached it.

@@ -54,7 +54,7 @@ class Tracker {
     std::size_t paths = 0;      ///< in the catalog
     bool has_too_many = false;  ///< it was told
   };
-  /// A swarm among the mesh's own nodes. Exists while any of them has the torrent loaded.
+  /// A swarm that the mesh's nodes are in. Exists while any of them has the torrent loaded.
   struct Swarm {
     InfoHash infohash;
     std::int64_t size = 0;  ///< once a node has told the torrent
@@ -68,6 +68,7 @@ class Tracker {
     SwarmCounts counts;  ///< as they were at `counted`
     Clock::time_point counted{};
     Clock::time_point spread{};  ///< when more holders were asked to seed a foreign one
+    std::set<NodeKey> asked;     ///< to do that
   };
 
   Handlers make_handlers();
@@ -89,9 +90,10 @@ class Tracker {
   Task<void> hash(std::map<NodeKey, Make> work, std::shared_ptr<Refusals> refusals);
   Task<Torrent> join(ChannelPtr channel, Join question);
   void seeds(NodeKey node, const Torrent& torrent);
-  ContentId seeds_foreign(NodeKey node, const Torrent& torrent);
+  void seeds_foreign(NodeKey node, const Torrent& torrent);
   Task<Torrent> load(NodeKey node, ContentId id);
   Task<Torrent> load_foreign(NodeKey node, ContentId id, std::string info);
+  Task<void> help_with(NodeKey node, ContentId own);
   void spread(const ContentId& own);
   /// Whether `node`, which is ready in this swarm, has all of it.
   [[nodiscard]] bool has_all(const ContentId& id, const Swarm& swarm, NodeKey node) const {

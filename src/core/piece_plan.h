@@ -14,11 +14,11 @@ inline constexpr std::int64_t small_file_bytes = 64 * 1024;
 
 /// The piece length of a torrent of `size` bytes, a function of the size alone: a power of two from 64 KiB to 16 MiB,
 /// such that the file has at most 1,024 pieces where that is possible; beyond 2 TiB as much more as leaves it 128 Ki
-/// pieces, whose roots fit one message.
+/// pieces, whose roots fit one message. Of a `size` that no torrent has: as of the largest.
 [[nodiscard]] std::int64_t piece_length_for(std::int64_t size);
 [[nodiscard]] int piece_count_for(std::int64_t size);
-/// No torrent is larger: its pieces would be of a GiB, which libtorrent does not take.
-inline constexpr std::int64_t most_torrent_bytes = std::int64_t{1} << 46;
+/// No torrent is larger: libtorrent takes no file of 2^44 - 2^14 bytes, just under 16 TiB.
+inline constexpr std::int64_t most_torrent_bytes = (std::int64_t{1} << 44) - 32 * 1024;
 
 /// Says which pieces of a torrent to ask for. Priorities are libtorrent's.
 class PieceGate {

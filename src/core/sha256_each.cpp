@@ -107,15 +107,25 @@ class Lanes {
   }
 
  private:
-  /// Sixteen lanes are good for sixteen messages alone, and with SHA instructions not on every processor.
-  Lanes() : few_(std::make_unique<Manager>(init_auto)) {
-    if (!few_->works() || !few_->has(IMB_FEATURE_SHANI) || !few_->has(IMB_FEATURE_AVX512_SKX)) return;
-    many_ = std::move(few_);
+  Lanes() {
+    static const bool many_are_faster = compare();
+    few_ = std::make_unique<Manager>(init_auto);
+    // With AVX-512 that is sixteen lanes, which are good for sixteen messages alone.
+    if (!few_->works() || !has_both(*few_)) return;
+    if (many_are_faster) many_ = std::move(few_);
     few_ = std::make_unique<Manager>(init_mb_mgr_avx2);
-    static const bool is_worth_it = few_->works() && time_of(*many_) < time_of(*few_);
-    if (!is_worth_it) many_.reset();
   }
 
+  static bool has_both(const Manager& manager) {
+    return manager.has(IMB_FEATURE_SHANI) && manager.has(IMB_FEATURE_AVX512_SKX);
+  }
+  /// Which are faster depends on the processor.
+  static bool compare() {
+    Manager many(init_auto);
+    if (!many.works() || !has_both(many)) return false;
+    Manager few(init_mb_mgr_avx2);
+    return few.works() && time_of(many) < time_of(few);
+  }
   static std::chrono::steady_clock::duration time_of(Manager& manager) {
     const std::string block(16 * 1024, 'x');
     const std::vector<std::string_view> messages(wide_lanes, block);

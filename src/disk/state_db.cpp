@@ -15,9 +15,10 @@ constexpr const char* schema =
     "CREATE TABLE IF NOT EXISTS received(path TEXT PRIMARY KEY, device INTEGER, inode INTEGER, size INTEGER, mtime "
     "INTEGER,"
     " ctime INTEGER, id BLOB) WITHOUT ROWID;"
-    "CREATE TABLE IF NOT EXISTS torrents(id BLOB PRIMARY KEY, infohash BLOB, info BLOB);"
-    "CREATE INDEX IF NOT EXISTS torrents_by_infohash ON torrents(infohash);"
-    // Not a column of `torrents`, which earlier versions have made without it.
+    "CREATE TABLE IF NOT EXISTS foreign_torrents(id BLOB PRIMARY KEY, infohash BLOB, info BLOB);"
+    "CREATE INDEX IF NOT EXISTS foreign_by_infohash ON foreign_torrents(infohash);"
+    // Earlier versions kept what others had told them there.
+    "DROP TABLE IF EXISTS torrents;"
     "CREATE TABLE IF NOT EXISTS roots(id BLOB PRIMARY KEY, roots BLOB);"
     "CREATE TABLE IF NOT EXISTS partials(id BLOB PRIMARY KEY, have BLOB, roots BLOB, path BLOB);"
     "CREATE TABLE IF NOT EXISTS ended(number INTEGER PRIMARY KEY, outcome BLOB);"
@@ -26,7 +27,8 @@ constexpr const char* schema =
     // What is there may be something else of these names.
     "SELECT device, inode, size, mtime, ctime, id FROM hashes LIMIT 0;"
     "SELECT path, device, inode, size, mtime, ctime, id FROM received LIMIT 0;"
-    "SELECT id, infohash, info FROM torrents LIMIT 0; SELECT id, roots FROM roots LIMIT 0; SELECT id, have, roots, "
+    "SELECT id, infohash, info FROM foreign_torrents LIMIT 0; SELECT id, roots FROM roots LIMIT 0; SELECT id, have, "
+    "roots, "
     "path FROM partials LIMIT 0;"
     "SELECT number, outcome FROM ended LIMIT 0; SELECT number, request FROM gets LIMIT 0;"
     "SELECT key, text FROM notes LIMIT 0;";
@@ -160,7 +162,7 @@ void StateDb::put_roots(const ContentId& id, std::string_view roots) {
 }
 
 std::optional<StoredForeign> StateDb::find_foreign(const ContentId& id) {
-  Statement s(*this, "SELECT infohash, info FROM torrents WHERE id=?");
+  Statement s(*this, "SELECT infohash, info FROM foreign_torrents WHERE id=?");
   if (!s.bind(id.view()).row()) return std::nullopt;
   const auto infohash = InfoHash::from(s.bytes(0));
   if (!infohash) return std::nullopt;
@@ -168,7 +170,7 @@ std::optional<StoredForeign> StateDb::find_foreign(const ContentId& id) {
 }
 
 std::optional<StoredForeign> StateDb::find_foreign(const InfoHash& infohash) {
-  Statement s(*this, "SELECT id, info FROM torrents WHERE infohash=?");
+  Statement s(*this, "SELECT id, info FROM foreign_torrents WHERE infohash=?");
   if (!s.bind(infohash.view()).row()) return std::nullopt;
   const auto id = ContentId::from(s.bytes(0));
   if (!id) return std::nullopt;
@@ -176,7 +178,7 @@ std::optional<StoredForeign> StateDb::find_foreign(const InfoHash& infohash) {
 }
 
 void StateDb::put_foreign(const StoredForeign& torrent) {
-  Statement(*this, "INSERT OR REPLACE INTO torrents VALUES(?,?,?)")
+  Statement(*this, "INSERT OR REPLACE INTO foreign_torrents VALUES(?,?,?)")
       .bind(torrent.id.view())
       .bind(torrent.infohash.view())
       .bind(torrent.info)

@@ -23,7 +23,7 @@ struct sqlite3_stmt;
 
 namespace mesh {
 
-/// The torrent of a file for other BitTorrent clients (node/maker.h).
+/// The torrent of a file for other BitTorrent clients (wire/foreign.h), as this node has computed it.
 struct StoredForeign {
   ContentId id;  ///< the file's
   InfoHash infohash;

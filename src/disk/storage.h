@@ -32,7 +32,7 @@ namespace mesh {
 struct PieceLayout {
   std::int64_t size = 0;
   std::int64_t piece_length = 0;
-  std::vector<lt::sha1_hash> hashes;  ///< what libtorrent is told that the pieces have; nobody computes it
+  std::vector<lt::sha1_hash> hashes;  ///< what libtorrent is told where a piece is right
   std::vector<Sha256> roots;          ///< of the pieces, and they make the content id; empty in a provisional torrent
 
   [[nodiscard]] int count() const { return static_cast<int>(hashes.size()); }

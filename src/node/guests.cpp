@@ -30,8 +30,8 @@ Task<TorrentFile> Guests::issue(std::string path, std::chrono::seconds time, Hel
   if (entry.size == 0) throw Error(Status::usage, printable(path) + ": is empty, and a torrent has at least one byte");
   const FileEntry made = co_await offer_.make(entry, true);
   const Foreign foreign = co_await offer_.foreign(made.id);
-  const Offer::Held held = co_await offer_.hold(made.id, foreign.sha1);
-  const SwarmSpec torrent = salt(foreign.torrent.info, std::string(last_part(path)));
+  const Offer::Held held = co_await offer_.hold(made.id, foreign.pieces);
+  const SwarmSpec torrent = salt(foreign.info, std::string(last_part(path)));
   const auto loaded = co_await parts_.swarm->load_foreign(torrent, held.storage, made.id, true);
   loaded->path = path;
   guests_[torrent.infohash] = {torrent.id, path, Clock::now() + time};

@@ -78,19 +78,6 @@ void for_each_piece(int pieces, std::int64_t size, unsigned threads, const std::
   if (!trouble.empty()) throw Error(Status::failed, trouble);
 }
 
-std::string encode_info(const ContentId& id, const PieceLayout& layout, const std::vector<lt::sha1_hash>& hashes) {
-  lt::entry info(lt::entry::dictionary_t);
-  info["length"] = layout.size;
-  info["name"] = id.hex();
-  info["piece length"] = layout.piece_length;
-  std::string pieces;
-  for (const auto& hash : hashes) pieces.append(hash.data(), 20);
-  info["pieces"] = pieces;
-  std::string out;
-  lt::bencode(std::back_inserter(out), info);
-  return out;
-}
-
 /// What stands where BEP 3 has SHA-1.
 void set_hashes(PieceLayout& layout) {
   layout.hashes.clear();
@@ -101,6 +88,7 @@ void set_hashes(PieceLayout& layout) {
 
 HashedFile hash_file(int fd, std::int64_t size, unsigned threads, const std::atomic<bool>& stop,
                      std::vector<lt::sha1_hash>* sha1) {
+  if (size > most_torrent_bytes) throw Error(Status::failed, "is larger than a torrent can be, 16 TiB");
   HashedFile out;
   out.layout.size = size;
   out.layout.piece_length = piece_length_for(size);
@@ -108,7 +96,6 @@ HashedFile hash_file(int fd, std::int64_t size, unsigned threads, const std::ato
     out.id = sha256({});
     return out;
   }
-  if (size > most_torrent_bytes) throw Error(Status::failed, "is larger than a torrent can be, 64 TiB");
   const int pieces = piece_count_for(size);
   if (sha1 != nullptr) sha1->resize(static_cast<std::size_t>(pieces));
   auto& roots = out.layout.roots;
@@ -205,17 +192,10 @@ std::optional<HashedFile> kept(StateDb& db, const ContentId& id, std::int64_t si
   return read_file_of(id, size, size > 0 && piece_count_for(size) > 1 ? db.find_roots(id) : std::string());
 }
 
-InfoHash infohash_of(const std::string& info) {
-  const auto hash = lt::hasher(lt::span<char const>(info.data(), static_cast<std::ptrdiff_t>(info.size()))).final();
-  InfoHash out;
-  std::memcpy(out.bytes.data(), hash.data(), 20);
-  return out;
-}
-
 SwarmSpec make_torrent(const HashedFile& file, const MeshKey* key) {
   SwarmSpec out;
   out.id = file.id;
-  out.info = encode_info(file.id, file.layout, file.layout.hashes);
+  out.info = encode_info(file.id, file.layout.size, file.layout.hashes);
   if (key != nullptr) {
     out.info.pop_back();  // the end of the dictionary, in which this key is the last
     out.info += "8:ssl-cert" + std::to_string(key->authority.size()) + ":" + key->authority + "e";
@@ -240,30 +220,6 @@ std::optional<Recognised> recognise(const ContentId& id, std::int64_t size, std:
   }
   out.file = std::move(*file);
   return out;
-}
-
-std::string foreign_info(const HashedFile& file, const std::vector<lt::sha1_hash>& sha1) {
-  return encode_info(file.id, file.layout, sha1);
-}
-
-std::optional<Foreign> read_foreign(const std::string& info, const ContentId& id, std::int64_t size) {
-  if (size <= 0 || size > most_torrent_bytes) return std::nullopt;
-  try {
-    const auto node = parse_bencode(info);
-    if (node.type() != lt::bdecode_node::dict_t) return std::nullopt;
-    const auto pieces = node.dict_find_string_value("pieces");
-    if (pieces.size() != static_cast<std::size_t>(piece_count_for(size)) * 20) return std::nullopt;
-    Foreign out;
-    for (std::size_t i = 0; i < pieces.size(); i += 20) out.sha1.emplace_back(pieces.data() + i);
-    PieceLayout layout;
-    layout.size = size;
-    layout.piece_length = piece_length_for(size);
-    if (encode_info(id, layout, out.sha1) != info) return std::nullopt;
-    out.torrent = {sha256(info), infohash_of(info), info};
-    return out;
-  } catch (const CodecError&) {
-    return std::nullopt;
-  }
 }
 
 SwarmSpec salt(const std::string& foreign_info, const std::string& name) {

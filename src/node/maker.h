@@ -3,8 +3,8 @@
 // In the mesh a torrent is a function of the content alone: one file in the form of BitTorrent v1 (BEP 3), named by the
 // content id in hex, piece length by piece_length_for, and where BEP 3 has the pieces' SHA-1, the beginning of their
 // SHA-256 merkle roots, by which nodes check them. So SHA-1 is computed of nothing but what other clients are to get:
-// they have a torrent of their own of the same bytes, the foreign one (docs/decisions/0016). Thread-safe; hash_file
-// blocks and uses `threads` threads.
+// they have a torrent of their own of the same bytes, the foreign one (wire/foreign.h, docs/decisions/0016).
+// Thread-safe; hash_file blocks and uses `threads` threads.
 #pragma once
 
 #include <atomic>
@@ -16,6 +16,7 @@
 #include "core/digest.h"
 #include "disk/state_db.h"
 #include "disk/storage.h"
+#include "wire/foreign.h"
 #include "wire/mesh_key.h"
 
 namespace mesh {
@@ -68,21 +69,9 @@ struct Recognised {
 [[nodiscard]] std::optional<Recognised> recognise(const ContentId& id, std::int64_t size, std::string_view roots,
                                                   const InfoHash& infohash, const MeshKeysPtr& keys);
 
-/// The info dictionary for other clients, without `sha1`'s truth being looked at.
-[[nodiscard]] std::string foreign_info(const HashedFile& file, const std::vector<lt::sha1_hash>& sha1);
-struct Foreign {
-  SwarmSpec torrent;                ///< its id is its own, no content's
-  std::vector<lt::sha1_hash> sha1;  ///< as it says
-};
-/// Back again; nothing unless `info` is, byte for byte, one that foreign_info could have made for this file.
-[[nodiscard]] std::optional<Foreign> read_foreign(const std::string& info, const ContentId& id, std::int64_t size);
-
 /// A foreign torrent made private (BEP 27), with this name in place of the content's and a random salt: its infohash
 /// cannot be guessed.
 [[nodiscard]] SwarmSpec salt(const std::string& foreign_info, const std::string& name);
-
-/// Of a foreign torrent's info dictionary.
-[[nodiscard]] InfoHash infohash_of(const std::string& info);
 
 /// A .torrent file around an info dictionary.
 [[nodiscard]] std::string torrent_file(std::string_view info, const std::vector<std::string>& announce_urls);

@@ -102,7 +102,11 @@ void NodeParts::withdraw(const std::string& path, const std::string& why) {
   const auto* item = holdings.find(path);
   if (item == nullptr) return;
   // Also where the same bytes are held under another path: what is loaded reads from this one.
-  if (const auto loaded = swarm->find(item->entry.id); loaded && !loaded->downloading) swarm->unload(item->entry.id);
+  const ContentId id = item->entry.id;
+  for (const auto& torrent : swarm->all())
+    if (!torrent->downloading && !torrent->guest && (torrent->torrent.id == id || torrent->foreign == id) &&
+        id.is_set())
+      swarm->unload(torrent->torrent.id);
   log(printable(path) + ": is not offered any more: " + why);
   publish(holdings.withdraw(path));
   // If it is there after all, as something else, it is a new candidate.

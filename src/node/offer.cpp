@@ -65,6 +65,15 @@ Torrent told(const SwarmTorrent& loaded) {
   return out;
 }
 
+Torrent told_foreign(const SwarmTorrent& loaded) {
+  Torrent out;
+  out.id = loaded.foreign;
+  out.infohash = loaded.torrent.infohash;
+  out.size = loaded.storage->layout().size;
+  out.info = loaded.torrent.info;
+  return out;
+}
+
 }  // namespace
 
 void Offer::serve(Handlers& handlers) {
@@ -89,7 +98,7 @@ void Offer::serve(Handlers& handlers) {
 
 Task<FileEntry> Offer::make(FileEntry asked, bool foreign) {
   const std::string key =
-      (foreign ? "foreign " : "") + asked.path + '\0' + std::to_string(asked.size) + ' ' + std::to_string(asked.mtime);
+      asked.path + '\0' + std::to_string(asked.size) + ' ' + std::to_string(asked.mtime) + (foreign ? " foreign" : "");
   std::function<Task<FileEntry>()> work = [this, asked = std::move(asked), foreign] {
     return make_now(asked, foreign, false);
   };
@@ -112,7 +121,7 @@ Task<FileEntry> Offer::make_now(FileEntry asked, bool foreign, bool idle) {
     if (known_id.is_set() && known_stamp == stamp) id = known_id;
     if (!id) id = parts_.db.find_hash(stamp);
     const bool is_known = id && (stamp.size == 0 || kept(parts_.db, *id, stamp.size));
-    if (!is_known || (foreign && !parts_.db.find_foreign(*id))) {
+    if (!is_known || (foreign && !kept_foreign(*id, stamp.size))) {
       const IdlePriority priority(idle);
       const auto begun = now_ns();
       const unsigned threads = idle ? 1 : std::max(1U, std::thread::hardware_concurrency());
@@ -124,7 +133,7 @@ Task<FileEntry> Offer::make_now(FileEntry asked, bool foreign, bool idle) {
       if (begun - std::max(stamp.mtime, stamp.ctime) > settle_ns) parts_.db.put_hash(stamp, hashed.id);
       keep(parts_.db, hashed);
       if (foreign) {
-        const auto info = foreign_info(hashed, sha1);
+        const auto info = encode_info(hashed.id, stamp.size, sha1);
         parts_.db.put_foreign({hashed.id, infohash_of(info), info});
       }
     }
@@ -165,44 +174,56 @@ Task<Torrent> Offer::load(Load asked) {
 Task<Torrent> Offer::load_foreign(Load asked) {
   if (parts_.options.keys) throw Error(Status::not_found, "has no such torrent");
   if (!asked.id.is_set()) {
+    for (const auto& torrent : parts_.swarm->all())
+      if (torrent->foreign.is_set() && !torrent->guest && torrent->checked &&
+          torrent->torrent.infohash == asked.infohash)
+        co_return told_foreign(*torrent);
     const auto find = [this, asked] { return parts_.db.find_foreign(asked.infohash); };
     const auto stored = co_await run_on(parts_.pool, find);
     if (!stored) throw Error(Status::not_found, "has no such torrent");
     asked.id = stored->id;
-  } else if (!asked.info.empty()) {
-    // What another holder has computed need not be computed again. Where it is wrong, other clients get nothing here.
+  }
+  Foreign made;
+  if (asked.info.empty()) {
+    made = co_await foreign(asked.id);
+  } else {
+    // What another holder says that he has computed. It is good for this once: kept is what this node knows itself.
     const auto* item = parts_.holdings.find(asked.id);
     if (item == nullptr) throw Error(Status::not_found, "does not hold it any more");
-    if (!read_foreign(asked.info, asked.id, item->entry.size))
-      throw Error(Status::failed, "was told a torrent that is not sound");
-    const auto put = [this, asked] {
-      if (!parts_.db.find_foreign(asked.id)) parts_.db.put_foreign({asked.id, infohash_of(asked.info), asked.info});
-    };
-    co_await run_on(parts_.pool, put);
+    auto read = read_foreign(asked.info, asked.id, item->entry.size);
+    if (!read) throw Error(Status::failed, "was told a torrent that is not sound");
+    made = std::move(*read);
   }
-  const Foreign made = co_await foreign(asked.id);
-  auto loaded = parts_.swarm->find(made.torrent.id);
+  auto loaded = parts_.swarm->find(made.own);
   if (!loaded) {
-    const Held held = co_await hold(asked.id, made.sha1);
-    loaded = co_await parts_.swarm->load_foreign(made.torrent, held.storage, asked.id, false);
+    // One is right, of however many are told.
+    for (const auto& torrent : parts_.swarm->all())
+      if (torrent->foreign == asked.id && !torrent->guest) {
+        if (!asked.info.empty()) throw Error(Status::failed, "seeds it to other clients by another torrent");
+        parts_.swarm->unload(torrent->torrent.id);
+      }
+    const Held held = co_await hold(asked.id, made.pieces);
+    SwarmSpec spec;
+    spec.id = made.own;
+    spec.infohash = made.infohash;
+    spec.info = made.info;
+    loaded = co_await parts_.swarm->load_foreign(spec, held.storage, asked.id, false);
     loaded->path = held.entry.path;
   }
   loaded->last_needed = SwarmTorrent::Clock::now();
-  Torrent out = told(*loaded);
-  out.id = asked.id;
-  out.roots.clear();
-  out.info = made.torrent.info;
-  co_return out;
+  co_return told_foreign(*loaded);
+}
+
+std::optional<Foreign> Offer::kept_foreign(const ContentId& id, std::int64_t size) const {
+  const auto stored = parts_.db.find_foreign(id);
+  return stored ? read_foreign(stored->info, id, size) : std::nullopt;
 }
 
 Task<Foreign> Offer::foreign(ContentId id) {
   const auto* item = parts_.holdings.find(id);
   if (item == nullptr) throw Error(Status::not_found, "does not hold it any more");
   const FileEntry entry = item->entry;
-  const auto find = [this, id, size = entry.size]() -> std::optional<Foreign> {
-    const auto stored = parts_.db.find_foreign(id);
-    return stored ? read_foreign(stored->info, id, size) : std::nullopt;
-  };
+  const auto find = [this, id, size = entry.size] { return kept_foreign(id, size); };
   auto found = co_await run_on(parts_.pool, find);
   if (!found) {
     co_await make(entry, true);

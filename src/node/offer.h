@@ -35,6 +35,8 @@ class Offer {
  private:
   Task<FileEntry> make_now(FileEntry asked, bool foreign, bool idle);
   Task<Torrent> load_foreign(Load asked);
+  /// Blocks.
+  [[nodiscard]] std::optional<Foreign> kept_foreign(const ContentId& id, std::int64_t size) const;
   Task<Probed> probe(ProbePath asked);
   Task<Fetched> fetch(ChannelPtr channel, Fetch asked);
 

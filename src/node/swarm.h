@@ -45,7 +45,7 @@ struct SwarmTorrent {
   bool in_order = false;     ///< its gate sees to it that pieces come in order
   bool at_an_end = true;     ///< of a download: it has hardly any pieces yet, or nearly all
   bool checked = false;      ///< libtorrent has taken it in and can connect
-  std::string path;          ///< of a provisional one, under which it is wanted
+  std::string path;          ///< of a provisional or foreign one
   std::string error;         ///< what stopped it, in words; a download can go on after `resume`
   int error_code = 0;        ///< errno of the same
   Event changed;             ///< a piece, an error, or the end

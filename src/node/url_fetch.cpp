@@ -254,6 +254,8 @@ void UrlFetch::first() {
       again = head.code == 206 && !facts.ranges && facts.size > url_first_bytes;
       if (again) return false;
       if (facts.size > url_first_bytes) {
+        if (const auto fault = url_facts_fault(facts); !fault.empty())
+          throw Error(Status::failed, "the origin says what makes no sense: " + fault);
         large = facts;
         cutter.emplace(*this, facts, 0);
         const std::lock_guard lock(mutex_);

@@ -140,8 +140,7 @@ struct Resolve {
   }
 };
 
-/// A torrent: `info` is the bencoded info dictionary, whose SHA-1 is `infohash`; `roots` are the pieces' SHA-256 merkle
-/// roots, 32 bytes each, of which `id` is the root. Empty where there are too many or nobody knows them.
+/// A torrent of the content `id`, of the mesh or foreign (wire/foreign.h).
 struct Torrent {
   static constexpr const char* name = "torrent";
   ContentId id;
