@@ -96,3 +96,17 @@ TEST_CASE("moderation: pauses that bring nothing get shorter") {
     CHECK(moderation.pause(static_cast<std::int64_t>(moved), now) == milliseconds(pause));
   }
 }
+
+TEST_CASE("moderation: a surge is noticed in rounds that are cut short, too") {
+  Moderation moderation;
+  const Moderation::Clock::time_point now{seconds(1000)};
+  moderation.pause(0, now);
+  moderation.measure(1'000'000, now + milliseconds(10));
+  CHECK_FALSE(moderation.is_surge());
+  moderation.measure(8'000'000, now + milliseconds(20));
+  CHECK(moderation.is_surge());
+  // What it says is no pause: the next one goes by what has come since the last.
+  CHECK(moderation.pause(9'000'000, now + milliseconds(21)) == Moderation::Clock::duration::zero());
+  for (int ms = 100; ms <= 1600; ms += 50) moderation.measure(9'000'000 + ms * 100'000, now + milliseconds(ms));
+  CHECK_FALSE(moderation.is_surge());
+}

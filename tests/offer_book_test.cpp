@@ -54,6 +54,26 @@ TEST_CASE("offers: while one copy is not out, no piece goes to two getters") {
   CHECK(std::accumulate(offered.begin(), offered.end(), 0) <= 64 + 16);
 }
 
+TEST_CASE("offers: who comes first does not run dry while he is alone, and leaves enough to who comes next") {
+  OfferBook book(1024, 1 << 20, 1);
+  book.join(1, std::vector<bool>(1024), at(0));
+  const auto first = by_getter(book.next(at(0)))[1];
+  CHECK(first.size() == 16);
+  book.join(2, std::vector<bool>(1024), at(1));
+  for (std::size_t i = 0; i < 10; ++i) {
+    book.sent(1, 1 << 20, at(2));
+    book.has(1, first[i], at(2));
+  }
+  auto offers = by_getter(book.next(at(2)));
+  CHECK(offers[2].size() == 2);
+  CHECK(offers[1].empty());
+  // Who has everything is nobody to share with.
+  OfferBook other(1024, 1 << 20, 1);
+  other.join(1, std::vector<bool>(1024, true), at(0));
+  other.join(2, std::vector<bool>(1024), at(0));
+  CHECK(by_getter(other.next(at(0)))[2].size() >= 8);
+}
+
 TEST_CASE("offers: whoever has the most to hand on waits; who handed on is next") {
   OfferBook book(100, 65536, 1);
   book.join(1, std::vector<bool>(100), at(0));
