@@ -85,8 +85,11 @@ Task<ChannelPtr> channel_for(const NodeOptions& node, const Handlers& handlers, 
   co_return channel;
 }
 
+/// It is here, and goes to others: nodes, other clients, or a guest.
+bool is_seeding(const TransferInfo& t) { return t.state == "seeding" || t.state == "foreign" || t.state == "guest"; }
+
 std::int64_t from_mesh(const TransferInfo& t) {
-  return t.state == "seeding" ? 0 : std::max<std::int64_t>(0, t.done - t.from_origin);
+  return is_seeding(t) ? 0 : std::max<std::int64_t>(0, t.done - t.from_origin);
 }
 
 /// Where a file that has a URL comes from.
@@ -161,8 +164,8 @@ void print_status(const StatusReply& reply) {
                   get.detail.empty() ? "" : ("  " + printable(get.detail)).c_str());
     }
     for (const auto& t : node.transfers) {
-      if (t.state == "seeding")
-        std::printf("  %-40s seeding  %s sent  %s/s  %d peers\n", printable(t.path).c_str(),
+      if (is_seeding(t))
+        std::printf("  %-40s %s  %s sent  %s/s  %d peers\n", printable(t.path).c_str(), printable(t.state).c_str(),
                     human_bytes(t.sent).c_str(), human_bytes(t.up_rate).c_str(), t.peers);
       else
         std::printf("  %-40s %s  %s%s\n", printable(t.path).c_str(), printable(t.state).c_str(),

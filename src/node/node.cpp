@@ -460,7 +460,7 @@ NodeStatus Node::status() const {
     info.path = item != nullptr                                     ? item->entry.path
                 : torrent->provisional || torrent->foreign.is_set() ? torrent->path
                                                                     : torrent->torrent.id.hex();
-    info.state = torrent->guest ? "guest" : "seeding";
+    info.state = torrent->guest ? "guest" : torrent->foreign.is_set() ? "foreign" : "seeding";
     info.infohash = torrent->torrent.infohash.hex();
     info.done = info.total = torrent->storage->layout().size;
     info.up_rate = torrent->up_rate;
