@@ -40,6 +40,7 @@ class Links(unittest.TestCase):
         lab.spawn(0, [BIN / "meshtracker", "--open", "--listen", "0.0.0.0:6969"], log=self.home / "tracker.log")
         for host in range(lab.hosts):
             self.files(host).mkdir(exist_ok=True)
+            self.log(host).unlink(missing_ok=True)  # of an earlier lab: who is waited for here registers anew
             lab.spawn(host, [BIN / "meshseed", "--open", "--files", self.files(host), "--name", f"n{host}", "--listen", "0.0.0.0:6881",
                              "--tracker", f"{lab.address(0)}:6969"], log=self.log(host))
         for host in range(lab.hosts):
