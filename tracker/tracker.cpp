@@ -488,10 +488,9 @@ Task<void> Tracker::help_with(NodeKey node, ContentId own) {
 /// asked twice.
 void Tracker::spread(const ContentId& own) {
   const auto it = swarms_.find(own);
-  const auto now = Clock::now();
-  if (it == swarms_.end() || !it->second.is_foreign || now - it->second.spread < spread_every) return;
+  if (it == swarms_.end() || !it->second.is_foreign) return;
   auto& swarm = it->second;
-  swarm.spread = now;
+  swarm.spread = Clock::now();
   if (!swarm.foreign.is_set()) {  // told by a node that has had it loaded since before this tracker began
     asio::co_spawn(io_, ask_for(swarm.infohash), asio::detached);
     return;
@@ -1043,7 +1042,7 @@ std::string Tracker::announce(const AnnounceQuery& query, const asio::ip::addres
   std::vector<AnnouncedPeer> peers;
   if (const auto swarm = swarm_of(query.infohash); swarm != swarms_.end()) {
     std::vector<HandoutMember> members;
-    if (comes) spread(swarm->first);
+    if (comes && now - swarm->second.spread >= spread_every) spread(swarm->first);
     for (const auto key : swarm->second.ready) members.push_back({key, has_all(swarm->first, swarm->second, key)});
     for (const auto key : hand_out(members, {}, random_)) {
       const auto node = nodes_.find(key);
