@@ -50,14 +50,6 @@ FileEntry entry_of(const std::string& path, const Copy& copy) {
           copy.id != nullptr ? *copy.id : ContentId{}};
 }
 
-/// Its id follows from its roots: others would be of no use to anybody.
-bool is_sound(const Torrent& torrent) {
-  if (torrent.size <= 0 || torrent.size > most_torrent_bytes) return false;
-  const auto pieces = static_cast<std::size_t>(piece_count_for(torrent.size));
-  if (pieces == 1) return torrent.roots.empty();
-  return !read_roots(torrent.roots, pieces, piece_length_for(torrent.size), torrent.id).empty();
-}
-
 }  // namespace
 
 Tracker::Tracker(asio::io_context& io, TrackerOptions options)
@@ -408,7 +400,9 @@ Task<Resolved> Tracker::resolve(ChannelPtr channel, Resolve question) {
 // -----------------------------------------------------------------------------------------------------------
 
 void Tracker::seeds(NodeKey node, const Torrent& torrent) {
-  if (!is_sound(torrent)) throw Error(Status::failed, node_name(node) + ": told a torrent that is not sound");
+  // Where its id does not follow from its roots, it is of no use to anybody.
+  if (read_roots(torrent.roots, torrent.size, torrent.id).empty())
+    throw Error(Status::failed, node_name(node) + ": told a torrent that is not sound");
   auto& swarm = swarms_[torrent.id];
   if (swarm.infohash != torrent.infohash) {
     if (!swarm.ready.empty()) throw Error(Status::failed, node_name(node) + ": has it loaded under another key");
@@ -436,15 +430,11 @@ void Tracker::seeds_foreign(NodeKey node, const Torrent& torrent) {
 
 Task<Torrent> Tracker::load(NodeKey node, ContentId id) {
   std::function<Task<Torrent>()> work = [this, node, id]() -> Task<Torrent> {
-    const auto it = nodes_.find(node);
-    if (it == nodes_.end()) throw Error(Status::unreachable, "the node is gone");
     Load request;
     request.id = id;
     if (const auto swarm = swarms_.find(id); swarm != swarms_.end() && !swarm->second.ready.empty())
       request.infohash = swarm->second.infohash;
-    Torrent torrent = co_await it->second.channel->request(request, load_limit);
-    if (torrent.id != id) throw Error(Status::failed, node_name(node) + ": loaded something else");
-    if (!nodes_.contains(node)) throw Error(Status::unreachable, "the node is gone");
+    Torrent torrent = co_await ask_to_load(node, request, load_limit);
     seeds(node, torrent);
     torrent.info.clear();
     co_return torrent;
@@ -452,17 +442,22 @@ Task<Torrent> Tracker::load(NodeKey node, ContentId id) {
   return loads_.run({node, id}, std::move(work));
 }
 
-/// `info`: of the torrent, where it is known already.
-Task<Torrent> Tracker::load_foreign(NodeKey node, ContentId id, std::string info) {
+Task<Torrent> Tracker::ask_to_load(NodeKey node, Load request, std::chrono::seconds limit) {
   const auto it = nodes_.find(node);
   if (it == nodes_.end()) throw Error(Status::unreachable, "the node is gone");
+  Torrent torrent = co_await it->second.channel->request(request, limit);
+  if (torrent.id != request.id) throw Error(Status::failed, node_name(node) + ": loaded something else");
+  if (!nodes_.contains(node)) throw Error(Status::unreachable, "the node is gone");
+  co_return torrent;
+}
+
+/// `info`: of the torrent, where it is known already.
+Task<Torrent> Tracker::load_foreign(NodeKey node, ContentId id, std::string info) {
   Load request;
   request.id = id;
   request.foreign = true;
   request.info = std::move(info);
-  const Torrent torrent = co_await it->second.channel->request(request, make_limit);
-  if (torrent.id != id) throw Error(Status::failed, node_name(node) + ": loaded something else");
-  if (!nodes_.contains(node)) throw Error(Status::unreachable, "the node is gone");
+  const Torrent torrent = co_await ask_to_load(node, request, make_limit);
   seeds_foreign(node, torrent);
   co_return torrent;
 }

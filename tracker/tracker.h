@@ -91,6 +91,7 @@ class Tracker {
   Task<Torrent> join(ChannelPtr channel, Join question);
   void seeds(NodeKey node, const Torrent& torrent);
   void seeds_foreign(NodeKey node, const Torrent& torrent);
+  Task<Torrent> ask_to_load(NodeKey node, Load request, std::chrono::seconds limit);
   Task<Torrent> load(NodeKey node, ContentId id);
   Task<Torrent> load_foreign(NodeKey node, ContentId id, std::string info);
   Task<void> help_with(NodeKey node, ContentId own);

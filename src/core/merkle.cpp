@@ -3,6 +3,8 @@
 #include <bit>
 #include <libtorrent/hasher.hpp>
 
+#include "core/piece_plan.h"
+
 namespace mesh {
 namespace {
 
@@ -64,12 +66,17 @@ ContentId content_id_of_pieces(std::span<const Sha256> roots, std::int64_t piece
   return merkle_root(roots, 0, piece_root({}, piece_length));
 }
 
-std::vector<Sha256> read_roots(std::string_view text, std::size_t pieces, std::int64_t piece_length,
-                               const ContentId& id) {
+std::vector<Sha256> read_roots(std::string_view text, std::int64_t size, const ContentId& id) {
   std::vector<Sha256> out;
+  if (size <= 0 || size > most_torrent_bytes) return out;
+  const auto pieces = static_cast<std::size_t>(piece_count_for(size));
+  if (pieces == 1) {
+    if (text.empty()) out.push_back(id);
+    return out;
+  }
   if (text.size() / 32 != pieces || text.size() % 32 != 0) return out;
   for (const auto root : cut(text, 32)) out.push_back(*Sha256::from(root));
-  if (content_id_of_pieces(out, piece_length) != id) out.clear();
+  if (content_id_of_pieces(out, piece_length_for(size)) != id) out.clear();
   return out;
 }
 
@@ -83,10 +90,14 @@ void append_leaves(std::span<const std::string_view> blocks, std::vector<Sha256>
   sha256_each(blocks, std::span(leaves).subspan(before));
 }
 
+Sha256 root_of_leaves(std::span<const Sha256> leaves, std::int64_t piece_length, bool only_piece) {
+  return only_piece ? content_id_of_leaves(leaves) : piece_root(leaves, piece_length);
+}
+
 Sha256 root_of_piece(std::string_view bytes, std::int64_t piece_length, bool only_piece) {
   std::vector<Sha256> leaves;
   append_leaves(blocks_of(bytes), leaves);
-  return only_piece ? content_id_of_leaves(leaves) : piece_root(leaves, piece_length);
+  return root_of_leaves(leaves, piece_length, only_piece);
 }
 
 ContentId content_id_of_bytes(std::string_view bytes) {

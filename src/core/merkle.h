@@ -36,14 +36,17 @@ void append_leaves(std::span<const std::string_view> blocks, std::vector<Sha256>
 /// The content id from the piece roots (a file of more than one piece), all padded to the full piece length.
 [[nodiscard]] ContentId content_id_of_pieces(std::span<const Sha256> roots, std::int64_t piece_length);
 
-/// The pieces' roots in `text`, 32 bytes each, of a file of `pieces` pieces; none unless they make the content `id`.
-[[nodiscard]] std::vector<Sha256> read_roots(std::string_view text, std::size_t pieces, std::int64_t piece_length,
-                                             const ContentId& id);
+/// The pieces' roots of a torrent of `size` bytes, from what is told and kept of them: 32 bytes each, nothing of a file
+/// of one piece, whose root its id is. None unless they make the content `id`.
+[[nodiscard]] std::vector<Sha256> read_roots(std::string_view text, std::int64_t size, const ContentId& id);
 
 /// The content id of a file of one piece, from its blocks' hashes.
 [[nodiscard]] ContentId content_id_of_leaves(std::span<const Sha256> leaves);
 
-/// The root of one piece that is held in memory; of a file of one piece, its content id.
+/// The root of one piece, from its blocks' hashes; of a file of one piece, its content id.
+[[nodiscard]] Sha256 root_of_leaves(std::span<const Sha256> leaves, std::int64_t piece_length, bool only_piece);
+
+/// The same of one that is held in memory.
 [[nodiscard]] Sha256 root_of_piece(std::string_view bytes, std::int64_t piece_length, bool only_piece);
 
 /// The content id of a file that is held in memory.

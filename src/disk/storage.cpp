@@ -92,7 +92,7 @@ std::optional<Sha256> Storage::root(int piece) const {
 }
 
 Sha256 Storage::root_of(std::span<const Sha256> leaves) const {
-  return layout_.count() == 1 ? content_id_of_leaves(leaves) : piece_root(leaves, layout_.piece_length);
+  return root_of_leaves(leaves, layout_.piece_length, layout_.count() == 1);
 }
 
 Storage::SourcePtr Storage::source() const {

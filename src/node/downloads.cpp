@@ -482,8 +482,7 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
   std::unique_ptr<PieceGate> gate;
   if (wants_order(*job)) gate = std::make_unique<OrderedGate>(layout->count());
   const bool in_order = gate != nullptr;
-  const SwarmSpec spec = make_torrent(known->file, known->key);
-  const auto swarm = co_await parts_.swarm->load(spec, known->key, storage, true, std::move(gate));
+  const auto swarm = co_await parts_.swarm->load(known->torrent, known->key, storage, true, std::move(gate));
   swarm->in_order = in_order;
   job->swarm = swarm;
   Feed feed(parts_, wanted, swarm, job->info);

@@ -97,10 +97,10 @@ HashedFile hash_file(int fd, std::int64_t size, unsigned threads, const std::ato
     return out;
   }
   const int pieces = piece_count_for(size);
-  if (sha1 != nullptr) sha1->resize(static_cast<std::size_t>(pieces));
+  const bool with_sha1 = sha1 != nullptr;
+  if (with_sha1) sha1->resize(static_cast<std::size_t>(pieces));
   auto& roots = out.layout.roots;
   roots.resize(static_cast<std::size_t>(pieces));
-  const bool with_sha1 = sha1 != nullptr;
   // Sparse images are mostly the same piece of zeros.
   std::once_flag zeros_once;
   HashedPiece zeros;
@@ -114,7 +114,7 @@ HashedFile hash_file(int fd, std::int64_t size, unsigned threads, const std::ato
     const HashedPiece hashed =
         hole ? zeros : hash_piece(fd, begin, out.layout.length_of(piece), false, with_sha1, buffer);
     if (with_sha1) (*sha1)[at] = hashed.sha1;
-    roots[at] = pieces == 1 ? content_id_of_leaves(hashed.leaves) : piece_root(hashed.leaves, out.layout.piece_length);
+    roots[at] = root_of_leaves(hashed.leaves, out.layout.piece_length, pieces == 1);
   });
   set_hashes(out.layout);
   out.id = pieces == 1 ? roots.front() : content_id_of_pieces(roots, out.layout.piece_length);
@@ -135,8 +135,7 @@ std::string still_there(const PieceLayout& layout, int fd, std::string have, std
     const bool hole = length == layout.piece_length && is_hole(fd, begin, length);
     if (hole) std::call_once(zeros_once, [&] { zeros = hash_piece(fd, begin, length, true, false, buffer); });
     const HashedPiece hashed = hole ? zeros : hash_piece(fd, begin, length, false, false, buffer);
-    const auto root =
-        pieces == 1 ? content_id_of_leaves(hashed.leaves) : piece_root(hashed.leaves, layout.piece_length);
+    const auto root = root_of_leaves(hashed.leaves, layout.piece_length, pieces == 1);
     const bool same = root.view() == roots.substr(at * 32, 32) && (layout.roots.empty() || root == layout.roots[at]);
     if (!same) have[at] = '\0';
   });
@@ -168,18 +167,13 @@ std::string roots_of(const HashedFile& file) {
 }
 
 std::optional<HashedFile> read_file_of(const ContentId& id, std::int64_t size, std::string_view roots) {
-  if (size <= 0 || size > most_torrent_bytes) return std::nullopt;
   HashedFile out;
   out.id = id;
   auto& layout = out.layout;
+  layout.roots = read_roots(roots, size, id);
+  if (layout.roots.empty()) return std::nullopt;
   layout.size = size;
   layout.piece_length = piece_length_for(size);
-  const auto pieces = static_cast<std::size_t>(piece_count_for(size));
-  if (pieces == 1 && roots.empty())
-    layout.roots = {id};
-  else if (pieces > 1)
-    layout.roots = read_roots(roots, pieces, layout.piece_length, id);
-  if (layout.roots.empty()) return std::nullopt;
   set_hashes(layout);
   return out;
 }
@@ -208,18 +202,15 @@ std::optional<Recognised> recognise(const ContentId& id, std::int64_t size, std:
                                     const InfoHash& infohash, const MeshKeysPtr& keys) {
   auto file = read_file_of(id, size, roots);
   if (!file) return std::nullopt;
-  Recognised out;
-  if (keys) {
-    const auto& all = keys->all();
-    const auto it =
-        std::ranges::find_if(all, [&](const MeshKey& key) { return make_torrent(*file, &key).infohash == infohash; });
-    if (it == all.end()) return std::nullopt;
-    out.key = &*it;
-  } else if (make_torrent(*file).infohash != infohash) {
-    return std::nullopt;
-  }
-  out.file = std::move(*file);
-  return out;
+  std::vector<const MeshKey*> under;
+  if (keys)
+    for (const auto& key : keys->all()) under.push_back(&key);
+  else
+    under.push_back(nullptr);
+  for (const auto* key : under)
+    if (auto torrent = make_torrent(*file, key); torrent.infohash == infohash)
+      return Recognised{std::move(*file), key, std::move(torrent)};
+  return std::nullopt;
 }
 
 SwarmSpec salt(const std::string& foreign_info, const std::string& name) {

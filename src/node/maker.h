@@ -62,7 +62,8 @@ struct SwarmSpec {
 
 struct Recognised {
   HashedFile file;
-  const MeshKey* key = nullptr;  ///< under which make_torrent makes it; lives as long as the keys
+  const MeshKey* key = nullptr;  ///< under which `torrent` is; lives as long as the keys
+  SwarmSpec torrent;
 };
 /// A torrent of the mesh that came from elsewhere; nothing unless its id follows from the roots, and its infohash from
 /// those and, where there are any, one of `keys`.

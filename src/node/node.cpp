@@ -91,7 +91,7 @@ void NodeParts::publish(const Inventory& delta) {
   }
   for (const auto& torrent : swarm->all())
     if (!torrent->downloading && !torrent->spooled && !torrent->provisional && !torrent->guest &&
-        holdings.find(torrent->foreign.is_set() ? torrent->foreign : torrent->torrent.id) == nullptr)
+        holdings.find(torrent->content()) == nullptr)
       swarm->unload(torrent->torrent.id);
 }
 
@@ -104,9 +104,7 @@ void NodeParts::withdraw(const std::string& path, const std::string& why) {
   // Also where the same bytes are held under another path: what is loaded reads from this one.
   const ContentId id = item->entry.id;
   for (const auto& torrent : swarm->all())
-    if (!torrent->downloading && !torrent->guest && (torrent->torrent.id == id || torrent->foreign == id) &&
-        id.is_set())
-      swarm->unload(torrent->torrent.id);
+    if (!torrent->downloading && !torrent->guest && torrent->content() == id) swarm->unload(torrent->torrent.id);
   log(printable(path) + ": is not offered any more: " + why);
   publish(holdings.withdraw(path));
   // If it is there after all, as something else, it is a new candidate.

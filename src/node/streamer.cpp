@@ -277,8 +277,7 @@ Task<Streamer::SpoolPtr> Streamer::open_spool(FileEntry wanted, Torrent torrent,
   if (limit > 0) spool->storage->bound();
   auto gate = std::make_unique<StreamGate>(layout->count(), static_cast<int>(spool->window / piece));
   spool->gate = gate.get();
-  const SwarmSpec spec = make_torrent(known->file, known->key);
-  spool->swarm = co_await parts_.swarm->load(spec, known->key, spool->storage, true, std::move(gate));
+  spool->swarm = co_await parts_.swarm->load(known->torrent, known->key, spool->storage, true, std::move(gate));
   spool->swarm->spooled = true;
   spools_[torrent.id] = spool;
   reserve(*spool, wanted.size);

@@ -68,6 +68,9 @@ struct SwarmTorrent {
   std::set<lt::tcp::endpoint> sources;                 ///< peers that had everything when they came
   std::set<lt::tcp::endpoint> banned;                  ///< peers that sent wrong bytes
   std::map<lt::tcp::endpoint, std::int64_t> received;  ///< payload bytes by peer
+
+  /// What it is of, unless it is provisional.
+  [[nodiscard]] const ContentId& content() const { return foreign.is_set() ? foreign : torrent.id; }
 };
 using SwarmTorrentPtr = std::shared_ptr<SwarmTorrent>;
 
