@@ -309,6 +309,7 @@ Task<int> torrent(const NodeOptions& node, const Asked& asked, const Handlers& h
     else
       std::printf("%s\n", path.c_str());
   }
+  if (urls.empty()) say("meshfile", "the torrent names no tracker, as none answers: other clients find nobody by it");
   if (!asked.as_json && !reply.guest)
     say("meshfile", "the torrent's file is named by its content; aria2c " +
                         shell_quoted("--index-out=1=" + reply.file_name) +
