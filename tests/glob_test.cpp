@@ -1,5 +1,9 @@
 #include "core/glob.h"
 
+#include <random>
+#include <string>
+#include <vector>
+
 #include <chrono>
 
 #include "test.h"
@@ -51,4 +55,59 @@ TEST_CASE("globs: hostile patterns end") {
   std::string deep, path = "a";
   for (int i = 0; i < 50; ++i) deep += "**/a/", path += "/a";
   CHECK_FALSE(Glob(deep + "b").matches(path));
+}
+
+TEST_CASE("globs: a pattern made to be slow matches what it says, and one without bounds nothing") {
+  const std::string as(250, 'a');
+  CHECK_FALSE(Glob("**/" + std::string(100, '*') + "a*a*a*a*a*a*a*a*a*a*b").matches("x/" + as));
+  CHECK(Glob("**/*a*a*a*a*a*a*a*a*a*a*b").matches("x/" + as + "b"));
+  CHECK(Glob("*?*?*?*?*[ab]*?*?*a").matches(as));
+  CHECK_FALSE(Glob("*?*?*?*?*[bc]*?*?*a").matches(as));
+  std::string deep = "a";
+  for (int i = 0; i < 1900; ++i) deep += "/a";
+  CHECK(Glob("**/a/**/a/**/a").matches(deep));
+  CHECK_FALSE(Glob("**/a/**/a/**/b").matches(deep));
+  CHECK(Glob("a/**/b").judge("a/x/b/c").taken);
+  CHECK_FALSE(Glob("a/**/b").judge("a/x/c").taken);
+  CHECK(mesh::glob_fault("**/x").empty());
+  CHECK_FALSE(mesh::glob_fault(std::string(1025, 'a')).empty());
+  std::string parts = "*";
+  for (int i = 0; i < 64; ++i) parts += "/*";
+  CHECK_FALSE(mesh::glob_fault(parts).empty());
+  CHECK_FALSE(Glob(parts).matches(parts));
+}
+
+namespace {
+
+/// The same by the book, for patterns of letters, '*' and '?'.
+bool matches_slowly(const std::string& pattern, const std::string& text) {
+  std::vector<std::vector<bool>> at(pattern.size() + 1, std::vector<bool>(text.size() + 1));
+  at[0][0] = true;
+  for (std::size_t p = 1; p <= pattern.size(); ++p)
+    for (std::size_t t = 0; t <= text.size(); ++t) {
+      const char c = pattern[p - 1];
+      if (c == '*')
+        at[p][t] = at[p - 1][t] || (t > 0 && at[p][t - 1]);
+      else
+        at[p][t] = t > 0 && at[p - 1][t - 1] && (c == '?' || c == text[t - 1]);
+    }
+  return at[pattern.size()][text.size()];
+}
+
+}  // namespace
+
+TEST_CASE("globs: both ways to match a part agree with the book") {
+  std::mt19937 random(7);
+  const auto text = [&](const char* letters, std::size_t count, std::size_t most) {
+    std::string out;
+    for (auto n = random() % (most + 1); n > 0; --n) out += letters[random() % count];
+    return out;
+  };
+  for (int i = 0; i < 3'000; ++i) {
+    // So many stars before it that the quick way gives up.
+    const auto tail = text("ab*?", 4, 8);
+    const auto path = std::string(200, 'a') + text("ab", 2, 12);
+    for (const auto& pattern : {"*" + tail, "*a*a*a*a*a*a*a*a*a*a*" + tail + "b", "*a*a*a*a?a*" + tail})
+      REQUIRE(Glob(pattern).matches(path) == matches_slowly(pattern, path));
+  }
 }

@@ -51,3 +51,11 @@ TEST_CASE("WHATs: as people type them") {
     }
   }
 }
+
+TEST_CASE("links: none that climbs behind a name leads anywhere") {
+  CHECK(link_destination("a/b/c", "../../s") == "s");
+  CHECK(link_destination("a/b", "x/../../s").empty());
+  CHECK(link_destination("a/b", "x/..").empty());
+  CHECK(link_destination("a/b", "./../s/t") == "s/t");
+  CHECK(link_destination("a/b", "x/../y", true) == "a/y");
+}

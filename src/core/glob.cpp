@@ -1,7 +1,11 @@
 #include "core/glob.h"
 
+#include <algorithm>
+#include <bitset>
+#include <map>
 #include <optional>
 #include <span>
+#include <utility>
 
 #include "core/mesh_path.h"
 
@@ -59,10 +63,57 @@ std::size_t step(std::string_view pattern, std::size_t p, std::string_view text,
   return pattern.substr(p, wanted) == text.substr(t, length) ? p + wanted : none;
 }
 
-/// Greedy with one point of return, so the cost is at most the product of both lengths.
+/// All ways through a part's pattern at once, a bit for each place in it, so that the cost is the length of the text
+/// whatever the pattern (Baeza-Yates and Gonnet 1992, with loops for stars).
+bool part_matches_at_length(std::string_view pattern, std::string_view text) {
+  using Places = std::bitset<max_part_bytes + 1>;
+  std::vector<std::size_t> begins;  // of the pattern's elements
+  Places stars;
+  for (std::size_t p = 0; p < pattern.size();) {
+    if (pattern[p] == '*') {
+      if (begins.empty() || !stars[begins.size() - 1]) {
+        stars.set(begins.size());
+        begins.push_back(p);
+      }
+      ++p;
+      continue;
+    }
+    begins.push_back(p);
+    if (pattern[p] == '[') {
+      if (const auto set = bracket(pattern, p, " ")) {
+        p = set->end;
+        continue;
+      }
+    }
+    if (pattern[p] == '\\' && p + 1 < pattern.size()) ++p;
+    p += character_bytes(pattern, p);
+  }
+  std::map<std::string_view, Places> takes;  // by character: the elements that take it
+  Places at;
+  at.set(0);
+  const auto pass_stars = [&] { at |= (at & stars) << 1; };
+  pass_stars();
+  for (std::size_t t = 0; t < text.size();) {
+    const auto length = character_bytes(text, t);
+    const auto [known, fresh] = takes.try_emplace(text.substr(t, length));
+    if (fresh)
+      for (std::size_t i = 0; i < begins.size(); ++i)
+        if (!stars[i] && step(pattern, begins[i], text, t, length) != none) known->second.set(i);
+    at = ((at & known->second) << 1) | (at & stars);
+    if (at.none()) return false;
+    pass_stars();
+    t += length;
+  }
+  return at[begins.size()];
+}
+
+/// Greedy with one point of return, which is quick for all but a pattern made to be slow.
 bool part_matches(std::string_view pattern, std::string_view text) {
+  if (pattern.size() > max_part_bytes || text.size() > max_part_bytes) return false;
+  std::size_t steps = 16 * (pattern.size() + text.size() + 1);
   std::size_t p = 0, t = 0, star = none, mark = 0;
   while (t < text.size()) {
+    if (--steps == 0) return part_matches_at_length(pattern, text);
     const auto length = character_bytes(text, t);
     if (p < pattern.size() && pattern[p] == '*') {
       star = ++p;
@@ -85,24 +136,28 @@ bool part_matches(std::string_view pattern, std::string_view text) {
   return p == pattern.size();
 }
 
-bool parts_match(std::span<const std::string> pattern, std::span<const std::string_view> path) {
-  std::size_t p = 0, t = 0, star = none, mark = 0;
-  while (t < path.size()) {
-    if (p < pattern.size() && pattern[p] == "**") {
-      star = ++p;
-      mark = t;
-    } else if (p < pattern.size() && part_matches(pattern[p], path[t])) {
-      ++p;
-      ++t;
-    } else if (star != none) {
-      p = star;
-      t = ++mark;
-    } else {
-      return false;
+/// Which places in the pattern's parts can be reached, part of the path by part. `some`: it is enough that the pattern
+/// takes one of the directories above.
+bool parts_match(std::span<const std::string> pattern, std::span<const std::string_view> path, bool some) {
+  std::bitset<max_glob_parts + 1> at;
+  const auto enter = [&](std::size_t p) {
+    for (; at.set(p), p < pattern.size() && pattern[p] == "**"; ++p) {
     }
+  };
+  enter(0);
+  for (std::size_t t = 0; t < path.size(); ++t) {
+    if (some && t > 0 && at[pattern.size()]) return true;
+    const auto before = std::exchange(at, {});
+    for (std::size_t p = 0; p < pattern.size(); ++p) {
+      if (!before[p]) continue;
+      if (pattern[p] == "**")
+        enter(p);
+      else if (part_matches(pattern[p], path[t]))
+        enter(p + 1);
+    }
+    if (at.none()) return false;
   }
-  while (p < pattern.size() && pattern[p] == "**") ++p;
-  return p == pattern.size();
+  return at[pattern.size()];
 }
 
 template <class Out>
@@ -120,10 +175,17 @@ Out split(std::string_view text) {
 
 bool has_glob(std::string_view text) { return text.find_first_of("*?[\\") != none; }
 
+std::string_view glob_fault(std::string_view pattern) {
+  if (pattern.size() > max_glob_bytes) return "is longer than 1024 bytes, which is the limit for patterns";
+  if (std::ranges::count(pattern, '/') >= static_cast<std::ptrdiff_t>(max_glob_parts))
+    return "has more than 64 parts, which is the limit for patterns";
+  return {};
+}
+
 Glob::Glob(std::string_view pattern) : parts_(split<std::vector<std::string>>(pattern)) {
+  if (!glob_fault(pattern).empty()) parts_.assign(1, "/");  // matches nothing
   bool literal = true;
   for (std::size_t i = 0; i < parts_.size(); ++i) {
-    if (parts_[i] == "**") deep_ = true;
     literal = literal && !has_glob(parts_[i]);
     if (literal && i + 1 < parts_.size()) prefix_ += parts_[i] + '/';
   }
@@ -131,17 +193,12 @@ Glob::Glob(std::string_view pattern) : parts_(split<std::vector<std::string>>(pa
 
 bool Glob::matches(std::string_view path) const {
   const auto parts = split<std::vector<std::string_view>>(path);
-  return parts_match(parts_, parts);
+  return parts_match(parts_, parts, false);
 }
 
 Glob::Verdict Glob::judge(std::string_view path) const {
   const auto parts = split<std::vector<std::string_view>>(path);
-  if (deep_) {
-    for (std::size_t n = parts.size(); n > 0; --n)
-      if (parts_match(parts_, std::span(parts).first(n))) return {true, 0};
-  } else if (parts.size() >= parts_.size() && parts_match(parts_, std::span(parts).first(parts_.size()))) {
-    return {true, 0};
-  }
+  if (parts_match(parts_, parts, true)) return {true, 0};
   for (std::size_t i = 0; i < parts.size() && i < parts_.size() && parts_[i] != "**"; ++i)
     if (!part_matches(parts_[i], parts[i]))
       return {false, static_cast<std::size_t>(parts[i].data() + parts[i].size() - path.data())};

@@ -11,8 +11,16 @@ namespace mesh {
 
 [[nodiscard]] bool has_glob(std::string_view text);
 
+/// A pattern has at most so many bytes and parts, so that no question takes long. To match a path takes a time that
+/// grows with its length, whatever the pattern.
+inline constexpr std::size_t max_glob_bytes = 1024;
+inline constexpr std::size_t max_glob_parts = 64;
+/// What is wrong with `pattern` besides, in words; empty when nothing is.
+[[nodiscard]] std::string_view glob_fault(std::string_view pattern);
+
 class Glob {
  public:
+  /// One that glob_fault finds something wrong with matches nothing.
   explicit Glob(std::string_view pattern);
 
   /// Whether the whole of `path` matches.
@@ -33,7 +41,6 @@ class Glob {
  private:
   std::vector<std::string> parts_;
   std::string prefix_;
-  bool deep_ = false;  ///< has a "**"
 };
 
 struct What;

@@ -80,10 +80,12 @@ bool is_below(std::string_view path, std::string_view dir) {
   return path.size() > dir.size() && path.starts_with(dir) && path[dir.size()] == '/';
 }
 
-std::string link_destination(std::string_view link, std::string_view target) {
+std::string link_destination(std::string_view link, std::string_view target, bool may_climb) {
   if (target.empty() || target.front() == '/') return {};
   std::vector<std::string_view> parts;
+  bool named = false;
   const auto walk = [&](std::string_view text) {
+    named = false;
     for (std::size_t at = 0; at <= text.size();) {
       const auto end = std::min(text.find('/', at), text.size());
       const auto part = text.substr(at, end - at);
@@ -91,7 +93,9 @@ std::string link_destination(std::string_view link, std::string_view target) {
       if (part.empty() || part == ".") continue;
       if (part != "..") {
         parts.push_back(part);
-      } else if (parts.empty()) {
+        named = true;
+      } else if (parts.empty() || (named && !may_climb)) {
+        // Behind a name that may be a link itself, ".." leads who knows where.
         return false;
       } else {
         parts.pop_back();
@@ -128,6 +132,9 @@ What parse_what(std::string_view text, std::string_view files_dir) {
     if (const auto fault = path_fault(what.pattern); !fault.empty())
       throw Error(Status::usage, shown + ": the path " + std::string(fault));
   what.is_glob = has_glob(what.pattern);
+  if (what.is_glob)
+    if (const auto fault = glob_fault(what.pattern); !fault.empty())
+      throw Error(Status::usage, shown + ": the path " + std::string(fault));
   return what;
 }
 

@@ -31,8 +31,9 @@ inline constexpr std::string_view reserved_part = ".mesh";
 [[nodiscard]] bool is_below(std::string_view path, std::string_view dir);
 
 /// Where a symbolic link leads, as a mesh path: `target` as read from the link at mesh path `link`. Empty when the
-/// target is absolute or leaves the files dir.
-[[nodiscard]] std::string link_destination(std::string_view link, std::string_view target);
+/// target is absolute or leaves the files dir, and when it climbs ("..") behind a name, which may be a link itself;
+/// `may_climb`: not then, where what comes out is looked up as a mesh path and no link.
+[[nodiscard]] std::string link_destination(std::string_view link, std::string_view target, bool may_climb = false);
 
 /// What a user typed, taken apart.
 struct What {

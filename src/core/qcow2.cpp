@@ -42,9 +42,9 @@ Backing locate_backing(std::string_view image, std::string_view name, std::strin
   while (files_dir.size() > 1 && files_dir.ends_with('/')) files_dir.remove_suffix(1);
   std::string path;
   if (name.front() != '/') {
-    path = link_destination(image, name);
+    path = link_destination(image, name, true);
   } else if (is_below(name, files_dir)) {
-    path = link_destination("x", name.substr(files_dir.size() + 1));  // as seen from the root
+    path = link_destination("x", name.substr(files_dir.size() + 1), true);  // as seen from the root
   }
   if (path.empty()) return fault("lies outside the files directory");
   return {path, {}};
