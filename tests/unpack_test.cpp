@@ -150,6 +150,8 @@ TEST_CASE("unpacking: files, links, modes, times; every format and filter") {
       {"xz", [](archive* a) { archive_write_set_format_pax(a), archive_write_add_filter_xz(a); }},
       {"zstd", [](archive* a) { archive_write_set_format_pax(a), archive_write_add_filter_zstd(a); }},
       {"lz4", [](archive* a) { archive_write_set_format_pax(a), archive_write_add_filter_lz4(a); }}};
+  UnpackLimits limits;
+  limits.keep_setid = true;
   for (const auto& [name, format] : formats) {
     INFO(name);
     write_archive(place.archive(), items, format);
@@ -158,10 +160,10 @@ TEST_CASE("unpacking: files, links, modes, times; every format and filter") {
       const Fd into(::open((place.root / "out").c_str(), O_RDONLY | O_DIRECTORY));
       const Fd file(::open(place.archive().c_str(), O_RDONLY));
       fs::remove_all(place.root / "out/top");
-      CHECK(unpack(file.get(), into.get(), {}, "x.zip").top == "top");
+      CHECK(unpack(file.get(), into.get(), limits, "x.zip").top == "top");
     } else {
       CHECK(is_streamable(test::read_file(place.archive()).substr(0, 512)));
-      const auto result = try_unpack(place);
+      const auto result = try_unpack(place, limits);
       CHECK(result.error.empty());
       CHECK(result.unpacked.top == "top");
       CHECK(result.unpacked.skipped.empty());
@@ -325,7 +327,7 @@ TEST_CASE("torn and hostile records of trees are no records") {
   const Fd root(::open(place.root.c_str(), O_RDONLY | O_DIRECTORY));
   const TreeRecords records(place.root / "state");
   fs::create_directories(place.root / "tree");
-  records.put(root.get(), "tree", {(place.root / "tree").string(), {}, {}, "d"});
+  records.put(root.get(), "tree", {(place.root / "tree").string(), {}, {}, "d", false});
   REQUIRE(records.find(root.get(), "tree"));
   const auto file = fs::directory_iterator(place.root / "state/trees")->path();
   const auto good = test::read_file(file);
@@ -336,4 +338,23 @@ TEST_CASE("torn and hostile records of trees are no records") {
   }
   test::write_file(file, test::noise(100'000, 1));
   CHECK_FALSE(records.find(root.get(), "tree"));
+}
+
+TEST_CASE("unpacking: no file gives other users of the machine the rights of who unpacked it") {
+  const Place place;
+  write_archive(place.archive(),
+                {{"top", AE_IFDIR, "", false, 02755},
+                 {"top/su", AE_IFREG, "x", false, 04755},
+                 {"top/sg", AE_IFREG, "x", false, 02755}},
+                [](archive* a) { archive_write_set_format_pax(a); });
+  const auto result = try_unpack(place);
+  CHECK(result.error.empty());
+  CHECK(result.unpacked.dropped_setid);
+  REQUIRE(result.unpacked.skipped.size() == 1);
+  CHECK(says(result.unpacked.skipped.front(), "--keep-setid"));
+  for (const char* name : {"su", "sg"}) {
+    struct stat s {};
+    REQUIRE(::stat((place.root / "out/top" / name).c_str(), &s) == 0);
+    CHECK((s.st_mode & 07777) == 0755);
+  }
 }

@@ -15,15 +15,16 @@
 namespace mesh {
 
 struct TreeRecord {
-  std::string path;    ///< of the tree, absolute, when it was put in place
-  ContentId source;    ///< of the archive; unset where it came from outside the files directory
-  FileStamp archive;   ///< of the archive as it was on this node
-  std::string digest;  ///< of every name, owner, mode, size and time in the tree
+  std::string path;          ///< of the tree, absolute, when it was put in place
+  ContentId source;          ///< of the archive; unset where it came from outside the files directory
+  FileStamp archive;         ///< of the archive as it was on this node
+  std::string digest;        ///< of every name, owner, mode, size and time in the tree
+  bool lacks_setid = false;  ///< set-user-id bits and the like were left out
 
   template <class V>
   void describe(V& v) {
     v("path", path), v("source", source), v("dev", archive.device), v("ino", archive.inode), v("size", archive.size),
-        v("mtime", archive.mtime), v("ctime", archive.ctime), v("digest", digest);
+        v("mtime", archive.mtime), v("ctime", archive.ctime), v("digest", digest), v("nosetid", lacks_setid);
   }
 };
 

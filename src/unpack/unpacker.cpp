@@ -180,10 +180,51 @@ class Unpacking {
       others_.add(name.path);
       return false;
     }
+    if (!limits_.keep_setid) drop_privileges(entry, name.path);
     if (!is_root_ && (archive_entry_uid(entry) != static_cast<la_int64_t>(::geteuid()) ||
                       archive_entry_gid(entry) != static_cast<la_int64_t>(::getegid())))
       owners_.add(name.path);
     return true;
+  }
+
+  /// Takes from an entry what would give other users of this machine more than they have.
+  void drop_privileges(archive_entry* entry, const std::string& path) {
+    const auto type = archive_entry_filetype(entry);
+    const auto perm = archive_entry_perm(entry);
+    auto kept = perm;
+    if (type != AE_IFDIR) kept &= ~static_cast<mode_t>(06000);
+    const bool device = type == AE_IFBLK || type == AE_IFCHR;
+    // Its owner here may be anybody: numbers are the archive's.
+    if (device && !is_harmless(type, archive_entry_rdevmajor(entry), archive_entry_rdevminor(entry)))
+      kept = archive_entry_uid(entry) == 0 ? kept & 0700 : 0;
+    bool dropped = kept != perm;
+    if (dropped) archive_entry_set_perm(entry, kept);
+    const char* name = nullptr;
+    const void* value = nullptr;
+    std::size_t size = 0;
+    std::vector<std::pair<std::string, std::string>> others;
+    bool capable = false;
+    archive_entry_xattr_reset(entry);
+    while (archive_entry_xattr_next(entry, &name, &value, &size) == ARCHIVE_OK) {
+      if (name == nullptr) continue;
+      if (std::string_view(name) == "security.capability")
+        capable = true;
+      else
+        others.emplace_back(name, std::string(static_cast<const char*>(value), size));
+    }
+    if (capable) {
+      archive_entry_xattr_clear(entry);
+      for (const auto& [other, bytes] : others)
+        archive_entry_xattr_add_entry(entry, other.c_str(), bytes.data(), bytes.size());
+    }
+    if (dropped || capable) setids_.add(path);
+  }
+
+  /// Devices that every system lets everybody use: null, zero, full, random, urandom, tty, ptmx.
+  static bool is_harmless(__LA_MODE_T type, dev_t major, dev_t minor) {
+    if (type != AE_IFCHR) return false;
+    if (major == 1) return minor == 3 || minor == 5 || minor == 7 || minor == 8 || minor == 9;
+    return major == 5 && (minor == 0 || minor == 2);
   }
 
   /// The symbolic link of this archive through which `path` would lead; empty where there is none.
@@ -253,6 +294,9 @@ class Unpacking {
       line(owners_, "owners are left out, which only root can set");
       line(devices_, "devices are left out, which only root can make");
     }
+    result_.dropped_setid = setids_.count > 0;
+    line(setids_,
+         "entries lack their set-user-id or set-group-id bits, capabilities or device modes (--keep-setid keeps them)");
     line(attributes_, "entries lack some of their attributes");
     line(others_, "entries are left out, being neither file, directory, link, fifo nor device");
   }
@@ -265,7 +309,7 @@ class Unpacking {
   std::unordered_set<std::string> links_;  ///< symbolic ones that were made
   Unpacked result_;
   SyncLater sync_;
-  Skips owners_, devices_, attributes_, others_;
+  Skips owners_, devices_, setids_, attributes_, others_;
 };
 
 /// All of them but mtree, which names files of this machine to copy, and raw, which is no archive. Filters are those

@@ -19,13 +19,17 @@ struct UnpackLimits {
   std::int64_t bytes = std::int64_t{100} << 30;  ///< of all files together; holes do not count
   std::int64_t entries = 500'000;
   const std::atomic<bool>* stop = nullptr;  ///< when it is set, unpacking ends with Error(interrupted)
-  std::int64_t ratio = 200;                 ///< unpacked bytes for each packed one, beyond the first 64 MiB
+  /// Set-user-id and set-group-id bits and capabilities of files, and what the modes of devices allow others: without
+  /// this they are left out, as every user of the machine who reaches the files would have what they give.
+  bool keep_setid = false;
+  std::int64_t ratio = 200;  ///< unpacked bytes for each packed one, beyond the first 64 MiB
 };
 
 struct Unpacked {
   std::string top;  ///< the single top-level directory
   std::int64_t entries = 0;
   std::int64_t bytes = 0;
+  bool dropped_setid = false;  ///< something was left out for want of keep_setid
   /// What could not be restored, a line each: owners, devices, attributes.
   std::vector<std::string> skipped;
 };
