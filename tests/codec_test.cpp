@@ -1,5 +1,8 @@
 #include "wire/codec.h"
 
+#include "core/entry.h"
+#include "core/error.h"
+
 #include "test.h"
 #include "wire/messages.h"
 
@@ -43,4 +46,19 @@ TEST_CASE("messages: entries from the network are checked") {
   CHECK_FALSE(entry_fault({"a", Kind::link, 0, 1, 0777, "/etc/passwd", {}}).empty());
   CHECK_FALSE(entry_fault({"d/a", Kind::link, 0, 1, 0777, "../../x", {}}).empty());
   CHECK(entry_fault({"d/a", Kind::link, 0, 1, 0777, "../x", {}}).empty());
+}
+
+TEST_CASE("messages: an error's status is a known one and never 0, and no enum has a value that is none") {
+  for (const std::int64_t number : {0, -1, 6, 131, 1 << 20}) CHECK(known_status(number) == Status::failed);
+  for (const auto status :
+       {Status::failed, Status::usage, Status::not_found, Status::unreachable, Status::refused, Status::interrupted})
+    CHECK(known_status(static_cast<int>(status)) == status);
+  CHECK(known_result(0) == Status::ok);
+  CHECK(known_result(77) == Status::failed);
+  FileEntry entry;
+  entry.path = "x";
+  entry.kind = Kind::outside;
+  CHECK(from_bencode<FileEntry>(to_bencode(entry)) == entry);
+  entry.kind = static_cast<Kind>(4);
+  CHECK_THROWS_AS(from_bencode<FileEntry>(to_bencode(entry)), CodecError);
 }

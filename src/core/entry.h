@@ -15,6 +15,8 @@ enum class Kind : std::uint8_t {
   outside = 3,  ///< a link that leads out of it, not served; `target` says where to
 };
 
+[[nodiscard]] constexpr bool is_known(Kind kind) { return kind <= Kind::outside; }
+
 struct FileEntry {
   std::string path;
   Kind kind = Kind::file;

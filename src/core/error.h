@@ -1,6 +1,7 @@
 // Errors that reach a person: an exit status and one line that names the path or the node and the mend.
 #pragma once
 
+#include <cstdint>
 #include <stdexcept>
 #include <string>
 
@@ -16,6 +17,28 @@ enum class Status : int {
   refused = 5,
   interrupted = 130,
 };
+
+/// A status that came from elsewhere: that of an error is one of the known ones, and never 0.
+[[nodiscard]] constexpr Status known_status(std::int64_t number) {
+  switch (number) {
+    case 2:
+      return Status::usage;
+    case 3:
+      return Status::not_found;
+    case 4:
+      return Status::unreachable;
+    case 5:
+      return Status::refused;
+    case 130:
+      return Status::interrupted;
+    default:
+      return Status::failed;
+  }
+}
+/// The same of an answer, which may say that all went well.
+[[nodiscard]] constexpr Status known_result(std::int64_t number) {
+  return number == 0 ? Status::ok : known_status(number);
+}
 
 /// Thrown where a request cannot be met; crosses channels as (status, text) and is thrown again at the asker.
 class Error : public std::runtime_error {

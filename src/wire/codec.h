@@ -120,6 +120,7 @@ void decode(const lt::bdecode_node& node, T& value, const char* key) {
     auto number = static_cast<std::underlying_type_t<T>>(0);
     decode(node, number, key);
     value = static_cast<T>(number);
+    if (!is_known(value)) mismatch(key);  // beside each enum: what is none of its values
   } else if constexpr (std::is_integral_v<T>) {
     if (node.type() != lt::bdecode_node::int_t) mismatch(key);
     const std::int64_t number = node.int_value();
