@@ -31,6 +31,15 @@ class Fd {
   int fd_ = -1;
 };
 
+/// What a directory is, whatever its path.
+struct DirectoryId {
+  std::uint64_t device = 0;
+  std::uint64_t inode = 0;
+  bool operator==(const DirectoryId&) const = default;
+};
+
+[[nodiscard]] inline DirectoryId directory_id(const struct stat& s) { return {s.st_dev, s.st_ino}; }
+
 /// Two stamps that are equal belong to one content, as far as a file system can tell without reading it.
 struct FileStamp {
   std::uint64_t device = 0;
