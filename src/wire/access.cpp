@@ -1,0 +1,53 @@
+#include "wire/access.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <boost/asio/ip/address.hpp>
+
+#include "core/format.h"
+
+namespace mesh {
+namespace {
+
+/// In lower case, without the dot that ends a full name.
+std::string plain(std::string_view name) {
+  if (name.ends_with('.')) name.remove_suffix(1);
+  std::string out(name);
+  std::ranges::transform(out, out.begin(), [](char c) { return static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c); });
+  return out;
+}
+
+/// The host's own name, and its first part.
+std::vector<std::string> own_names() {
+  char name[256] = {};
+  if (::gethostname(name, sizeof name - 1) != 0 || name[0] == 0) return {};
+  const std::string full = plain(name);
+  return {full, full.substr(0, full.find('.'))};
+}
+
+/// Host without the port.
+std::string_view without_port(std::string_view host) {
+  if (host.starts_with('[')) {
+    const auto end = host.find(']');
+    return end == std::string_view::npos ? std::string_view{} : host.substr(1, end - 1);
+  }
+  return host.substr(0, host.find(':'));
+}
+
+}  // namespace
+
+std::string http_refusal(const HttpHead& head, const std::vector<std::string>& names) {
+  if (head.is_upgrade && head.has_origin) return "channels are not for pages in browsers";
+  if (head.host.empty()) return head.is_http_1_0 ? std::string() : "the request names no host";
+  const auto host = plain(without_port(head.host));
+  boost::system::error_code ec;
+  boost::asio::ip::make_address(host, ec);
+  if (!ec || host == "localhost") return {};
+  const auto is_it = [&](const std::string& name) { return plain(name) == host; };
+  static const auto own = own_names();
+  if (std::ranges::any_of(own, is_it) || std::ranges::any_of(names, is_it)) return {};
+  return "this machine is not known to be called " + printable(host.substr(0, 255)) + " (--http-name says that it is)";
+}
+
+}  // namespace mesh
