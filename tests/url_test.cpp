@@ -21,7 +21,8 @@ TEST_CASE("URLs: the mesh path is the URL's, decoded, without the host and the q
 TEST_CASE("URLs: secrets are used and not shown") {
   const auto url = parse_url("https://me:secret@host/x?k=1");
   CHECK(url.address == "https://me:secret@host/x?k=1");
-  CHECK(url.shown == "https://host/x?k=1");
+  CHECK(url.identity == "https://host/x?k=1");
+  CHECK(url.shown == "https://host/x?...");
   CHECK(without_secrets("https://me:secret@host/x") == "https://host/x");
   CHECK(without_secrets("https://host/a@b") == "https://host/a@b");
   CHECK(without_secrets("file:me:secret@host") == "file:me:secret@host");
@@ -50,4 +51,15 @@ TEST_CASE("URLs: what is none, or names no file") {
   }
   CHECK_THROWS_AS(parse_url("http://h/" + std::string(9000, 'a')), Error);
   CHECK_THROWS_AS(parse_what("tar:x", "/f"), Error);
+}
+
+TEST_CASE("URLs: what is shown has no password and no token in it, however they are written") {
+  CHECK(without_secrets("http://u:pa/ss@h/x") == "http://h/x");
+  CHECK(without_secrets("HTTP://u:p@h/x") == "HTTP://h/x");
+  CHECK(without_secrets("hTTps://u:p@h/x?token=1#sha256=00") == "hTTps://h/x?...#sha256=00");
+  CHECK(without_secrets("tar:http://u:p@h/x?t=1") == "tar:http://h/x?...");
+  CHECK(without_secrets("http://h:80/a@b") == "http://h:80/a@b");
+  CHECK(without_secrets("http://[::1]:80/a@b") == "http://[::1]:80/a@b");
+  CHECK_THROWS_WITH(parse_url("http://u:pa/ss@h/x"), !Catch::Contains("pa/ss") && !Catch::Contains("u:"));
+  CHECK(parse_url("HTTP://h/a/x").path == "a/x");
 }

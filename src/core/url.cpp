@@ -25,7 +25,15 @@ std::string part(const Handle& url, CURLUPart which, unsigned flags = 0) {
 
 }  // namespace
 
-bool is_url(std::string_view text) { return text.starts_with("http://") || text.starts_with("https://"); }
+bool is_url(std::string_view text) {
+  // A scheme may be written in capitals (RFC 3986, 3.1).
+  const auto begins = [&](std::string_view scheme) {
+    return text.size() >= scheme.size() &&
+           std::ranges::equal(text.substr(0, scheme.size()), scheme,
+                              [](char a, char b) { return (a >= 'A' && a <= 'Z' ? a + 32 : a) == b; });
+  };
+  return begins("http://") || begins("https://");
+}
 
 Url parse_url(std::string_view text) {
   const auto fail = [&](const std::string& why) {
@@ -58,7 +66,8 @@ Url parse_url(std::string_view text) {
   if (const auto fault = path_fault(out.path); !fault.empty()) throw fail("the path " + std::string(fault));
   for (const auto secret : {CURLUPART_USER, CURLUPART_PASSWORD, CURLUPART_OPTIONS})
     curl_url_set(url.get(), secret, nullptr, 0);
-  out.shown = part(url, CURLUPART_URL);
+  out.identity = part(url, CURLUPART_URL);
+  out.shown = without_secrets(out.identity);
   return out;
 }
 
@@ -67,9 +76,23 @@ std::string without_secrets(std::string_view text) {
   if (!is_url(text)) return std::string(text);
   const auto host = text.find("://") + 3;
   const auto end = std::min(text.find_first_of("/?#", host), text.size());
-  const auto at = text.substr(0, end).rfind('@');
-  if (at == std::string_view::npos || at < host) return std::string(text);
-  return std::string(text.substr(0, host)) + std::string(text.substr(at + 1));
+  auto from = host;
+  if (const auto at = text.substr(0, end).rfind('@'); at != std::string_view::npos && at >= host) {
+    from = at + 1;
+  } else if (const auto colon = text.substr(0, end).find(':', host); colon != std::string_view::npos) {
+    // A password with a '/' in it is no URL, and must not be printed for that: no port is anything but a number.
+    const auto port = text.substr(colon + 1, end - colon - 1);
+    const bool bracketed = text.substr(host).starts_with('[');
+    if (const auto last = text.rfind('@');
+        !bracketed && last != std::string_view::npos && last > end &&
+        (port.empty() || port.find_first_not_of("0123456789") != std::string_view::npos))
+      from = last + 1;
+  }
+  std::string out(text.substr(0, host));
+  out += text.substr(from);
+  const auto fragment = std::min(out.find('#', host), out.size());
+  if (const auto query = out.find('?', host); query < fragment) out.replace(query, fragment - query, "?...");
+  return out;
 }
 
 }  // namespace mesh

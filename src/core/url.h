@@ -10,10 +10,11 @@ namespace mesh {
 inline constexpr std::size_t max_url_bytes = 8000;
 
 struct Url {
-  std::string address;  ///< what to ask for: without the fragment, with the user's name and password where given
-  std::string shown;    ///< the same without them; what is printed, and what tells one URL from another
-  std::string path;     ///< the mesh path
-  std::string sha256;   ///< of the file, in hex in lower case; empty unless the URL ends with #sha256=...
+  std::string address;   ///< what to ask for: without the fragment, with the user's name and password where given
+  std::string identity;  ///< the same without them: what tells one URL from another
+  std::string shown;     ///< as it may be printed: also without what a query says, which may be a token
+  std::string path;      ///< the mesh path
+  std::string sha256;    ///< of the file, in hex in lower case; empty unless the URL ends with #sha256=...
 };
 
 [[nodiscard]] bool is_url(std::string_view text);
@@ -21,7 +22,7 @@ struct Url {
 /// Throws Error(usage) for what is no http(s) URL, names no file, or has another fragment than #sha256=.
 [[nodiscard]] Url parse_url(std::string_view text);
 
-/// `text` as it may be shown: a URL's user name and password left out, anything else as it is.
+/// `text` as it may be shown: a URL's user name and password left out, and what its query says; anything else as it is.
 [[nodiscard]] std::string without_secrets(std::string_view text);
 
 }  // namespace mesh

@@ -1,24 +1,33 @@
 #include "node/origin.h"
 
 #include <curl/curl.h>
+#include <sys/socket.h>
 
 #include <algorithm>
+#include <boost/asio/ip/tcp.hpp>
 #include <charconv>
+#include <cstdlib>
+#include <cstring>
 #include <ctime>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <thread>
 #include <vector>
 
 #include "core/format.h"
+#include "wire/endpoint.h"
 
 namespace mesh {
 namespace {
 
+namespace asio = boost::asio;
+
 constexpr long most_redirects = 10;
 constexpr std::int64_t most_buffer = std::int64_t{256} << 10;
 constexpr std::int64_t least_buffer = std::int64_t{16} << 10;
+constexpr std::size_t most_words = 256 * 1024;
 constexpr std::size_t most_header_bytes = 256 * 1024;
 
 std::string http_date(std::int64_t mtime) {
@@ -34,11 +43,81 @@ std::string http_date(std::int64_t mtime) {
   return out;
 }
 
+bool is_redirect(long code) { return code == 301 || code == 302 || code == 303 || code == 307 || code == 308; }
+
+/// This machine itself, or what only its own network segment reaches (cloud metadata, say).
+bool is_local(const asio::ip::address& given) {
+  const auto address = unmapped(given);
+  if (address.is_loopback() || address.is_unspecified()) return true;
+  if (address.is_v6()) return address.to_v6().is_link_local();
+  const auto bytes = address.to_v4().to_bytes();
+  return (bytes[0] == 169 && bytes[1] == 254) || bytes[0] == 0;
+}
+
+/// By its name alone, for where a proxy would do the looking up.
+bool is_local_name(const std::string& host) {
+  boost::system::error_code ec;
+  const auto address = asio::ip::make_address(host, ec);
+  return ec ? host == "localhost" || host.ends_with(".localhost") : is_local(address);
+}
+
+struct Site {
+  std::string scheme;
+  std::string host;  ///< in lower case, without brackets
+  std::string port;  ///< empty where the address has none
+};
+Site site_of(const std::string& address, unsigned more = 0) {
+  const std::unique_ptr<CURLU, decltype(&curl_url_cleanup)> url(curl_url(), &curl_url_cleanup);
+  Site out;
+  if (curl_url_set(url.get(), CURLUPART_URL, address.c_str(), more) != CURLUE_OK) return out;
+  const auto part = [&](CURLUPart which) {
+    char* text = nullptr;
+    if (curl_url_get(url.get(), which, &text, 0) != CURLUE_OK) return std::string();
+    std::string value(text);
+    curl_free(text);
+    std::ranges::transform(value, value.begin(),
+                           [](char c) { return static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c); });
+    return value;
+  };
+  out.scheme = part(CURLUPART_SCHEME);
+  out.host = part(CURLUPART_HOST);
+  out.port = part(CURLUPART_PORT);
+  if (out.host.starts_with('[') && out.host.ends_with(']')) out.host = out.host.substr(1, out.host.size() - 2);
+  return out;
+}
+
+/// Whether who has a password for the one may be told it by the other: the same service, or the same by TLS.
+bool is_same_host(const Site& named, const Site& now) {
+  const auto port = [](const Site& site) {
+    return !site.port.empty() ? site.port : site.scheme == "https" ? "443" : "80";
+  };
+  if (named.host.empty() || named.host != now.host) return false;
+  if (named.scheme == now.scheme) return port(named) == port(now);
+  return now.scheme == "https" && port(named) == "80" && port(now) == "443";
+}
+
+/// Whether a proxy of this process's environment is at this address of this machine.
+bool is_own_proxy(const asio::ip::address& address, unsigned port) {
+  for (const char* name : {"http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"}) {
+    const char* value = std::getenv(name);
+    if (value == nullptr || *value == 0) continue;
+    auto proxy = site_of(value, CURLU_DEFAULT_SCHEME | CURLU_NON_SUPPORT_SCHEME | CURLU_GUESS_SCHEME);
+    if (proxy.port.empty()) proxy.port = "1080";  // libcurl's
+    boost::system::error_code ec;
+    const auto at = asio::ip::make_address(proxy.host, ec);
+    const bool here = ec ? proxy.host == "localhost" && address.is_loopback() : at == address;
+    if (here && proxy.port == std::to_string(port)) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 struct Origin::State {
   Options options;
   CURL* curl = nullptr;
+  std::string user;  ///< of the URL, where it has one
+  std::string password;
 
   // Of the question under way.
   OriginAnswer answer;
@@ -49,6 +128,8 @@ struct Origin::State {
   std::int64_t wanted_begin = 0;
   std::int64_t wanted_end = 0;  // where only a part is asked for
   bool conditional = false;
+  bool redirected = false;
+  std::size_t words = 0;  ///< of an answer that has no file in it
   std::optional<OriginError> trouble;
   std::exception_ptr thrown;  // by a callback; it must not pass through libcurl
   const OnHead* on_head = nullptr;
@@ -63,6 +144,8 @@ struct Origin::State {
     head_done = true;
     ::curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &answer.head.code);
     const auto code = answer.head.code;
+    redirected = is_redirect(code);
+    if (redirected) return true;
     if (code == 206) {
       answer.head.size = answer.range_total;
       if (answer.range_begin != wanted_begin || answer.range_end <= answer.range_begin ||
@@ -116,7 +199,10 @@ struct Origin::State {
     auto& state = *static_cast<State*>(self);
     try {
       if (!state.head_done && !state.judge()) return 0;
-      if (state.answer.head.code != 200 && state.answer.head.code != 206) return size;  // words for people
+      if (state.answer.head.code != 200 && state.answer.head.code != 206) {  // words for people, and few of them
+        state.words += size;
+        return state.words <= most_words ? size : 0;
+      }
       state.got += static_cast<std::int64_t>(size);
       state.pace(static_cast<std::int64_t>(size));
       if (state.answer.head.code == 206 && state.got > state.answer.range_end - state.answer.range_begin) {
@@ -135,24 +221,36 @@ struct Origin::State {
     return stopped && stopped() ? 1 : 0;
   }
 
+  /// The URL's own, where it has one.
+  void read_password() {
+    const std::unique_ptr<CURLU, decltype(&curl_url_cleanup)> url(curl_url(), &curl_url_cleanup);
+    if (curl_url_set(url.get(), CURLUPART_URL, options.address.c_str(), 0) != CURLUE_OK) return;
+    for (auto& [part, out] :
+         {std::pair<CURLUPart, std::string*>(CURLUPART_USER, &user), {CURLUPART_PASSWORD, &password}}) {
+      char* text = nullptr;
+      if (curl_url_get(url.get(), part, &text, CURLU_URLDECODE) != CURLUE_OK) continue;
+      *out = text;
+      curl_free(text);
+    }
+  }
+
   void set(CURLoption option, long value) const { ::curl_easy_setopt(curl, option, value); }
   void set(CURLoption option, const char* value) const { ::curl_easy_setopt(curl, option, value); }
 
   void prepare() {
     answer = {};
     header_bytes = 0;
-    head_done = enough = false;
+    head_done = enough = redirected = false;
     got = 0;
+    words = 0;
     trouble.reset();
     thrown = nullptr;
     ::curl_easy_reset(curl);  // keeps connections
-    set(CURLOPT_URL, options.address.c_str());
     set(CURLOPT_NOSIGNAL, 1L);
     set(CURLOPT_PROTOCOLS_STR, "http,https");
-    set(CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
-    set(CURLOPT_FOLLOWLOCATION, 1L);
-    set(CURLOPT_MAXREDIRS, most_redirects);
-    set(CURLOPT_NETRC, long{CURL_NETRC_OPTIONAL});
+    set(CURLOPT_FOLLOWLOCATION, 0L);  // see perform
+    ::curl_easy_setopt(curl, CURLOPT_OPENSOCKETFUNCTION, &State::open_socket);
+    ::curl_easy_setopt(curl, CURLOPT_OPENSOCKETDATA, this);
     set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     set(CURLOPT_USERAGENT, "meshswarm");
     set(CURLOPT_CONNECTTIMEOUT, long{options.timeout_seconds});
@@ -174,7 +272,65 @@ struct Origin::State {
     }
   }
 
+  static curl_socket_t open_socket(void* self, curlsocktype, curl_sockaddr* to) {
+    auto& state = *static_cast<State*>(self);
+    asio::ip::tcp::endpoint at;
+    if (to->addrlen <= at.capacity() && (to->family == AF_INET || to->family == AF_INET6)) {
+      std::memcpy(at.data(), &to->addr, to->addrlen);
+      at.resize(to->addrlen);
+    }
+    const auto& options = state.options;
+    if (options.ordered && !options.local && is_local(at.address()) && !is_own_proxy(at.address(), at.port())) {
+      state.refuse_local(at.address().to_string());
+      return CURL_SOCKET_BAD;
+    }
+    return ::socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);
+  }
+  void refuse_local(const std::string& where) {
+    trouble = fail(
+        Status::refused,
+        "leads to " + where + ", which only this machine reaches; not for other nodes (its --local-urls allows it)",
+        false);
+  }
+
+  /// Redirects are followed here, as libcurl would look for a password for each host that it is led to.
   void perform(const std::vector<std::string>& headers) {
+    const auto named = site_of(options.address);
+    std::string address = options.address;
+    for (long redirects = 0;; ++redirects) {
+      const auto now = site_of(address);
+      const bool may_tell = is_same_host(named, now);
+      if (options.ordered && !options.local && is_local_name(now.host)) {
+        refuse_local(printable(now.host));
+        throw OriginError(*trouble);
+      }
+      set(CURLOPT_URL, address.c_str());
+      set(CURLOPT_NETRC, long{may_tell && !options.ordered ? CURL_NETRC_OPTIONAL : CURL_NETRC_IGNORED});
+      if (redirects > 0 && may_tell && !user.empty()) {
+        set(CURLOPT_USERNAME, user.c_str());
+        set(CURLOPT_PASSWORD, password.c_str());
+      } else if (redirects > 0) {
+        set(CURLOPT_USERNAME, static_cast<const char*>(nullptr));
+        set(CURLOPT_PASSWORD, static_cast<const char*>(nullptr));
+      }
+      ask_once(headers);
+      if (!redirected) return;
+      char* next = nullptr;
+      ::curl_easy_getinfo(curl, CURLINFO_REDIRECT_URL, &next);
+      if (next == nullptr)
+        throw fail(Status::failed, "HTTP status " + std::to_string(answer.head.code) + " without a place to go to",
+                   false);
+      if (redirects == most_redirects)
+        throw fail(Status::failed, "redirects more than " + std::to_string(most_redirects) + " times", false);
+      address = next;
+      head_done = redirected = false;
+      got = 0;
+      words = 0;
+      trouble.reset();
+    }
+  }
+
+  void ask_once(const std::vector<std::string>& headers) {
     curl_slist* list = nullptr;
     for (const auto& line : headers) list = ::curl_slist_append(list, line.c_str());
     ::curl_easy_setopt(curl, CURLOPT_HTTPHEADER, list);
@@ -185,11 +341,14 @@ struct Origin::State {
     ::curl_easy_setopt(curl, CURLOPT_HTTPHEADER, nullptr);
     ::curl_slist_free_all(list);
     if (thrown) std::rethrow_exception(thrown);
-    if (trouble) throw OriginError(*trouble);
     if (enough) return;
+    // What one of several addresses was refused for does not count where another one served.
+    if (trouble && result != CURLE_OK) throw OriginError(*trouble);
+    if (redirected && result == CURLE_OK) return;
     const std::string why = detail[0] != '\0' ? detail : ::curl_easy_strerror(result);
     switch (result) {
       case CURLE_OK:
+        trouble.reset();
         if (!head_done) judge();  // no body
         if (trouble) throw OriginError(*trouble);
         return;
@@ -202,8 +361,6 @@ struct Origin::State {
         throw fail(Status::unreachable, why, true);
       case CURLE_UNSUPPORTED_PROTOCOL:
         throw fail(Status::failed, "leads to what is neither http nor https, refused: " + why, false);
-      case CURLE_TOO_MANY_REDIRECTS:
-        throw fail(Status::failed, "redirects more than " + std::to_string(most_redirects) + " times", false);
       case CURLE_PEER_FAILED_VERIFICATION:
         throw fail(Status::failed, why + " (--cacert names the certificates to trust)", false);
       case CURLE_SSL_CACERT_BADFILE:
@@ -221,6 +378,7 @@ Origin::Origin(Options options) : state_(std::make_unique<State>()) {
   static std::once_flag once;
   std::call_once(once, [] { ::curl_global_init(CURL_GLOBAL_DEFAULT); });
   state_->options = std::move(options);
+  state_->read_password();
   state_->curl = ::curl_easy_init();
   if (state_->curl == nullptr) throw Error(Status::failed, "libcurl cannot be set up");
 }

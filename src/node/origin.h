@@ -1,5 +1,7 @@
 // A URL's own server, asked with libcurl: HTTP ranges (RFC 9110), redirects and conditions. Blocks; for one thread at a
 // time, which may change. The connection is kept between questions.
+//
+// Passwords, the URL's own and ~/.netrc's, are for the host that was named, not for those that it redirects to.
 #pragma once
 
 #include <cstdint>
@@ -32,10 +34,12 @@ class OriginError : public Error {
 class Origin {
  public:
   struct Options {
-    std::string address;                             ///< with user name and password, where given
-    std::string shown;                               ///< for messages
-    std::string ca;                                  ///< PEM; empty: the system's
-    int timeout_seconds = 30;                        ///< of silence
+    std::string address;       ///< with user name and password, where given
+    std::string shown;         ///< for messages
+    std::string ca;            ///< PEM; empty: the system's
+    int timeout_seconds = 30;  ///< of silence
+    bool ordered = false;      ///< another node has this one ask: without this machine's passwords, and
+    bool local = true;         ///< at loopback and link-local addresses only where this is set
     std::vector<std::shared_ptr<RateLimit>> limits;  ///< all of them hold; others may share them
     std::function<bool()> stopped;                   ///< asked a few times a second while it waits
   };
