@@ -14,11 +14,14 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t most_guests = 100;
 constexpr int announce_interval = 120;
+constexpr int most_peers = 100;
+constexpr Strangers::Limits limits{100, 20};
 
 }  // namespace
 
-Task<TorrentFile> Guests::issue(std::string path, std::chrono::seconds time, Hello self) {
-  expire();
+Task<TorrentFile> Guests::issue(std::string path, std::chrono::seconds time, std::vector<std::string> addresses,
+                                std::uint16_t channel_port) {
+  tend();
   if (guests_.size() >= most_guests)
     throw Error(Status::refused, printable(path) + ": this node has " + std::to_string(most_guests) +
                                      " guest torrents already; they end with their time, and with the node");
@@ -29,21 +32,40 @@ Task<TorrentFile> Guests::issue(std::string path, std::chrono::seconds time, Hel
   const FileEntry entry = item->entry;
   if (entry.size == 0) throw Error(Status::usage, printable(path) + ": is empty, and a torrent has at least one byte");
   const FileEntry made = co_await offer_.make(entry, true);
-  const Foreign foreign = co_await offer_.foreign(made.id);
-  const Offer::Held held = co_await offer_.hold(made.id, foreign.pieces);
+  const Foreign foreign = co_await offer_.foreign(made.id, made.size);
+  const Offer::Held held = co_await offer_.hold(made.id, made.size, foreign.pieces);
   const SwarmSpec torrent = salt(foreign.info, std::string(last_part(path)));
-  const auto loaded = co_await parts_.swarm->load_foreign(torrent, held.storage, made.id, true);
+  if (!swarm_) {
+    Swarm::Options options;
+    options.listen = listen_;
+    for (auto& endpoint : options.listen) endpoint.port(0);
+    options.max_up = parts_.options.max_up;
+    options.max_peers = most_peers;
+    options.access = parts_.options.access();
+    // Who has the torrent has no key; where all is for one user, so are guests.
+    options.access.open = options.access.open || options.access.keys;
+    options.access.keys.reset();
+    options.strangers = limits;
+    swarm_ = std::make_unique<Swarm>(parts_.io, options, parts_.log);
+  }
+  // Known before it is loaded, so that the session stays for it.
+  guests_[torrent.infohash] = {torrent.id, path, Clock::now() + time, false};
+  const std::shared_ptr<void> given_up(nullptr, [this, infohash = torrent.infohash](void*) {
+    if (const auto it = guests_.find(infohash); it != guests_.end() && !it->second.loaded) guests_.erase(it);
+  });
+  const auto loaded = co_await swarm_->load_foreign(torrent, held.storage, made.id, true);
   loaded->path = path;
-  guests_[torrent.infohash] = {torrent.id, path, Clock::now() + time};
-  parts_.log("guest torrent " + torrent.infohash.hex() + " of " + printable(path) + " for " +
-             std::to_string(time.count()) + " s: peers on port " + std::to_string(parts_.swarm->guest_port()));
+  guests_[torrent.infohash].loaded = true;
+  // Its infohash is what it takes to have the file.
+  parts_.log("guest torrent of " + printable(path) + " for " + std::to_string(time.count()) + " s: peers on port " +
+             std::to_string(swarm_->port()));
   TorrentFile out;
   out.torrent.id = made.id;
   out.torrent.infohash = torrent.infohash;
   out.torrent.info = torrent.info;
   out.file_name = std::string(last_part(path));
   out.guest = true;
-  for (const auto& address : self.addresses) out.trackers.push_back(to_text(address, self.channel_port));
+  for (const auto& address : addresses) out.trackers.push_back(to_text(address, channel_port));
   co_return out;
 }
 
@@ -54,14 +76,14 @@ Task<HttpReply> Guests::serve_http(std::string target, asio::ip::address local) 
   reply = {};
   std::string fault;
   const auto query = parse_announce(std::string_view(target).substr(std::min(mark + 1, target.size())), fault);
-  expire();
+  tend();
   const auto it = query ? guests_.find(query->infohash) : guests_.end();
-  if (it == guests_.end() || !parts_.swarm->find(it->second.id)) {
+  if (it == guests_.end() || !swarm_ || !swarm_->find(it->second.id)) {
     reply.body = failure_reply(query ? "no such torrent" : fault);
     co_return reply;
   }
   AnnouncedPeer self;
-  self.endpoint = {local, parts_.swarm->guest_port()};
+  self.endpoint = {local, swarm_->port()};
   SwarmCounts counts;
   counts.complete = 1;
   const bool wants = query->event != AnnounceQuery::Event::stopped && query->left != 0;
@@ -69,18 +91,23 @@ Task<HttpReply> Guests::serve_http(std::string target, asio::ip::address local) 
   co_return reply;
 }
 
-void Guests::expire() {
+void Guests::tend() {
   const auto now = Clock::now();
   for (auto it = guests_.begin(); it != guests_.end();) {
-    if (it->second.until > now) {
+    const auto torrent = swarm_ ? swarm_->find(it->second.id) : nullptr;
+    const bool changed = torrent && torrent->storage->is_faulted();
+    if (!it->second.loaded || (it->second.until > now && !changed)) {
       ++it;
       continue;
     }
-    parts_.log("guest torrent " + it->first.hex() + " of " + printable(it->second.path) + " has ended");
+    parts_.log("guest torrent of " + printable(it->second.path) + " has ended" +
+               (changed ? ": the file has changed" : ""));
     const ContentId id = it->second.id;
     it = guests_.erase(it);
-    parts_.swarm->unload(id);
+    swarm_->unload(id);
   }
+  if (guests_.empty()) swarm_.reset();
+  if (swarm_) swarm_->hang_up_on_strangers();
 }
 
 }  // namespace mesh

@@ -2,8 +2,10 @@
 //
 // A guest torrent is the file's, with its name and a random salt in the info dictionary, so that its infohash says
 // nothing of the mesh's own swarms and cannot be guessed: who has the .torrent may have the file. It is private (BEP
-// 27), and announces (BEP 3) to this node's channel port, which names this node as its one peer. All on the node's
-// loop.
+// 27), and announces (BEP 3) to this node's channel port, which names this node as its one peer.
+//
+// Guests have a libtorrent session of their own, with a port, a number of connections and a thread of its own, while
+// there are guest torrents: whatever is done at that port, members have their peers. All on the node's loop.
 #pragma once
 
 #include <chrono>
@@ -18,22 +20,34 @@ namespace mesh {
 
 class Guests {
  public:
-  Guests(NodeParts& parts, Offer& offer) : parts_(parts), offer_(offer) {}
+  /// `listen`: the addresses of the node's own swarm, at which a port is taken.
+  Guests(NodeParts& parts, Offer& offer, std::vector<lt::tcp::endpoint> listen)
+      : parts_(parts), offer_(offer), listen_(std::move(listen)) {}
 
-  /// A torrent of the file at `path`, which must be here, good for so long. Throws Error. They end with the node.
-  Task<TorrentFile> issue(std::string path, std::chrono::seconds time, Hello self);
+  /// A torrent of the file at `path`, which must be here, good for so long, that names this node by `addresses`. Throws
+  /// Error. They end with the node.
+  Task<TorrentFile> issue(std::string path, std::chrono::seconds time, std::vector<std::string> addresses,
+                          std::uint16_t channel_port);
   Task<HttpReply> serve_http(std::string target, asio::ip::address local);
-  /// Ends those whose time is up; called now and then.
-  void expire();
+  /// Ends those whose time is up, or whose file has changed, and watches their port; called every second.
+  void tend();
+  /// What they have loaded.
+  [[nodiscard]] std::vector<SwarmTorrentPtr> torrents() const {
+    return swarm_ ? swarm_->all() : std::vector<SwarmTorrentPtr>();
+  }
+  void refresh(SwarmTorrent& torrent) { swarm_->refresh(torrent); }
 
  private:
   struct Guest {
     ContentId id;  ///< its own, no content's
     std::string path;
     std::chrono::steady_clock::time_point until;
+    bool loaded = false;
   };
   NodeParts& parts_;
   Offer& offer_;
+  std::vector<lt::tcp::endpoint> listen_;
+  std::unique_ptr<Swarm> swarm_;  ///< while there are guest torrents
   std::map<InfoHash, Guest> guests_;
 };
 

@@ -22,7 +22,6 @@ using boost::asio::ip::tcp;
 constexpr auto patience = std::chrono::seconds(10);
 constexpr auto patience_in_a_crowd = std::chrono::seconds(2);
 constexpr std::size_t crowd = 200;
-constexpr std::size_t most = 1'000;  // some 100 KB each
 
 tcp::endpoint endpoint_of(const sockaddr_storage& name, socklen_t size) {
   tcp::endpoint out;
@@ -74,24 +73,39 @@ int Strangers::hang_up(std::uint16_t port, Clock::time_point now, const std::fun
   for (const auto& comer : comers)
     if (const auto& seen = seen_[comer.inode]; !seen.is_peer)
       (now - seen.since >= limit ? late : waiting).push_back(comer);
-  if (waiting.size() > most) {  // the oldest go
-    const auto rest = waiting.end() - most;
+  if (waiting.size() > limits_.unknown) {  // the oldest go
+    const auto rest = waiting.end() - static_cast<std::ptrdiff_t>(limits_.unknown);
     std::ranges::nth_element(waiting, rest, {}, [this](const Comer& comer) { return seen_[comer.inode].since; });
     late.insert(late.end(), waiting.begin(), rest);
   }
-  if (late.empty()) return 0;
-  const auto known = peers();
   int count = 0;
+  const auto end = [&](const Comer& comer) {
+    // The descriptor may be another's by now.
+    struct stat s {};
+    if (::fstat(comer.fd, &s) != 0 || s.st_ino != comer.inode) return;
+    ::shutdown(comer.fd, SHUT_RDWR);
+    ++count;
+  };
+  // Those of one address beyond its share: who has said nothing first, and then who came last.
+  std::map<boost::asio::ip::address, std::vector<Comer>> of_address;
+  if (comers.size() > limits_.of_one_address)
+    for (const auto& comer : comers) of_address[counted_as(comer.from.address())].push_back(comer);
+  for (auto& [address, all] : of_address) {
+    if (all.size() <= limits_.of_one_address) continue;
+    std::ranges::sort(all, {}, [this](const Comer& comer) {
+      const auto& seen = seen_[comer.inode];
+      return std::pair(!seen.is_peer, seen.since);
+    });
+    for (std::size_t i = limits_.of_one_address; i < all.size(); ++i) end(all[i]);
+  }
+  if (late.empty()) return count;
+  const auto known = peers();
   for (const auto& comer : late) {
     if (known.contains(comer.from)) {
       seen_[comer.inode].is_peer = true;
       continue;
     }
-    // The descriptor may be another's by now.
-    struct stat s {};
-    if (::fstat(comer.fd, &s) != 0 || s.st_ino != comer.inode) continue;
-    ::shutdown(comer.fd, SHUT_RDWR);
-    ++count;
+    end(comer);
   }
   return count;
 }
