@@ -5,9 +5,11 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdlib>
 #include <ctime>
 #include <thread>
 
+#include "core/format.h"
 #include "node/node.h"
 
 namespace mesh {
@@ -15,16 +17,34 @@ namespace mesh {
 using std::chrono::seconds;
 
 Task<ChannelPtr> find_node(const NodeOptions& options) {
-  const auto socket = options.control_socket().string();
+  const auto socket = options.control_socket();
+  const auto group = group_number(options.control_group);
+  Trust trust{group, true};
+  trust.any_owner_at_end = group.has_value();
+  Fd dir;
+  try {
+    dir = open_trusted(socket.parent_path(), trust, 0, "name another directory with --files, --state or --control");
+  } catch (const Error& error) {
+    if (error.status() == Status::usage) throw;
+    co_return nullptr;  // nothing is there, or nothing for this user
+  }
+  struct stat s {};
+  const bool knows_owner = group && ::fstat(dir.get(), &s) == 0;
+  const std::function<bool(uid_t)> believes = [owner = knows_owner ? s.st_uid : 0](uid_t user) {
+    return user == 0 || user == ::geteuid() || user == owner;
+  };
+  const auto name = socket.filename().string();
+  const auto shown = socket.string();
   ChannelPtr channel;
   try {
-    channel = co_await connect_local(socket);
+    channel = co_await connect_local(dir.get(), name, shown, believes);
   } catch (const Error& error) {
     if (error.status() == Status::refused) throw;
     // Nothing listens: no node, or one that is just going.
   }
-  if (!channel && ::access(socket.c_str(), F_OK) == 0 && ::access(socket.c_str(), W_OK) != 0)
-    throw Error(Status::refused, socket + ": a node runs here, and this user may not ask it; run as its owner");
+  if (!channel && ::faccessat(dir.get(), name.c_str(), F_OK, 0) == 0 &&
+      ::faccessat(dir.get(), name.c_str(), W_OK, 0) != 0)
+    throw Error(Status::refused, shown + ": a node runs here, and this user may not ask it; run as its owner");
   co_return channel;
 }
 
@@ -38,7 +58,7 @@ Task<ChannelPtr> find_node_or_tracker(const NodeOptions& options) {
   std::string trouble = "no tracker is reachable:";
   for (const auto& tracker : options.trackers) {
     try {
-      channel = co_await connect_channel(tracker, "/control", seconds(5), options.keys);
+      channel = co_await connect_channel(tracker, "/control", seconds(5), options.access());
     } catch (const Error& error) {
       trouble += std::string(" ") + error.what();
     }
@@ -69,18 +89,20 @@ void start_private_node(const NodeOptions& options) {
     };
     int status = 0;
     try {
-      const auto log_file = options.state_dir() / "meshget.log";
+      auto state = take_state(options);
+      if (!state) throw already_runs(options);
+      const auto log_file = state->handle() / "meshget.log";
       int log = -1;
       status = run_node(
-          options, take_lock(options),
+          options, std::move(state),
           [&](const std::string& text) {
-            if (log < 0) log = ::open(log_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+            if (log < 0) log = ::open(log_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
             const std::time_t now = std::time(nullptr);
             char stamp[32];
             std::tm tm{};
             localtime_r(&now, &tm);
             std::strftime(stamp, sizeof stamp, "%F %T ", &tm);
-            const std::string line = stamp + text + "\n";
+            const std::string line = stamp + printable(text) + "\n";
             [[maybe_unused]] const auto written = ::write(log, line.data(), line.size());
           },
           [&](asio::io_context&) { tell("ready"); });
@@ -103,7 +125,7 @@ void start_private_node(const NodeOptions& options) {
   if (space == std::string::npos)
     throw Error(Status::failed,
                 "the node ended before it served; see " + (options.state_dir() / "meshget.log").string());
-  throw Error(static_cast<Status>(std::stoi(said)), said.substr(space + 1));
+  throw Error(known_status(std::atoi(said.c_str())), said.substr(space + 1));
 }
 
 namespace {
@@ -126,12 +148,11 @@ Task<std::optional<bool>> ask_to_make_way(const NodeOptions& options) {
 
 }  // namespace
 
-Fd take_turn(const NodeOptions& options, const std::function<void(const std::string&)>& say) {
+std::unique_ptr<StateDir> take_turn(const NodeOptions& options, const std::function<void(const std::string&)>& say) {
   constexpr auto silent_for = seconds(10);
   bool said = false;
   for (auto answered = std::chrono::steady_clock::now();;) {
-    Fd lock = take_lock(options);
-    if (lock) return lock;
+    if (auto state = take_state(options)) return state;
     std::optional<bool> leaves;
     {
       asio::io_context io(1);  // gone before the wait: a node stays for as long as a command is connected

@@ -5,14 +5,15 @@
 #include <memory>
 #include <string>
 
-#include "disk/fd.h"
+#include "disk/state_dir.h"
 #include "options.h"
 #include "wire/channel.h"
 #include "wire/flow.h"
 
 namespace mesh {
 
-/// The node that runs on this files dir; null when none does. Throws Error where one runs but cannot be asked.
+/// The node that runs on this files dir; null when none does. Only root's, this user's, or, with --control-group, that
+/// of whoever the socket's directory belongs to. Throws Error where one runs but cannot be asked, or is not believed.
 Task<ChannelPtr> find_node(const NodeOptions& options);
 
 /// The node, or the first tracker that answers. Throws Error(unreachable).
@@ -26,9 +27,9 @@ void start_private_node(const NodeOptions& options);
 /// Throws Error(unreachable) where none runs and no tracker is known to a new one.
 void ensure_node(const NodeOptions& options);
 
-/// take_lock, for a meshseed: a node that runs here for a command alone is asked to leave when that has ended, and
+/// take_state, for a meshseed: a node that runs here for a command alone is asked to leave when that has ended, and
 /// waited for; so is, for a few seconds, one that does not answer, as it may just be going. `say` is told of a wait.
-Fd take_turn(const NodeOptions& options, const std::function<void(const std::string&)>& say);
+std::unique_ptr<StateDir> take_turn(const NodeOptions& options, const std::function<void(const std::string&)>& say);
 
 /// Runs `work` to its end on `io` and hands back what it returned or threw; nothing when `io` was stopped before.
 template <class T>

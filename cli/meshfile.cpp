@@ -1,9 +1,10 @@
 // meshfile: what is in the mesh, and what is going on. Parse, call, print.
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "client.h"
@@ -290,29 +291,33 @@ Task<int> torrent(const NodeOptions& node, const Asked& asked, const Handlers& h
     throw Error(Status::failed, "guest torrents are a node's, and none runs on " + node.files.string());
   for (const auto& tracker : reply.trackers) urls.push_back("http://" + tracker + "/announce");
   const auto bytes = torrent_file(reply.torrent.info, urls);
-  const auto output = asked.output.empty() ? reply.file_name + ".torrent" : asked.output;
+  // By what was asked for: the other side's word is no name for a file here.
+  const std::string name(last_part(question.path));
+  const auto output = asked.output.empty() ? name + ".torrent" : asked.output;
   if (output == "-") {
     std::fwrite(bytes.data(), 1, bytes.size(), stdout);
   } else {
-    std::ofstream out(output, std::ios::binary | std::ios::trunc);
-    out << bytes;
-    out.close();
-    if (!out) throw Error(Status::failed, output + ": cannot be written");
+    // A guest's is a secret: who has it may have the file.
+    const Fd out(::open(output.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, reply.guest ? 0600 : 0666));
+    struct stat s {};
+    const bool is_file = out && ::fstat(out.get(), &s) == 0 && S_ISREG(s.st_mode);
+    if (!out || (reply.guest && is_file && ::fchmod(out.get(), 0600) != 0) ||
+        ::write(out.get(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size()))
+      throw Error(Status::failed, output + ": cannot be written: " + std::generic_category().message(errno));
     std::error_code ec;
     const auto path = std::filesystem::absolute(output, ec).string();
     if (asked.as_json)
       print({{"torrent", path},
              {"infohash", reply.torrent.infohash.hex()},
              {"content_id", reply.torrent.id.hex()},
-             {"name", reply.file_name},
+             {"name", name},
              {"trackers", urls}});
     else
       std::printf("%s\n", path.c_str());
   }
   if (urls.empty()) say("meshfile", "the torrent names no tracker, as none answers: other clients find nobody by it");
   if (!asked.as_json && !reply.guest)
-    say("meshfile", "the torrent's file is named by its content; aria2c " +
-                        shell_quoted("--index-out=1=" + reply.file_name) +
+    say("meshfile", "the torrent's file is named by its content; aria2c " + shell_quoted("--index-out=1=" + name) +
                         " restores the name (other clients: rename " + reply.torrent.id.hex() + ")");
   co_return 0;
 }
@@ -342,9 +347,10 @@ int print_answers(const Relayed& reply, const Asked& asked, const char* did) {
   int status = 0;
   json nodes = json::array();
   for (const auto& answer : reply.answers) {
-    int one = answer.status;
+    auto one = static_cast<int>(known_result(answer.status));
     // What has no status of its own reads as 0.
-    if (one == 0 && !answer.body.empty()) one = from_bencode<GetReply>(answer.body).status;
+    if (one == 0 && !answer.body.empty())
+      one = static_cast<int>(known_result(from_bencode<GetReply>(answer.body).status));
     status = std::max(status, one);
     if (asked.as_json)
       nodes.push_back({{"node", answer.node}, {"status", one}, {"error", answer.error}});
@@ -499,8 +505,9 @@ Task<int> remove(const NodeOptions& node, const Asked& asked, const Handlers& ha
     Deleted deleted;
     if (answer.status == 0) {
       deleted = from_bencode<Deleted>(answer.body);
+      deleted.status = static_cast<int>(known_result(deleted.status));
     } else {
-      deleted.status = answer.status;
+      deleted.status = static_cast<int>(known_result(answer.status));
       deleted.errors.push_back(answer.error);
     }
     // A node that has nothing of it has nothing to report.
@@ -577,7 +584,7 @@ Task<int> complete(const NodeOptions& node, const Asked& asked, const Handlers& 
   do {
     const Listed page = co_await channel->request(question, std::chrono::seconds(3));
     for (const auto& item : page.items) {
-      if (item.entry.path.find('\n') != std::string::npos || ++said > most) continue;
+      if (printable(item.entry.path) != item.entry.path || ++said > most) continue;
       std::printf("%s%s%s\n", lead.c_str(), item.entry.path.c_str(), item.entry.kind == Kind::directory ? "/" : "");
     }
     question.after = page.next;

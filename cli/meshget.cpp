@@ -195,6 +195,12 @@ Task<int> run(const NodeOptions& node, const Asked& asked, const HandlerOptions&
   } else {
     for (const auto& one : outcomes) {
       if (!one.print) continue;
+      if (!asked.print0 && printable(one.path) != one.path) {
+        say("meshget", one.path +
+                           ": is here; its name is not printed on stdout, for its control characters (--print0 or "
+                           "--json prints it)");
+        continue;
+      }
       std::fwrite(one.path.data(), 1, one.path.size(), stdout);
       std::fputc(asked.print0 ? '\0' : '\n', stdout);
     }
@@ -236,6 +242,7 @@ int main(int argc, char** argv) {
     handling.files = options.node.files.string();
     handling.state = options.node.state_dir().string();
     handling.force = asked.get.force;
+    handling.group = options.node.control_group;
     handling.limits = asked.limits;
     handling.limits.stop = &interruption.stop;
     handling.tell = [](const std::string& line) { say("meshget", line); };

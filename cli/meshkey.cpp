@@ -45,6 +45,7 @@ int main(int argc, char** argv) {
       for (const auto& key : keys->all())
         std::printf("%s%s  announce token %s\n", key.name.c_str(), &key == &keys->first() ? " (used)" : "       ",
                     key.token.c_str());
+      for (const auto& head : keys->heads()) std::printf("head %s\n", head.c_str());
     }
     return 0;
   });

@@ -1,4 +1,6 @@
 // meshseed: the node as a service. Parse, call, print.
+#include <cstdio>
+
 #include "client.h"
 #include "node/node.h"
 #include "options.h"
@@ -13,10 +15,21 @@ int main(int argc, char** argv) {
     std::string hash = "ondemand";
     add_common(app, options);
     add_node(app, options, hash);
+    bool print_identity = false;
+    app.add_flag(
+        "--print-identity", print_identity,
+        "Print by what this node is known to the others, whatever its name, and exit: head = and this in the key "
+        "file makes it a head node");
     app.footer(
         "Runs in the foreground until SIGTERM or SIGINT; a get that had not ended goes on at the next start.\n\n"
         "Exit status: 0 stopped by a signal, 1 failed, 2 usage.");
     if (const int status = parse(app, options, argc, argv); status >= 0) return status;
+    if (print_identity) {
+      const StateDir state(options.node.state_dir(), Trust{group_number(options.node.control_group)});
+      if (std::printf("%s\n", identity_of(state)->instance().c_str()) < 0 || std::fflush(stdout) != 0)
+        throw Error(Status::failed, "stdout: cannot be written");
+      return 0;
+    }
     options.node.hash_eagerly = hash == "eager";
     const auto log = service_log("meshseed", options);
     return run_node(options.node, take_turn(options.node, log), log,

@@ -59,7 +59,7 @@ int main(int argc, char** argv) {
     raise_descriptor_limit();
     asio::io_context io(1);
     tracker_options.listen = {address, where.port};
-    tracker_options.keys = options.node.keys;
+    tracker_options.access = options.node.access();
     const Tracker tracker(io, tracker_options);
     asio::signal_set signals(io, SIGTERM, SIGINT);
     signals.async_wait([&](const boost::system::error_code&, int) { io.stop(); });
@@ -67,7 +67,7 @@ int main(int argc, char** argv) {
                 options)("listening on " + to_text(tracker.local()) +
                          (options.node.keys   ? "; for nodes that have the mesh key " + options.node.keys->first().name
                           : options.node.open ? "; open: everyone who can reach this port may use it"
-                                              : "; on loopback only"));
+                                              : "; on loopback only, for this user and root"));
     tell_service_manager(io, "listening on " + to_text(tracker.local()));
     asio::co_spawn(io, keep_house(), asio::detached);
     io.run();

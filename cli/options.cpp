@@ -1,5 +1,9 @@
 #include "options.h"
 
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -9,6 +13,7 @@
 #include "config.h"
 #include "core/format.h"
 #include "core/log_limit.h"
+#include "disk/trusted_dir.h"
 #include "tracker.h"
 #include "version.h"
 
@@ -18,6 +23,25 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t most_ca_bytes = std::size_t{1} << 20;
+
+std::vector<fs::path> default_configs() {
+  std::vector<fs::path> out;
+  if (const char* home = std::getenv("HOME"); home != nullptr) out.push_back(fs::path(home) / ".config/mesh.conf");
+  out.emplace_back("/etc/mesh/mesh.conf");
+  return out;
+}
+
+/// A file that nobody named (HOME may be another user's, by sudo) says what this user or root wants.
+void check_owner(const fs::path& file) {
+  struct stat s {};
+  if (::stat(file.c_str(), &s) != 0) return;
+  const bool ours = s.st_uid == 0 || s.st_uid == ::geteuid();
+  if (ours && (s.st_mode & S_IWOTH) == 0) return;
+  throw Error(Status::usage, file.string() + ": " +
+                                 (ours ? "everybody may write to it; mend that with: chmod o-w " + file.string()
+                                       : "belongs to " + user_name(s.st_uid) + "; --config " + file.string() +
+                                             " takes it all the same"));
+}
 
 void read_config(CLI::App& app, const fs::path& file) {
   std::ifstream in(file);
@@ -45,7 +69,13 @@ void add_common(CLI::App& app, CommonOptions& options) {
       ->envname("MESH_CONTROL")
       ->type_name("SOCKET");
   app.add_flag("--open", options.node.open,
-               "Without a key, let everyone who can reach the ports use them; without either, all stays on loopback");
+               "Without a key, let everyone who can reach the ports use them; without either, all stays on loopback, "
+               "for this user and root alone");
+  app.add_option("--http-name", options.node.http_names,
+                 "A name of this machine, besides its host name, by which HTTP requests may ask for it; may be given "
+                 "several times")
+      ->type_name("NAME")
+      ->allow_extra_args(false);
   app.add_option("--key", options.key,
                  "The mesh key, made by meshkey new: only who has it too is let in, and what is said is encrypted")
       ->envname("MESH_KEY")
@@ -61,8 +91,10 @@ void add_common(CLI::App& app, CommonOptions& options) {
 
 void add_node(CLI::App& app, CommonOptions& options, std::string& hash) {
   auto& node = options.node;
-  node.hub = [](asio::io_context& io) {
-    const auto tracker = std::make_shared<Tracker>(io, TrackerOptions{});
+  node.hub = [](asio::io_context& io, Access access) {
+    TrackerOptions tracker_options;
+    tracker_options.access = std::move(access);
+    const auto tracker = std::make_shared<Tracker>(io, tracker_options);
     return [tracker](ChannelPtr channel) { return tracker->serve(std::move(channel)); };
   };
   app.add_option("--peer", node.peers,
@@ -103,10 +135,13 @@ void add_node(CLI::App& app, CommonOptions& options, std::string& hash) {
   add_count(app, "--max-peers", node.max_peers, "Connections to other nodes' and clients' swarms at once");
   app.add_option(
          "--refuse", node.refuse,
-         "Do not get (meshfile get --on) or delete (meshfile delete --mesh) for other nodes; may be given twice")
-      ->check(CLI::IsMember({"get", "delete"}).description(""))
+         "What not to do for other nodes: get (meshfile get --on), url (the same of a URL), delete (meshfile delete "
+         "--mesh, and get --on --force); may be given several times")
+      ->check(CLI::IsMember({"get", "delete", "url"}).description(""))
       ->type_name("ORDER")
       ->allow_extra_args(false);
+  app.add_flag("--local-urls", node.local_urls,
+               "Get URLs at this machine's own addresses, and link-local ones, for other nodes, too");
 }
 
 void add_connections(CLI::App& app, ConnectionLimits& limits) {
@@ -154,6 +189,10 @@ void add_unpack(CLI::App& app, UnpackLimits& limits) {
   app.add_option("--max-entries", limits.entries, "Unpack at most so many entries (default: 500000)")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40).description(""))
       ->type_name("N");
+  app.add_flag(
+      "--keep-setid", limits.keep_setid,
+      "Unpack set-user-id and set-group-id bits, file capabilities and the modes of devices as they were packed: "
+      "where other users of this machine cannot reach the directory");
   app.add_option("--max-ratio", limits.ratio, "Unpack at most so many times the archive's size (default: 200)")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40).description(""))
       ->type_name("N");
@@ -170,6 +209,8 @@ void add_get(CLI::App& app, Get& get) {
   app.add_flag("--force", get.force, "Replace local files that were made or changed here");
   app.add_flag("--wait", get.wait, "Wait for what is not there yet: a tracker, the file, room on the disk");
   app.add_flag("--no-backing", get.no_backing, "Leave out the backing files of qcow2 images");
+  app.add_flag("--no-preserve-modes", get.no_preserve_modes,
+               "Files and directories that arrive cannot be written by their group");
 }
 
 int parse(CLI::App& app, CommonOptions& options, int argc, char** argv) {
@@ -188,13 +229,16 @@ int parse(CLI::App& app, CommonOptions& options, int argc, char** argv) {
     read_config(app, options.config);
   } else {
     std::error_code ec;
-    if (const char* home = std::getenv("HOME"); home != nullptr && fs::exists(fs::path(home) / ".config/mesh.conf", ec))
-      read_config(app, fs::path(home) / ".config/mesh.conf");
-    if (fs::exists("/etc/mesh/mesh.conf", ec)) read_config(app, "/etc/mesh/mesh.conf");
+    for (const auto& file : default_configs())
+      if (fs::exists(file, ec)) {
+        check_owner(file);
+        read_config(app, file);
+      }
   }
   if (!options.key.empty()) {
     if (options.node.open) throw Error(Status::usage, "--key and --open contradict each other: give one of them");
     options.node.keys = read_keys(options.key);
+    ::prctl(PR_SET_DUMPABLE, 0);  // keys do not go into core dumps, nor to other processes of this user
   }
   if (!options.node.control_group.empty() && options.node.control.empty())
     throw Error(Status::usage,
@@ -205,7 +249,8 @@ int parse(CLI::App& app, CommonOptions& options, int argc, char** argv) {
 }
 
 void say(const std::string& program, const std::string& text) {
-  std::fprintf(stderr, "%s: %s\n", program.c_str(), text.c_str());
+  // Whatever others have put into it: one line, and nothing that a terminal obeys.
+  std::fprintf(stderr, "%s: %s\n", program.c_str(), printable(text).c_str());
 }
 
 std::function<void(const std::string&)> service_log(const std::string& program, const CommonOptions& options) {

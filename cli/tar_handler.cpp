@@ -13,6 +13,7 @@
 #include "core/mesh_path.h"
 #include "core/url.h"
 #include "disk/path_gate.h"
+#include "disk/state_dir.h"
 #include "handler.h"
 #include "unpack/tree.h"
 
@@ -167,12 +168,13 @@ class TarHandler final : public Handler {
   void set_places(const Places& places) override {
     options_.files = places.files;
     options_.state = places.state;
+    state_.reset();
   }
 
   bool begin(const StreamBegin& file) override {
     unpacker_.reset();
     if (file.path != path_) return true;
-    if (records().find_unpacked(parent(), file.id, {})) return true;  // it is there
+    if (find_unpacked(file.id, {})) return true;  // it is there
     unpacker_ = std::make_unique<Unpacker>(temp_place(), options_.limits, name_);
     streamed_ = file;
     received_ = 0;
@@ -192,11 +194,13 @@ class TarHandler final : public Handler {
     struct stat s {};
     if (::stat(archive.c_str(), &s) != 0)
       throw Error(Status::failed, name_ + ": " + std::generic_category().message(errno));
-    if (S_ISDIR(s.st_mode)) throw Error(Status::usage, name_ + ": tar: takes one file, and this is a directory");
+    if (!S_ISREG(s.st_mode))
+      throw Error(Status::usage, name_ + ": tar: takes one file, and this is " +
+                                     (S_ISDIR(s.st_mode) ? "a directory" : "no regular file"));
     TreeRecord record;
     record.source = source.id;
     record.archive = stamp_of(s);
-    const auto kept = records().find_unpacked(parent(), record.source, record.archive);
+    const auto kept = find_unpacked(record.source, record.archive);
     GetOutcome out = std::move(source);
     out.print = true;
     out.kept = kept.has_value();
@@ -213,7 +217,7 @@ class TarHandler final : public Handler {
     if (unpacker_) unpacked = unpacker_->finish();
     std::unique_ptr<TempTree> temp;
     if (!unpacked) {
-      const Fd file(::open(archive.c_str(), O_RDONLY | O_CLOEXEC));
+      const Fd file(::open(archive.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
       if (!file) throw Error(Status::failed, name_ + ": " + std::generic_category().message(errno));
       temp = std::make_unique<TempTree>(temp_place(), temp_prefix);
       unpacked = unpack(file.get(), temp->fd(), options_.limits, name_);
@@ -226,6 +230,12 @@ class TarHandler final : public Handler {
   }
 
  private:
+  /// Where that serves: one without set-user-id bits is none where they are asked for.
+  [[nodiscard]] std::optional<TreeRecord> find_unpacked(const ContentId& source, const FileStamp& archive) const {
+    auto out = records().find_unpacked(parent(), source, archive);
+    if (out && out->lacks_setid && options_.limits.keep_setid) out.reset();
+    return out;
+  }
   void place(const Unpacked& unpacked, TempTree& temp, TreeRecord record, GetOutcome& out) {
     if (outside_.empty() && parent() == options_.files && unpacked.top == reserved_part)
       throw Error(Status::failed, name_ + ": its top-level directory has the name of the state directory");
@@ -234,13 +244,19 @@ class TarHandler final : public Handler {
     place.parent = parent_fd.get();
     place.path = parent();
     place.force = options_.force;
+    record.lacks_setid = unpacked.dropped_setid;
     const auto placed = place_tree(temp, unpacked.top, place, records(), std::move(record));
     out.path = placed.path;
     for (const auto& line : unpacked.skipped) options_.tell(name_ + ": " + line);
     if (placed.replaced) options_.tell(printable(placed.path) + ": an older one was replaced");
   }
 
-  [[nodiscard]] TreeRecords records() const { return TreeRecords(options_.state); }
+  /// Opened here, by this command's own checks, whoever named it.
+  [[nodiscard]] const StateDir& state() const {
+    if (!state_) state_ = std::make_unique<StateDir>(options_.state, Trust{group_number(options_.group)});
+    return *state_;
+  }
+  [[nodiscard]] TreeRecords records() const { return TreeRecords(state().handle()); }
   [[nodiscard]] std::string parent() const {
     if (!outside_.empty()) return outside_.parent_path().string();
     const auto above = parent_path(path_);
@@ -248,7 +264,8 @@ class TarHandler final : public Handler {
   }
   /// Where the archive is, and where the tree is to be.
   [[nodiscard]] Fd open_parent() const {
-    if (outside_.empty()) return PathGate(options_.files, options_.state, {}).open_parent(path_, false);
+    if (outside_.empty())
+      return PathGate(options_.files, state().fd(), {}, group_number(options_.group)).open_parent(path_);
     Fd out(::open(parent().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!out) throw Error(Status::failed, printable(parent()) + ": " + std::generic_category().message(errno));
     return out;
@@ -256,14 +273,13 @@ class TarHandler final : public Handler {
   /// In the state directory, unless a rename could not lead from there to the tree's place.
   [[nodiscard]] fs::path temp_place() const {
     struct stat there {};
-    struct stat state {};
-    if (!outside_.empty() || (::stat(parent().c_str(), &there) == 0 && ::stat(options_.state.c_str(), &state) == 0 &&
-                              there.st_dev != state.st_dev))
+    if (!outside_.empty() || (::stat(parent().c_str(), &there) == 0 && there.st_dev != state().id().device))
       return parent();
-    return fs::path(options_.state) / "unpack";
+    return state().handle() / "unpack";
   }
 
   HandlerOptions options_;
+  mutable std::unique_ptr<StateDir> state_;
   std::string source_;  ///< the WHAT without the prefix
   std::string path_;    ///< its mesh path
   fs::path outside_;    ///< an archive of this node that is no file of the mesh

@@ -1,5 +1,7 @@
 #include "core/catalog.h"
 
+#include "core/merkle.h"
+
 #include "test.h"
 
 using namespace mesh;
@@ -9,10 +11,14 @@ FileEntry entry(const std::string& path, Kind kind = Kind::file) { return {path,
 std::vector<std::string> walked(const Catalog& catalog, const std::string& pattern, bool glob,
                                 const std::string& after = {}) {
   std::vector<std::string> out;
-  catalog.walk({pattern, pattern, glob}, after, [&](const std::string& path) {
-    out.push_back(path);
-    return true;
-  });
+  const auto ended = catalog.walk(
+      {pattern, pattern, glob}, after,
+      [&](const std::string& path) {
+        out.push_back(path);
+        return true;
+      },
+      [] { return false; });
+  REQUIRE_FALSE(ended);
   return out;
 }
 }  // namespace
@@ -47,12 +53,12 @@ TEST_CASE("catalog: holders follow what nodes say") {
   c.put(2, hashed);
   hashed.path = "q";
   c.put(2, hashed);
-  CHECK(c.holders(hashed.id).size() == 2);
+  CHECK(c.holders(hashed.id, hashed.size).size() == 2);
   CHECK(c.copy_count() == 3);
   c.put(1, entry("p"));  // changed: a candidate again
-  CHECK(c.holders(hashed.id).size() == 1);
-  c.remove_node(2);
-  CHECK(c.holders(hashed.id).empty());
+  CHECK(c.holders(hashed.id, hashed.size).size() == 1);
+  CHECK_FALSE(c.remove_nodes({2}, {}, [] { return false; }));
+  CHECK(c.holders(hashed.id, hashed.size).empty());
   CHECK(c.path_count() == 1);
   c.remove(1, "p");
   CHECK(c.path_count() == 0);
@@ -70,6 +76,58 @@ TEST_CASE("catalog: links keep their targets") {
   REQUIRE(copies.size() == 2);
   CHECK(copies[0].target == "a");
   CHECK(copies[1].target == "b");
-  c.remove_node(1);
+  CHECK_FALSE(c.remove_nodes({1}, {}, [] { return false; }));
   CHECK(c.copies("l").at(0).target == "b");
+}
+
+TEST_CASE("catalog: a walk that is interrupted at every path goes on behind it, and misses nothing") {
+  Catalog c;
+  for (const char* p : {"a", "a/x", "b/1.img", "b/2.img", "b/d/3.img", "c/4.img"}) c.put(1, entry(p));
+  for (const auto& [pattern, glob] : {std::pair("", false), {"b", false}, {"**/*.img", true}, {"b/*", true}}) {
+    std::vector<std::string> found;
+    std::string after;
+    for (bool more = true; more;) {
+      const auto reached = c.walk(
+          {pattern, pattern, glob}, after,
+          [&](const std::string& path) {
+            found.push_back(path);
+            return true;
+          },
+          [] { return true; });
+      more = reached.has_value();
+      if (reached) after = *reached;
+    }
+    CHECK(found == walked(c, pattern, glob));
+  }
+}
+
+TEST_CASE("catalog: 64 bytes that are two hashes are no holder of the file whose tree has them") {
+  Catalog c;
+  FileEntry image = entry("image");
+  image.size = 1 << 20;
+  image.id = sha256("root");
+  FileEntry pair = image;
+  pair.path = "pair";
+  pair.size = 64;
+  c.put(1, image);
+  c.put(2, pair);
+  REQUIRE(c.holders(image.id, image.size).size() == 1);
+  CHECK(c.holders(image.id, image.size).front().node == 1);
+  CHECK_FALSE(c.is_holder(image.id, image.size, 2));
+  CHECK(c.is_holder(image.id, 64, 2));
+}
+
+TEST_CASE("catalog: what nodes that are gone had said goes, however often the pass is interrupted") {
+  Catalog c;
+  for (const char* p : {"a", "b", "c", "d"})
+    for (NodeKey node = 1; node < 4; ++node)
+      if (std::string(p) != "c" || node != 2) c.put(node, entry(p));
+  std::string after;
+  for (bool more = true; more;) {
+    const auto reached = c.remove_nodes({1, 3}, after, [] { return true; });
+    more = reached.has_value();
+    if (reached) after = *reached;
+  }
+  CHECK(walked(c, "", false) == std::vector<std::string>{"a", "b", "d"});
+  CHECK(c.copy_count() == 3);
 }

@@ -608,7 +608,7 @@ TEST_CASE("completion: commands, flags, mesh paths with and without file:, in ba
   CHECK(bash("meshfile get --no-b") == "--no-backing|");
   CHECK(bash("meshfile get --fi") == "--files|");
   CHECK(bash("meshget --stri") == "--strict|");
-  CHECK(bash("meshseed --refuse ''") == "get|delete|");
+  CHECK(bash("meshseed --refuse ''") == "get|delete|url|");
   CHECK(bash("meshget nothing/") == "|");
   if (mesh.run({"sh", "-c", "command -v zsh"}).status != 0) {
     WARN("SKIPPED: zsh is not installed");

@@ -25,7 +25,7 @@ TEST_CASE("putting in place: links that are swapped in for a directory meanwhile
   fs::create_directories(files / "a/b");
   fs::create_directories(outside / "b");
   fs::create_directory_symlink(outside, root / "trap");
-  const PathGate gate(files, root / "state", {});
+  const PathGate gate(files, -1, {});
   std::atomic<bool> stop = false;
   // In one step, so that the name is never free.
   std::thread swapper([&] {
@@ -38,7 +38,7 @@ TEST_CASE("putting in place: links that are swapped in for a directory meanwhile
   for (int i = 0; i < 10'000; ++i) {
     test::write_file(root / "part", "bytes");
     try {
-      const Fd parent = gate.open_parent("a/b/file", true);
+      const Fd parent = gate.open_parent("a/b/file", [](const std::string&, const DirectoryId*) {});
       if (::renameat(AT_FDCWD, (root / "part").c_str(), parent.get(), "file") == 0) ++placed;
     } catch (const Error&) {
       ++refused;

@@ -29,11 +29,11 @@ struct Tree {
 
   /// What was removed; errors begin with '!'.
   std::vector<std::string> remove(const std::string& what) const {
-    const PathGate gate(root / "files", root / "files/.mesh", {});
+    const PathGate gate(root / "files", -1, {});
     std::vector<std::string> out;
     Removal removal;
     struct stat state {};
-    if (::stat((root / "files/.mesh").c_str(), &state) == 0) removal.keep = {state.st_dev, state.st_ino};
+    if (::stat((root / "files/.mesh").c_str(), &state) == 0) removal.keep = directory_id(state);
     removal.on_removed = [&](const std::string& path, bool, std::int64_t) { out.push_back(path); };
     removal.on_error = [&](const std::string& error) { out.push_back("!" + error); };
     try {

@@ -28,6 +28,7 @@
 #include "wire/channel.h"
 #include "wire/flow.h"
 #include "wire/foreign.h"
+#include "wire/identity.h"
 
 namespace {
 
@@ -109,12 +110,13 @@ std::string quoted(const InfoHash& infohash) {
   return out;
 }
 
-Hello hello_of(unsigned number, std::string name) {
+Hello hello_of(const Channel& channel, std::string name) {
   Hello out;
   out.version = protocol_version;
-  char instance[40];
-  std::snprintf(instance, sizeof instance, "%032x", number);
-  out.instance = instance;
+  const Identity identity(random_secret());
+  out.instance = identity.instance();
+  out.public_key = identity.public_key();
+  out.proof = identity.prove(Hello::name, channel.binding());
   out.node = std::move(name);
   out.addresses = {"127.0.0.1"};
   out.peer_port = 6881;
@@ -124,7 +126,8 @@ Hello hello_of(unsigned number, std::string name) {
 
 /// Has all of the swarms' torrents, and meets their peers as any node does.
 Task<void> seed(const Announces& count, std::string tracker) {
-  const auto channel = co_await connect_channel(tracker, "/control", std::chrono::seconds(30), nullptr);
+  const auto channel =
+      co_await connect_channel(tracker, "/control", std::chrono::seconds(30), Access{nullptr, true, {}});
   Handlers handlers;
   handlers.on<mesh::Load>([](const ChannelPtr&, mesh::Load asked) -> Task<Torrent> {
     Torrent out;
@@ -139,7 +142,7 @@ Task<void> seed(const Announces& count, std::string tracker) {
   });
   handlers.on_note<Meet>([](const ChannelPtr&, const Meet&) {});
   asio::co_spawn(co_await asio::this_coro::executor, channel->run(handlers), asio::detached);
-  co_await channel->request(hello_of(0, "seed"), std::chrono::seconds(60));
+  co_await channel->request(hello_of(*channel, "seed"), std::chrono::seconds(60));
   Inventory nothing;
   nothing.begin = nothing.end = true;
   channel->note(nothing);
@@ -260,11 +263,11 @@ struct Load {
 
 Task<void> enter(Load& load, int node) {
   try {
-    const auto channel = co_await connect_channel(load.tracker, "/control", std::chrono::seconds(30), nullptr);
+    const auto channel =
+        co_await connect_channel(load.tracker, "/control", std::chrono::seconds(30), Access{nullptr, true, {}});
     asio::co_spawn(load.io, channel->run(load.handlers), asio::detached);
     load.channels[static_cast<std::size_t>(node)] = channel;
-    co_await channel->request(hello_of(static_cast<unsigned>(node) + 1, "n" + std::to_string(node)),
-                              std::chrono::seconds(60));
+    co_await channel->request(hello_of(*channel, "n" + std::to_string(node)), std::chrono::seconds(60));
     Inventory page;
     page.begin = page.end = true;
     for (int file = 0; file < files_each; ++file) page.put.push_back(entry_of(node, file, 1));

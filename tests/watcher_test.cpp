@@ -18,9 +18,9 @@ namespace {
 /// A files dir, its watcher, and the holdings that come of it.
 class Watched {
  public:
-  explicit Watched(Watcher::Options options = {}) : root(make()), gate(root, root / ".mesh", {}) {
+  explicit Watched(Watcher::Options options = {}) : root(make()), gate(root, -1, {}) {
     watcher = std::make_unique<Watcher>(
-        gate, std::move(options), std::nullopt,
+        gate, std::move(options),
         [this](std::vector<TreeChange> changes) {
           const std::lock_guard lock(mutex);
           static_cast<void>(holdings.apply(std::move(changes)));
@@ -148,8 +148,8 @@ TEST_CASE("gate: nothing leads out of the files dir") {
     CHECK_THROWS(w.gate.open_file(path));
   CHECK_NOTHROW(w.gate.open_file("inside/file"));
   for (const char* path : {"directory/new", "inside/new", "../new", "in/../../new"})
-    CHECK_THROWS(w.gate.open_parent(path, true));
-  CHECK_NOTHROW(w.gate.open_parent("in/new/deeper/file", true));
+    CHECK_THROWS(w.gate.open_parent(path, [](const std::string&, const DirectoryId*) {}));
+  CHECK_NOTHROW(w.gate.open_parent("in/new/deeper/file", [](const std::string&, const DirectoryId*) {}));
   CHECK(w.gate.look("absolute")->entry.kind == Kind::outside);
   CHECK(w.gate.look("inside")->entry.kind == Kind::link);
 }

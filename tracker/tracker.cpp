@@ -3,11 +3,13 @@
 #include <algorithm>
 
 #include "core/format.h"
+#include "core/glob.h"
 #include "core/merkle.h"
 #include "core/piece_plan.h"
 #include "wire/codec.h"
 #include "wire/endpoint.h"
 #include "wire/foreign.h"
+#include "wire/identity.h"
 
 namespace mesh {
 namespace {
@@ -19,8 +21,7 @@ constexpr auto make_limit = std::chrono::hours(24);  // a terabyte from a slow d
 constexpr auto load_limit = seconds(10);
 constexpr auto probe_limit = milliseconds(300);
 constexpr auto status_limit = seconds(2);
-constexpr auto settle_grace = seconds(3);     // nodes reconnect within this after a restart
-constexpr auto register_limit = seconds(60);  // the longest that a question waits for a node's inventory
+constexpr auto settle_limit = seconds(2);  // nodes reconnect within this after a restart
 constexpr int announce_interval = 120;
 constexpr const char* too_many = "too many announces from this address (the tracker's --max-announces)";
 constexpr const char* not_here = "this torrent is not in the mesh";
@@ -30,6 +31,9 @@ constexpr auto spread_every = seconds(10);
 constexpr auto order_limit = std::chrono::minutes(10);  // a tree of millions of files takes a while to delete
 constexpr std::size_t most_answer_bytes = 16 * 1024;    // of one node, of which there may be a thousand
 constexpr std::size_t most_absent = 10'000;
+constexpr std::size_t most_swarms = 10'000;          // of one node
+constexpr std::size_t path_bytes = 100;              // of a path, on average; as much again is kept beside it
+constexpr auto name_kept = std::chrono::minutes(1);  // for a node that may be back in a moment
 constexpr std::ptrdiff_t most_members_told = 32;
 constexpr std::size_t most_urls = 1000;
 constexpr std::size_t most_url_pieces = 2'000'000;  // of all, some 60 bytes each
@@ -68,7 +72,7 @@ Tracker::Tracker(asio::io_context& io, TrackerOptions options)
   const auto on_http_now = [this](std::string_view target, const asio::ip::address& remote) {
     return answer_now(target, remote);
   };
-  server_.emplace(io, *options_.listen, on_http, on_channel, options_.connections, options_.keys, on_http_now);
+  server_.emplace(io, *options_.listen, on_http, on_channel, options_.connections, options_.access, on_http_now);
 }
 
 Handlers Tracker::make_handlers() {
@@ -86,7 +90,7 @@ Handlers Tracker::make_handlers() {
   });
   h.on<UrlTurn>([this](ChannelPtr channel, UrlTurn said) -> Task<UrlOrders> { co_return url_turn(channel, said); });
   h.on<Locate>([this](ChannelPtr channel, Locate question) { return locate(std::move(channel), std::move(question)); });
-  h.on<Relay>([this](ChannelPtr, Relay asked) { return relay(std::move(asked)); });
+  h.on<Relay>([this](ChannelPtr channel, Relay asked) { return relay(std::move(channel), std::move(asked)); });
   h.on<List>([this](ChannelPtr channel, List question) { return list(std::move(channel), std::move(question)); });
   h.on<Info>([this](ChannelPtr channel, Info question) { return info(std::move(channel), std::move(question)); });
   h.on<StatusAsk>([this](ChannelPtr channel, StatusAsk question) { return status(std::move(channel), question); });
@@ -111,8 +115,10 @@ Welcome Tracker::enlist(const ChannelPtr& channel, Hello hello) {
                                      printable(hello.node) + " speaks " + std::to_string(hello.version) +
                                      "; install one version everywhere");
   if (by_channel_.contains(channel.get())) throw Error(Status::refused, "a second hello on one channel");
-  if (hello.node.empty() || hello.node.size() > 255 || hello.addresses.size() > 32)
-    throw Error(Status::refused, "no sensible hello");
+  if (const auto fault = node_name_fault(hello.node); !fault.empty()) throw Error(Status::refused, fault);
+  if (hello.addresses.size() > 32) throw Error(Status::refused, "no sensible hello");
+  if (!is_proven(hello.instance, hello.public_key, Hello::name, channel->binding(), hello.proof))
+    throw Error(Status::refused, printable(hello.node) + ": does not prove that it is the node that it says it is");
   // A node that lost its connection may be back before this side has noticed.
   std::vector<NodeKey> stale;
   for (const auto& [key, node] : nodes_)
@@ -122,6 +128,7 @@ Welcome Tracker::enlist(const ChannelPtr& channel, Hello hello) {
     drop_node(key);
     old->close();
   }
+  claim_name(hello);
   const auto key = next_key_++;
   channel->set_where(hello.node);
   absent_.erase(hello.node);
@@ -144,11 +151,29 @@ Welcome Tracker::enlist(const ChannelPtr& channel, Hello hello) {
   return out;
 }
 
+void Tracker::claim_name(const Hello& hello) {
+  if (owners_.size() >= most_absent) std::erase_if(owners_, [&](const auto& pair) { return is_free(pair.second); });
+  const auto [at, fresh] = owners_.try_emplace(hello.node);
+  auto& owner = at->second;
+  // One that is here by this name already has it before any that comes.
+  if (!fresh && is_free(owner) && owner.instance != hello.instance)
+    for (const auto& [key, node] : nodes_)
+      if (node.hello.node == hello.node) {
+        owner = {node.hello.instance, std::nullopt};
+        break;
+      }
+  if (fresh || is_free(owner) || owner.instance == hello.instance) owner = {hello.instance, std::nullopt};
+}
+
 void Tracker::drop_node(NodeKey key) {
   const auto it = nodes_.find(key);
   if (it == nodes_.end()) return;
   by_channel_.erase(it->second.channel.get());
   const auto name = it->second.hello.node;
+  const auto paths = it->second.paths;
+  if (const auto owner = owners_.find(name);
+      owner != owners_.end() && owner->second.instance == it->second.hello.instance)
+    owner->second.left = Clock::now();
   nodes_.erase(it);
   if (--names_[name] == 0) {
     names_.erase(name);
@@ -156,7 +181,10 @@ void Tracker::drop_node(NodeKey key) {
     if (absent_.size() > most_absent)
       absent_.erase(std::ranges::min_element(absent_, {}, [](const auto& pair) { return pair.second; }));
   }
-  catalog_.remove_node(key);
+  if (paths > 0) {
+    gone_.insert(key);
+    if (gone_.size() == 1) asio::co_spawn(io_, sweep(), asio::detached);
+  }
   for (auto url = urls_.begin(); url != urls_.end();) {
     url->second.leave(key);
     url = url->second.is_over() ? urls_.erase(url) : std::next(url);
@@ -167,21 +195,30 @@ void Tracker::drop_node(NodeKey key) {
   for (const auto& id : left) leave(key, id);
 }
 
+void Tracker::count(Node& node, const Catalog::Change& change) {
+  node.paths += static_cast<std::size_t>(change.paths);
+  node.path_bytes += static_cast<std::size_t>(change.bytes);
+}
+
 bool Tracker::put(Node& node, const FileEntry& entry) {
-  node.paths += catalog_.put(node.key, entry) ? 1U : 0U;
-  if (node.paths <= options_.max_paths) return true;
-  node.paths -= catalog_.remove(node.key, entry.path) ? 1U : 0U;
+  const auto change = catalog_.put(node.key, entry);
+  count(node, change);
+  const bool is_full = node.paths > options_.max_paths || node.path_bytes > options_.max_paths * path_bytes;
+  if (!is_full || (change.paths == 0 && change.bytes <= 0)) return true;
+  count(node, catalog_.remove(node.key, entry.path));
   if (!std::exchange(node.has_too_many, true))
-    node.channel->note(Notice{"this node offers more than " + std::to_string(options_.max_paths) +
-                              " paths (the tracker's --max-paths); the others are not in the mesh, the first of them " +
-                              printable(entry.path)});
+    node.channel->note(
+        Notice{"this node offers more than " + std::to_string(options_.max_paths) +
+               " paths (the tracker's --max-paths), or as many long ones as take their memory; the others "
+               "are not in the mesh, the first of them " +
+               printable(entry.path)});
   return false;
 }
 
 void Tracker::take_inventory(const ChannelPtr& channel, Inventory delta) {
   auto* node = node_of(channel);
   if (node == nullptr) return;
-  for (const auto& path : delta.removed) node->paths -= catalog_.remove(node->key, path) ? 1U : 0U;
+  for (const auto& path : delta.removed) count(*node, catalog_.remove(node->key, path));
   for (const auto& entry : delta.put) {
     if (!entry_fault(entry).empty()) continue;
     if (!put(*node, entry)) continue;
@@ -200,17 +237,24 @@ std::string Tracker::node_name(NodeKey key) const {
   return it == nodes_.end() ? "a node that is gone" : name_of(it->second);
 }
 
+bool Tracker::is_free(const Owner& owner) { return owner.left && Clock::now() - *owner.left > name_kept; }
+
 std::string Tracker::name_of(const Node& node) const {
-  const auto it = names_.find(node.hello.node);
-  if (it == names_.end() || it->second < 2) return node.hello.node;
-  return node.hello.node + "#" + node.hello.instance.substr(0, 4);
+  const auto& name = node.hello.node;
+  const auto it = owners_.find(name);
+  bool owns = it == owners_.end() || it->second.instance == node.hello.instance;
+  // A name whose node has been gone for a while is the next one's, by the time that they have been here.
+  if (!owns && is_free(it->second))
+    owns = std::ranges::none_of(
+        nodes_, [&](const auto& pair) { return pair.first < node.key && pair.second.hello.node == name; });
+  return owns ? name : name + "#" + node.hello.instance.substr(0, 8);
 }
 
 std::string Tracker::no_such_node(const std::string& name) const {
   std::string several;
   for (const auto& [key, node] : nodes_)
     if (node.hello.node == name) several += (several.empty() ? "" : ", ") + name_of(node);
-  if (!several.empty()) return "several nodes are called so; say which: " + several;
+  if (!several.empty()) return "the node of this name is not in the mesh now; others that are called so: " + several;
   return absent_.contains(name) ? "has left the mesh" : "no node of this name is in the mesh";
 }
 
@@ -232,23 +276,58 @@ NodeRef Tracker::reference(const Node& node, const asio::ip::address& asker) con
 // --- which files
 // ---------------------------------------------------------------------------------------------------------
 
+/// Nodes that are still telling what they have get a moment: where the answer would be that nothing is there, and while
+/// this tracker itself has just begun. (One without a server begins with each question, so to speak.)
 Task<void> Tracker::wait_until_settled(bool nothing_found) {
-  const auto deadline = Clock::now() + register_limit;
+  const auto deadline = Clock::now() + settle_limit;
   const auto settled = [&] {
     const auto now = Clock::now();
-    if (now > deadline) return true;
-    if (nothing_found && server_ && now - started_ < settle_grace) return false;
-    if (std::ranges::any_of(silent_, [&](const auto& pair) { return now - pair.second < settle_grace; })) return false;
-    return std::ranges::all_of(
-        nodes_, [&](const auto& pair) { return pair.second.registered || now - pair.second.since > register_limit; });
+    const bool fresh = !server_ || now - started_ < settle_limit;
+    if (now > deadline || (!nothing_found && !fresh)) return true;
+    if (nothing_found && server_ && fresh) return false;
+    const auto is_new = [&](Clock::time_point since) { return now - since < settle_limit; };
+    return std::ranges::none_of(silent_, [&](const auto& pair) { return is_new(pair.second); }) &&
+           std::ranges::none_of(nodes_,
+                                [&](const auto& pair) { return !pair.second.registered && is_new(pair.second.since); });
   };
   while (!settled()) co_await sleep_for(milliseconds(20));
 }
 
+/// Takes what nodes that are gone have said out of the catalog, a slice at a time; it counts no more from the first on.
+Task<void> Tracker::sweep() {
+  Slice slice;
+  const Catalog::Due due = [&] { return slice.is_over(); };
+  while (!gone_.empty()) {
+    const auto leaving = gone_;
+    std::string after;
+    while (auto reached = catalog_.remove_nodes(leaving, after, due)) {
+      after = std::move(*reached);
+      co_await slice.next();
+    }
+    for (const auto key : leaving) gone_.erase(key);
+  }
+}
+
+/// Catalog::walk, a slice at a time.
+Task<void> Tracker::walk(What what, std::string after, Catalog::Visit visit) {
+  Slice slice;
+  const Catalog::Due due = [&] { return slice.is_over(); };
+  for (;;) {
+    auto reached = catalog_.walk(what, after, visit, due);
+    if (!reached) co_return;
+    after = std::move(*reached);
+    co_await slice.next();
+  }
+}
+
 std::vector<Copy> Tracker::copies(std::string_view path) const {
   auto out = catalog_.copies(path);
+  if (!gone_.empty()) std::erase_if(out, [this](const Copy& copy) { return gone_.contains(copy.node); });
   for (auto& copy : out)
-    if (const auto it = nodes_.find(copy.node); it != nodes_.end()) copy.head = it->second.hello.head;
+    if (const auto it = nodes_.find(copy.node); it != nodes_.end()) {
+      const auto& keys = options_.access.keys;
+      copy.head = keys ? keys->is_head(it->second.hello.instance) : it->second.hello.head;
+    }
   return out;
 }
 
@@ -290,22 +369,24 @@ Task<Resolved> Tracker::resolve(ChannelPtr channel, Resolve question) {
   const What what{question.pattern, question.pattern, question.glob};
   if (!what.pattern.empty() && !is_mesh_path(what.pattern))
     throw Error(Status::usage, printable(what.pattern) + ": the path " + std::string(path_fault(what.pattern)));
-  const auto page = [&] {
-    std::vector<std::string> paths;
-    catalog_.walk(what, question.after, [&](const std::string& path) {
-      paths.push_back(path);
-      return paths.size() < page_entries;
-    });
-    return paths;
+  if (what.is_glob)
+    if (const auto fault = glob_fault(what.pattern); !fault.empty())
+      throw Error(Status::usage, printable(what.pattern) + ": the path " + std::string(fault));
+  std::vector<std::string> paths;
+  const Catalog::Visit take = [&](const std::string& path) {
+    if (!gone_.empty() && copies(path).empty()) return true;
+    paths.push_back(path);
+    return paths.size() < page_entries;
   };
-  co_await wait_until_settled(false);
-  auto paths = page();
+  // A path that is there is told at once.
+  if (what.is_glob || !server_ || !catalog_.contains(what.pattern)) co_await wait_until_settled(false);
+  co_await walk(what, question.after, take);
   if (paths.empty() && question.after.empty()) {
     co_await wait_until_settled(true);
-    paths = page();
+    co_await walk(what, question.after, take);
     if (paths.empty() && !what.is_glob && !what.pattern.empty()) {
       co_await probe(what.pattern);
-      paths = page();
+      co_await walk(what, question.after, take);
     }
     if (paths.empty()) {
       if (what.pattern.empty() && !nodes_.empty()) co_return Resolved{};  // the whole of an empty mesh
@@ -317,7 +398,7 @@ Task<Resolved> Tracker::resolve(ChannelPtr channel, Resolve question) {
   std::optional<NodeKey> from;
   if (!question.from.empty()) {
     for (const auto& [key, node] : nodes_)
-      if (name_of(node) == question.from) from = key;
+      if (name_of(node) == question.from || node.hello.instance == question.from) from = key;
     if (!from) throw Error(Status::not_found, printable(question.from) + ": " + no_such_node(question.from));
   }
   const auto refusals = std::make_shared<Refusals>();
@@ -373,8 +454,9 @@ Task<Resolved> Tracker::resolve(ChannelPtr channel, Resolve question) {
           if (copy.node != own && copy.id != nullptr && *copy.id == file.entry.id) file.holders.push_back(copy.node);
         if (file.holders.empty()) file.holders.push_back(choice.chosen->node);
       } else if (choice.chosen->id != nullptr) {
-        for (const auto& holder : catalog_.holders(*choice.chosen->id)) {
-          if (holder.node != own || choice.chosen->node == own) file.holders.push_back(holder.node);
+        for (const auto& holder : catalog_.holders(*choice.chosen->id, file.entry.size)) {
+          if (!gone_.contains(holder.node) && (holder.node != own || choice.chosen->node == own))
+            file.holders.push_back(holder.node);
         }
       } else {
         file.holders.push_back(choice.chosen->node);
@@ -386,6 +468,17 @@ Task<Resolved> Tracker::resolve(ChannelPtr channel, Resolve question) {
       mentioned.insert(file.holders.begin(), file.holders.end());
     }
     out.files.push_back(std::move(file));
+  }
+  std::set<std::string> above;
+  for (const auto& path : paths)
+    for (auto up = parent_path(path); !up.empty(); up = parent_path(up))
+      if (!above.emplace(up).second) break;
+  for (const auto& path : paths) above.erase(path);
+  for (const auto& path : above) {
+    auto field = copies(path);
+    std::erase_if(field, [](const Copy& copy) { return copy.kind != Kind::directory; });
+    if (const auto choice = choose_version(field, {}); choice.chosen)
+      out.above.push_back(entry_of(path, *choice.chosen));
   }
   if (paths.size() == page_entries) out.next = paths.back();
   if (from && out.files.empty() && question.after.empty() && out.next.empty())
@@ -411,7 +504,7 @@ void Tracker::seeds(NodeKey node, const Torrent& torrent) {
   swarm.infohash = torrent.infohash;
   swarm.size = torrent.size;
   swarm.roots = torrent.roots;
-  swarm.ready.insert(node);
+  enter(node, swarm);
   by_infohash_[torrent.infohash] = torrent.id;
 }
 
@@ -423,15 +516,17 @@ void Tracker::seeds_foreign(NodeKey node, const Torrent& torrent) {
   swarm.infohash = torrent.infohash;
   swarm.is_foreign = true;
   swarm.foreign = torrent.id;
+  swarm.size = torrent.size;
   swarm.info = torrent.info;
-  swarm.ready.insert(node);
+  enter(node, swarm);
   by_infohash_[torrent.infohash] = read->own;
 }
 
-Task<Torrent> Tracker::load(NodeKey node, ContentId id) {
-  std::function<Task<Torrent>()> work = [this, node, id]() -> Task<Torrent> {
+Task<Torrent> Tracker::load(NodeKey node, ContentId id, std::int64_t size) {
+  std::function<Task<Torrent>()> work = [this, node, id, size]() -> Task<Torrent> {
     Load request;
     request.id = id;
+    request.size = size;
     if (const auto swarm = swarms_.find(id); swarm != swarms_.end() && !swarm->second.ready.empty())
       request.infohash = swarm->second.infohash;
     Torrent torrent = co_await ask_to_load(node, request, load_limit);
@@ -452,9 +547,10 @@ Task<Torrent> Tracker::ask_to_load(NodeKey node, Load request, std::chrono::seco
 }
 
 /// `info`: of the torrent, where it is known already.
-Task<Torrent> Tracker::load_foreign(NodeKey node, ContentId id, std::string info) {
+Task<Torrent> Tracker::load_foreign(NodeKey node, ContentId id, std::int64_t size, std::string info) {
   Load request;
   request.id = id;
+  request.size = size;
   request.foreign = true;
   request.info = std::move(info);
   const Torrent torrent = co_await ask_to_load(node, request, make_limit);
@@ -467,8 +563,9 @@ Task<void> Tracker::help_with(NodeKey node, ContentId own) {
     const auto it = swarms_.find(own);
     if (it == swarms_.end()) co_return;
     const ContentId content = it->second.foreign;
+    const auto size = it->second.size;
     const std::string info = it->second.info;
-    co_await load_foreign(node, content, info);
+    co_await load_foreign(node, content, size, info);
     const auto found = swarms_.find(own);
     if (found == swarms_.end()) co_return;
     std::vector<AnnouncedPeer> others;
@@ -491,7 +588,7 @@ void Tracker::spread(const ContentId& own) {
     return;
   }
   std::vector<NodeKey> more;
-  for (const auto& holder : catalog_.holders(swarm.foreign))
+  for (const auto& holder : catalog_.holders(swarm.foreign, swarm.size))
     if (!swarm.ready.contains(holder.node) && !swarm.asked.contains(holder.node)) more.push_back(holder.node);
   std::ranges::shuffle(more, random_);
   for (std::size_t seeds = swarm.ready.size(); seeds < static_cast<std::size_t>(early_sources) && !more.empty();
@@ -509,7 +606,7 @@ void Tracker::meet_getters(NodeKey node, const ContentId& id) {
   if (source == nodes_.end() || swarm == swarms_.end()) return;
   std::vector<HandoutMember> getters;
   for (const auto key : swarm->second.ready)
-    if (!catalog_.is_holder(id, key)) getters.push_back({key, false});
+    if (!has_all(id, swarm->second, key)) getters.push_back({key, false});
   Meet meet;
   meet.id = id;
   for (const auto key : hand_out(getters, {}, random_))
@@ -520,9 +617,9 @@ void Tracker::meet_getters(NodeKey node, const ContentId& id) {
 }
 
 /// The torrent of `id`, once at least one node that is not the asker seeds it; more are asked in the background.
-Task<Torrent> Tracker::seeded(ContentId id, NodeKey asker) {
+Task<Torrent> Tracker::seeded(ContentId id, std::int64_t size, NodeKey asker) {
   std::vector<NodeKey> sources;
-  for (const auto& holder : catalog_.holders(id))
+  for (const auto& holder : catalog_.holders(id, size))
     if (holder.node != asker) sources.push_back(holder.node);
   std::ranges::shuffle(sources, random_);
   const auto is_ready = [&](NodeKey node) {
@@ -533,7 +630,7 @@ Task<Torrent> Tracker::seeded(ContentId id, NodeKey asker) {
   std::string trouble = "no node holds it any more";
   std::optional<Torrent> torrent;
   for (const auto source : sources) {
-    if (is_ready(source) && swarms_[id].size > 0) {
+    if (is_ready(source) && !swarms_[id].roots.empty()) {
       const auto& swarm = swarms_[id];
       torrent.emplace();
       torrent->id = id;
@@ -543,22 +640,22 @@ Task<Torrent> Tracker::seeded(ContentId id, NodeKey asker) {
       break;
     }
     try {
-      torrent = co_await load(source, id);
+      torrent = co_await load(source, id, size);
       break;
     } catch (const Error& error) {
       trouble = node_name(source) + ": " + error.what();
     }
   }
   // Others help from the start; a source that fails is simply not one.
-  auto help = [](Tracker* self, NodeKey node, ContentId what) -> Task<void> {
+  auto help = [](Tracker* self, NodeKey node, ContentId what, std::int64_t bytes) -> Task<void> {
     try {
-      co_await self->load(node, what);
+      co_await self->load(node, what, bytes);
       self->meet_getters(node, what);
     } catch (const std::exception&) {
     }
   };
   for (std::size_t i = 0; i < sources.size() && i < static_cast<std::size_t>(early_sources); ++i)
-    if (!is_ready(sources[i])) asio::co_spawn(io_, help(this, sources[i], id), asio::detached);
+    if (!is_ready(sources[i])) asio::co_spawn(io_, help(this, sources[i], id, size), asio::detached);
   if (!torrent) {
     // No holder is left, but getters may have all of it between them.
     std::vector<NodeKey> getters;
@@ -566,11 +663,11 @@ Task<Torrent> Tracker::seeded(ContentId id, NodeKey asker) {
       for (const auto key : it->second.ready)
         if (key != asker) getters.push_back(key);
     if (getters.empty()) throw Error(Status::failed, trouble);
-    torrent = co_await load(getters.front(), id);
+    torrent = co_await load(getters.front(), id, size);
   }
   torrent->holders = 0;
-  for (const auto& holder : catalog_.holders(id))
-    if (holder.node != asker) ++torrent->holders;
+  for (const auto& holder : catalog_.holders(id, size))
+    if (holder.node != asker && !gone_.contains(holder.node)) ++torrent->holders;
   co_return *torrent;
 }
 
@@ -579,6 +676,7 @@ Task<Torrent> Tracker::join(ChannelPtr channel, Join question) {
   if (asker == nullptr) throw Error(Status::refused, "only a registered node can join a swarm");
   const auto own = asker->key;
   auto id = question.file.id;
+  auto size = question.file.size;
   if (!id.is_set()) {
     if (!entry_fault(question.file).empty()) throw Error(Status::failed, "no sensible file");
     const NodeKey holder = question.holder;
@@ -598,30 +696,33 @@ Task<Torrent> Tracker::join(ChannelPtr channel, Join question) {
                                                           ' ' + std::to_string(question.file.mtime));
     const FileEntry made = co_await makes_.run(key, std::move(work));
     id = made.id;
+    size = made.size;
   }
-  co_return co_await seeded(id, own);
+  co_return co_await seeded(id, size, own);
 }
 
 Task<Introduced> Tracker::introduce(ChannelPtr channel, Ready question) {
   const auto* asker = node_of(channel);
   if (asker == nullptr) throw Error(Status::refused, "only a registered node can join a swarm");
+  if (asker->swarms >= most_swarms) throw Error(Status::failed, "this node is in too many swarms at once");
   auto& swarm = swarms_[question.id];
   if (swarm.infohash.is_set() && swarm.infohash != question.infohash)
     throw Error(Status::failed, "this swarm has another infohash; install one version everywhere");
   swarm.infohash = question.infohash;
+  if (swarm.ready.empty()) swarm.size = question.size;
   if (swarm.ready.empty()) swarm.is_foreign = question.foreign;
   by_infohash_[question.infohash] = question.id;
   std::vector<HandoutMember> members;
   Introduced reply;
   for (const auto key : swarm.ready)
-    if (key != asker->key && !question.foreign) members.push_back({key, catalog_.is_holder(question.id, key)});
+    if (key != asker->key && !question.foreign) members.push_back({key, has_all(question.id, swarm, key)});
   for (const auto key : hand_out(members, {}, random_)) {
     const auto it = nodes_.find(key);
     if (it == nodes_.end()) continue;
     const auto& node = it->second;
     for (const auto& address : addresses(node, channel->remote())) {
       reply.peers.push_back(to_text(address, node.hello.peer_port));
-      if (catalog_.is_holder(question.id, key)) reply.sources.push_back(reply.peers.back());
+      if (has_all(question.id, swarm, key)) reply.sources.push_back(reply.peers.back());
     }
   }
   if (question.foreign) {
@@ -629,7 +730,7 @@ Task<Introduced> Tracker::introduce(ChannelPtr channel, Ready question) {
     announced_.choose(swarm.infohash, {}, most_peers, Clock::now(), random_, others);
     for (const auto& peer : others) reply.peers.push_back(to_text(peer.endpoint));
   }
-  swarm.ready.insert(asker->key);
+  enter(asker->key, swarm);
   reply.self = asker->key;
   if (question.shares) {
     swarm.sharing.insert(asker->key);
@@ -646,7 +747,7 @@ Task<Introduced> Tracker::introduce(ChannelPtr channel, Ready question) {
 std::vector<std::uint64_t> Tracker::sharing(const ContentId& id, const Swarm& swarm) const {
   std::vector<std::uint64_t> out;
   for (const auto key : swarm.sharing)
-    if (!catalog_.is_holder(id, key)) out.push_back(key);
+    if (!has_all(id, swarm, key)) out.push_back(key);
   return out;
 }
 
@@ -670,9 +771,15 @@ void Tracker::plan_soon(const ContentId& id) {
   asio::co_spawn(io_, tell(this, id), asio::detached);
 }
 
+void Tracker::enter(NodeKey node, Swarm& swarm) {
+  if (!swarm.ready.insert(node).second) return;
+  if (const auto it = nodes_.find(node); it != nodes_.end()) ++it->second.swarms;
+}
+
 void Tracker::leave(NodeKey node, const ContentId& id) {
   const auto it = swarms_.find(id);
   if (it == swarms_.end() || it->second.ready.erase(node) == 0) return;
+  if (const auto in = nodes_.find(node); in != nodes_.end()) --in->second.swarms;
   it->second.sharing.erase(node);
   announced_.expire(Clock::now());
   if (it->second.ready.empty()) {
@@ -713,7 +820,7 @@ Task<Located> Tracker::locate(ChannelPtr channel, Locate question) {
   if (question.files.size() > page_entries) question.files.resize(page_entries);
   for (const auto& file : question.files) {
     auto& holders = out.files.emplace_back().nodes;
-    for (const auto& copy : catalog_.copies(file.path)) {
+    for (const auto& copy : copies(file.path)) {
       if (copy.node == own || copy.kind != Kind::file || copy.size != file.size) continue;
       if (file.id.is_set() ? copy.id != nullptr && *copy.id == file.id : copy.mtime == file.mtime)
         holders.push_back(copy.node);
@@ -730,15 +837,18 @@ Task<Located> Tracker::locate(ChannelPtr channel, Locate question) {
   co_return out;
 }
 
-Task<Relayed> Tracker::relay(Relay asked) {
+Task<Relayed> Tracker::relay(ChannelPtr channel, Relay asked) {
+  // Who asks is this tracker's word, not the asker's.
+  const auto* asker = node_of(channel);
+  asked.order.asker = asker != nullptr ? name_of(*asker) : std::string();
   co_await wait_until_settled(false);
   const auto reply = std::make_shared<Relayed>();
   Together orders(io_.get_executor());
-  auto pass_on = [](std::string name, ChannelPtr channel, Order order, std::shared_ptr<Relayed> all) -> Task<void> {
+  auto pass_on = [](std::string name, ChannelPtr to, Order order, std::shared_ptr<Relayed> all) -> Task<void> {
     Relayed::Answer answer;
     answer.node = name;
     try {
-      Ordered done = co_await channel->request(order, order_limit);
+      Ordered done = co_await to->request(order, order_limit);
       if (done.body.size() > most_answer_bytes) throw Error(Status::failed, "answered at too great length");
       answer.body = std::move(done.body);
     } catch (const Error& error) {
@@ -751,8 +861,9 @@ Task<Relayed> Tracker::relay(Relay asked) {
   std::set<std::string> found;
   for (const auto& [key, node] : nodes_) {
     const auto name = name_of(node);
-    if (!wanted.empty() && !wanted.contains(name)) continue;
+    if (!wanted.empty() && !wanted.contains(name) && !wanted.contains(node.hello.instance)) continue;
     found.insert(name);
+    found.insert(node.hello.instance);
     orders.add(pass_on(name, node.channel, asked.order, reply));
   }
   for (const auto& name : wanted) {
@@ -776,6 +887,7 @@ Task<Listed> Tracker::list(ChannelPtr, List question) {
   std::string last;
   const auto add = [&](const std::string& path) {
     const auto all = copies(path);
+    if (all.empty()) return true;
     ListItem item;
     const auto choice = choose_version(all, {});
     // An undecided choice still has a newest mtime to show.
@@ -790,13 +902,17 @@ Task<Listed> Tracker::list(ChannelPtr, List question) {
     return out.items.size() < page_entries;
   };
   const What what{question.pattern, question.pattern, question.glob};
-  const auto page = [&] {
+  if (what.is_glob)
+    if (const auto fault = glob_fault(what.pattern); !fault.empty())
+      throw Error(Status::usage, printable(what.pattern) + ": the path " + std::string(fault));
+  const Catalog::Visit visit = add;
+  const auto page = [&]() -> Task<void> {
     if (what.is_glob || question.recursive) {
-      catalog_.walk(what, question.after, add);
-      return;
+      co_await walk(what, question.after, visit);
+      co_return;
     }
     // A file is listed as itself, a directory as what is in it.
-    const auto own = catalog_.copies(what.pattern);
+    const auto own = copies(what.pattern);
     const bool directory = what.pattern.empty() || own.empty() ||
                            std::ranges::any_of(own, [](const Copy& c) { return c.kind == Kind::directory; });
     if (directory)
@@ -804,11 +920,11 @@ Task<Listed> Tracker::list(ChannelPtr, List question) {
     else if (question.after.empty())
       add(what.pattern);
   };
-  page();
+  co_await page();
   if (out.items.empty() && question.after.empty() && question.prefix.empty()) {
     co_await wait_until_settled(true);
-    page();
-    const bool empty_directory = !what.is_glob && (what.pattern.empty() || catalog_.contains(what.pattern));
+    co_await page();
+    const bool empty_directory = !what.is_glob && (what.pattern.empty() || !copies(what.pattern).empty());
     if (out.items.empty() && !empty_directory) throw Error(Status::not_found, no_such(what.pattern, nodes_.size()));
   }
   if (out.items.size() >= page_entries) out.next = last;
@@ -816,7 +932,7 @@ Task<Listed> Tracker::list(ChannelPtr, List question) {
 }
 
 Task<Versions> Tracker::info(ChannelPtr, Info question) {
-  co_await wait_until_settled(false);
+  if (!server_ || !catalog_.contains(question.path)) co_await wait_until_settled(false);
   if (!is_mesh_path(question.path))
     throw Error(Status::usage, printable(question.path) + ": the path " + std::string(path_fault(question.path)));
   auto all = copies(question.path);
@@ -869,7 +985,7 @@ Task<StatusReply> Tracker::status(ChannelPtr, StatusAsk) {
 }
 
 Task<TorrentFile> Tracker::torrent_for(ChannelPtr channel, TorrentAsk question) {
-  if (options_.keys)
+  if (options_.access.keys)
     throw Error(Status::refused, printable(question.path) +
                                      ": other clients have no key to this mesh; on a node that has it, --for 1h makes "
                                      "a guest torrent");
@@ -897,7 +1013,7 @@ Task<TorrentFile> Tracker::torrent_for(ChannelPtr channel, TorrentAsk question) 
       if (!made.errors[0].empty()) throw Error(Status::failed, made.errors[0]);
       TorrentFile out;
       const std::string unknown;
-      out.torrent = co_await load_foreign(key, made.files[0].id, unknown);
+      out.torrent = co_await load_foreign(key, made.files[0].id, made.files[0].size, unknown);
       out.file_name = std::string(last_part(question.path));
       if (!server_) co_return out;  // nobody could announce to it
       // This tracker, as the asker reached it.
@@ -941,14 +1057,14 @@ bool Tracker::may_ask(const asio::ip::address& remote) {
 
 std::optional<HttpReply> Tracker::answer_now(std::string_view target, const asio::ip::address& remote) {
   HttpReply reply;
-  if (options_.keys) {
+  if (options_.access.keys) {
     // /TOKEN/announce. Without the token there is nothing to be learnt here but that it runs.
     if (target == "/healthz") {
       reply.body = "ok\n";
       return reply;
     }
     const auto slash = target.find('/', 1);
-    if (slash == std::string_view::npos || !options_.keys->is_token(target.substr(1, slash - 1)))
+    if (slash == std::string_view::npos || !options_.access.keys->is_token(target.substr(1, slash - 1)))
       return HttpReply{403, "this mesh has a key\n"};
     target.remove_prefix(slash);
   }

@@ -28,8 +28,8 @@ namespace mesh {
 struct TrackerOptions {
   std::optional<asio::ip::tcp::endpoint> listen;  ///< none: only channels that `serve` is given
   ConnectionLimits connections;
-  MeshKeysPtr keys;                           ///< of a closed mesh; null: none
-  std::size_t max_paths = 5'000'000;          ///< of one node
+  Access access;                              ///< whom it is for
+  std::size_t max_paths = 5'000'000;          ///< of one node, of path_bytes on average at most
   std::size_t max_announced_peers = 200'000;  ///< of other BitTorrent clients, over all swarms
   int max_announces = 50;                     ///< and scrapes, a second, of one address but loopback
 };
@@ -51,16 +51,18 @@ class Tracker {
     ChannelPtr channel;
     bool registered = false;  ///< its whole inventory has arrived
     Clock::time_point since;
-    std::size_t paths = 0;      ///< in the catalog
+    std::size_t paths = 0;  ///< in the catalog
+    std::size_t path_bytes = 0;
+    std::size_t swarms = 0;     ///< that it is in
     bool has_too_many = false;  ///< it was told
   };
   /// A swarm that the mesh's nodes are in. Exists while any of them has the torrent loaded.
   struct Swarm {
     InfoHash infohash;
-    std::int64_t size = 0;  ///< once a node has told the torrent
-    std::string roots;      ///< as in Torrent
-    ContentId foreign;      ///< set, where that is known: what it is to other clients
-    std::string info;       ///< of a foreign one
+    std::int64_t size = 0;
+    std::string roots;  ///< as in Torrent, once a node has told it
+    ContentId foreign;  ///< set, where that is known: what it is to other clients
+    std::string info;   ///< of a foreign one
     bool is_foreign = false;
     std::set<NodeKey> ready;
     std::set<NodeKey> sharing;  ///< those of `ready` that share stripes
@@ -71,18 +73,29 @@ class Tracker {
     std::set<NodeKey> asked;     ///< to do that
   };
 
+  /// Whose a name is: the first node's that comes with it, until that has been gone for a while.
+  struct Owner {
+    std::string instance;
+    std::optional<Clock::time_point> left;
+  };
+
   Handlers make_handlers();
   Task<HttpReply> serve_http(std::string target, asio::ip::address remote);
   /// Nothing where nodes have to be asked first whether they know the announced torrent.
   std::optional<HttpReply> answer_now(std::string_view target, const asio::ip::address& remote);
 
   Welcome enlist(const ChannelPtr& channel, Hello hello);
+  void claim_name(const Hello& hello);
+  [[nodiscard]] static bool is_free(const Owner& owner);
   /// False where the node has too many paths already.
   bool put(Node& node, const FileEntry& entry);
+  static void count(Node& node, const Catalog::Change& change);
   void take_inventory(const ChannelPtr& channel, Inventory delta);
   void drop_node(NodeKey key);
 
   Task<void> wait_until_settled(bool nothing_found);
+  Task<void> sweep();
+  Task<void> walk(What what, std::string after, Catalog::Visit visit);
   Task<Resolved> resolve(ChannelPtr channel, Resolve question);
   Task<bool> probe(std::string path);
   /// Why a node could not hash a path, by path and node.
@@ -92,24 +105,25 @@ class Tracker {
   void seeds(NodeKey node, const Torrent& torrent);
   void seeds_foreign(NodeKey node, const Torrent& torrent);
   Task<Torrent> ask_to_load(NodeKey node, Load request, std::chrono::seconds limit);
-  Task<Torrent> load(NodeKey node, ContentId id);
-  Task<Torrent> load_foreign(NodeKey node, ContentId id, std::string info);
+  Task<Torrent> load(NodeKey node, ContentId id, std::int64_t size);
+  Task<Torrent> load_foreign(NodeKey node, ContentId id, std::int64_t size, std::string info);
   Task<void> help_with(NodeKey node, ContentId own);
   void spread(const ContentId& own);
   /// Whether `node`, which is ready in this swarm, has all of it.
   [[nodiscard]] bool has_all(const ContentId& id, const Swarm& swarm, NodeKey node) const {
-    return swarm.is_foreign || catalog_.is_holder(id, node);
+    return swarm.is_foreign || catalog_.is_holder(id, swarm.size, node);
   }
   void meet_getters(NodeKey node, const ContentId& id);
-  Task<Torrent> seeded(ContentId id, NodeKey asker);
+  Task<Torrent> seeded(ContentId id, std::int64_t size, NodeKey asker);
   Task<Introduced> introduce(ChannelPtr channel, Ready question);
   [[nodiscard]] std::vector<std::uint64_t> sharing(const ContentId& id, const Swarm& swarm) const;
   void plan_soon(const ContentId& id);
+  void enter(NodeKey node, Swarm& swarm);
   void leave(NodeKey node, const ContentId& id);
 
   UrlOrders url_turn(const ChannelPtr& channel, const UrlTurn& said);
   Task<Located> locate(ChannelPtr channel, Locate question);
-  Task<Relayed> relay(Relay asked);
+  Task<Relayed> relay(ChannelPtr channel, Relay asked);
   Task<Listed> list(ChannelPtr channel, List question);
   Task<Versions> info(ChannelPtr channel, Info question);
   Task<StatusReply> status(ChannelPtr channel, StatusAsk question);
@@ -128,7 +142,7 @@ class Tracker {
   [[nodiscard]] NodeRef reference(const Node& node, const asio::ip::address& asker) const;
   [[nodiscard]] std::unordered_map<ContentId, Swarm>::iterator swarm_of(const InfoHash& infohash);
   [[nodiscard]] SwarmCounts counts(const InfoHash& infohash);
-  /// What users call it: its own name, and where several nodes have that, a part of its instance besides.
+  /// What users call it: its own name, or, where that is another node's, a part of its instance besides.
   [[nodiscard]] std::string name_of(const Node& node) const;
   [[nodiscard]] std::string node_name(NodeKey key) const;
   /// Why no node is called `name`, for an error.
@@ -139,9 +153,11 @@ class Tracker {
   Clock::time_point started_ = Clock::now();
   std::mt19937 random_{std::random_device{}()};
   Catalog catalog_;
+  std::set<NodeKey> gone_;  ///< nodes of which the catalog may still have something; keys are not used again
   NodeKey next_key_ = 1;
   std::map<NodeKey, Node> nodes_;
-  std::map<std::string, int> names_;                 ///< how many of `nodes_` have each name
+  std::map<std::string, int> names_;  ///< how many of `nodes_` have each name
+  std::map<std::string, Owner> owners_;
   std::map<std::string, Clock::time_point> absent_;  ///< names of nodes that were here, and since when they are not
   std::unordered_map<const Channel*, NodeKey> by_channel_;
   std::map<const Channel*, Clock::time_point> silent_;  ///< without a server: channels that nobody said hello on yet

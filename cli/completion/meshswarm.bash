@@ -57,7 +57,7 @@ _meshswarm() {
             compopt -o filenames
             return ;;
         --hash) mapfile -t COMPREPLY < <(compgen -W "ondemand eager" -- "$word"); return ;;
-        --refuse) mapfile -t COMPREPLY < <(compgen -W "get delete" -- "$word"); return ;;
+        --refuse) mapfile -t COMPREPLY < <(compgen -W "get delete url" -- "$word"); return ;;
         --log-level) mapfile -t COMPREPLY < <(compgen -W "error info" -- "$word"); return ;;
         --tracker | --listen | --advertise | --name | --from | --on | --linger | --timeout | --max-* | --spool | --ignore) return ;;
     esac

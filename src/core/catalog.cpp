@@ -34,7 +34,8 @@ void Catalog::Copies::remove(NodeKey node) {
   all_.reset();
 }
 
-bool Catalog::put(NodeKey node, const FileEntry& entry) {
+Catalog::Change Catalog::put(NodeKey node, const FileEntry& entry) {
+  Change change;
   const auto at = paths_.try_emplace(entry.path).first;
   auto& copies = at->second;
   auto* copy = copies.of(node);
@@ -42,8 +43,9 @@ bool Catalog::put(NodeKey node, const FileEntry& entry) {
   if (fresh) {
     copy = &copies.add(node);
     ++copy_count_;
+    change = {1, static_cast<std::ptrdiff_t>(entry.path.size())};
   } else {
-    forget_content(*copy, at->first);
+    change.bytes = -static_cast<std::ptrdiff_t>(forget_content(*copy, at->first));
   }
   copy->mode = static_cast<std::uint16_t>(entry.mode & 07777);
   copy->kind = entry.kind;
@@ -51,43 +53,63 @@ bool Catalog::put(NodeKey node, const FileEntry& entry) {
   copy->mtime = entry.mtime;
   copy->content = nullptr;
   if (entry.kind == Kind::file && entry.id.is_set()) {
-    auto& content = contents_[entry.id];
+    auto& content = contents_[{entry.id, entry.size}];
     content.id = entry.id;
     content.holders.emplace(node, &at->first);
     copy->content = &content;
   }
-  if (!entry.target.empty()) targets_[{entry.path, node}] = entry.target;
-  return fresh;
+  const bool is_link = entry.kind == Kind::link || entry.kind == Kind::outside;
+  if (is_link && !entry.target.empty()) {
+    targets_[{entry.path, node}] = entry.target;
+    change.bytes += static_cast<std::ptrdiff_t>(entry.target.size());
+  }
+  return change;
 }
 
-void Catalog::forget_content(const Stored& copy, const std::string& path) {
-  if (copy.kind == Kind::link || copy.kind == Kind::outside) targets_.erase({path, copy.node});
-  if (copy.content == nullptr) return;
+std::size_t Catalog::forget_content(const Stored& copy, const std::string& path) {
+  std::size_t bytes = 0;
+  if (copy.kind == Kind::link || copy.kind == Kind::outside)
+    if (const auto target = targets_.find({path, copy.node}); target != targets_.end()) {
+      bytes = target->second.size();
+      targets_.erase(target);
+    }
+  if (copy.content == nullptr) return bytes;
   auto& holders = copy.content->holders;
   holders.erase({copy.node, &path});
-  if (holders.empty()) contents_.erase(ContentId(copy.content->id));
+  if (holders.empty()) contents_.erase({copy.content->id, copy.size});
+  return bytes;
 }
 
-void Catalog::drop(Paths::iterator at, NodeKey node) {
-  forget_content(*at->second.of(node), at->first);
+std::size_t Catalog::drop(Paths::iterator at, NodeKey node) {
+  const auto bytes = at->first.size() + forget_content(*at->second.of(node), at->first);
   at->second.remove(node);
   --copy_count_;
+  return bytes;
 }
 
-bool Catalog::remove(NodeKey node, std::string_view path) {
+Catalog::Change Catalog::remove(NodeKey node, std::string_view path) {
   const auto at = paths_.find(path);
-  if (at == paths_.end()) return false;
-  if (at->second.of(node) == nullptr) return false;
-  drop(at, node);
+  if (at == paths_.end() || at->second.of(node) == nullptr) return {};
+  const auto bytes = drop(at, node);
   if (at->second.empty()) paths_.erase(at);
-  return true;
+  return {-1, -static_cast<std::ptrdiff_t>(bytes)};
 }
 
-void Catalog::remove_node(NodeKey node) {
-  for (auto at = paths_.begin(); at != paths_.end();) {
-    if (at->second.of(node) != nullptr) drop(at, node);
+std::optional<std::string> Catalog::remove_nodes(const std::set<NodeKey>& nodes, std::string_view after,
+                                                 const Due& due) {
+  std::vector<NodeKey> gone;
+  for (auto at = after.empty() ? paths_.begin() : paths_.upper_bound(after); at != paths_.end();) {
+    gone.clear();
+    for (const auto& copy : at->second.all())
+      if (nodes.contains(copy.node)) gone.push_back(copy.node);
+    for (const auto node : gone) drop(at, node);
+    const bool pause = due();
+    std::optional<std::string> reached;
+    if (pause) reached = at->first;
     at = at->second.empty() ? paths_.erase(at) : std::next(at);
+    if (pause) return reached;
   }
+  return std::nullopt;
 }
 
 std::vector<Copy> Catalog::copies(std::string_view path) const {
@@ -106,9 +128,9 @@ std::vector<Copy> Catalog::copies(std::string_view path) const {
   return out;
 }
 
-std::vector<Catalog::Holder> Catalog::holders(const ContentId& id) const {
+std::vector<Catalog::Holder> Catalog::holders(const ContentId& id, std::int64_t size) const {
   std::vector<Holder> out;
-  const auto it = contents_.find(id);
+  const auto it = contents_.find({id, size});
   if (it == contents_.end()) return out;
   // One path a node: jump from node to node.
   const auto& all = it->second.holders;
@@ -117,15 +139,17 @@ std::vector<Catalog::Holder> Catalog::holders(const ContentId& id) const {
   return out;
 }
 
-bool Catalog::is_holder(const ContentId& id, NodeKey node) const {
-  const auto it = contents_.find(id);
+bool Catalog::is_holder(const ContentId& id, std::int64_t size, NodeKey node) const {
+  const auto it = contents_.find({id, size});
   if (it == contents_.end()) return false;
   const auto at = it->second.holders.lower_bound({node, nullptr});
   return at != it->second.holders.end() && at->first == node;
 }
 
-void Catalog::walk(const What& what, std::string_view after, const Visit& visit) const {
-  walk_paths(paths_, what, after, [&](Paths::const_iterator at) { return visit(at->first); });
+std::optional<std::string> Catalog::walk(const What& what, std::string_view after, const Visit& visit,
+                                         const Due& due) const {
+  return walk_paths(
+      paths_, what, after, [&](Paths::const_iterator at) { return visit(at->first); }, due);
 }
 
 void Catalog::list(std::string_view dir, std::string_view prefix, std::string_view after, const Visit& visit) const {

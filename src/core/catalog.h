@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -25,12 +26,18 @@ namespace mesh {
 class Catalog {
  public:
   /// Adds a node's copy or replaces what the node said before. `entry.path` must be a mesh path.
-  /// Returns whether the node said nothing of it before.
-  bool put(NodeKey node, const FileEntry& entry);
-  /// Returns whether there was one.
-  bool remove(NodeKey node, std::string_view path);
-  /// Forgets everything that `node` said: one pass over the catalog.
-  void remove_node(NodeKey node);
+  /// What a change made of a node's share of the catalog.
+  struct Change {
+    int paths = 0;             ///< 1, 0 or -1
+    std::ptrdiff_t bytes = 0;  ///< of paths and links' targets
+  };
+  Change put(NodeKey node, const FileEntry& entry);
+  /// Nothing changes where there was none.
+  Change remove(NodeKey node, std::string_view path);
+  /// Forgets everything that these nodes said, in one pass over the catalog behind `after`; `due` may end it before, as
+  /// in `walk`.
+  using Due = std::function<bool()>;
+  std::optional<std::string> remove_nodes(const std::set<NodeKey>& nodes, std::string_view after, const Due& due);
 
   /// A path's copies, without the `head` flag; empty when nobody has it. Valid until the next change.
   [[nodiscard]] std::vector<Copy> copies(std::string_view path) const;
@@ -41,13 +48,14 @@ class Catalog {
     NodeKey node;
     std::string_view path;
   };
-  [[nodiscard]] std::vector<Holder> holders(const ContentId& id) const;
-  [[nodiscard]] bool is_holder(const ContentId& id, NodeKey node) const;
+  [[nodiscard]] std::vector<Holder> holders(const ContentId& id, std::int64_t size) const;
+  [[nodiscard]] bool is_holder(const ContentId& id, std::int64_t size, NodeKey node) const;
 
   /// Calls `visit` with the sorted paths behind `after` that `what` names: a path, a directory with all below it, or
   /// what a glob matches with all below that. Stops when `visit` returns false.
+  /// `due` may end it before: path_walk.h.
   using Visit = std::function<bool(const std::string& path)>;
-  void walk(const What& what, std::string_view after, const Visit& visit) const;
+  std::optional<std::string> walk(const What& what, std::string_view after, const Visit& visit, const Due& due) const;
   /// The same for what lies directly in directory `dir` and has a name that begins with `prefix`, without what is below
   /// its directories.
   void list(std::string_view dir, std::string_view prefix, std::string_view after, const Visit& visit) const;
@@ -56,6 +64,18 @@ class Catalog {
   [[nodiscard]] std::size_t copy_count() const { return copy_count_; }
 
  private:
+  /// By id and size: the id of 64 bytes that are two hashes is that of a node in a longer file's tree, too (BEP 52 has
+  /// no mark to tell the two apart).
+  struct ContentKey {
+    ContentId id;
+    std::int64_t size = 0;
+    bool operator==(const ContentKey&) const = default;
+  };
+  struct HashKey {
+    std::size_t operator()(const ContentKey& key) const {
+      return std::hash<ContentId>()(key.id) ^ static_cast<std::size_t>(key.size);
+    }
+  };
   struct Content {
     ContentId id;
     std::set<std::pair<NodeKey, const std::string*>> holders;
@@ -85,11 +105,12 @@ class Catalog {
   };
   using Paths = std::map<std::string, Copies, std::less<>>;
 
-  void drop(Paths::iterator at, NodeKey node);
-  void forget_content(const Stored& copy, const std::string& path);
+  /// Both return the bytes that are gone.
+  std::size_t drop(Paths::iterator at, NodeKey node);
+  std::size_t forget_content(const Stored& copy, const std::string& path);
 
   Paths paths_;
-  std::unordered_map<ContentId, Content> contents_;
+  std::unordered_map<ContentKey, Content, HashKey> contents_;
   std::map<std::pair<std::string, NodeKey>, std::string> targets_;  ///< of links, which are few
   std::size_t copy_count_ = 0;
 };

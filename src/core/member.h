@@ -9,7 +9,7 @@ namespace mesh {
 
 /// A node as the nodes tell each other of it.
 struct Member {
-  std::string instance;                ///< hex, made once per state directory
+  std::string instance;                ///< hex, of its public key (wire/identity.h)
   std::string node;                    ///< its name
   std::vector<std::string> addresses;  ///< in the order in which to try them; empty: where the teller is seen
   std::uint16_t peer_port = 0;

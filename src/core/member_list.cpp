@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <boost/asio/ip/address.hpp>
 
+#include "core/format.h"
+
 namespace mesh {
 namespace {
 
@@ -18,7 +20,8 @@ constexpr auto own_word_for = std::chrono::minutes(10);
 
 bool is_sensible(const Member& member) {
   return member.instance.size() == 32 && !member.node.empty() && member.node.size() <= most_name &&
-         !member.addresses.empty() && member.addresses.size() <= most_addresses && member.channel_port != 0 &&
+         printable(member.node) == member.node && !member.addresses.empty() &&
+         member.addresses.size() <= most_addresses && member.channel_port != 0 &&
          std::ranges::none_of(member.addresses, [](const std::string& text) {
            boost::system::error_code ec;
            if (text.size() > most_address) return true;

@@ -10,15 +10,15 @@ namespace {
 
 /// What distinguishes two copies that tie on mtime. Files before links before directories, so that every node agrees.
 auto rank(const Copy& c) {
-  return std::tuple(-static_cast<int>(c.kind), c.kind == Kind::file && c.id != nullptr ? *c.id : ContentId{}, c.target,
-                    c.mode);
+  return std::tuple(-static_cast<int>(c.kind), c.kind == Kind::file && c.id != nullptr ? *c.id : ContentId{}, c.size,
+                    c.target, c.mode);
 }
 
 bool same_version(const Copy& a, const Copy& b) {
   if (a.kind != b.kind) return false;
   if (a.kind == Kind::directory) return true;
   if (a.kind != Kind::file) return a.target == b.target;
-  return a.id != nullptr && b.id != nullptr && *a.id == *b.id;
+  return a.size == b.size && a.id != nullptr && b.id != nullptr && *a.id == *b.id;
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include <cerrno>
@@ -12,6 +13,7 @@
 #include "core/error.h"
 #include "core/format.h"
 #include "core/mesh_path.h"
+#include "disk/trusted_dir.h"
 
 namespace mesh {
 namespace {
@@ -29,6 +31,8 @@ Error failure(std::string_view path, int error) {
 }
 
 std::string zero_terminated(std::string_view path) { return path.empty() ? "." : std::string(path); }
+
+std::string in_proc(int fd) { return "/proc/self/fd/" + std::to_string(fd); }
 
 std::optional<std::string> read_link(int dir, const char* name) {
   std::string target(max_path_bytes + 1, '\0');
@@ -55,15 +59,23 @@ std::vector<std::string> names_in(int dir) {
   return out;
 }
 
-PathGate::PathGate(const fs::path& files_dir, const fs::path& state_dir, const std::vector<fs::path>& follow) {
+bool is_mount(int at, const std::string& name) {
+  struct statx s {};
+  return ::statx(at, name.c_str(), AT_SYMLINK_NOFOLLOW, STATX_TYPE, &s) == 0 &&
+         (s.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+}
+
+PathGate::PathGate(const fs::path& files_dir, int state, const std::vector<fs::path>& follow,
+                   std::optional<gid_t> group)
+    : state_(state) {
   std::error_code ec;
-  fs::create_directories(files_dir, ec);
-  if (ec) throw Error(Status::failed, files_dir.string() + ": cannot make the files directory: " + ec.message());
-  files_dir_ = fs::canonical(files_dir, ec);
-  root_ = Fd(::open(files_dir_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (ec || !root_)
-    throw Error(Status::failed, files_dir.string() + ": cannot open the files directory: " + reason(errno));
-  state_dir_ = fs::weakly_canonical(state_dir, ec);
+  // Whoever may write to it may; but it is this directory, and not what somebody puts in its place. (Where the state
+  // directory lies in it, that asks for more.)
+  const Fd found = open_trusted(files_dir, {group, true, true, true}, 0755, "name another directory with --files");
+  root_ = Fd(::openat(found.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!root_) throw Error(Status::failed, files_dir.string() + ": cannot open the files directory: " + reason(errno));
+  files_dir_ = fs::read_symlink(in_proc(root_.get()), ec);
+  if (ec) throw Error(Status::failed, files_dir.string() + ": cannot open the files directory: " + ec.message());
   for (const auto& dir : follow) {
     const auto real = fs::canonical(dir, ec);
     Fd fd(ec ? -1 : ::open(real.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -109,11 +121,13 @@ PathGate::Opened PathGate::open_file_with_entry(std::string_view path) const {
   if (const auto fault = path_fault(path); !fault.empty())
     throw Error(Status::usage, printable(path) + ": the path " + std::string(fault));
   Opened out;
-  out.fd = open_following(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
-  if (!out.fd) throw failure(path, errno);
+  // To open a device or a FIFO does something to it, so it is looked at first.
+  const Fd found = open_following(path, O_PATH);
   struct stat s {};
-  if (::fstat(out.fd.get(), &s) != 0) throw failure(path, errno);
+  if (!found || ::fstat(found.get(), &s) != 0) throw failure(path, errno);
   if (!S_ISREG(s.st_mode)) throw Error(Status::failed, printable(path) + ": is no regular file");
+  out.fd = Fd(::open(in_proc(found.get()).c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+  if (!out.fd || ::fstat(out.fd.get(), &s) != 0) throw failure(path, errno);
   auto& entry = out.local.entry;
   entry.path = path;
   entry.size = s.st_size;
@@ -123,10 +137,65 @@ PathGate::Opened PathGate::open_file_with_entry(std::string_view path) const {
   return out;
 }
 
+bool PathGate::is_state(const DirectoryId& id) const {
+  struct stat s {};
+  return state_ >= 0 && ::fstat(state_, &s) == 0 && directory_id(s) == id;
+}
+
+PathGate::Opened PathGate::open_offered(std::string_view path) const {
+  auto out = open_file_with_entry(path);
+  if (!is_offered(path, out.fd.get())) throw failure(path, ENOENT);
+  return out;
+}
+
+/// Whether none of the directories on the way to `path` at `at` is kept from others, nor what it leads to.
+bool PathGate::lies_open(int at, const std::string& path) const {
+  for (auto end = path.find('/');; end = path.find('/', end + 1)) {
+    const auto part = path.substr(0, end);
+    struct stat s {};
+    if (::fstatat(at, part.c_str(), &s, AT_SYMLINK_NOFOLLOW) != 0) return false;
+    if (S_ISDIR(s.st_mode) && is_state(directory_id(s))) return false;
+    if (is_private_ && part != "." && is_private_(at, part)) return false;
+    if (end == std::string::npos) return true;
+  }
+}
+
+/// `fd` was opened at `path`.
+bool PathGate::is_offered(std::string_view path, int fd) const {
+  const auto where = [](int open) {
+    std::error_code ec;
+    return fs::read_symlink(in_proc(open), ec).string();
+  };
+  if (!lies_open(root_.get(), std::string(path))) return false;
+  // Where it lies, which links may have led to.
+  const auto real = where(fd);
+  const auto below = [&](int dir) -> std::optional<std::string> {
+    const auto base = where(dir);
+    if (real == base) return ".";
+    if (base.empty() || !is_below(real, base == "/" ? "" : base)) return std::nullopt;
+    return real.substr(base == "/" ? 1 : base.size() + 1);
+  };
+  const auto is_it = [&](int at, const std::string& rest) {
+    struct stat there {};
+    struct stat here {};
+    return ::fstatat(at, rest.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0 && ::fstat(fd, &here) == 0 &&
+           there.st_dev == here.st_dev && there.st_ino == here.st_ino;
+  };
+  if (const auto rest = below(root_.get()))
+    return (*rest == path || lies_open(root_.get(), *rest)) && is_it(root_.get(), *rest);
+  for (const auto& [dir, dir_fd] : follow_)
+    if (const auto rest = below(dir_fd.get())) return lies_open(dir_fd.get(), *rest) && is_it(dir_fd.get(), *rest);
+  return false;
+}
+
 Fd PathGate::open_file(std::string_view path) const { return std::move(open_file_with_entry(path).fd); }
 
 Fd PathGate::open_directory(std::string_view path) const {
   return open_following(path, O_RDONLY | O_DIRECTORY | O_NONBLOCK);
+}
+
+Fd PathGate::open_own_directory(std::string_view path) const {
+  return Fd(open_beneath(root_.get(), zero_terminated(path).c_str(), O_RDONLY | O_DIRECTORY, RESOLVE_NO_SYMLINKS));
 }
 
 std::optional<LocalEntry> PathGate::look(std::string_view path) const {
@@ -152,7 +221,8 @@ std::optional<LocalEntry> PathGate::look(std::string_view path) const {
     if (link_destination(path, out.entry.target).empty()) {
       const Fd led = open_following(path, O_PATH);
       struct stat there {};
-      if (!led || ::fstat(led.get(), &there) != 0 || (!S_ISREG(there.st_mode) && !S_ISDIR(there.st_mode))) {
+      if (!led || ::fstat(led.get(), &there) != 0 || (!S_ISREG(there.st_mode) && !S_ISDIR(there.st_mode)) ||
+          !is_offered(path, led.get())) {
         out.entry.kind = Kind::outside;
       } else {
         s = there;  // a --follow directory: offered as what it leads to
@@ -174,17 +244,37 @@ std::optional<LocalEntry> PathGate::look(std::string_view path) const {
   return out;
 }
 
-Fd PathGate::open_parent(std::string_view path, bool make) const {
+bool PathGate::make_directory(std::string_view path, const OnMade& made) const {
+  const Fd above = open_parent(path, made);
+  const std::string name(last_part(path));
+  const std::string directory(path);
+  struct stat s {};
+  if (::fstatat(above.get(), name.c_str(), &s, AT_SYMLINK_NOFOLLOW) == 0) return false;
+  // Known before it is there, so that a crash in between leaves none that nobody knows what to do with.
+  const DirectoryId to_be;
+  made(directory, &to_be);
+  if (::mkdirat(above.get(), name.c_str(), 0700) != 0) {
+    const int error = errno;
+    made(directory, nullptr);
+    if (error == EEXIST) return false;
+    throw failure(path, error);
+  }
+  if (::fstatat(above.get(), name.c_str(), &s, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(s.st_mode)) {
+    const auto id = directory_id(s);
+    made(directory, &id);
+  }
+  return true;
+}
+
+Fd PathGate::open_parent(std::string_view path, const OnMade& made) const {
   if (const auto fault = path_fault(path); !fault.empty())
     throw Error(Status::usage, printable(path) + ": the path " + std::string(fault));
   const std::string parent(parent_path(path));
   constexpr int flags = O_RDONLY | O_DIRECTORY;
   Fd fd(open_beneath(root_.get(), zero_terminated(parent).c_str(), flags, RESOLVE_NO_SYMLINKS));
   if (fd) return fd;
-  if (errno != ENOENT || !make) throw failure(parent, errno);
-  const Fd above = open_parent(parent, true);
-  const std::string name(last_part(parent));
-  if (::mkdirat(above.get(), name.c_str(), 0755) != 0 && errno != EEXIST) throw failure(parent, errno);
+  if (errno != ENOENT || !made) throw failure(parent, errno);
+  static_cast<void>(make_directory(parent, made));
   fd = Fd(open_beneath(root_.get(), parent.c_str(), flags, RESOLVE_NO_SYMLINKS));
   if (!fd) throw failure(parent, errno);
   return fd;

@@ -2,7 +2,10 @@
 //
 // Every open is beneath the files dir (openat2 with RESOLVE_BENEATH, Linux 5.6), so that neither "..", nor an absolute
 // link, nor a link swapped in at the last moment leads out of it. Reading may follow links inside the files dir, and
-// out of it into the directories given by --follow. Writing follows no link at all. Thread-safe; all calls block.
+// out of it into the directories given by --follow. Writing follows no link at all.
+//
+// What others may have is decided on what was opened, by where it really lies, not by the path that they named: a link
+// leads to nothing that is not offered. Thread-safe; all calls block.
 #pragma once
 
 #include <filesystem>
@@ -27,6 +30,9 @@ struct LocalEntry {
 
 /// What is in an open directory, "." and ".." left out; nothing where it cannot be read. Blocks.
 [[nodiscard]] std::vector<std::string> names_in(int dir);
+
+/// Whether something is mounted at `name` in the open directory; of the same file system, too (a bind mount).
+[[nodiscard]] bool is_mount(int at, const std::string& name);
 
 /// Files that this node itself put in place a moment ago, so that a watcher need not examine what is known already.
 /// Thread-safe.
@@ -60,13 +66,23 @@ class OwnFiles {
 
 class PathGate {
  public:
-  /// Makes the files dir when it is missing. Throws Error(failed).
-  PathGate(const std::filesystem::path& files_dir, const std::filesystem::path& state_dir,
-           const std::vector<std::filesystem::path>& follow);
+  /// Makes the files dir when it is missing. `state`: the open state directory, which stays open and is offered to
+  /// nobody; -1: there is none. `group` may write to the directories above it (--control-group). Throws Error: usage
+  /// where somebody else could change what the path of the files dir leads to, else failed.
+  PathGate(const std::filesystem::path& files_dir, int state, const std::vector<std::filesystem::path>& follow,
+           std::optional<gid_t> group = {});
+
+  /// What else is not offered: asked of every directory on the way, and of the file, as paths at an open directory. To
+  /// be set before others use the gate.
+  using IsPrivate = std::function<bool(int at, const std::string& path)>;
+  void never_offer(IsPrivate is_private) { is_private_ = std::move(is_private); }
 
   [[nodiscard]] const std::filesystem::path& files_dir() const { return files_dir_; }
   [[nodiscard]] int root() const { return root_.get(); }
   [[nodiscard]] std::string absolute(std::string_view path) const { return (files_dir_ / path).string(); }
+
+  /// Whether this is the state directory, wherever it lies now.
+  [[nodiscard]] bool is_state(const DirectoryId& id) const;
 
   /// A regular file, read-only and not blocking on a fifo. Throws Error with the system's reason.
   [[nodiscard]] Fd open_file(std::string_view path) const;
@@ -76,15 +92,25 @@ class PathGate {
     LocalEntry local;
   };
   [[nodiscard]] Opened open_file_with_entry(std::string_view path) const;
+  /// The same for somebody else: Error(not_found) for what is not offered, as for what is not there.
+  [[nodiscard]] Opened open_offered(std::string_view path) const;
   /// A directory, for reading ("" is the files dir). Empty when it cannot be opened, with errno set.
   [[nodiscard]] Fd open_directory(std::string_view path) const;
+  /// The same, without following a link anywhere.
+  [[nodiscard]] Fd open_own_directory(std::string_view path) const;
 
   /// What lies at `path`, links not followed unless they lead into a --follow directory; nothing when there is nothing,
   /// or nothing that is offered (devices, sockets, names that are no mesh paths).
   [[nodiscard]] std::optional<LocalEntry> look(std::string_view path) const;
 
-  /// The directory that holds `path`, for writing, made with its parents when missing. Throws Error.
-  [[nodiscard]] Fd open_parent(std::string_view path, bool make) const;
+  /// The directory that holds `path`, for writing. `made`: directories that are missing are made, for this user alone
+  /// (0700) until somebody says what they are to be, and it is told of each: before, without an id, and after; or,
+  /// where it was somebody else who made it meanwhile, that it was not made (null). Throws Error.
+  using OnMade = std::function<void(const std::string& directory, const DirectoryId* id)>;
+  [[nodiscard]] Fd open_parent(std::string_view path, const OnMade& made) const;
+  [[nodiscard]] Fd open_parent(std::string_view path) const { return open_parent(path, {}); }
+  /// Makes a directory as open_parent does; false where something is there already.
+  [[nodiscard]] bool make_directory(std::string_view path, const OnMade& made) const;
 
   /// Whether somebody has the open file open for writing: by a read lease where permitted, else by /proc (own
   /// processes).
@@ -93,9 +119,12 @@ class PathGate {
  private:
   [[nodiscard]] int open_beneath(int root, const char* path, int flags, unsigned resolve) const;
   [[nodiscard]] Fd open_following(std::string_view path, int flags) const;
+  [[nodiscard]] bool is_offered(std::string_view path, int fd) const;
+  [[nodiscard]] bool lies_open(int at, const std::string& path) const;
 
   std::filesystem::path files_dir_;
-  std::filesystem::path state_dir_;
+  int state_;
+  IsPrivate is_private_;
   std::vector<std::pair<std::filesystem::path, Fd>> follow_;
   Fd root_;
 };

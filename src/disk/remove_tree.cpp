@@ -36,11 +36,16 @@ class Remover {
       if (errno != ENOENT) fail(path, errno);
       return;
     }
+    // Another file system's files are not meant, unless something in it is named.
+    if (is_mount(dir, name) && (taken || !glob_->literal_prefix().starts_with(path + '/'))) {
+      if (taken) removal_.on_error(printable(path) + ": something is mounted here; it stays");
+      return;
+    }
     if (!S_ISDIR(s.st_mode)) {
       if (taken) unlink(dir, name, path, s);
       return;
     }
-    if (std::pair<std::uint64_t, std::uint64_t>(s.st_dev, s.st_ino) == removal_.keep) return;
+    if (directory_id(s) == removal_.keep) return;
     // O_NOFOLLOW: what was a directory a moment ago may be a link now.
     const Fd below(::openat(dir, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!below) return fail(path, errno);
@@ -63,9 +68,7 @@ class Remover {
   bool holds_kept(int dir) const {
     for (const auto& name : names_in(dir)) {
       struct stat s {};
-      if (::fstatat(dir, name.c_str(), &s, AT_SYMLINK_NOFOLLOW) == 0 &&
-          std::pair<std::uint64_t, std::uint64_t>(s.st_dev, s.st_ino) == removal_.keep)
-        return true;
+      if (::fstatat(dir, name.c_str(), &s, AT_SYMLINK_NOFOLLOW) == 0 && directory_id(s) == removal_.keep) return true;
     }
     return false;
   }
@@ -89,7 +92,7 @@ void remove_tree(const PathGate& gate, const What& what, const Removal& removal)
   if (what.pattern.empty()) return remover.clear(gate.root(), {}, 0, true);
   Fd parent;
   try {
-    parent = gate.open_parent(what.pattern, false);
+    parent = gate.open_parent(what.pattern);
   } catch (const Error& error) {
     if (error.status() != Status::not_found) throw;
     throw Error(Status::not_found, printable(what.pattern) + ": not found on this node");
@@ -98,7 +101,7 @@ void remove_tree(const PathGate& gate, const What& what, const Removal& removal)
   for (auto above = std::string_view(what.pattern); !above.empty(); above = parent_path(above)) {
     struct stat dir {};
     if (::fstatat(gate.root(), std::string(above).c_str(), &dir, AT_SYMLINK_NOFOLLOW) == 0 &&
-        std::pair<std::uint64_t, std::uint64_t>(dir.st_dev, dir.st_ino) == removal.keep)
+        directory_id(dir) == removal.keep)
       throw Error(Status::usage, printable(what.pattern) + ": is the node's own state");
   }
   const std::string name(last_part(what.pattern));

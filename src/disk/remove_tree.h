@@ -17,12 +17,12 @@ struct Removal {
   std::function<void(const std::string& path, bool is_directory, std::int64_t bytes)> on_removed;
   std::function<void(const std::string& error)> on_error;  ///< of one name; the others go on
   /// The state directory, where it lies in the files dir: stays.
-  std::pair<std::uint64_t, std::uint64_t> keep;
+  DirectoryId keep;
 };
 
 /// Removes what `what` names: a path, a directory with all below it (the root: all below it), or all that a glob
-/// matches. A link is removed, never what it leads to. Throws Error for a path that is not there or lies behind a link;
-/// a glob without a match removes nothing.
+/// matches. A link is removed, never what it leads to; what is mounted somewhere below stays, and is an error. Throws
+/// Error for a path that is not there or lies behind a link; a glob without a match removes nothing.
 void remove_tree(const PathGate& gate, const What& what, const Removal& removal);
 
 }  // namespace mesh

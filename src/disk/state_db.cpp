@@ -2,19 +2,45 @@
 
 #include <sqlite3.h>
 
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cstring>
+
 #include "core/error.h"
 
 namespace mesh {
 namespace {
 
+/// SQLite's own way to files, but for one thing: it would turn a path through a descriptor into the path that the
+/// directory had, which may lead elsewhere by now.
+const char* direct_vfs() {
+  static const char* const name = [] {
+    static sqlite3_vfs direct = *sqlite3_vfs_find(nullptr);
+    direct.pNext = nullptr;
+    direct.zName = "mesh-direct";
+    direct.xFullPathname = [](sqlite3_vfs*, const char* path, int size, char* out) {
+      const auto length = std::strlen(path) + 1;
+      if (length > static_cast<std::size_t>(size)) return SQLITE_CANTOPEN;
+      std::copy_n(path, length, out);
+      return SQLITE_OK;
+    };
+    sqlite3_vfs_register(&direct, 0);
+    return direct.zName;
+  }();
+  return name;
+}
+
 constexpr const char* schema =
-    "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=5000;"
+    // Requests may hold passwords of URLs: what is deleted is overwritten.
+    "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=5000; PRAGMA secure_delete=ON;"
     "CREATE TABLE IF NOT EXISTS hashes(device INTEGER, inode INTEGER, size INTEGER, mtime INTEGER, ctime INTEGER, id "
     "BLOB,"
     " PRIMARY KEY(device, inode)) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS received(path TEXT PRIMARY KEY, device INTEGER, inode INTEGER, size INTEGER, mtime "
     "INTEGER,"
     " ctime INTEGER, id BLOB) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS made(path BLOB PRIMARY KEY, device INTEGER, inode INTEGER) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS foreign_torrents(id BLOB PRIMARY KEY, infohash BLOB, info BLOB);"
     "CREATE INDEX IF NOT EXISTS foreign_by_infohash ON foreign_torrents(infohash);"
     // Earlier versions kept what others had told them there.
@@ -27,6 +53,7 @@ constexpr const char* schema =
     // What is there may be something else of these names.
     "SELECT device, inode, size, mtime, ctime, id FROM hashes LIMIT 0;"
     "SELECT path, device, inode, size, mtime, ctime, id FROM received LIMIT 0;"
+    "SELECT path, device, inode FROM made LIMIT 0;"
     "SELECT id, infohash, info FROM foreign_torrents LIMIT 0; SELECT id, roots FROM roots LIMIT 0; SELECT id, have, "
     "roots, "
     "path FROM partials LIMIT 0;"
@@ -86,7 +113,7 @@ class StateDb::Statement {
   int bound_ = 0;
 };
 
-StateDb::StateDb(const std::filesystem::path& file) {
+StateDb::StateDb(const std::filesystem::path& file) : file_(file) {
   try {
     open(file);
   } catch (const Error&) {
@@ -100,8 +127,8 @@ StateDb::StateDb(const std::filesystem::path& file) {
 }
 
 void StateDb::open(const std::filesystem::path& file) {
-  const int opened =
-      sqlite3_open_v2(file.c_str(), &db_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX, nullptr);
+  const int opened = sqlite3_open_v2(file.c_str(), &db_,
+                                     SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX, direct_vfs());
   bool good = opened == SQLITE_OK && sqlite3_exec(db_, schema, nullptr, nullptr, nullptr) == SQLITE_OK;
   if (good) {
     Statement check(*this, "PRAGMA quick_check(1)");
@@ -115,6 +142,30 @@ void StateDb::open(const std::filesystem::path& file) {
 }
 
 StateDb::~StateDb() { close(); }
+
+bool StateDb::look_after() {
+  const std::lock_guard lock(mutex_);
+  struct stat s {};
+  if (::lstat(file_.c_str(), &s) == 0) return false;
+  // What is open is all there still, without a name.
+  auto* lost = db_;
+  for (const auto& [sql, statement] : prepared_) sqlite3_finalize(statement);
+  prepared_.clear();
+  db_ = nullptr;
+  const std::shared_ptr<void> closed(nullptr, [lost](void*) { sqlite3_close(lost); });
+  std::error_code ec;
+  std::filesystem::remove(file_.string() + "-wal", ec);
+  std::filesystem::remove(file_.string() + "-shm", ec);
+  sqlite3* fresh = nullptr;
+  if (sqlite3_open_v2(file_.c_str(), &fresh, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, direct_vfs()) == SQLITE_OK)
+    if (auto* copy = sqlite3_backup_init(fresh, "main", lost, "main")) {
+      sqlite3_backup_step(copy, -1);
+      sqlite3_backup_finish(copy);
+    }
+  sqlite3_close(fresh);
+  open(file_);
+  return true;
+}
 
 void StateDb::close() {
   for (const auto& [sql, statement] : prepared_) sqlite3_finalize(statement);
@@ -204,6 +255,33 @@ void StateDb::remove_received(std::string_view path) {
   Statement(*this, "DELETE FROM received WHERE path=?").bind(path).run();
 }
 
+void StateDb::put_made(std::string_view path, const DirectoryId& id) {
+  Statement(*this, id == DirectoryId{} ? "INSERT OR IGNORE INTO made VALUES(?,?,?)"
+                                       : "INSERT OR REPLACE INTO made VALUES(?,?,?)")
+      .bind(path)
+      .bind(static_cast<std::int64_t>(id.device))
+      .bind(static_cast<std::int64_t>(id.inode))
+      .run();
+}
+
+void StateDb::forget_unmade(std::string_view path) {
+  Statement(*this, "DELETE FROM made WHERE path=? AND inode=0").bind(path).run();
+}
+
+std::vector<std::string> StateDb::made() {
+  std::vector<std::string> out;
+  Statement s(*this, "SELECT path FROM made");
+  while (s.row()) out.push_back(s.bytes(0));
+  return out;
+}
+
+bool StateDb::is_made(std::string_view path, const DirectoryId& id) {
+  Statement s(*this, "SELECT 1 FROM made WHERE path=? AND ((device=? AND inode=?) OR inode=0)");
+  return s.bind(path).bind(static_cast<std::int64_t>(id.device)).bind(static_cast<std::int64_t>(id.inode)).row();
+}
+
+void StateDb::remove_made(std::string_view path) { Statement(*this, "DELETE FROM made WHERE path=?").bind(path).run(); }
+
 void StateDb::remove_part(const ContentId& id) {
   const std::lock_guard lock(mutex_);
   if (!find_part(id)) return;
@@ -262,7 +340,18 @@ void StateDb::remove_ended(std::int64_t number) {
 }
 
 void StateDb::remove_get(std::int64_t number) {
+  const std::lock_guard lock(mutex_);
+  bool has_secret = false;
+  {
+    Statement s(*this, "SELECT request FROM gets WHERE number=?");
+    if (s.bind(number).row()) {
+      const auto request = s.bytes(0);
+      has_secret = request.find("://") != std::string::npos;
+    }
+  }
   Statement(*this, "DELETE FROM gets WHERE number=?").bind(number).run();
+  // The journal has it, too.
+  if (has_secret) execute("PRAGMA wal_checkpoint(TRUNCATE)");
 }
 
 std::string StateDb::find_note(std::string_view key) {

@@ -40,8 +40,11 @@ struct StoredPart {
 
 class StateDb {
  public:
-  /// Throws Error(failed) when the directory cannot be written.
+  /// `file` may lead through a descriptor of its directory (/proc/self/fd/N). Throws Error(failed) when the directory
+  /// cannot be written.
   explicit StateDb(const std::filesystem::path& file);
+  /// Where the file was taken away: writes all of it to its place again. Returns whether that was so.
+  bool look_after();
   ~StateDb();
 
   [[nodiscard]] std::optional<ContentId> find_hash(const FileStamp& stamp);
@@ -55,6 +58,15 @@ class StateDb {
   [[nodiscard]] std::optional<Received> find_received(std::string_view path, const FileStamp& now);
   void put_received(std::string_view path, const FileStamp& stamp, const ContentId& id);
   void remove_received(std::string_view path);
+
+  /// Directories that gets have made, or with an id of zeros were about to make, and that do not have their modes yet.
+  /// One that was about to be made leaves what is known of one that was made, and so does that it was not made after
+  /// all.
+  void put_made(std::string_view path, const DirectoryId& id);
+  void forget_unmade(std::string_view path);
+  [[nodiscard]] std::vector<std::string> made();
+  [[nodiscard]] bool is_made(std::string_view path, const DirectoryId& id);
+  void remove_made(std::string_view path);
 
   /// The roots of the pieces of content `id`, 32 bytes each; empty where they are not known.
   [[nodiscard]] std::string find_roots(const ContentId& id);
@@ -77,6 +89,7 @@ class StateDb {
   [[nodiscard]] std::vector<std::pair<std::int64_t, std::string>> gets();
   std::int64_t add_get(std::string_view request);
   void change_get(std::int64_t number, std::string_view request);
+  /// Nothing of the request stays in the file.
   void remove_get(std::int64_t number);
 
   /// How gets ended, as many as the caller leaves here.
@@ -107,6 +120,7 @@ class StateDb {
   void close();
   void execute(const char* sql);
 
+  std::filesystem::path file_;
   sqlite3* db_ = nullptr;
   std::unordered_map<const char*, sqlite3_stmt*> prepared_;
   std::recursive_mutex mutex_;

@@ -62,8 +62,8 @@ Task<FileJobPtr> Downloads::get(GetTaskPtr task, Planned& planned) {
   const auto same_job = [&](const FileJob& other) {
     if (other.url.has_value() != planned.url.has_value() || other.sha256 != planned.sha256) return false;
     if (planned.url)
-      return other.url->url.shown == planned.url->url.shown && !other.wanted_by.empty() &&
-             other.force == task->request.force;
+      return other.url->url.identity == planned.url->url.identity && other.url->ordered == planned.url->ordered &&
+             !other.wanted_by.empty() && other.force == task->request.force;
     const bool same = other.wanted.id.is_set() && wanted.id.is_set()
                           ? other.wanted.id == wanted.id
                           : other.wanted.size == wanted.size && other.wanted.mtime == wanted.mtime;
@@ -263,7 +263,7 @@ void Downloads::drop_partial(const ContentId& id) {
 
 /// The bytes are here under another name: no need to ask anybody. False when that did not work out.
 Task<bool> Downloads::copy_local(FileJobPtr job, ContentId id) {
-  const auto* item = parts_.holdings.find(id);
+  const auto* item = parts_.holdings.find(id, job->wanted.size);
   if (item == nullptr || item->entry.path == job->wanted.path) co_return false;
   const std::string from = item->entry.path;
   const auto part = std::filesystem::path(parts_.part_file(id).string() + ".copy");

@@ -27,6 +27,7 @@ Ready ready_of(const SwarmTorrent& swarm) {
   out.infohash = swarm.torrent.infohash;
   out.shares = swarm.gate && !swarm.gate->takes_offers();
   out.foreign = swarm.foreign.is_set();
+  out.size = swarm.storage->layout().size;
   return out;
 }
 

@@ -25,6 +25,8 @@ struct UrlSource {
   Url url;
   std::string ca;
   int timeout = 0;                   ///< seconds
+  bool ordered = false;              ///< another node has this one get it
+  bool local = true;                 ///< then also from loopback and link-local addresses
   std::shared_ptr<RateLimit> limit;  ///< of the get that asks
 };
 
@@ -54,6 +56,7 @@ class LocalRules {
 
 struct GetTask {
   Get request;
+  std::vector<What> wanted;             ///< the request's WHATs, read
   std::int64_t number = 0;              ///< in the state database
   std::atomic<bool> cancelled = false;  ///< all of it
   std::vector<What> except;             ///< what was cancelled of it

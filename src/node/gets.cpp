@@ -1,8 +1,11 @@
 #include "node/gets.h"
 
 #include <algorithm>
+#include <map>
+#include <set>
 
 #include "core/format.h"
+#include "core/glob.h"
 #include "core/url.h"
 
 namespace mesh {
@@ -28,19 +31,59 @@ std::string joined(const std::vector<std::string>& whats) {
 
 bool same(const What& a, const What& b) { return a.pattern == b.pattern && a.is_glob == b.is_glob; }
 
+/// Which gets were asked for what, to be found by path however many they are.
+class AskedFor {
+ public:
+  void add(std::int64_t number, const std::vector<What>& whats) {
+    for (const auto& what : whats) {
+      exact_[{what.pattern, what.is_glob}].push_back(number);
+      if (what.is_glob) globs_.emplace_back(Glob(what.pattern), number);
+    }
+  }
+  /// Those in which `wanted` stands, or, where it is a path, a directory above it.
+  [[nodiscard]] std::set<std::int64_t> find(const What& wanted) const {
+    std::set<std::int64_t> out;
+    const auto take = [&](const std::string& pattern, bool is_glob) {
+      if (const auto at = exact_.find({pattern, is_glob}); at != exact_.end())
+        out.insert(at->second.begin(), at->second.end());
+    };
+    take(wanted.pattern, wanted.is_glob);
+    if (wanted.is_glob) return out;
+    for (auto path = std::string_view(wanted.pattern); !path.empty(); path = parent_path(path))
+      take(std::string(path), false);
+    take({}, false);
+    return out;
+  }
+  using Globs = std::vector<std::pair<Glob, std::int64_t>>;
+  [[nodiscard]] const Globs& globs() const { return globs_; }
+
+ private:
+  std::map<std::pair<std::string, bool>, std::vector<std::int64_t>> exact_;
+  Globs globs_;
+};
+
 }  // namespace
 
 What Gets::parse(const std::string& text) const { return parse_what(text, parts_.gate.files_dir().string()); }
 
+std::vector<What> Gets::parse_all(const std::vector<std::string>& texts, const char* for_what) const {
+  if (texts.size() > most_whats)
+    throw Error(Status::usage, std::string(for_what) + " names at most " + std::to_string(most_whats) +
+                                   " files, directories or globs");
+  std::vector<What> out;
+  for (const auto& text : texts) out.push_back(parse(text));
+  return out;
+}
+
 GetTaskPtr Gets::add(Get request) {
-  if (request.whats.empty() || request.whats.size() > most_whats)
-    throw Error(Status::usage, "a get names from 1 to " + std::to_string(most_whats) + " files, directories or globs");
+  auto wanted = parse_all(request.whats, "a get");
+  if (wanted.empty()) throw Error(Status::usage, "a get names at least one file, directory or glob");
   if (std::cmp_greater_equal(running_.size(), parts_.options.max_gets))
     throw Error(Status::failed, "as many gets as its --max-gets allows are under way on this node; try again later");
-  for (const auto& what : request.whats) static_cast<void>(parse(what));
   if (request.pipe && request.whats.size() != 1) throw Error(Status::usage, "the bytes of one file can be followed");
   auto task = std::make_shared<GetTask>();
   task->request = std::move(request);
+  task->wanted = std::move(wanted);
   for (const auto& except : task->request.except) task->except.push_back(parse(except));
   task->number = parts_.db.add_get(to_bencode(task->request));
   running_[task->number] = task;
@@ -62,6 +105,7 @@ void Gets::resume() {
       auto task = std::make_shared<GetTask>();
       task->request = from_bencode<Get>(bytes);
       task->request.detach = true;  // whoever waited for it is gone, or will ask again
+      task->wanted = parse_all(task->request.whats, "a get");
       for (const auto& except : task->request.except) task->except.push_back(parse(except));
       task->number = number;
       running_[number] = task;
@@ -189,27 +233,38 @@ Task<GetReply> Gets::wait(ChannelPtr channel, Wait request) {
     for (const auto& [number, info] : over_)
       if (!info.reported) awaited.insert(number);
   }
-  for (const auto& text : request.whats) {
-    const auto wanted = parse(text);
-    const auto asked_for = [&](const std::vector<std::string>& whats) {
-      return std::ranges::any_of(whats, [&](const std::string& other) {
-        const auto what = parse(other);
-        return same(what, wanted) || (!wanted.is_glob && names(what, wanted.pattern));
-      });
-    };
-    bool found = false;
-    const auto take = [&](std::int64_t number) {
-      awaited.insert(number);
-      found = true;
-    };
-    for (const auto& [number, task] : running_)
-      if (asked_for(task->request.whats)) take(number);
+  const auto wanted = parse_all(request.whats, "a wait");
+  AskedFor running, over;
+  Slice slice;
+  if (!wanted.empty()) {
+    for (const auto& [number, task] : std::map(running_)) {
+      running.add(number, task->wanted);
+      if (slice.is_over()) co_await slice.next();
+    }
+    for (const auto& [number, info] : std::map(over_)) {
+      try {
+        over.add(number, parse_all(info.whats, "a get"));
+      } catch (const Error&) {
+        // Of an earlier version, which took what this one does not.
+      }
+      if (slice.is_over()) co_await slice.next();
+    }
+  }
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    auto found = running.find(wanted[i]);
+    auto ended = over.find(wanted[i]);
+    for (const auto* gets : {&running, &over})
+      for (const auto& [glob, number] : gets->globs()) {
+        if (!wanted[i].is_glob && glob.judge(wanted[i].pattern).taken)
+          (gets == &running ? found : ended).insert(number);
+        if (slice.is_over()) co_await slice.next();
+      }
     // The last one of those that are over counts.
-    for (auto it = over_.rbegin(); it != over_.rend() && !found; ++it)
-      if (asked_for(it->second.whats)) take(it->first);
-    if (!found) {
+    if (found.empty() && !ended.empty()) found.insert(*ended.rbegin());
+    awaited.insert(found.begin(), found.end());
+    if (found.empty()) {
       GetOutcome none;
-      none.mesh_path = without_secrets(text);
+      none.mesh_path = without_secrets(request.whats[i]);
       none.status = static_cast<int>(Status::not_found);
       none.error = printable(none.mesh_path) + ": no get of it is under way on this node, or was";
       unknown.push_back(std::move(none));
@@ -286,8 +341,7 @@ Task<Cancelled> Gets::drop(What what, bool discard) {
   const auto jobs = getter_.downloads().running(what);
   std::vector<GetTaskPtr> touched;
   for (const auto& [number, task] : running_) {
-    const bool touches = std::ranges::any_of(task->request.whats, [&](const std::string& text) {
-      const auto other = parse(text);
+    const bool touches = std::ranges::any_of(task->wanted, [&](const What& other) {
       return same(other, what) || what.pattern.empty() || other.pattern.empty() ||
              (!other.is_glob && names(what, other.pattern)) || (!what.is_glob && names(other, what.pattern));
     });
@@ -297,8 +351,7 @@ Task<Cancelled> Gets::drop(What what, bool discard) {
     touched.push_back(task);
     task->except.push_back(what);
     task->request.except.push_back(portable_text(what));
-    const auto all = std::ranges::all_of(task->request.whats, [&](const std::string& text) {
-      const auto other = parse(text);
+    const auto all = std::ranges::all_of(task->wanted, [&](const What& other) {
       return what.pattern.empty() || same(other, what) || (!other.is_glob && names(what, other.pattern));
     });
     if (all) task->cancelled = true;
@@ -339,20 +392,27 @@ Task<Cancelled> Gets::drop(What what, bool discard) {
 
 Task<Cancelled> Gets::cancel(Cancel request) {
   Cancelled out;
-  for (const auto& text : request.whats) {
-    const auto what = parse(text);
+  const auto wanted = parse_all(request.whats, "a cancel");
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    const auto& what = wanted[i];
     auto one = co_await drop(what, request.discard);
     // A failure that nobody has heard of is heard of now.
     bool told = false;
     for (auto& [number, info] : over_) {
-      const bool asked = std::ranges::any_of(
-          info.whats, [&](const std::string& other) { return what.pattern.empty() || same(parse(other), what); });
+      const bool asked = std::ranges::any_of(info.whats, [&](const std::string& other) {
+        try {
+          return what.pattern.empty() || same(parse(other), what);
+        } catch (const Error&) {
+          return false;  // of an earlier version, which took what this one does not
+        }
+      });
       if (info.reported || !asked) continue;
       info.reported = told = true;
       parts_.db.put_ended(number, to_bencode(info));
     }
     if (one.stopped.empty() && one.discarded.empty() && !told)
-      throw Error(Status::not_found, printable(without_secrets(text)) + ": no get of it is under way on this node" +
+      throw Error(Status::not_found, printable(without_secrets(request.whats[i])) +
+                                         ": no get of it is under way on this node" +
                                          (request.discard ? ", and no partial is kept" : ""));
     for (auto& text_of : one.stopped) out.stopped.push_back(std::move(text_of));
     for (auto& path : one.discarded) out.discarded.push_back(std::move(path));

@@ -44,6 +44,7 @@ class Gets {
   void remember(GetInfo info);
   [[nodiscard]] GetInfo describe(const GetTask& task) const;
   [[nodiscard]] What parse(const std::string& text) const;
+  [[nodiscard]] std::vector<What> parse_all(const std::vector<std::string>& texts, const char* for_what) const;
 
   NodeParts& parts_;
   Getter& getter_;

@@ -122,11 +122,20 @@ Task<void> Getter::resolve_one(const Get& asked, int index, What what, Plan& pla
       plan.nodes[node.key] = node;
       node_names_[node.key] = node.name;
     }
+    const auto keep_mode = [&](FileEntry& entry) {
+      if (asked.no_preserve_modes) entry.mode &= ~022U;
+    };
+    for (auto entry : reply.above) {
+      if (!is_mesh_path(entry.path) || entry.kind != Kind::directory) continue;
+      keep_mode(entry);
+      plan.above.try_emplace(entry.path, entry);
+    }
     for (const auto& file : reply.files) {
       if (!is_mesh_path(file.entry.path) || (file.problem.empty() && !entry_fault(file.entry).empty())) continue;
       const bool named = print && (what.is_glob ? file.entry.kind != Kind::directory : file.entry.path == what.pattern);
       Planned planned;
       planned.file = file;
+      keep_mode(planned.file.entry);
       planned.what = index;
       planned.print = named;
       plan.files.try_emplace(file.entry.path, std::move(planned));
@@ -201,6 +210,8 @@ Task<void> Getter::resolve_url(GetTaskPtr task, int index, What what, Plan& plan
   source.url = url;
   source.ca = task->request.ca;
   source.timeout = task->request.timeout;
+  source.ordered = task->request.ordered;
+  source.local = parts_.options.local_urls;
   source.limit = task->pacer.limit();
   bool found = false;
   Plan of_mesh;
@@ -217,6 +228,7 @@ Task<void> Getter::resolve_url(GetTaskPtr task, int index, What what, Plan& plan
                     (it != of_mesh.files.end() && it->second.file.entry.kind == Kind::link ? "link" : "directory") +
                     " in the mesh, which is in the way of " + printable(url.shown));
   plan.nodes.merge(of_mesh.nodes);
+  plan.above.merge(of_mesh.above);
   bool current = found;
   if (found && task->request.refresh) current = co_await is_current(task, source, it->second.file.entry);
   Planned planned;
@@ -235,7 +247,7 @@ Task<void> Getter::resolve_url(GetTaskPtr task, int index, What what, Plan& plan
   if (fresh) co_return;
   // Another WHAT names the same path.
   auto& other = there->second;
-  const bool same_source = !planned.url || (other.url && other.url->url.shown == planned.url->url.shown);
+  const bool same_source = !planned.url || (other.url && other.url->url.identity == planned.url->url.identity);
   if (!same_source || (!other.sha256.empty() && !url.sha256.empty() && other.sha256 != url.sha256))
     throw Error(Status::usage, printable(url.shown) + ": another WHAT brings another file to " + printable(url.path));
   if (other.sha256.empty()) other.sha256 = url.sha256;
@@ -418,10 +430,21 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
     std::erase_if(results, [&](const GetOutcome& one) { return one.what == what && one.error == stopped.error; });
     results.push_back(std::move(stopped));
   }
+  // Those that were asked for, and those that had to be there: what lies deeper comes first.
+  std::map<std::string, std::pair<FileEntry, bool>> finished;
+  for (const auto& [path, planned] : plan.files)
+    for (auto up = parent_path(path); !up.empty(); up = parent_path(up)) {
+      const auto known = plan.above.find(std::string(up));
+      FileEntry plain;
+      plain.path = up;
+      plain.mode = 0755;
+      if (!finished.try_emplace(std::string(up), known == plan.above.end() ? plain : known->second, true).second) break;
+    }
+  for (const auto* planned : directories) finished[planned->file.entry.path] = {planned->file.entry, false};
   const auto finish_directories = [&] {
-    for (auto it = directories.rbegin(); it != directories.rend(); ++it) {
+    for (auto it = finished.rbegin(); it != finished.rend(); ++it) {
       try {
-        placer_.finish_directory((*it)->file.entry);
+        placer_.finish_directory(it->second.first, it->second.second);
       } catch (const Error& error) {
         parts_.log(error.what());
       }
@@ -580,6 +603,7 @@ Task<void> Getter::resolve_file(Get asked, int index, std::string path, Plan& pl
     if (it == found.files.end() || it->second.file.entry.kind == Kind::directory)
       throw Error(Status::failed, printable(path) + ": is a directory in the mesh");
     plan.nodes.merge(found.nodes);
+    plan.above.merge(found.above);
     const auto entry = it->second.file.entry;
     plan.files.insert(found.files.extract(it));
     if (entry.kind != Kind::link) co_return;

@@ -47,6 +47,7 @@ class Getter : private LocalRules {
   using Results = std::vector<GetOutcome>;
   struct Plan {
     std::map<std::string, Planned> files;
+    std::map<std::string, FileEntry> above;  ///< directories that `files` lie in
     SmallFiles::Nodes nodes;
   };
 

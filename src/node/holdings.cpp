@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/path_walk.h"
+#include "wire/flow.h"
 
 namespace mesh {
 
@@ -92,9 +93,11 @@ const Holdings::Item* Holdings::find(std::string_view path) const {
   return at == items_.end() ? nullptr : &at->second;
 }
 
-const Holdings::Item* Holdings::find(const ContentId& id) const {
-  const auto at = by_id_.find(id);
-  return at == by_id_.end() ? nullptr : find(std::string_view(at->second));
+const Holdings::Item* Holdings::find(const ContentId& id, std::int64_t size) const {
+  const auto [from, to] = by_id_.equal_range(id);
+  for (auto it = from; it != to; ++it)
+    if (const auto* item = find(std::string_view(it->second)); item != nullptr && item->entry.size == size) return item;
+  return nullptr;
 }
 
 Listed Holdings::list(const List& question) const {
@@ -104,10 +107,17 @@ Listed Holdings::list(const List& question) const {
     return out.items.size() < page_entries;
   };
   const auto own = items_.find(question.pattern);
+  const Slice slice;
+  std::optional<std::string> reached;
   if (question.glob || question.recursive || (own != items_.end() && own->second.entry.kind != Kind::directory))
-    walk_paths(items_, What{question.pattern, question.pattern, question.glob}, question.after, add);
+    reached = walk_paths(items_, What{question.pattern, question.pattern, question.glob}, question.after, add,
+                         [&] { return slice.is_over(); });
   else
     list_paths(items_, question.pattern, question.prefix, question.after, add);
+  if (reached) {  // the rest is for the next page
+    out.next = *reached;
+    return out;
+  }
   if (out.items.empty() && question.after.empty() && own == items_.end() && !question.pattern.empty() &&
       question.prefix.empty())
     throw Error(Status::not_found, printable(question.pattern) + ": not found on this node");

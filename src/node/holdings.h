@@ -33,8 +33,8 @@ class Holdings {
   [[nodiscard]] std::shared_ptr<void> fill(const FileEntry& wanted);
 
   [[nodiscard]] const Item* find(std::string_view path) const;
-  /// The first path under which this node has these bytes.
-  [[nodiscard]] const Item* find(const ContentId& id) const;
+  /// The first path under which this node has these bytes. (By the size, too: 64 bytes may have the id of a long file.)
+  [[nodiscard]] const Item* find(const ContentId& id, std::int64_t size) const;
   /// A page of what a question names, without asking the mesh.
   [[nodiscard]] Listed list(const List& question) const;
   /// Up to `limit` entries behind `after`.

@@ -191,7 +191,9 @@ SwarmSpec make_torrent(const HashedFile& file, const MeshKey* key) {
   out.id = file.id;
   out.info = encode_info(file.id, file.layout.size, file.layout.hashes);
   if (key != nullptr) {
-    out.info.pop_back();  // the end of the dictionary, in which this key is the last
+    out.info.pop_back();  // the end of the dictionary, in which these keys are the last
+    const auto secret = infohash_secret(*key, file.id.view(), file.layout.size);
+    out.info += "4:salt" + std::to_string(secret.size()) + ":" + secret;
     out.info += "8:ssl-cert" + std::to_string(key->authority.size()) + ":" + key->authority + "e";
   }
   out.infohash = infohash_of(out.info);

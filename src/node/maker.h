@@ -57,7 +57,8 @@ struct SwarmSpec {
   std::string info;  ///< the bencoded info dictionary
 };
 
-/// The torrent of the mesh, or of a mesh with a key, whose authority it names (libtorrent's SSL torrents).
+/// The torrent of the mesh, or of a mesh with a key, whose authority it names (libtorrent's SSL torrents): anybody who
+/// connects to it is shown that, so a secret stands beside it, without which the infohash cannot be computed.
 [[nodiscard]] SwarmSpec make_torrent(const HashedFile& file, const MeshKey* key = nullptr);
 
 struct Recognised {

@@ -49,7 +49,7 @@ struct MeshView::Dial {
 MeshView::MeshView(NodeParts& parts, std::function<Hello()> hello, Handlers& handlers)
     : parts_(parts),
       hello_(std::move(hello)),
-      instance_(parts.db.find_note("instance")),
+      instance_(parts.identity->instance()),
       members_(instance_),
       opened_(parts.io.get_executor()) {
   const auto own = hello_().addresses;
@@ -68,12 +68,16 @@ MeshView::MeshView(NodeParts& parts, std::function<Hello()> hello, Handlers& han
     parts_.log("the list of nodes that was remembered cannot be read; it is made anew");
   }
   handlers.on<Greet>([this](ChannelPtr channel, Greet said) -> Task<Greeted> {
+    if (!is_proven(said.self.instance, said.public_key, Greet::name, channel->binding(), said.proof))
+      throw Error(Status::refused, "a greeting must be proven by who it is from");
     Greeted heard;
     heard.self = said.self;
     heard.known = std::move(said.known);
     hear(heard, channel->remote());
     Greeted out;
     out.self = self();
+    out.public_key = parts_.identity->public_key();
+    out.proof = parts_.identity->prove(Greeted::name, channel->binding());
     out.known = members_.tell(most_told, channel->remote().is_loopback(), Clock::now());
     co_return out;
   });
@@ -144,12 +148,16 @@ Task<bool> MeshView::greet(std::string address, std::string expected) {
   ChannelPtr channel;
   bool answered = false;
   try {
-    channel = co_await connect_channel(address, "/node", connect_limit, parts_.options.keys);
+    channel = co_await connect_channel(address, "/node", connect_limit, parts_.options.access());
     run_to_ask(channel);
     Greet said;
     said.self = self();
+    said.public_key = parts_.identity->public_key();
+    said.proof = parts_.identity->prove(Greet::name, channel->binding());
     said.known = members_.tell(most_told, channel->remote().is_loopback(), Clock::now());
     const Greeted heard = co_await channel->request(said, greet_limit);
+    if (!is_proven(heard.self.instance, heard.public_key, Greeted::name, channel->binding(), heard.proof))
+      throw Error(Status::refused, "a greeting must be proven by who it is from");
     hear(heard, channel->remote());
     answered = expected.empty() || heard.self.instance == expected;
   } catch (const Error&) {
@@ -224,7 +232,7 @@ Task<ChannelPtr> MeshView::connect_any(Member member, std::string path) {
     ChannelPtr channel;
     try {
       channel =
-          co_await connect_channel(to_text(address, member.channel_port), path, connect_limit, parts_.options.keys);
+          co_await connect_channel(to_text(address, member.channel_port), path, connect_limit, parts_.options.access());
     } catch (const Error&) {
       // The next one may lead there.
     }
@@ -291,7 +299,7 @@ Task<void> MeshView::make() {
   const auto alive = std::weak_ptr<bool>(alive_);
   bool any = false;
   try {
-    if (!hub_) hub_ = parts_.options.hub(parts_.io);
+    if (!hub_) hub_ = parts_.options.hub(parts_.io, parts_.options.access());
     if (channel_) channel_->close();
     hang_up();
     asio::local::stream_protocol::socket near(parts_.io);
@@ -300,6 +308,9 @@ Task<void> MeshView::make() {
     channel_ = std::make_shared<Channel>(Link(Link::Socket(std::move(near))), "the mesh", asio::ip::address{});
     auto hub_end =
         std::make_shared<Channel>(Link(Link::Socket(std::move(far))), parts_.options.name, asio::ip::address{});
+    const auto binding = random_secret().hex();
+    channel_->set_binding(binding);
+    hub_end->set_binding(binding);
     auto serve = [](std::function<Task<void>(ChannelPtr)> hub, ChannelPtr end) -> Task<void> {
       boost::system::error_code ec;
       co_await end->stream().async_accept(asio::redirect_error(asio::use_awaitable, ec));

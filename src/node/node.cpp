@@ -4,17 +4,17 @@
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netinet/in.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <boost/asio/ip/udp.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <csignal>
-#include <random>
 
 #include "core/format.h"
+#include "core/glob.h"
 #include "core/memory.h"
 #include "node/feed.h"
 #include "wire/endpoint.h"
@@ -55,6 +55,24 @@ std::vector<std::string> own_addresses() {
   return out;
 }
 
+/// The addresses from which this machine speaks to the rest of the world: those of its default routes.
+std::vector<std::string> outward_addresses() {
+  std::vector<std::string> out;
+  // Documentation's addresses (RFC 5737, RFC 3849); a UDP socket that is connected sends nothing.
+  for (const char* far : {"192.0.2.1", "2001:db8::1"}) {
+    const asio::ip::udp::endpoint to(asio::ip::make_address(far), 9);
+    const Fd fd(::socket(to.protocol().family(), SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    asio::ip::udp::endpoint own;
+    auto size = static_cast<socklen_t>(own.capacity());
+    if (!fd || ::connect(fd.get(), to.data(), static_cast<socklen_t>(to.size())) != 0 ||
+        ::getsockname(fd.get(), own.data(), &size) != 0)
+      continue;
+    own.resize(size);
+    if (!own.address().is_loopback() && !own.address().is_unspecified()) out.push_back(own.address().to_string());
+  }
+  return out;
+}
+
 constexpr std::size_t most_notice_bytes = 500;
 
 /// At the end: for partial downloads to be saved, and for the rest.
@@ -90,8 +108,8 @@ void NodeParts::publish(const Inventory& delta) {
     links->note_all(part);
   }
   for (const auto& torrent : swarm->all())
-    if (!torrent->downloading && !torrent->spooled && !torrent->provisional && !torrent->guest &&
-        holdings.find(torrent->content()) == nullptr)
+    if (!torrent->downloading && !torrent->spooled && !torrent->provisional &&
+        holdings.find(torrent->content(), torrent->storage->layout().size) == nullptr)
       swarm->unload(torrent->torrent.id);
 }
 
@@ -104,7 +122,7 @@ void NodeParts::withdraw(const std::string& path, const std::string& why) {
   // Also where the same bytes are held under another path: what is loaded reads from this one.
   const ContentId id = item->entry.id;
   for (const auto& torrent : swarm->all())
-    if (!torrent->downloading && !torrent->guest && torrent->content() == id) swarm->unload(torrent->torrent.id);
+    if (!torrent->downloading && torrent->content() == id) swarm->unload(torrent->torrent.id);
   log(printable(path) + ": is not offered any more: " + why);
   publish(holdings.withdraw(path));
   // If it is there after all, as something else, it is a new candidate.
@@ -117,36 +135,35 @@ void NodeParts::withdraw(const std::string& path, const std::string& why) {
   }
 }
 
-bool NodeParts::is_unpacked(std::string_view path) const {
-  for (; !path.empty(); path = parent_path(path))
-    if (trees.contains(gate.root(), std::string(path))) return true;
-  return false;
+std::unique_ptr<StateDir> take_state(const NodeOptions& options) {
+  auto out = std::make_unique<StateDir>(options.state_dir(), Trust{group_number(options.control_group)});
+  if (!out->lock()) out.reset();
+  return out;
 }
 
-Fd take_lock(const NodeOptions& options) {
-  std::error_code ec;
-  fs::create_directories(options.files, ec);
-  if (ec) throw Error(Status::failed, options.files.string() + ": cannot make the files directory: " + ec.message());
-  const auto state_dir = options.state_dir();
-  fs::create_directories(state_dir / "parts", ec);
-  if (ec) throw Error(Status::failed, state_dir.string() + ": cannot make the state directory: " + ec.message());
-  ::chmod(state_dir.c_str(), 0700);
-  Fd lock(::open((state_dir / "lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-  if (!lock) throw Error(Status::failed, (state_dir / "lock").string() + ": " + std::generic_category().message(errno));
-  return ::flock(lock.get(), LOCK_EX | LOCK_NB) == 0 ? std::move(lock) : Fd();
+IdentityPtr identity_of(const StateDir& state) {
+  return std::make_shared<const Identity>(state.secret("identity", [] { return random_secret(); }));
+}
+
+bool keep_identity(const StateDir& state, const Identity& identity) {
+  struct stat s {};
+  if (::fstatat(state.fd(), "identity", &s, AT_SYMLINK_NOFOLLOW) == 0) return false;
+  static_cast<void>(state.secret("identity", [&] { return identity.seed(); }));
+  return true;
 }
 
 Error already_runs(const NodeOptions& options) {
   return Error(Status::failed, options.state_dir().string() + ": another node runs here already");
 }
 
-Node::Node(asio::io_context& io, NodeOptions options, Fd lock, Log log) : io_(io), lock_(std::move(lock)) {
-  if (!lock_) throw already_runs(options);
+Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> state, Log log)
+    : io_(io), state_(std::move(state)) {
   std::error_code ec;
   options.files = fs::absolute(options.files, ec).lexically_normal();
   if (!options.state.empty()) options.state = fs::absolute(options.state, ec).lexically_normal();
   if (options.name.empty()) options.name = host_name();
-  const auto state_dir = options.state_dir();
+  if (const auto fault = node_name_fault(options.name); !fault.empty()) throw Error(Status::usage, "--name " + fault);
+  const auto state_dir = state_->handle();
   if (!options.is_on_network()) {
     const auto refuse = [](const std::string& what) {
       return Error(Status::usage, what +
@@ -170,7 +187,7 @@ Node::Node(asio::io_context& io, NodeOptions options, Fd lock, Log log) : io_(io
   parts_.reset(new NodeParts{io,
                              options,
                              std::move(log),
-                             PathGate(options.files, state_dir, options.follow),
+                             PathGate(options.files, state_->fd(), options.follow, group_number(options.control_group)),
                              state_dir,
                              StateDb(state_dir / "state.db"),
                              {},
@@ -180,30 +197,31 @@ Node::Node(asio::io_context& io, NodeOptions options, Fd lock, Log log) : io_(io
   parts.small_down = Pacer(options.max_down);
   parts.small_up = Pacer(options.max_up);
   struct stat files {};
-  struct stat state {};
-  if (::stat(parts.gate.files_dir().c_str(), &files) != 0 || ::stat(state_dir.c_str(), &state) != 0 ||
-      files.st_dev != state.st_dev)
-    throw Error(Status::usage, state_dir.string() +
+  if (::fstat(parts.gate.root(), &files) != 0 || files.st_dev != state_->id().device)
+    throw Error(Status::usage, state_->path().string() +
                                    ": --state must be on the same file system as the files directory " +
                                    options.files.string());
   // What an interrupted placement left; partial downloads have a record, and stay.
-  for (const auto& item : fs::directory_iterator(state_dir / "parts", ec)) {
-    const auto name = item.path().filename().string();
-    std::optional<ContentId> id;
-    try {
-      id = ContentId::from(from_hex(name));
-    } catch (const std::invalid_argument&) {
-    }
-    if (!id || !parts.db.find_part(*id)) fs::remove(item.path(), ec);
-  }
-  if (parts.db.find_note("instance").empty()) {
-    std::random_device random;
-    std::string bytes;
-    for (int i = 0; i < 16; ++i) bytes += static_cast<char>(random() & 0xff);
-    parts.db.put_note("instance", to_hex(bytes));
-  }
+  sweep_parts(*state_, [&parts](std::string_view name) {
+    const auto id = ContentId::from(from_hex(name));
+    return id && parts.db.find_part(*id).has_value();
+  });
+  for (const auto& path : parts.db.made())
+    if (!parts.gate.open_own_directory(path)) parts.db.remove_made(path);
+  std::vector<Glob> ignored(options.ignore.begin(), options.ignore.end());
+  parts.gate.never_offer([&parts, ignored](int at, const std::string& path) {
+    const auto name = last_part(path);
+    return is_temporary_name(name) ||
+           std::ranges::any_of(ignored, [&](const Glob& glob) { return glob.matches(name); }) ||
+           parts.trees.contains(at, path);
+  });
+  parts.identity = identity_of(*state_);
+  if (options.keys && options.head && !options.keys->is_head(parts.identity->instance()))
+    parts.log(
+        "--head does not count in a mesh with a key: this line in the key file, on every tracker and node, does: head "
+        "= " +
+        parts.identity->instance());
   offer_ = std::make_unique<Offer>(parts);
-  guests_ = std::make_unique<Guests>(parts, *offer_);
   getter_ = std::make_unique<Getter>(parts, mesh_handlers_);
   streamer_ = std::make_unique<Streamer>(parts, *getter_);
   gets_ = std::make_unique<Gets>(parts, *getter_, *streamer_);
@@ -223,11 +241,12 @@ Node::Node(asio::io_context& io, NodeOptions options, Fd lock, Log log) : io_(io
   facts.loaded = [&parts] {
     std::vector<Ready> out;
     for (const auto& torrent : parts.swarm->all())
-      if (torrent->checked && !torrent->guest) out.push_back(ready_of(*torrent));
+      if (torrent->checked) out.push_back(ready_of(*torrent));
     return out;
   };
   facts.log = parts.log;
-  facts.keys = options.keys;
+  facts.access = options.access();
+  facts.prove = [&parts](const Channel& channel) { return parts.identity->prove(Hello::name, channel.binding()); };
   view_ = std::make_unique<MeshView>(parts, facts.hello, mesh_handlers_);
   facts.welcomed = [this](const Welcome& welcome) { view_->welcomed(welcome); };
   if (options.hub) facts.fallback = [this](milliseconds limit) { return view_->open(limit); };
@@ -243,8 +262,14 @@ Node::Node(asio::io_context& io, NodeOptions options, Fd lock, Log log) : io_(io
   watching.own = &parts.own_files;
   watching.is_private = [&parts](const std::string& path) { return parts.trees.contains(parts.gate.root(), path); };
   watcher_ = std::make_unique<Watcher>(
-      parts.gate, watching, std::pair<std::uint64_t, std::uint64_t>(state.st_dev, state.st_ino),
+      parts.gate, watching,
       [this, alive = std::weak_ptr<bool>(alive_)](std::vector<TreeChange> changes) {
+        // A directory that a get is making is nobody's model yet: it is told of when it is what it is to be.
+        std::erase_if(changes, [this](const TreeChange& change) {
+          const auto& stamp = change.entry.stamp;
+          return change.kind == TreeChange::Kind::put && change.entry.entry.kind == Kind::directory &&
+                 parts_->db.is_made(change.entry.entry.path, {stamp.device, stamp.inode});
+        });
         for (auto& change : changes)
           if (change.kind == TreeChange::Kind::put && change.entry.entry.kind == Kind::file)
             if (const auto id = parts_->db.find_hash(change.entry.stamp)) change.entry.entry.id = *id;
@@ -291,8 +316,9 @@ void Node::listen() {
   swarm.max_down = options.max_down;
   swarm.max_up = options.max_up;
   swarm.max_peers = options.max_peers;
-  swarm.keys = options.keys;
+  swarm.access = options.access();
   parts_->swarm = std::make_unique<Swarm>(io_, swarm, parts_->log);
+  guests_ = std::make_unique<Guests>(*parts_, *offer_, swarm.listen);
   const auto serve = [this](std::string path, ChannelPtr channel) {
     return serve_channel(std::move(path), std::move(channel), mesh_handlers_);
   };
@@ -302,23 +328,62 @@ void Node::listen() {
   const auto next = static_cast<std::uint16_t>(where.port == 0 ? 0 : parts_->swarm->port() + 1);
   try {
     server_ = std::make_unique<Server>(io_, asio::ip::tcp::endpoint(address, next), on_http, serve, options.connections,
-                                       options.keys);
+                                       options.access());
   } catch (const Error&) {
     if (!any_port) throw;
     server_ = std::make_unique<Server>(io_, asio::ip::tcp::endpoint(address, 0), on_http, serve, options.connections,
-                                       options.keys);
+                                       options.access());
   }
-  local_ = std::make_unique<LocalServer>(io_, options.control_socket().string(), options.control_group,
-                                         [this](std::string path, ChannelPtr channel) {
-                                           return serve_channel(std::move(path), std::move(channel), command_handlers_);
-                                         });
+  listen_locally();
+}
+
+void Node::listen_locally() {
+  const auto& options = parts_->options;
+  const auto group = group_number(options.control_group);
+  LocalPlace place;
+  place.shown = options.control_socket().string();
+  place.name = options.control_socket().filename().string();
+  place.directory = options.control.empty() ? Fd(::open(state_->handle().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC))
+                                            : open_trusted(options.control.parent_path(), {group, true}, 0,
+                                                           "name another one with --control");
+  auto fresh =
+      std::make_unique<LocalServer>(io_, std::move(place), group, [this](std::string path, ChannelPtr channel) {
+        return serve_channel(std::move(path), std::move(channel), command_handlers_);
+      });
+  local_ = std::move(fresh);
+}
+
+/// What a cleaner of /tmp took away comes back. False where this node cannot go on.
+bool Node::look_after_state() {
+  try {
+    auto lost = state_->look_after();
+    if (keep_identity(*state_, *parts_->identity)) lost += (lost.empty() ? "" : ", ") + std::string("its identity");
+    if (parts_->db.look_after()) lost += (lost.empty() ? "" : ", ") + std::string("its database");
+    const auto& control = parts_->options.control;
+    const Fd at(control.empty() ? -1 : ::open(control.parent_path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!control.empty() && !at && errno != ENOENT) return true;  // no descriptor is left, say: another time
+    if (!local_->is_in(control.empty() ? state_->fd() : at.get())) {
+      listen_locally();
+      lost += (lost.empty() ? "" : ", ") + std::string("its local socket");
+    }
+    if (!lost.empty())
+      parts_->log(state_->path().string() + ": somebody took away " + lost +
+                  "; made anew (a cleaner of /tmp? --state names another place)");
+  } catch (const NodeRunsHere& error) {
+    parts_->log(std::string("cannot go on: ") + error.what());
+    return false;
+  } catch (const std::exception& error) {
+    parts_->log(std::string("the state directory is not as it should be; looking again soon: ") + error.what());
+  }
+  return true;
 }
 
 Hello Node::hello() const {
   const auto& options = parts_->options;
   Hello out;
   out.version = protocol_version;
-  out.instance = parts_->db.find_note("instance");
+  out.instance = parts_->identity->instance();
+  out.public_key = parts_->identity->public_key();
   out.node = options.name;
   out.advertised = !options.advertise.empty();
   out.addresses = out.advertised ? options.advertise : own_addresses();
@@ -345,7 +410,15 @@ std::string Node::describe() const {
               ? "; who has the mesh key " + options.keys->first().name + " may read every file" + may_order(options)
           : options.open
               ? ("; open: everyone who can reach the mesh may read every file" + std::string(may_order(options)))
-              : "; on loopback only");
+              : "; on loopback only, for this user and root");
+}
+
+/// Guests are outsiders: they are told where to come, not what networks there are.
+std::vector<std::string> Node::guest_addresses(const Hello& self) const {
+  if (self.advertised) return self.addresses;
+  if (!parts_->options.is_on_network()) return {"127.0.0.1"};
+  auto out = outward_addresses();
+  return out.empty() ? self.addresses : out;
 }
 
 Task<void> Node::serve_channel(std::string path, ChannelPtr channel, const Handlers& handlers) {
@@ -392,7 +465,7 @@ void Node::serve_commands() {
   h.on<PlacesAsk>([this](ChannelPtr, PlacesAsk) -> Task<Places> {
     Places out;
     out.files = parts_->gate.files_dir().string();
-    out.state = parts_->state_dir.string();
+    out.state = state_->path().string();
     co_return out;
   });
   h.on<MakeWay>([this](ChannelPtr, MakeWay) -> Task<WayMade> {
@@ -416,7 +489,18 @@ void Node::serve_commands() {
   h.on<List>([this](ChannelPtr, List question) -> Task<Listed> {
     if (question.local) {
       while (!parts_->holdings.is_complete()) co_await sleep_for(milliseconds(20));
-      co_return parts_->holdings.list(question);
+      // A page that a slice of time ended before it had anything says nothing.
+      const bool begins = question.after.empty();
+      Listed page;
+      for (;;) {
+        page = parts_->holdings.list(question);
+        if (!page.items.empty() || page.next.empty()) break;
+        question.after = page.next;
+        co_await give_way();
+      }
+      if (begins && !question.after.empty() && page.items.empty() && question.glob)
+        throw Error(Status::not_found, printable(question.pattern) + ": not found on this node");
+      co_return page;
     }
     ChannelPtr tracker;
     Listed out = co_await parts_->links->ask(question, tracker_limit, seconds(120), &tracker);
@@ -427,7 +511,11 @@ void Node::serve_commands() {
     co_return co_await parts_->links->ask(question, tracker_limit, seconds(120));
   });
   h.on<TorrentAsk>([this](ChannelPtr, TorrentAsk question) -> Task<TorrentFile> {
-    if (question.seconds > 0) co_return co_await guests_->issue(question.path, seconds(question.seconds), hello());
+    if (question.seconds > 0) {
+      const Hello self = hello();
+      co_return co_await guests_->issue(question.path, seconds(question.seconds), guest_addresses(self),
+                                        self.channel_port);
+    }
     if (parts_->options.keys)
       throw Error(Status::refused, printable(question.path) +
                                        ": other clients have no key to this mesh; --for 1h makes a guest torrent");
@@ -449,17 +537,20 @@ NodeStatus Node::status() const {
   out.gets = gets_->list();
   out.transfers = getter_->downloads().transfers();
   for (auto& info : streamer_->transfers()) out.transfers.push_back(std::move(info));
-  for (const auto& torrent : parts_->swarm->all()) {
+  auto loaded = parts_->swarm->all();
+  const auto guests = guests_->torrents();
+  loaded.insert(loaded.end(), guests.begin(), guests.end());
+  for (const auto& torrent : loaded) {
     ++out.torrents_loaded;
     if (torrent->downloading || !torrent->checked) continue;
     TransferInfo info;
-    const auto* item = parts_->holdings.find(torrent->torrent.id);
-    parts_->swarm->refresh(*torrent);
+    const auto* item = parts_->holdings.find(torrent->torrent.id, torrent->storage->layout().size);
+    torrent->guest ? guests_->refresh(*torrent) : parts_->swarm->refresh(*torrent);
     info.path = item != nullptr                                     ? item->entry.path
                 : torrent->provisional || torrent->foreign.is_set() ? torrent->path
                                                                     : torrent->torrent.id.hex();
     info.state = torrent->guest ? "guest" : torrent->foreign.is_set() ? "foreign" : "seeding";
-    info.infohash = torrent->torrent.infohash.hex();
+    if (!torrent->guest) info.infohash = torrent->torrent.infohash.hex();  // a guest's is its secret
     info.done = info.total = torrent->storage->layout().size;
     info.up_rate = torrent->up_rate;
     info.sent = torrent->sent;
@@ -475,9 +566,17 @@ Task<void> Node::tick() {
   for (int count = 1;; ++count) {
     co_await sleep_for(seconds(1));
     if (alive.expired() || parts_->stopping) co_return;
-    guests_->expire();
-    parts_->swarm->hang_up_on_strangers();
+    try {
+      guests_->tend();
+      parts_->swarm->hang_up_on_strangers();
+    } catch (const std::exception& error) {
+      parts_->log(std::string("upkeep: ") + error.what());
+    }
     if (count % 5 == 0) parts_->swarm->unload_idle();
+    if (count % 5 == 0 && !look_after_state()) {
+      failed_ = true;
+      std::raise(SIGTERM);
+    }
     if (count % 60 == 0) trimmer.give_back();
   }
 }
@@ -499,7 +598,7 @@ Task<void> Node::until_unneeded() {
     if (needed) needed_ = Clock::now();
     sent = now_sent;
     // Without a torrent there is nothing that others could still need.
-    const bool serves = !parts_->swarm->all().empty();
+    const bool serves = !parts_->swarm->all().empty() || !guests_->torrents().empty();
     const auto stay = seconds(parts_->options.linger_seconds.value_or(0));
     if (parts_->stopping || (!needed && (!serves || Clock::now() - needed_ >= stay))) co_return;
     co_await sleep_for(milliseconds(200));
@@ -520,13 +619,14 @@ Task<void> Node::stop() {
   for (const auto& channel : std::set<ChannelPtr>(channels_)) channel->close();
 }
 
-int run_node(NodeOptions options, Fd lock, const Node::Log& log, const std::function<void(asio::io_context&)>& ready) {
+int run_node(NodeOptions options, std::unique_ptr<StateDir> state, const Node::Log& log,
+             const std::function<void(asio::io_context&)>& ready) {
   std::signal(SIGPIPE, SIG_IGN);
   raise_descriptor_limit();
   std::signal(SIGIO, SIG_IGN);  // a lease that PathGate::is_being_written held for an instant was broken
   asio::io_context io(1);
   const bool temporary = options.linger_seconds.has_value();
-  const auto node = std::make_unique<Node>(io, std::move(options), std::move(lock), log);
+  const auto node = std::make_unique<Node>(io, std::move(options), std::move(state), log);
   bool stopping = false;
   asio::signal_set signals(io, SIGTERM, SIGINT);
   const auto stop = [&]() -> Task<void> {
@@ -548,8 +648,9 @@ int run_node(NodeOptions options, Fd lock, const Node::Log& log, const std::func
   }
   // Everything that was closed now comes to its end. All state is saved by then; what hangs is not waited for.
   io.run_for(stop_limit);
-  if (!io.stopped()) std::_Exit(static_cast<int>(Status::ok));
-  return static_cast<int>(Status::ok);
+  const auto status = static_cast<int>(node->has_failed() ? Status::failed : Status::ok);
+  if (!io.stopped()) std::_Exit(status);
+  return status;
 }
 
 }  // namespace mesh

@@ -9,7 +9,7 @@
 #include <memory>
 #include <string>
 
-#include "disk/fd.h"
+#include "disk/state_dir.h"
 #include "node/gets.h"
 #include "node/getter.h"
 #include "node/guests.h"
@@ -23,9 +23,13 @@
 
 namespace mesh {
 
-/// Makes the files and state directories and takes what only one node has at a time; an empty Fd where another one has
-/// it. Throws Error(failed).
-[[nodiscard]] Fd take_lock(const NodeOptions& options);
+/// Makes the files and state directories and takes what only one node has at a time; null where another one has it.
+/// Throws Error, as StateDir does.
+[[nodiscard]] std::unique_ptr<StateDir> take_state(const NodeOptions& options);
+/// Who the node of this state directory is; made at first use. Throws Error(failed).
+[[nodiscard]] IdentityPtr identity_of(const StateDir& state);
+/// Writes it down again where that was taken away; false where it was not.
+bool keep_identity(const StateDir& state, const Identity& identity);
 /// What a node says that finds it taken.
 [[nodiscard]] Error already_runs(const NodeOptions& options);
 
@@ -33,8 +37,8 @@ class Node {
  public:
   using Log = std::function<void(std::string)>;
 
-  /// Opens the files dir and listens; `lock` is take_lock's. Throws Error.
-  Node(asio::io_context& io, NodeOptions options, Fd lock, Log log);
+  /// Opens the files dir and listens; `state` is take_state's. Throws Error.
+  Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> state, Log log);
   ~Node();
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;
@@ -45,10 +49,15 @@ class Node {
   Task<void> until_unneeded();
 
   [[nodiscard]] std::string describe() const;
+  /// Whether it ended because it could not go on.
+  [[nodiscard]] bool has_failed() const { return failed_; }
 
  private:
   void listen();
+  void listen_locally();
+  bool look_after_state();
   Hello hello() const;
+  [[nodiscard]] std::vector<std::string> guest_addresses(const Hello& self) const;
   void serve_mesh();
   void serve_commands();
   Task<void> serve_channel(std::string path, ChannelPtr channel, const Handlers& handlers);
@@ -56,7 +65,7 @@ class Node {
   NodeStatus status() const;
 
   asio::io_context& io_;
-  Fd lock_;
+  std::unique_ptr<StateDir> state_;
   std::unique_ptr<NodeParts> parts_;
   Handlers mesh_handlers_;     ///< for nodes
   Handlers tracker_handlers_;  ///< for trackers: the same, and orders
@@ -72,13 +81,15 @@ class Node {
   std::unique_ptr<LocalServer> local_;
   std::unique_ptr<Watcher> watcher_;
   std::set<ChannelPtr> channels_;  ///< that others opened
-  int commands_ = 0;               ///< connected to the local socket
+  bool failed_ = false;
+  int commands_ = 0;  ///< connected to the local socket
   std::chrono::steady_clock::time_point needed_ = std::chrono::steady_clock::now();
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
 /// Runs a node until it is told to stop (SIGTERM, SIGINT; it takes five seconds at most) or is not needed any more.
 /// `ready` is called when it serves, on the loop that it is given. Returns the exit status.
-int run_node(NodeOptions options, Fd lock, const Node::Log& log, const std::function<void(asio::io_context&)>& ready);
+int run_node(NodeOptions options, std::unique_ptr<StateDir> state, const Node::Log& log,
+             const std::function<void(asio::io_context&)>& ready);
 
 }  // namespace mesh

@@ -15,7 +15,7 @@ namespace mesh {
 
 /// Makes what answers on control channels as a tracker does, within this process: the returned function serves one
 /// until it ends. It lives as long as that function.
-using HubFactory = std::function<std::function<Task<void>(ChannelPtr)>(asio::io_context&)>;
+using HubFactory = std::function<std::function<Task<void>(ChannelPtr)>(asio::io_context&, Access)>;
 
 struct NodeOptions {
   std::filesystem::path files = "/tmp/minimega/files";
@@ -28,7 +28,8 @@ struct NodeOptions {
   HubFactory hub;                  ///< what stands in for trackers; may be unset
   std::string listen;              ///< empty: port 6881, or the next free one
   std::vector<std::string> advertise;
-  std::string name;  ///< empty: the host name
+  std::vector<std::string> http_names;  ///< what else this machine is called in HTTP requests
+  std::string name;                     ///< empty: the host name
   bool head = false;
   ConnectionLimits connections{4000, 500};
   bool open = false;  ///< without it, and without keys, everything stays on loopback
@@ -41,12 +42,18 @@ struct NodeOptions {
   int max_active = 6;     ///< large files downloaded at once
   int max_gets = 10'000;  ///< under way, those that wait included
   int max_peers = 2'000;
-  std::vector<std::string> refuse;  ///< what is not done for other nodes: get, delete
+  std::vector<std::string> refuse;  ///< what is not done for other nodes: get, delete, url
+  bool local_urls = false;          ///< for other nodes, too, get URLs at loopback and link-local addresses
   /// Set for a node that lives for one command: how long it stays when nobody needs it any more.
   std::optional<int> linger_seconds;
   std::size_t most_watches = SIZE_MAX;
 
   [[nodiscard]] bool is_on_network() const { return open || keys; }
+  [[nodiscard]] Access access() const {
+    Access out{keys, open, http_names};
+    out.http_names.insert(out.http_names.end(), advertise.begin(), advertise.end());
+    return out;
+  }
   [[nodiscard]] std::filesystem::path state_dir() const { return state.empty() ? files / ".mesh" : state; }
   [[nodiscard]] std::filesystem::path control_socket() const {
     return control.empty() ? state_dir() / "control" : control;

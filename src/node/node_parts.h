@@ -17,6 +17,7 @@
 #include "node/swarm.h"
 #include "node/tracker_links.h"
 #include "wire/flow.h"
+#include "wire/identity.h"
 
 namespace mesh {
 
@@ -29,11 +30,12 @@ struct NodeParts {
   NodeOptions options;
   std::function<void(std::string)> log;
   PathGate gate;
-  std::filesystem::path state_dir;
+  std::filesystem::path state_dir;  ///< by its descriptor (disk/state_dir.h); people know it by options.state_dir()
   StateDb db;
   Holdings holdings;
   std::unique_ptr<Swarm> swarm;
   std::unique_ptr<TrackerLinks> links;
+  IdentityPtr identity{};                      ///< who this node is
   const Handlers* tracker_handlers = nullptr;  ///< what this node answers to whoever is a tracker to it
   std::atomic<bool> stopping = false;
   OwnFiles own_files{};
@@ -55,8 +57,6 @@ struct NodeParts {
   void publish(const Inventory& delta);
   /// `path` is not what it was hashed as: it is offered again when the watcher has seen it settle.
   void withdraw(const std::string& path, const std::string& why);
-  /// Whether `path` is a directory that tar: unpacked, or lies in one.
-  [[nodiscard]] bool is_unpacked(std::string_view path) const;
   [[nodiscard]] std::filesystem::path part_file(const ContentId& id) const { return state_dir / "parts" / id.hex(); }
 };
 

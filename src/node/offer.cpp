@@ -112,9 +112,9 @@ Task<FileEntry> Offer::make_now(FileEntry asked, bool foreign, bool idle) {
   const auto hash = [this, asked, foreign, idle, known_id, known_stamp] {
     auto local = parts_.gate.look(asked.path);
     if (!local || local->entry.kind != Kind::file) throw Error(Status::failed, "it is gone");
+    const Fd fd = std::move(parts_.gate.open_offered(asked.path).fd);
     if (local->entry.size != asked.size || local->entry.mtime != asked.mtime)
       throw Error(Status::failed, "it has changed since it was listed");
-    const Fd fd = parts_.gate.open_file(asked.path);
     if (PathGate::is_being_written(fd.get())) throw Error(Status::failed, "somebody has it open for writing");
     const auto stamp = stamp_now(fd.get());
     std::optional<ContentId> id;
@@ -155,7 +155,7 @@ Task<Torrent> Offer::load(Load asked) {
     loaded->last_needed = SwarmTorrent::Clock::now();
     co_return told(*loaded);
   }
-  const Held held = co_await hold(id);
+  const Held held = co_await hold(id, asked.size);
   const auto& keys = parts_.options.keys;
   const MeshKey* key = keys ? &keys->first() : nullptr;
   // While keys change, a swarm stays with the one under which it began.
@@ -175,20 +175,20 @@ Task<Torrent> Offer::load_foreign(Load asked) {
   if (parts_.options.keys) throw Error(Status::not_found, "has no such torrent");
   if (!asked.id.is_set()) {
     for (const auto& torrent : parts_.swarm->all())
-      if (torrent->foreign.is_set() && !torrent->guest && torrent->checked &&
-          torrent->torrent.infohash == asked.infohash)
+      if (torrent->foreign.is_set() && torrent->checked && torrent->torrent.infohash == asked.infohash)
         co_return told_foreign(*torrent);
     const auto find = [this, asked] { return parts_.db.find_foreign(asked.infohash); };
     const auto stored = co_await run_on(parts_.pool, find);
     if (!stored) throw Error(Status::not_found, "has no such torrent");
     asked.id = stored->id;
+    asked.size = length_of_foreign(stored->info);
   }
   Foreign made;
   if (asked.info.empty()) {
-    made = co_await foreign(asked.id);
+    made = co_await foreign(asked.id, asked.size);
   } else {
     // What another holder says that he has computed. It is good for this once: kept is what this node knows itself.
-    const auto* item = parts_.holdings.find(asked.id);
+    const auto* item = parts_.holdings.find(asked.id, asked.size);
     if (item == nullptr) throw Error(Status::not_found, "does not hold it any more");
     auto read = read_foreign(asked.info, asked.id, item->entry.size);
     if (!read) throw Error(Status::failed, "was told a torrent that is not sound");
@@ -198,11 +198,11 @@ Task<Torrent> Offer::load_foreign(Load asked) {
   if (!loaded) {
     // One is right, of however many are told.
     for (const auto& torrent : parts_.swarm->all())
-      if (torrent->foreign == asked.id && !torrent->guest) {
+      if (torrent->foreign == asked.id) {
         if (!asked.info.empty()) throw Error(Status::failed, "seeds it to other clients by another torrent");
         parts_.swarm->unload(torrent->torrent.id);
       }
-    const Held held = co_await hold(asked.id, made.pieces);
+    const Held held = co_await hold(asked.id, asked.size, made.pieces);
     SwarmSpec spec;
     spec.id = made.own;
     spec.infohash = made.infohash;
@@ -219,8 +219,8 @@ std::optional<Foreign> Offer::kept_foreign(const ContentId& id, std::int64_t siz
   return stored ? read_foreign(stored->info, id, size) : std::nullopt;
 }
 
-Task<Foreign> Offer::foreign(ContentId id) {
-  const auto* item = parts_.holdings.find(id);
+Task<Foreign> Offer::foreign(ContentId id, std::int64_t size) {
+  const auto* item = parts_.holdings.find(id, size);
   if (item == nullptr) throw Error(Status::not_found, "does not hold it any more");
   const FileEntry entry = item->entry;
   const auto find = [this, id, size = entry.size] { return kept_foreign(id, size); };
@@ -233,8 +233,8 @@ Task<Foreign> Offer::foreign(ContentId id) {
   co_return std::move(*found);
 }
 
-Task<Offer::Held> Offer::hold(ContentId id, std::vector<lt::sha1_hash> hashes) {
-  const auto* item = parts_.holdings.find(id);
+Task<Offer::Held> Offer::hold(ContentId id, std::int64_t size, std::vector<lt::sha1_hash> hashes) {
+  const auto* item = parts_.holdings.find(id, size);
   if (item == nullptr) throw Error(Status::not_found, "does not hold it any more");
   const FileEntry entry = item->entry;
   const FileStamp stamp = item->stamp;
@@ -254,7 +254,7 @@ Task<Offer::Held> Offer::hold(ContentId id, std::vector<lt::sha1_hash> hashes) {
   std::string trouble;
   try {
     const auto open = [&]() -> StoragePtr {
-      Fd fd = parts_.gate.open_file(entry.path);
+      Fd fd = std::move(parts_.gate.open_offered(entry.path).fd);
       if (stamp_now(fd.get()) != stamp || PathGate::is_being_written(fd.get()))
         throw Error(Status::failed, "it has changed since it was hashed");
       return std::make_shared<Storage>(layout, std::move(fd), stamp, on_fault);
@@ -280,9 +280,13 @@ Task<Probed> Offer::probe(ProbePath asked) {
   Probed out;
   const auto look = [this, path = asked.path]() -> std::optional<LocalEntry> {
     auto found = parts_.gate.look(path);
-    if (!found || found->entry.kind != Kind::file || is_temporary_name(last_part(path)) || parts_.is_unpacked(path))
+    if (!found || found->entry.kind != Kind::file) return std::nullopt;
+    Fd fd;
+    try {
+      fd = std::move(parts_.gate.open_offered(path).fd);
+    } catch (const Error&) {
       return std::nullopt;
-    const Fd fd = parts_.gate.open_file(path);
+    }
     if (PathGate::is_being_written(fd.get())) return std::nullopt;
     if (const auto id = parts_.db.find_hash(found->stamp)) found->entry.id = *id;
     return found;
@@ -310,7 +314,7 @@ Task<Fetched> Offer::fetch(ChannelPtr channel, Fetch asked) {
       FetchedFile got;
       try {
         if (file.size > small_file_bytes) throw Error(Status::failed, "it is too large for the node channel");
-        auto opened = parts_.gate.open_file_with_entry(file.path);
+        auto opened = parts_.gate.open_offered(file.path);
         auto& local = opened.local;
         if (local.entry.size != file.size || local.entry.mtime != file.mtime)
           throw Error(Status::failed, "it has changed since it was listed");

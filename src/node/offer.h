@@ -24,9 +24,9 @@ class Offer {
     HashedFile file;
     StoragePtr storage;
   };
-  Task<Held> hold(ContentId id, std::vector<lt::sha1_hash> hashes = {});
+  Task<Held> hold(ContentId id, std::int64_t size, std::vector<lt::sha1_hash> hashes = {});
   /// The torrent for other clients of bytes that this node holds; made, where it must be. Throws Error.
-  Task<Foreign> foreign(ContentId id);
+  Task<Foreign> foreign(ContentId id, std::int64_t size);
   /// Loads a torrent of bytes that this node holds.
   Task<Torrent> load(Load asked);
   /// Hashes what nobody asked for, one file at a time at idle priority, until the node stops.

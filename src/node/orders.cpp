@@ -9,6 +9,7 @@ namespace mesh {
 namespace {
 
 constexpr std::size_t most_errors = 100;
+constexpr std::size_t most_whats = 10'000;
 constexpr std::size_t most_relayed_paths = 20;
 constexpr std::size_t most_relayed_bytes = 12 * 1024;
 constexpr int longest_wait_seconds = 60;
@@ -26,15 +27,16 @@ std::string bounded(const Reply& reply, List&... lists) {
 }  // namespace
 
 void Orders::serve_commands(Handlers& handlers) {
-  handlers.on<Get>(
-      [this](ChannelPtr channel, Get request) { return gets_.get(std::move(channel), std::move(request)); });
+  handlers.on<Get>([this](ChannelPtr channel, Get request) {
+    request.ordered = false;
+    return gets_.get(std::move(channel), std::move(request));
+  });
   handlers.on<Wait>(
       [this](ChannelPtr channel, Wait request) { return gets_.wait(std::move(channel), std::move(request)); });
   handlers.on<Cancel>([this](ChannelPtr, Cancel request) { return gets_.cancel(std::move(request)); });
   handlers.on<Delete>([this](ChannelPtr, Delete request) { return remove(std::move(request)); });
   handlers.on<Relay>([this](ChannelPtr, Relay request) -> Task<Relayed> {
     const auto tracker = co_await parts_.links->first(tracker_limit);
-    request.order.asker = parts_.options.name;
     co_return co_await tracker->request(request, question_limit);
   });
 }
@@ -44,17 +46,29 @@ void Orders::serve_mesh(Handlers& handlers) {
 }
 
 Task<Ordered> Orders::obey(Order order) {
-  const std::string wanted = order.kind == Delete::name ? "delete" : "get";
-  const auto& refuse = parts_.options.refuse;
-  if (std::ranges::find(refuse, wanted) != refuse.end())
-    throw Error(Status::refused, "does not " + wanted + " for other nodes (its --refuse says so)");
+  const auto refuses = [&](const char* what) {
+    const auto& refuse = parts_.options.refuse;
+    return std::ranges::find(refuse, what) != refuse.end();
+  };
+  const char* wanted = order.kind == Delete::name ? "delete" : "get";
+  if (refuses(wanted))
+    throw Error(Status::refused, "does not " + std::string(wanted) + " for other nodes (its --refuse says so)");
   parts_.log("order from " + printable(order.asker.empty() ? "a command at the tracker" : order.asker) + ": " +
              printable(order.kind));
   Ordered out;
   if (order.kind == Get::name) {
     auto request = from_bencode<Get>(order.body);
     request.detach = true;
+    request.ordered = true;
+    request.pipe = false;
     request.except.clear();
+    // What it replaces is gone as what is deleted is.
+    if (request.force && refuses("delete"))
+      throw Error(Status::refused, "does not replace local files for other nodes (its --refuse delete says so)");
+    if (refuses("url") && std::ranges::any_of(request.whats, [this](const std::string& what) {
+          return !parse_what(what, parts_.gate.files_dir().string()).url.empty();
+        }))
+      throw Error(Status::refused, "does not get URLs for other nodes (its --refuse url says so)");
     const GetReply done = co_await gets_.get(nullptr, std::move(request));
     out.body = to_bencode(done);
   } else if (order.kind == Wait::name) {
@@ -65,6 +79,8 @@ Task<Ordered> Orders::obey(Order order) {
     out.body = to_bencode(done);
   } else if (order.kind == Cancel::name) {
     auto request = from_bencode<Cancel>(order.body);
+    if (request.discard && refuses("delete"))
+      throw Error(Status::refused, "does not drop partial downloads for other nodes (its --refuse delete says so)");
     Cancelled done = co_await gets_.cancel(std::move(request));
     out.body = bounded(done, done.stopped, done.discarded);
   } else if (order.kind == Delete::name) {
@@ -80,6 +96,8 @@ Task<Ordered> Orders::obey(Order order) {
 Task<Deleted> Orders::remove(Delete asked) {
   Deleted out;
   std::vector<What> whats;
+  if (asked.whats.size() > most_whats)
+    throw Error(Status::usage, "a delete names at most " + std::to_string(most_whats) + " files, directories or globs");
   for (const auto& text : asked.whats) whats.push_back(parse_what(text, parts_.gate.files_dir().string()));
   for (const auto& what : whats) {
     // What is on its way here is not wanted any more either.
@@ -92,7 +110,7 @@ Task<Deleted> Orders::remove(Delete asked) {
     const auto work = [&] {
       Removal removal;
       struct stat state {};
-      if (::stat(parts_.state_dir.c_str(), &state) == 0) removal.keep = {state.st_dev, state.st_ino};
+      if (::stat(parts_.state_dir.c_str(), &state) == 0) removal.keep = directory_id(state);
       removal.on_removed = [&](const std::string& path, bool is_directory, std::int64_t bytes) {
         ++out.count;
         out.bytes += bytes;

@@ -22,9 +22,9 @@
 namespace mesh {
 namespace {
 
-// Set-id bits are not taken from the network: a file would carry the rights of whoever runs the node.
-constexpr mode_t file_mode_mask = 01777;
-constexpr mode_t directory_mode_mask = 03777;
+// Set-id bits are not taken from the network: a file would carry the rights of whoever runs the node. Nor is
+// everybody's right to write: who that is differs from machine to machine.
+constexpr mode_t mode_mask = 01775;
 
 [[noreturn]] void fail(const FileEntry& wanted, const std::string& what, int error) {
   throw Error(Status::failed, printable(wanted.path) + ": " + what + ": " + std::generic_category().message(error));
@@ -41,10 +41,14 @@ timespec to_timespec(std::int64_t ns) {
   return out;
 }
 
-void set_attributes(int fd, const FileEntry& wanted, mode_t mask) {
+void set_time(int fd, const FileEntry& wanted) {
   const timespec times[2] = {{0, UTIME_OMIT}, to_timespec(wanted.mtime)};
-  if (::fchmod(fd, wanted.mode & mask) != 0) fail(wanted, "cannot set the mode", errno);
   if (::futimens(fd, times) != 0) fail(wanted, "cannot set the time", errno);
+}
+
+void set_attributes(int fd, const FileEntry& wanted) {
+  if (::fchmod(fd, wanted.mode & mode_mask) != 0) fail(wanted, "cannot set the mode", errno);
+  set_time(fd, wanted);
 }
 
 std::string describe(const FileEntry& entry) {
@@ -101,7 +105,7 @@ LocalState Placer::examine(const FileEntry& wanted, const std::atomic<bool>& sto
 LocalEntry Placer::install(const std::string& part_name, int fd, const FileEntry& wanted, const LocalState& before,
                            const ContentId& id) const {
   const Fd parts(::open(parts_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  const Fd parent = gate_.open_parent(wanted.path, true);
+  const Fd parent = gate_.open_parent(wanted.path, made_);
   const std::string name(last_part(wanted.path));
   if (before.verdict == LocalState::Verdict::absent) {
     if (::renameat2(parts.get(), part_name.c_str(), parent.get(), name.c_str(), RENAME_NOREPLACE) != 0) {
@@ -118,8 +122,10 @@ LocalEntry Placer::install(const std::string& part_name, int fd, const FileEntry
     if (::fstatat(parent.get(), name.c_str(), &now, AT_SYMLINK_NOFOLLOW) != 0 || now.st_ino != before.stamp.inode ||
         now.st_size != before.stamp.size || nanoseconds(now.st_mtim) != before.stamp.mtime)
       throw taken(wanted);
-    const Fd target(::openat(parent.get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
-    if (target && S_ISREG(now.st_mode) && PathGate::is_being_written(target.get()))
+    const Fd target(S_ISREG(now.st_mode)
+                        ? ::openat(parent.get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
+                        : -1);
+    if (target && PathGate::is_being_written(target.get()))
       throw Error(Status::failed, printable(wanted.path) +
                                       ": kept: somebody has the local file open for writing (a running VM?); get it "
                                       "again when it is closed");
@@ -166,14 +172,14 @@ LocalEntry Placer::placed(int fd, const FileEntry& wanted, const ContentId& id) 
 }
 
 void Placer::finish_file(int fd, const FileEntry& wanted) const {
-  set_attributes(fd, wanted, file_mode_mask);
+  set_attributes(fd, wanted);
   if (::fsync(fd) != 0) fail(wanted, "cannot be synced", errno);
 }
 
 LocalEntry Placer::place(const std::filesystem::path& part, int fd, const FileEntry& wanted, const LocalState& before,
                          const ContentId& id) const {
   auto out = install(part.filename().string(), fd, wanted, before, id);
-  const Fd parent = gate_.open_parent(wanted.path, false);
+  const Fd parent = gate_.open_parent(wanted.path);
   ::fsync(parent.get());
   return out;
 }
@@ -202,7 +208,7 @@ void Placer::write_small(Small& file, int parts) const {
     if (n < 0) fail(file.wanted, "cannot be written", errno);
     at += static_cast<std::size_t>(n);
   }
-  set_attributes(fd.get(), file.wanted, file_mode_mask);
+  set_attributes(fd.get(), file.wanted);
   if (file.part.empty()) {
     file.file = std::move(fd);
     return;
@@ -272,6 +278,16 @@ std::vector<Placer::Placed> Placer::place_small(std::vector<Small>& files) const
   std::vector<Placed> out(files.size());
   const Fd parts(::open(parts_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   sync_small(files, parts.get());
+  // Before the batch: that a directory is being made is written down at once.
+  std::set<std::string_view> places;
+  for (const auto& file : files) {
+    if (!file.error.empty() || !places.insert(parent_path(file.wanted.path)).second) continue;
+    try {
+      static_cast<void>(gate_.open_parent(file.wanted.path, made_));
+    } catch (const Error&) {
+      // Said below, for each file.
+    }
+  }
   Fd parent;
   std::string_view parent_of;
   const StateDb::Batch batch(db_);
@@ -284,7 +300,7 @@ std::vector<Placer::Placed> Placer::place_small(std::vector<Small>& files) const
     }
     try {
       const auto dir = parent_path(file.wanted.path);
-      if (!parent || dir != parent_of) parent = gate_.open_parent(file.wanted.path, true);
+      if (!parent || dir != parent_of) parent = gate_.open_parent(file.wanted.path);
       parent_of = dir;
       const std::string name(last_part(file.wanted.path));
       if (!file.part.empty()) {
@@ -315,37 +331,42 @@ void Placer::sync_names(const std::set<std::string>& directories) const {
 }
 
 void Placer::refresh_attributes(const FileEntry& wanted, const LocalState& state) const {
-  if (state.entry.mtime == wanted.mtime && state.entry.mode == (wanted.mode & file_mode_mask)) return;
+  if (state.entry.mtime == wanted.mtime && state.entry.mode == (wanted.mode & mode_mask)) return;
   const Fd fd = gate_.open_file(wanted.path);
   struct stat s {};
   if (::fstat(fd.get(), &s) != 0 || stamp_of(s) != state.stamp || PathGate::is_being_written(fd.get())) return;
-  set_attributes(fd.get(), wanted, file_mode_mask);
+  set_attributes(fd.get(), wanted);
   if (::fstat(fd.get(), &s) != 0 || s.st_size != state.stamp.size || nanoseconds(s.st_mtim) != wanted.mtime) return;
   db_.put_received(wanted.path, stamp_of(s), wanted.id);
   db_.put_hash(stamp_of(s), wanted.id);
 }
 
 void Placer::make_directory(const FileEntry& wanted) const {
-  const Fd parent = gate_.open_parent(wanted.path, true);
-  const std::string name(last_part(wanted.path));
-  if (::mkdirat(parent.get(), name.c_str(), 0755) == 0) return;
-  if (errno != EEXIST) fail(wanted, "cannot make the directory", errno);
+  if (gate_.make_directory(wanted.path, made_)) return;
   if (const auto local = gate_.look(wanted.path); !local || local->entry.kind != Kind::directory)
     throw Error(Status::failed, printable(wanted.path) + ": a directory in the mesh, but here it is " +
                                     (local ? describe(local->entry) : "something else") + "; move that away");
 }
 
-void Placer::finish_directory(const FileEntry& wanted) const {
-  const Fd fd = gate_.open_directory(wanted.path);
-  if (!fd) fail(wanted, "cannot open the directory", errno);
-  set_attributes(fd.get(), wanted, directory_mode_mask);
+void Placer::finish_directory(const FileEntry& wanted, bool implied) const {
+  const Fd fd = gate_.open_own_directory(wanted.path);
+  struct stat s {};
+  // One that is a link here leads to what is somebody's own.
+  if (!fd || ::fstat(fd.get(), &s) != 0) return;
+  if (db_.is_made(wanted.path, directory_id(s))) {
+    if (::fchmod(fd.get(), wanted.mode & mode_mask) != 0) fail(wanted, "cannot set the mode", errno);
+    if (implied && wanted.mtime != 0) set_time(fd.get(), wanted);
+    db_.remove_made(wanted.path);
+    ::fchmod(fd.get(), wanted.mode & mode_mask);  // once more: the watcher hears of what it is from now on
+  }
+  if (!implied) set_time(fd.get(), wanted);
 }
 
 bool Placer::make_link(const FileEntry& wanted, bool force) const {
   if (link_destination(wanted.path, wanted.target).empty())
     throw Error(Status::failed, printable(wanted.path) + ": is a link out of the files directory, to " +
                                     printable(wanted.target) + "; it is not made");
-  const Fd parent = gate_.open_parent(wanted.path, true);
+  const Fd parent = gate_.open_parent(wanted.path, made_);
   const std::string name(last_part(wanted.path));
   const auto set_time = [&] {
     const timespec times[2] = {{0, UTIME_OMIT}, to_timespec(wanted.mtime)};

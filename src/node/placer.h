@@ -34,7 +34,13 @@ struct LocalState {
 class Placer {
  public:
   Placer(const PathGate& gate, StateDb& db, OwnFiles& own, std::filesystem::path parts)
-      : gate_(gate), db_(db), own_(own), parts_(std::move(parts)) {}
+      : gate_(gate), db_(db), own_(own), parts_(std::move(parts)) {
+    made_ = [this](const std::string& path, const DirectoryId* id) {
+      id != nullptr ? db_.put_made(path, *id) : db_.forget_unmade(path);
+    };
+  }
+  Placer(const Placer&) = delete;
+  Placer& operator=(const Placer&) = delete;
 
   /// Compares what is at `wanted.path` with the wanted version; hashes the local file only when the sizes agree.
   [[nodiscard]] LocalState examine(const FileEntry& wanted, const std::atomic<bool>& stop) const;
@@ -71,9 +77,10 @@ class Placer {
   /// Gives a file that is ours, with the right bytes, the wanted mode and mtime.
   void refresh_attributes(const FileEntry& wanted, const LocalState& state) const;
 
-  /// Makes a directory (its times and mode come last, by finish_directory).
+  /// Makes a directory. Its time and mode come last, by finish_directory: the mode only where a get has made it, here
+  /// or before a crash; a directory that was here before keeps its own. `implied`: only something in it was asked for.
   void make_directory(const FileEntry& wanted) const;
-  void finish_directory(const FileEntry& wanted) const;
+  void finish_directory(const FileEntry& wanted, bool implied) const;
   /// Makes a symbolic link. Returns whether it was there already.
   bool make_link(const FileEntry& wanted, bool force) const;
 
@@ -92,6 +99,7 @@ class Placer {
   StateDb& db_;
   OwnFiles& own_;
   std::filesystem::path parts_;
+  PathGate::OnMade made_;
 };
 
 }  // namespace mesh

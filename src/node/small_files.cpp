@@ -58,7 +58,7 @@ Task<ChannelPtr> SmallFiles::channel_to(NodeRef node) {
     const auto where = to_text(address, node.channel_port);
     if (const auto it = channels_.find(where); it != channels_.end() && it->second->is_open()) co_return it->second;
     try {
-      const auto channel = co_await connect_channel(where, "/node", seconds(3), parts_.options.keys);
+      const auto channel = co_await connect_channel(where, "/node", seconds(3), parts_.options.access());
       channel->set_where(node.name);
       asio::co_spawn(parts_.io, channel->run(handlers_), asio::detached);
       channels_[where] = channel;

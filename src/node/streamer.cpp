@@ -60,7 +60,7 @@ Task<StreamEnd> Streamer::stream(ChannelPtr channel, Stream asked) {
   end.size = wanted.size;
   // What is here already is read here.
   const auto local = [&]() -> const Holdings::Item* {
-    return wanted.id.is_set() ? parts_.holdings.find(wanted.id) : nullptr;
+    return wanted.id.is_set() ? parts_.holdings.find(wanted.id, wanted.size) : nullptr;
   };
   std::int64_t position = 0;
   // The asker's own copy is not among what the tracker chooses from, but may be what others would get.
@@ -268,8 +268,9 @@ Task<Streamer::SpoolPtr> Streamer::open_spool(FileEntry wanted, Torrent torrent,
       ::unlink(named.c_str());
     }
     if (!fd || ::ftruncate(fd.get(), wanted.size) != 0)
-      throw Error(Status::failed, printable(wanted.path) + ": cannot make its spool in " + parts_.state_dir.string() +
-                                      ": " + std::generic_category().message(errno));
+      throw Error(Status::failed, printable(wanted.path) + ": cannot make its spool in " +
+                                      parts_.options.state_dir().string() + ": " +
+                                      std::generic_category().message(errno));
     keep(parts_.db, known->file);
     return std::make_shared<Storage>(*layout, std::move(fd), "", "");
   };
@@ -301,7 +302,8 @@ Task<void> Streamer::fill(SpoolPtr spool, std::shared_ptr<void> mark) {
       co_await feed.tend(false);
       reserve(*spool, feed.missing());
       if (!spool->swarm->error.empty())
-        throw Error(Status::failed, printable(spool->wanted.path) + ": its spool in " + parts_.state_dir.string() +
+        throw Error(Status::failed, printable(spool->wanted.path) + ": its spool in " +
+                                        parts_.options.state_dir().string() +
                                         " cannot be written: " + spool->swarm->error + " (--spool SIZE needs less)");
       co_await spool->swarm->changed.wait_for(tick);
     }

@@ -97,7 +97,13 @@ lt::sha1_hash to_lt(const InfoHash& hash) { return lt::sha1_hash(hash.bytes.data
 }  // namespace
 
 Swarm::Swarm(asio::io_context& io, const Options& options, Log log)
-    : io_(io), log_(std::move(log)), idle_(options.idle), keys_(options.keys) {
+    : io_(io),
+      log_(std::move(log)),
+      idle_(options.idle),
+      access_(options.access),
+      keys_(options.access.keys),
+      strangers_(options.strangers.value_or(Strangers::Limits{})),
+      watches_strangers_(keys_ || options.strangers) {
   auto wanted = options.listen;
   // A taken port is found by binding it once before libtorrent does, which reports it much later.
   for (int tries = 0;; ++tries) {
@@ -180,6 +186,7 @@ std::shared_ptr<lt::torrent_plugin> Swarm::plugin_for(const SwarmTorrent& torren
   options.takes_offers = torrent.downloading && (!torrent.gate || torrent.gate->takes_offers());
   options.in_order = torrent.gate != nullptr;
   options.makes_offers = !torrent.storage->is_bounded();
+  options.for_own_user = access_.is_for_own_user();
   if (!torrent.downloading) return make_swarm_plugin(std::move(options));
   options.on_piece = [this, id = torrent.torrent.id, file = torrent.storage, each_piece,
                       alive = std::weak_ptr<bool>(alive_)] {
@@ -207,42 +214,14 @@ Task<SwarmTorrentPtr> Swarm::load(SwarmSpec torrent, const MeshKey* key, Storage
 }
 
 Task<SwarmTorrentPtr> Swarm::load_foreign(SwarmSpec torrent, StoragePtr storage, ContentId content, bool guest) {
-  if (keys_ && guest_port_ == 0) open_guest_port();
   Purpose purpose;
   purpose.foreign = content;
   purpose.guest = guest;
   co_return co_await load_for(purpose, std::move(torrent), nullptr, std::move(storage), nullptr);
 }
 
-void Swarm::open_guest_port() {
-  boost::system::error_code ec;
-  for (int tries = 0; tries < 20; ++tries) {
-    // Free at all of this node's addresses.
-    std::uint16_t port = 0;
-    for (const auto& endpoint : listen_) {
-      asio::ip::tcp::acceptor probe(io_);
-      probe.open(endpoint.protocol(), ec);
-      if (!ec && endpoint.address().is_v6()) probe.set_option(asio::ip::v6_only(true), ec);
-      if (!ec) probe.bind({endpoint.address(), port}, ec);
-      if (ec) break;
-      port = probe.local_endpoint(ec).port();
-    }
-    if (ec) continue;
-    guest_port_ = port;
-    return apply_listen();
-  }
-  throw Error(Status::failed, "no port is free for guests: " + ec.message());
-}
-
-void Swarm::close_unused_guest_port() {
-  const auto is_guest = [](const auto& pair) { return pair.second->guest; };
-  if (guest_port_ == 0 || std::ranges::any_of(torrents_, is_guest)) return;
-  guest_port_ = 0;
-  apply_listen();
-}
-
 void Swarm::hang_up_on_strangers() {
-  if (!keys_) return;
+  if (!watches_strangers_) return;
   const auto peers = [this] {
     const SwarmLoop::Attention attention(loop_);
     Strangers::Endpoints out;
@@ -255,21 +234,14 @@ void Swarm::hang_up_on_strangers() {
     return out;
   };
   if (const int count = strangers_.hang_up(port_, Strangers::Clock::now(), peers); count > 0)
-    log_("hung up on " + std::to_string(count) + " that connected as peers and did not prove the mesh key");
-}
-
-void Swarm::apply_listen() {
-  lt::settings_pack s;
-  s.set_str(lt::settings_pack::listen_interfaces, interfaces());
-  session_->apply_settings(std::move(s));
+    log_("hung up on " + std::to_string(count) + " that connected as peers and did not " +
+         (keys_ ? "prove the mesh key" : "become any, or are too many"));
 }
 
 /// libtorrent's listen_interfaces: an s behind a port wants TLS.
 std::string Swarm::interfaces() const {
   std::string out;
   for (const auto& endpoint : listen_) out += (out.empty() ? "" : ",") + to_text(endpoint) + (keys_ ? "s" : "");
-  if (guest_port_ != 0)
-    for (const auto& endpoint : listen_) out += "," + to_text(lt::tcp::endpoint(endpoint.address(), guest_port_));
   return out;
 }
 
@@ -340,10 +312,7 @@ void Swarm::unload(const ContentId& id) {
   torrents_.erase(it);
   hurry();
   torrent->changed.notify();
-  if (torrent->guest)
-    close_unused_guest_port();
-  else if (on_unloaded)
-    on_unloaded(id);
+  if (on_unloaded) on_unloaded(id);
 }
 
 void Swarm::connect(SwarmTorrent& torrent, const std::vector<std::string>& peers) {

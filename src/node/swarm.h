@@ -21,8 +21,8 @@
 #include "node/maker.h"
 #include "node/strangers.h"
 #include "node/swarm_loop.h"
+#include "wire/access.h"
 #include "wire/flow.h"
-#include "wire/mesh_key.h"
 #include "wire/messages.h"
 
 namespace mesh {
@@ -83,7 +83,8 @@ class Swarm {
     std::int64_t max_down = 0;  ///< bytes per second over all torrents; 0: as fast as it goes
     std::int64_t max_up = 0;
     int max_peers = 2'000;
-    MeshKeysPtr keys;  ///< null: everyone who connects is a peer
+    Access access;
+    std::optional<Strangers::Limits> strangers{};  ///< watch who connects; in a mesh with a key it is always done
   };
   using Log = std::function<void(std::string)>;
 
@@ -106,11 +107,9 @@ class Swarm {
   /// takes what sources offer (swarm_plugin.h). `key`: under which the torrent is.
   Task<SwarmTorrentPtr> load(SwarmSpec torrent, const MeshKey* key, StoragePtr storage, bool downloading,
                              std::unique_ptr<PieceGate> gate = nullptr);
-  /// Loads a torrent of `content` for other clients: whoever knows its infohash may take it, at `guest_port`. A guest's
-  /// stays, whether somebody needs it or not.
+  /// Loads a torrent of `content` for other clients: whoever knows its infohash may take it. A guest's stays, whether
+  /// somebody needs it or not.
   Task<SwarmTorrentPtr> load_foreign(SwarmSpec torrent, StoragePtr storage, ContentId content, bool guest);
-  /// Where peers without the mesh's key connect; open while there are guest torrents.
-  [[nodiscard]] std::uint16_t guest_port() const { return keys_ ? guest_port_ : port_; }
   void unload(const ContentId& id);
 
   /// Begins to connect to the peers that a tracker named.
@@ -131,7 +130,7 @@ class Swarm {
   void seed(const SwarmTorrentPtr& torrent);
 
   void unload_idle();
-  /// In a mesh with a key: hangs up on those who connected and did not prove it. Called every second.
+  /// Where strangers are watched: hangs up on those who connected and did not become peers. Called every second.
   void hang_up_on_strangers();
 
  private:
@@ -142,9 +141,6 @@ class Swarm {
   };
   Task<SwarmTorrentPtr> load_for(Purpose purpose, SwarmSpec torrent, const MeshKey* key, StoragePtr storage,
                                  std::unique_ptr<PieceGate> gate);
-  void open_guest_port();
-  void close_unused_guest_port();
-  void apply_listen();
   [[nodiscard]] std::string interfaces() const;
   [[nodiscard]] static bool is_wanted(const SwarmTorrent& torrent);
   [[nodiscard]] std::shared_ptr<lt::torrent_plugin> plugin_for(const SwarmTorrent& torrent);
@@ -156,6 +152,7 @@ class Swarm {
   asio::io_context& io_;
   Log log_;
   std::chrono::seconds idle_;
+  Access access_;
   MeshKeysPtr keys_;
   std::shared_ptr<StorageRegistry> registry_ = std::make_shared<StorageRegistry>();
   SwarmLoop loop_;
@@ -163,7 +160,7 @@ class Swarm {
   std::unique_ptr<lt::session> session_;
   std::uint16_t port_ = 0;
   Strangers strangers_;
-  std::uint16_t guest_port_ = 0;  ///< 0: closed
+  bool watches_strangers_;
   std::vector<lt::tcp::endpoint> listen_;
   std::unordered_map<ContentId, SwarmTorrentPtr> torrents_;
   std::map<lt::sha1_hash, ContentId> by_infohash_;

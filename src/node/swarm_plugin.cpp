@@ -12,6 +12,7 @@
 #include <set>
 
 #include "core/offer_book.h"
+#include "wire/socket_owner.h"
 
 namespace mesh {
 namespace {
@@ -19,6 +20,18 @@ namespace {
 constexpr const char* key = "ms_offers";
 constexpr std::int64_t small_torrent = std::int64_t{8} << 20;
 enum Offers { makes = 1, takes = 2, in_order = 4 };
+
+/// Null where it is gone, or of another kind than the only one that this session has.
+lt::tcp::socket* socket_of(const lt::peer_connection_handle& peer) {
+  const auto connection = peer.native_handle();
+  return connection ? boost::get<lt::tcp::socket>(&connection->get_socket()) : nullptr;
+}
+
+/// By the socket itself: libtorrent does not learn the local end of a connection that it has made.
+bool is_ours(const lt::peer_connection_handle& peer) {
+  auto* socket = socket_of(peer);
+  return socket != nullptr && owner_of_other_end(socket->native_handle()).is == SocketOwner::Is::ours;
+}
 
 class SwarmPlugin;
 
@@ -32,6 +45,7 @@ class SwarmPeer final : public lt::peer_plugin {
   SwarmPeer(const SwarmPeer&) = delete;
   SwarmPeer& operator=(const SwarmPeer&) = delete;
 
+  bool on_handshake(lt::span<char const> reserved) override;
   void add_handshake(lt::entry& handshake) override;
   bool on_extension_handshake(lt::bdecode_node const& handshake) override;
   bool on_have_all() override;
@@ -87,6 +101,13 @@ class SwarmPlugin final : public lt::torrent_plugin, public std::enable_shared_f
 
   std::shared_ptr<lt::peer_plugin> new_connection(lt::peer_connection_handle const& peer) override {
     if (peer.type() != lt::connection_type::bittorrent) return nullptr;
+    // Whoever connected has said which torrent it wants, and been told nothing yet. libtorrent cannot take a "no" here,
+    // but it notices that the connection ends.
+    if (options.for_own_user && !peer.is_outgoing() && !is_ours(peer)) {
+      lt::error_code ignored;
+      if (auto* socket = socket_of(peer)) socket->shutdown(lt::tcp::socket::shutdown_both, ignored);
+      return nullptr;
+    }
     const auto id = next_++;
     auto out = std::make_shared<SwarmPeer>(shared_from_this(), peer, id);
     peers_[id] = out;
@@ -126,6 +147,13 @@ class SwarmPlugin final : public lt::torrent_plugin, public std::enable_shared_f
   std::uint64_t next_ = 1;
   std::map<std::uint64_t, std::weak_ptr<SwarmPeer>> peers_;
 };
+
+/// One that this node connected to has answered: it is there, and somebody's.
+bool SwarmPeer::on_handshake(lt::span<char const> /*reserved*/) {
+  if (torrent_->options.for_own_user && !is_ours(peer_))
+    peer_.disconnect(lt::errors::make_error_code(lt::errors::peer_banned), lt::operation_t::bittorrent);
+  return true;
+}
 
 void SwarmPeer::count(int change) {
   if (torrent_->options.connections != nullptr) *torrent_->options.connections += change;

@@ -18,6 +18,7 @@ struct SwarmPluginOptions {
   bool takes_offers = false;         ///< while this node downloads, it waits for what sources offer
   bool in_order = false;             ///< it wants the first pieces first
   int* connections = nullptr;        ///< counts them; outlives the plugin, and is of the same thread
+  bool for_own_user = false;         ///< peers are processes of this user, or root's, and nobody else
   bool makes_offers = true;          ///< not where pieces are dropped again (a bounded spool)
   std::function<void()> on_piece{};  ///< a piece has arrived and passed its hash; on libtorrent's network thread
   std::function<void(lt::tcp::endpoint)> on_source{};  ///< a peer that has everything; on the same thread

@@ -92,7 +92,7 @@ Task<void> TrackerLinks::keep(std::shared_ptr<Shared> shared, std::shared_ptr<Li
   bool said = false;
   while (!shared->closed) {
     try {
-      link->channel = co_await connect_channel(link->address, "/control", seconds(5), shared->facts.keys);
+      link->channel = co_await connect_channel(link->address, "/control", seconds(5), shared->facts.access);
       link->told = link->registered = false;
       link->trouble = "registering";
       asio::co_spawn(shared->io, enlist(shared, link), asio::detached);
@@ -120,7 +120,8 @@ Task<void> TrackerLinks::keep(std::shared_ptr<Shared> shared, std::shared_ptr<Li
 Task<void> TrackerLinks::enlist(std::shared_ptr<Shared> shared, std::shared_ptr<Link> link) {
   const auto channel = link->channel;
   try {
-    const Hello hello = shared->facts.hello();
+    Hello hello = shared->facts.hello();
+    hello.proof = shared->facts.prove(*channel);
     const Welcome welcome = co_await channel->request(hello, seconds(10));
     shared->facts.welcomed(welcome);
     if (!welcome.known_as.empty())

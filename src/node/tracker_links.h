@@ -21,6 +21,7 @@ class TrackerLinks {
  public:
   struct Facts {
     std::function<Hello()> hello;
+    std::function<std::string(const Channel&)> prove;  ///< Hello::proof, for this channel
     std::function<std::vector<FileEntry>(std::string_view after, std::size_t limit)> page;
     std::function<bool()> scan_complete;
     std::function<std::vector<Ready>()> loaded;
@@ -29,7 +30,7 @@ class TrackerLinks {
     /// be unset.
     std::function<Task<ChannelPtr>(std::chrono::milliseconds limit)> fallback;
     std::function<void(const std::string&)> log;
-    MeshKeysPtr keys;  ///< null: none
+    Access access;
   };
 
   /// `handlers` answers the trackers' requests; both must outlive this.

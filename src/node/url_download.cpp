@@ -43,7 +43,7 @@ HashedFile provisional_file(const ContentId& url, const UrlFacts& facts) {
 UrlDownload::UrlDownload(NodeParts& parts, Downloads& downloads, FileJobPtr job)
     : parts_(parts), downloads_(downloads), job_(std::move(job)) {
   const auto& source = *job_->url;
-  key_ = sha256(source.url.shown);
+  key_ = sha256(source.url.identity);
   whole_part_ = parts_.state_dir / "parts" / ("url-" + key_.hex());
   auto options = origin_options(source);
   options.limits = {parts_.small_down.limit(), source.limit};
@@ -252,7 +252,7 @@ Task<void> UrlDownload::obey(UrlOrders orders) {
       if (gate_ != nullptr) gate_->set_known(piece.index, piece.by);
     }
   if (!orders.error.empty()) {
-    const auto status = static_cast<Status>(orders.status);
+    const auto status = known_status(orders.status);
     const bool known = status == Status::not_found || status == Status::unreachable || status == Status::refused;
     throw Error(known ? status : Status::failed, name + ": " + orders.error);
   }

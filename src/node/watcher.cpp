@@ -37,9 +37,8 @@ bool is_temporary_name(std::string_view name) {
   return random && std::ranges::any_of(suffix, [&](char c) { return in(c, '0', '9') || in(c, 'A', 'Z'); });
 }
 
-Watcher::Watcher(const PathGate& gate, Options options, std::optional<std::pair<std::uint64_t, std::uint64_t>> skip,
-                 OnChange on_change, Log log)
-    : gate_(gate), options_(std::move(options)), skip_(skip), on_change_(std::move(on_change)), log_(std::move(log)) {
+Watcher::Watcher(const PathGate& gate, Options options, OnChange on_change, Log log)
+    : gate_(gate), options_(std::move(options)), on_change_(std::move(on_change)), log_(std::move(log)) {
   inotify_ = Fd(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   wake_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   thread_ = std::thread([this] { run(); });
@@ -154,7 +153,7 @@ void Watcher::scan(const std::string& dir, int depth) {
   struct stat own {};
   if (::fstat(fd.get(), &own) != 0) return;
   const std::pair<std::uint64_t, std::uint64_t> self(own.st_dev, own.st_ino);
-  if (skip_ && self == *skip_) return;
+  if (gate_.is_state(directory_id(own))) return;
   if (depth > deepest || std::ranges::find(above_, self) != above_.end()) {
     log_(gate_.absolute(printable(dir)) +
          (depth > deepest ? ": is nested too deep; not offered" : ": leads back to a directory above it; not offered"));
@@ -183,8 +182,7 @@ bool Watcher::is_own(const std::string& path) const {
 
 std::optional<Kind> Watcher::examine(const std::string& path) {
   auto found = gate_.look(path);
-  if (found && found->entry.kind == Kind::directory && skip_ &&
-      std::pair(found->stamp.device, found->stamp.inode) == *skip_)
+  if (found && found->entry.kind == Kind::directory && gate_.is_state({found->stamp.device, found->stamp.inode}))
     return std::nullopt;
   if (found && found->entry.kind == Kind::directory && options_.is_private && options_.is_private(path)) found.reset();
   if (found && found->entry.kind == Kind::file) {

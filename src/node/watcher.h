@@ -47,9 +47,8 @@ class Watcher {
   using OnChange = std::function<void(std::vector<TreeChange>)>;
   using Log = std::function<void(std::string)>;
 
-  /// `gate` must outlive the watcher. `skip_inode`: the state directory, when it lies in the files dir.
-  Watcher(const PathGate& gate, Options options, std::optional<std::pair<std::uint64_t, std::uint64_t>> skip,
-          OnChange on_change, Log log);
+  /// `gate` must outlive the watcher.
+  Watcher(const PathGate& gate, Options options, OnChange on_change, Log log);
   /// Stops and joins.
   ~Watcher();
   Watcher(const Watcher&) = delete;
@@ -72,7 +71,6 @@ class Watcher {
 
   const PathGate& gate_;
   Options options_;
-  std::optional<std::pair<std::uint64_t, std::uint64_t>> skip_;
   OnChange on_change_;
   Log log_;
   Fd inotify_;

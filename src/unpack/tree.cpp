@@ -24,13 +24,6 @@ namespace fs = std::filesystem;
 
 std::string reason(int error) { return std::generic_category().message(error); }
 
-/// Also of a directory of the same file system.
-bool is_mount(int at, const std::string& name) {
-  struct statx s {};
-  return ::statx(at, name.c_str(), AT_SYMLINK_NOFOLLOW, STATX_TYPE, &s) == 0 &&
-         (s.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
-}
-
 class TreeDigest {
  public:
   void walk(int at, const std::string& name, const std::string& path, bool is_root) {
@@ -93,7 +86,9 @@ void TempTree::sweep(const fs::path& place, const std::string& prefix) {
   for (const auto& name : names_in(dir.get())) {
     if (!name.starts_with(prefix)) continue;
     const Fd left(::openat(dir.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-    if (left && ::flock(left.get(), LOCK_EX | LOCK_NB) == 0) remove_below(dir.get(), name);
+    struct stat s {};
+    if (left && ::fstat(left.get(), &s) == 0 && s.st_uid == ::geteuid() && ::flock(left.get(), LOCK_EX | LOCK_NB) == 0)
+      remove_below(dir.get(), name);
   }
 }
 
@@ -108,7 +103,9 @@ TempTree::TempTree(const fs::path& place, const std::string& prefix) {
     path_ = name;
     fd_ = Fd(::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     struct stat s {};
-    if (fd_ && ::flock(fd_.get(), LOCK_EX | LOCK_NB) == 0 && ::fstat(fd_.get(), &s) == 0 && s.st_nlink > 0) return;
+    if (fd_ && ::flock(fd_.get(), LOCK_EX | LOCK_NB) == 0 && ::fstat(fd_.get(), &s) == 0 && s.st_nlink > 0 &&
+        s.st_uid == ::geteuid())
+      return;
     ::rmdir(path_.c_str());
   }
   throw Error(Status::failed,

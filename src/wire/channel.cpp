@@ -4,6 +4,7 @@
 #include <netinet/tcp.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
@@ -11,16 +12,21 @@
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/core/buffers_to_string.hpp>
-#include <filesystem>
 
 #include "core/format.h"
+#include "core/merkle.h"
 #include "wire/endpoint.h"
 #include "wire/flow.h"
+#include "wire/socket_owner.h"
 
 namespace mesh {
 namespace {
 
 constexpr int max_answering = 1024;
+constexpr std::size_t max_answering_bytes = std::size_t{32} << 20;
+constexpr std::size_t max_answering_bytes_everywhere = std::size_t{256} << 20;
+constexpr std::size_t few_bytes = std::size_t{64} << 10;
+std::atomic<std::size_t> answering_everywhere = 0;
 constexpr std::size_t max_outgoing_bytes = std::size_t{64} << 20;
 /// Of memory for reading between two frames: an inventory's pages would otherwise stay allotted for each node.
 constexpr std::size_t kept_bytes = std::size_t{16} << 10;
@@ -46,6 +52,38 @@ Channel::Channel(Link link, std::string where, asio::ip::address remote)
     const int on = 1;
     setsockopt(stream_.next_layer().next_layer().native_handle(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   }
+}
+
+namespace {
+
+constexpr const char* challenge_header = "Mesh-Challenge";
+constexpr std::size_t most_challenge_bytes = 256;
+
+std::string binding_of(const Link& link, std::string_view connecting, std::string_view accepting) {
+  const auto length = [](std::string_view text) { return std::to_string(text.size()) + ":" + std::string(text); };
+  const auto keying = link.exporter("EXPORTER-meshswarm-channel");
+  const auto digest = sha256("meshswarm channel 1" + length(keying) + length(connecting) + length(accepting));
+  return std::string(digest.view());
+}
+
+}  // namespace
+
+Task<void> Channel::accept(boost::beast::http::request<boost::beast::http::empty_body> request, error_code& ec) {
+  const auto own = random_secret().hex();
+  stream_.set_option(websocket::stream_base::decorator(
+      [own](websocket::response_type& response) { response.set(challenge_header, own); }));
+  const std::string theirs(request[challenge_header].substr(0, most_challenge_bytes));
+  co_await stream_.async_accept(request, asio::redirect_error(asio::use_awaitable, ec));
+  if (!ec && !theirs.empty()) binding_ = binding_of(stream_.next_layer(), theirs, own);
+}
+
+Task<void> Channel::connect(std::string host, std::string path, websocket::response_type& response, error_code& ec) {
+  const auto own = random_secret().hex();
+  stream_.set_option(websocket::stream_base::decorator(
+      [own](websocket::request_type& request) { request.set(challenge_header, own); }));
+  co_await stream_.async_handshake(response, host, path, asio::redirect_error(asio::use_awaitable, ec));
+  const std::string theirs(response[challenge_header].substr(0, most_challenge_bytes));
+  if (!ec && !theirs.empty()) binding_ = binding_of(stream_.next_layer(), own, theirs);
 }
 
 void Channel::close() {
@@ -99,28 +137,39 @@ void Channel::take_reply(std::int64_t number, std::string frame) {
 Task<void> Channel::answer(const Handlers& handlers, std::string text) {
   const auto self = shared_from_this();
   ++answering_;
+  const auto bytes = text.size();
+  answering_bytes_ += bytes;
+  answering_everywhere += bytes;
+  const bool too_much = answering_bytes_ > max_answering_bytes ||
+                        (bytes > few_bytes && answering_everywhere > max_answering_bytes_everywhere);
   lt::entry reply(lt::entry::dictionary_t);
   const auto fail = [&reply](Status status, const std::string& why) {
     reply["e"]["status"] = static_cast<int>(status);
     reply["e"]["text"] = why;
   };
   try {
-    const auto node = parse_bencode(text);
+    auto node = parse_bencode(text);
     reply["r"] = node.dict_find_int_value("i");
     const auto it = handlers.requests_.find(std::string(node.dict_find_string_value("t")));
     const auto body = node.dict_find_dict("b");
     if (it == handlers.requests_.end() || !body)
       fail(Status::failed, "does not serve '" + printable(std::string(node.dict_find_string_value("t"))) + "'");
-    else if (answering_ > max_answering)
+    else if (answering_ > max_answering || too_much)
       fail(Status::failed, "too many requests at once; try again later");
-    else
-      reply["b"] = co_await it->second(self, body);
+    else {
+      auto work = it->second(self, body);  // has read it
+      node.clear();
+      std::string().swap(text);
+      reply["b"] = co_await std::move(work);
+    }
   } catch (const Error& error) {
     fail(error.status(), error.what());
   } catch (const std::exception& error) {
     fail(Status::failed, error.what());
   }
   --answering_;
+  answering_bytes_ -= bytes;
+  answering_everywhere -= bytes;
   send(reply);
 }
 
@@ -186,7 +235,7 @@ Task<std::string> Channel::exchange(const char* name, lt::entry body, std::chron
   }
   const auto node = parse_bencode(pending->frame);
   if (const auto error = node.dict_find_dict("e"))
-    throw Error(static_cast<Status>(error.dict_find_int_value("status", 1)),
+    throw Error(known_status(error.dict_find_int_value("status", 1)),
                 std::string(error.dict_find_string_value("text")));
   if (!node.dict_find_dict("b")) throw Error(Status::failed, where_ + ": sent a reply without a body");
   co_return std::move(pending->frame);
@@ -196,7 +245,7 @@ namespace {
 
 /// One try: at one of the host's addresses, with one of the keys.
 Task<ChannelPtr> try_channel(asio::ip::tcp::endpoint endpoint, std::string host_port, std::string path,
-                             std::chrono::milliseconds limit, MeshKeysPtr keys, const MeshKey* key) {
+                             std::chrono::milliseconds limit, Access access, const MeshKey* key) {
   const auto executor = co_await asio::this_coro::executor;
   const auto fail = [&](const std::string& why) { return Error(Status::unreachable, host_port + ": " + why); };
   error_code ec;
@@ -209,7 +258,7 @@ Task<ChannelPtr> try_channel(asio::ip::tcp::endpoint endpoint, std::string host_
   if (ec) throw fail(ec.message());
   Link link{Link::Socket(std::move(socket))};
   if (key != nullptr) {
-    link.secure(keys, key);
+    link.secure(access.keys, key);
     const Deadline deadline(link.next_layer(), limit);
     std::optional<Error> refused;
     try {
@@ -220,17 +269,32 @@ Task<ChannelPtr> try_channel(asio::ip::tcp::endpoint endpoint, std::string host_
     if (refused) throw Error(refused->status(), host_port + ": " + refused->what());
   }
   auto channel = std::make_shared<Channel>(std::move(link), to_text(endpoint), endpoint.address());
-  co_await channel->stream().async_handshake(host_port, path, asio::redirect_error(asio::use_awaitable, ec));
-  if (ec == websocket::error::upgrade_declined)
-    throw Error(Status::refused, host_port + ": is of a mesh with a key, or no meshswarm at all (--key names the key)");
+  // Named by its address: that it answers to, whatever name led here.
+  websocket::response_type response;
+  const auto host = to_text(endpoint);
+  co_await channel->connect(host, path, response, ec);
+  if (ec == websocket::error::upgrade_declined) {
+    auto why = printable(response.body().substr(0, response.body().find('\n')).substr(0, 300));
+    if (why.empty()) why = "is of a mesh with a key (--key names the key), or no meshswarm at all";
+    throw Error(Status::refused, host_port + ": " + why);
+  }
   if (ec) throw fail(ec.message());
+  if (access.is_for_own_user()) {
+    // It has answered, so the connection is somebody's.
+    const auto owner = owner_of_other_end(channel->stream().next_layer().next_layer().native_handle());
+    if (owner.is == SocketOwner::Is::closed) throw fail(owner.why);
+    if (owner.is != SocketOwner::Is::ours)
+      throw Error(Status::refused,
+                  host_port + ": " + owner.why +
+                      ", and without --key or --open only this user's programs, and root's, are believed");
+  }
   co_return channel;
 }
 
 }  // namespace
 
 Task<ChannelPtr> connect_channel(std::string host_port, std::string path, std::chrono::milliseconds limit,
-                                 MeshKeysPtr keys) {
+                                 Access access) {
   const auto executor = co_await asio::this_coro::executor;
   const auto [host, port] = parse_host_port(host_port);
   error_code ec;
@@ -239,16 +303,16 @@ Task<ChannelPtr> connect_channel(std::string host_port, std::string path, std::c
       co_await resolver.async_resolve(host, std::to_string(port), asio::redirect_error(asio::use_awaitable, ec));
   if (ec) throw Error(Status::unreachable, host_port + ": " + ec.message());
   std::vector<const MeshKey*> offers = {nullptr};
-  if (keys) {
+  if (access.keys) {
     offers.clear();
-    for (const auto& key : keys->all()) offers.push_back(&key);
+    for (const auto& key : access.keys->all()) offers.push_back(&key);
   }
   std::optional<Error> trouble;
   for (const auto& candidate : found) {
     for (const auto* key : offers) {
       ChannelPtr channel;
       try {
-        channel = co_await try_channel(candidate.endpoint(), host_port, path, limit, keys, key);
+        channel = co_await try_channel(candidate.endpoint(), host_port, path, limit, access, key);
       } catch (const Error& error) {
         trouble = error;
       }
@@ -268,28 +332,29 @@ void run_to_ask(ChannelPtr channel) {
   asio::co_spawn(executor, run(std::move(channel)), asio::detached);
 }
 
-Task<ChannelPtr> connect_local(std::string socket_path) {
+Task<ChannelPtr> connect_local(int directory, std::string name, std::string shown,
+                               std::function<bool(uid_t)> believes) {
   const auto executor = co_await asio::this_coro::executor;
   // A sockaddr_un holds 107 bytes; the directory's descriptor makes any path short.
-  const std::filesystem::path path(socket_path);
-  const int dir = ::open(path.parent_path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
   error_code ec;
-  if (dir < 0)
-    throw Error(Status::unreachable,
-                socket_path + ": " + error_code(errno, boost::system::system_category()).message());
   asio::local::stream_protocol::socket socket(executor);
-  const std::string shortened = "/proc/self/fd/" + std::to_string(dir) + "/" + path.filename().string();
+  const std::string shortened = "/proc/self/fd/" + std::to_string(directory) + "/" + name;
   co_await socket.async_connect(asio::local::stream_protocol::endpoint(shortened),
                                 asio::redirect_error(asio::use_awaitable, ec));
-  ::close(dir);
-  if (ec) throw Error(Status::unreachable, socket_path + ": " + ec.message());
+  if (ec) throw Error(Status::unreachable, shown + ": " + ec.message());
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  if (::getsockopt(socket.native_handle(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 || !believes(peer.uid))
+    throw Error(Status::refused, shown + ": process " + std::to_string(peer.pid) + " of user " +
+                                     std::to_string(peer.uid) +
+                                     " serves this socket, which is neither root nor this user; what it says is not "
+                                     "believed (run as that user, or name your own node's --files)");
   auto channel = std::make_shared<Channel>(Link(Link::Socket(std::move(socket))), "this node", asio::ip::address{});
   co_await channel->stream().async_handshake("localhost", "/local", asio::redirect_error(asio::use_awaitable, ec));
   if (ec == websocket::error::upgrade_declined)
-    throw Error(
-        Status::refused,
-        socket_path + ": is not for this user: the node's own user, root, and the group of its --control-group may");
-  if (ec) throw Error(Status::unreachable, socket_path + ": " + ec.message());
+    throw Error(Status::refused,
+                shown + ": is not for this user: the node's own user, root, and the group of its --control-group may");
+  if (ec) throw Error(Status::unreachable, shown + ": " + ec.message());
   co_return channel;
 }
 

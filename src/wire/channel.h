@@ -3,8 +3,9 @@
 //
 // Either side may send notes and requests at any time; replies carry the request's number. All of a channel runs on the
 // one thread of its executor; nothing here locks. A channel lives as long as its `run` or a pending request.
-// Bounds: a frame is at most max_frame_bytes, at most 1,024 requests of the other side are under way at once (more are
-// refused), and a reader that lets more than 64 MiB pile up here is cut off.
+// Bounds: a frame is at most max_frame_bytes, at most 1,024 requests of the other side are under way at once, of 32 MiB
+// together, and of all channels of 256 MiB (more are refused), and a reader that lets more than 64 MiB pile up here is
+// cut off.
 #pragma once
 
 #include <utility>  // Boost 1.74's awaitable.hpp needs it and does not include it
@@ -13,6 +14,8 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http/empty_body.hpp>
+#include <boost/beast/http/message.hpp>
 #include <boost/beast/websocket/stream.hpp>
 #include <chrono>
 #include <deque>
@@ -23,6 +26,7 @@
 #include <unordered_map>
 
 #include "core/error.h"
+#include "wire/access.h"
 #include "wire/codec.h"
 #include "wire/link.h"
 #include "wire/messages.h"
@@ -85,6 +89,15 @@ class Channel : public std::enable_shared_from_this<Channel> {
   /// A request of this side waits for its answer.
   [[nodiscard]] bool is_waiting() const { return !pending_.empty(); }
   [[nodiscard]] Stream& stream() { return stream_; }
+  /// What belongs to this channel and no other, known to both ends, once its handshake is over: of the TLS connection
+  /// under it, where there is one, and of a random text of either side's. 32 bytes; of a local socket, empty.
+  [[nodiscard]] const std::string& binding() const { return binding_; }
+  void set_binding(std::string binding) { binding_ = std::move(binding); }
+
+  /// The WebSocket handshakes (RFC 6455, section 4), which settle the binding.
+  Task<void> accept(boost::beast::http::request<boost::beast::http::empty_body> request, boost::system::error_code& ec);
+  Task<void> connect(std::string host, std::string path, boost::beast::websocket::response_type& response,
+                     boost::system::error_code& ec);
 
   /// Reads and answers until either side closes; then every pending request has failed. Once per channel.
   Task<void> run(const Handlers& handlers);
@@ -139,24 +152,28 @@ class Channel : public std::enable_shared_from_this<Channel> {
   Stream stream_;
   std::string where_;
   asio::ip::address remote_;
+  std::string binding_;
   bool open_ = true;
   bool writing_ = false;
   std::deque<std::string> outgoing_;
   std::size_t outgoing_bytes_ = 0;
   std::int64_t next_number_ = 1;
   int answering_ = 0;
+  std::size_t answering_bytes_ = 0;
   asio::steady_timer changed_;  ///< wakes whoever waits for room, in or out
   std::unordered_map<std::int64_t, std::shared_ptr<Pending>> pending_;
 };
 
 /// Connects to a tracker's or node's channel at "host:port". `path` is "/control" or "/node". With keys, both sides
-/// prove that they share one of them. Throws Error(unreachable), Error(refused) where the other side is of another
-/// mesh.
+/// prove that they share one of them; where all is for one user alone, that user's, or root's, must be the other side.
+/// Throws Error(unreachable), Error(refused) where the other side is of another mesh, or another user's.
 Task<ChannelPtr> connect_channel(std::string host_port, std::string path, std::chrono::milliseconds limit,
-                                 MeshKeysPtr keys);
+                                 Access access);
 /// Runs a channel on its own executor until it closes, for a side that asks and answers nothing.
 void run_to_ask(ChannelPtr channel);
-/// Connects to a local socket, whatever the length of its path. Throws Error(unreachable).
-Task<ChannelPtr> connect_local(std::string socket_path);
+/// Connects to the local socket `name` in the open directory, whatever the length of its path, which is `shown` in
+/// messages. The kernel is asked who serves it (SO_PEERCRED): `believes` is told that user. Throws Error(unreachable);
+/// Error(refused) where that user is not believed, or does not believe this one.
+Task<ChannelPtr> connect_local(int directory, std::string name, std::string shown, std::function<bool(uid_t)> believes);
 
 }  // namespace mesh

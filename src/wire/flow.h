@@ -33,6 +33,24 @@ inline Task<void> sleep_for(std::chrono::milliseconds time) {
   co_await timer.async_wait(asio::use_awaitable);
 }
 
+/// Lets everything else that is due on this thread have its turn.
+inline Task<void> give_way() { co_await asio::post(co_await asio::this_coro::executor, asio::use_awaitable); }
+
+/// A turn of some milliseconds at a thread that others wait for: long work asks now and then whether it is over, and
+/// gives way then. `if (slice.is_over()) co_await slice.next();`
+class Slice {
+ public:
+  [[nodiscard]] bool is_over() const { return std::chrono::steady_clock::now() - begun_ > length; }
+  Task<void> next() {
+    co_await give_way();
+    begun_ = std::chrono::steady_clock::now();
+  }
+
+ private:
+  static constexpr auto length = std::chrono::milliseconds(3);
+  std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
+};
+
 /// Closes a socket once the time is up, unless it is told before that all is well, or is gone. The socket must not move
 /// meanwhile.
 class Deadline {

@@ -31,6 +31,15 @@ InfoHash infohash_of(const std::string& info) {
   return out;
 }
 
+std::int64_t length_of_foreign(const std::string& info) {
+  try {
+    const auto node = parse_bencode(info);
+    return node.type() == lt::bdecode_node::dict_t ? node.dict_find_int_value("length") : 0;
+  } catch (const CodecError&) {
+    return 0;
+  }
+}
+
 std::optional<Foreign> read_foreign(const std::string& info, const ContentId& id, std::int64_t size) {
   if (size <= 0 || size > most_torrent_bytes) return std::nullopt;
   try {

@@ -24,6 +24,8 @@ struct Foreign {
   std::string info;
   std::vector<lt::sha1_hash> pieces;  ///< their SHA-1, as it says
 };
+/// The length that an info dictionary says; 0 where it says none.
+[[nodiscard]] std::int64_t length_of_foreign(const std::string& info);
 /// One that came from elsewhere; nothing unless `info` is, byte for byte, what encode_info makes for this file. Whether
 /// the hashes are right only the bytes say.
 [[nodiscard]] std::optional<Foreign> read_foreign(const std::string& info, const ContentId& id, std::int64_t size);

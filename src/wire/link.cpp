@@ -94,6 +94,15 @@ void Link::secure(const MeshKeysPtr& keys, const MeshKey* key) {
   SSL_set_ex_data(ssl, offered_slot(), const_cast<MeshKey*>(key));
 }
 
+std::string Link::exporter(std::string_view label) const {
+  if (!state_->tls) return {};
+  std::string out(32, '\0');
+  if (SSL_export_keying_material(state_->tls->native_handle(), reinterpret_cast<unsigned char*>(out.data()), out.size(),
+                                 label.data(), label.size(), nullptr, 0, 0) != 1)
+    throw Error(Status::failed, "TLS gives no keying material");
+  return out;
+}
+
 asio::awaitable<void> Link::handshake() {
   using Type = asio::ssl::stream_base;
   error_code ec;

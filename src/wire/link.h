@@ -17,6 +17,8 @@
 #include <boost/beast/core/role.hpp>
 #include <memory>
 #include <optional>
+#include <string>
+#include <string_view>
 
 #include "wire/mesh_key.h"
 
@@ -37,6 +39,8 @@ class Link {
   /// Throws Error(refused) where the other side has not proved the key, Error(unreachable) where it is gone.
   /// The caller closes the socket when its time is up.
   asio::awaitable<void> handshake();
+  /// What both ends of this TLS connection know, and nobody else (RFC 8446, 7.5), for `label`; empty without TLS.
+  [[nodiscard]] std::string exporter(std::string_view label) const;
 
   executor_type get_executor() { return state_->socket.get_executor(); }
   Socket& next_layer() { return state_->socket; }

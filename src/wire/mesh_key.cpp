@@ -21,6 +21,7 @@
 
 #include "core/error.h"
 #include "core/format.h"
+#include "wire/identity.h"
 
 namespace mesh {
 namespace {
@@ -113,6 +114,7 @@ MeshKey expand(const Digest<32>& secret) {
   out.name = part("name").hex().substr(0, 16);
   out.channel = part("channel");
   out.discover = part("discover");
+  out.torrent = part("torrent");
   out.token = part("announce").hex().substr(0, 32);
   const auto seed = part("authority");
   const Pkey authority(EVP_PKEY_new_raw_private_key(
@@ -142,7 +144,7 @@ std::optional<Digest<32>> secret_of(std::string_view text) {
 
 }  // namespace
 
-MeshKeys::MeshKeys(const std::vector<Digest<32>>& secrets) {
+MeshKeys::MeshKeys(const std::vector<Digest<32>>& secrets, std::vector<std::string> heads) : heads_(std::move(heads)) {
   for (const auto& secret : secrets) keys_.push_back(expand(secret));
   if (keys_.empty()) throw Error(Status::usage, "no mesh key is given");
 }
@@ -158,6 +160,12 @@ bool MeshKeys::is_token(std::string_view token) const {
   });
 }
 
+bool MeshKeys::is_head(std::string_view instance) const { return std::ranges::find(heads_, instance) != heads_.end(); }
+
+std::string infohash_secret(const MeshKey& key, std::string_view content_id, std::int64_t size) {
+  return derive(key.torrent, "meshswarm 1 infohash " + std::string(content_id) + " " + std::to_string(size)).hex();
+}
+
 Digest<32> random_secret() {
   Digest<32> out;
   if (RAND_priv_bytes(reinterpret_cast<unsigned char*>(out.bytes.data()), static_cast<int>(out.bytes.size())) != 1)
@@ -167,7 +175,7 @@ Digest<32> random_secret() {
 
 std::string new_key_line() { return std::string(line_begin) + random_secret().hex(); }
 
-std::vector<Digest<32>> parse_keys(std::string_view text, const std::string& where) {
+std::vector<Digest<32>> parse_keys(std::string_view text, const std::string& where, std::vector<std::string>* heads) {
   std::vector<Digest<32>> out;
   int number = 0;
   while (!text.empty()) {
@@ -177,6 +185,16 @@ std::vector<Digest<32>> parse_keys(std::string_view text, const std::string& whe
     text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
     while (!line.empty() && (line.back() == '\r' || line.back() == ' ' || line.back() == '\t')) line.remove_suffix(1);
     if (line.empty() || line.front() == '#') continue;
+    if (line.starts_with("head")) {
+      auto rest = line.substr(4);
+      const auto begin = rest.find_first_not_of(" \t=");
+      const bool named = begin != std::string_view::npos && rest.substr(0, begin).find('=') != std::string_view::npos;
+      if (!named || !is_instance(rest.substr(begin)))
+        throw Error(Status::usage, where + ": line " + std::to_string(number) +
+                                       " names no head node (head = and what meshseed --print-identity prints)");
+      if (heads != nullptr) heads->emplace_back(rest.substr(begin));
+      continue;
+    }
     const auto secret = line.starts_with(line_begin) ? secret_of(line.substr(line_begin.size())) : std::nullopt;
     if (!secret)
       throw Error(Status::usage, where + ": line " + std::to_string(number) +
@@ -209,8 +227,9 @@ MeshKeysPtr read_keys(const std::filesystem::path& file) {
   if (n < 0) throw fail(std::generic_category().message(errno));
   text.resize(static_cast<std::size_t>(n));
   if (text.size() > most_file_bytes) throw fail("is too large to be a key file");
-  auto secrets = parse_keys(text, "--key " + file.string());
-  auto keys = std::make_shared<const MeshKeys>(secrets);
+  std::vector<std::string> heads;
+  auto secrets = parse_keys(text, "--key " + file.string(), &heads);
+  auto keys = std::make_shared<const MeshKeys>(secrets, std::move(heads));
   for (auto& secret : secrets) OPENSSL_cleanse(secret.bytes.data(), secret.bytes.size());
   OPENSSL_cleanse(text.data(), text.size());
   return keys;

@@ -14,7 +14,7 @@
 
 namespace mesh {
 
-inline constexpr int protocol_version = 2;
+inline constexpr int protocol_version = 3;
 /// No frame is larger; senders page or batch well below it.
 inline constexpr std::size_t max_frame_bytes = std::size_t{16} << 20;
 /// Entries in one page of a resolve or listing, and in one inventory delta.
@@ -52,10 +52,12 @@ struct Welcome {
 struct Greeted {
   static constexpr const char* name = "greeted";
   Member self;
+  std::string public_key;  ///< of `self`, and the proof that it is (wire/identity.h), as in Hello
+  std::string proof;
   std::vector<Member> known;
   template <class V>
   void describe(V& v) {
-    v("self", self), v("known", known);
+    v("self", self), v("pub", public_key), v("proof", proof), v("known", known);
   }
 };
 
@@ -63,10 +65,12 @@ struct Greet {
   static constexpr const char* name = "greet";
   using Reply = Greeted;
   Member self;
+  std::string public_key;
+  std::string proof;
   std::vector<Member> known;
   template <class V>
   void describe(V& v) {
-    v("self", self), v("known", known);
+    v("self", self), v("pub", public_key), v("proof", proof), v("known", known);
   }
 };
 
@@ -75,7 +79,9 @@ struct Hello {
   static constexpr const char* name = "hello";
   using Reply = Welcome;
   int version = 0;
-  std::string instance;  ///< hex, made once per state directory: tells nodes of one name apart
+  std::string instance;    ///< hex: tells nodes of one name apart
+  std::string public_key;  ///< of which the instance follows (wire/identity.h)
+  std::string proof;       ///< that the sender has the private one: over its name() and the channel's binding
   std::string node;
   std::vector<std::string> addresses;
   bool advertised = false;  ///< the addresses were given by --advertise and are the only ones to use
@@ -84,8 +90,8 @@ struct Hello {
   bool head = false;
   template <class V>
   void describe(V& v) {
-    v("version", version), v("instance", instance), v("node", node), v("addr", addresses), v("adv", advertised),
-        v("peer", peer_port), v("chan", channel_port), v("head", head);
+    v("version", version), v("instance", instance), v("pub", public_key), v("proof", proof), v("node", node),
+        v("addr", addresses), v("adv", advertised), v("peer", peer_port), v("chan", channel_port), v("head", head);
   }
 };
 
@@ -116,11 +122,12 @@ struct ResolvedFile {
 struct Resolved {
   static constexpr const char* name = "resolved";
   std::vector<ResolvedFile> files;
-  std::vector<NodeRef> nodes;  ///< the nodes that `files` mention
-  std::string next;            ///< ask again with `after` = next; empty at the end
+  std::vector<NodeRef> nodes;    ///< the nodes that `files` mention
+  std::string next;              ///< ask again with `after` = next; empty at the end
+  std::vector<FileEntry> above;  ///< the directories that `files` lie in and that are not among them
   template <class V>
   void describe(V& v) {
-    v("files", files), v("nodes", nodes), v("next", next);
+    v("files", files), v("nodes", nodes), v("next", next), v("above", above);
   }
 };
 
@@ -187,9 +194,10 @@ struct Ready {
   InfoHash infohash;
   bool shares = false;   ///< the asker wants pieces in an order of its own, and a stripe of them: it is told of plans
   bool foreign = false;  ///< it seeds to other clients
+  std::int64_t size = 0;
   template <class V>
   void describe(V& v) {
-    v("id", id), v("infohash", infohash), v("shares", shares), v("foreign", foreign);
+    v("size", size), v("id", id), v("infohash", infohash), v("shares", shares), v("foreign", foreign);
   }
 };
 
@@ -343,13 +351,14 @@ struct Make {
 struct Load {
   static constexpr const char* name = "load";
   using Reply = Torrent;
-  ContentId id;          ///< unset: whatever foreign torrent has this infohash
-  InfoHash infohash;     ///< of the swarm that others are in; may be unset
-  bool foreign = false;  ///< the torrent for other clients
-  std::string info;      ///< of that, where the asker knows it
+  ContentId id;           ///< unset: whatever foreign torrent has this infohash
+  InfoHash infohash;      ///< of the swarm that others are in; may be unset
+  bool foreign = false;   ///< the torrent for other clients
+  std::string info;       ///< of that, where the asker knows it
+  std::int64_t size = 0;  ///< with `id`
   template <class V>
   void describe(V& v) {
-    v("id", id), v("infohash", infohash), v("foreign", foreign), v("info", info);
+    v("size", size), v("id", id), v("infohash", infohash), v("foreign", foreign), v("info", info);
   }
 };
 
@@ -707,14 +716,17 @@ struct Get {
   /// begin, a StreamBegin comes first. No more than a help: what is in place in the end is what counts, and a file that
   /// was here already, or is small, comes without them. Its pieces are wanted in order, in a wide window.
   bool pipe = false;
-  bool refresh = false;  ///< of URLs: ask the origin whether the mesh's copy is still what it has
-  std::string ca;        ///< certificates to trust, as PEM, in place of the system's
-  int timeout = 0;       ///< seconds that an origin may be silent; 0: the default
+  bool refresh = false;            ///< of URLs: ask the origin whether the mesh's copy is still what it has
+  std::string ca;                  ///< certificates to trust, as PEM, in place of the system's
+  int timeout = 0;                 ///< seconds that an origin may be silent; 0: the default
+  bool ordered = false;            ///< by another node, as the one that is asked notes down
+  bool no_preserve_modes = false;  ///< leave out the group's right to write as well
   template <class V>
   void describe(V& v) {
-    v("whats", whats), v("from", from), v("strict", strict), v("force", force), v("wait", wait), v("detach", detach),
-        v("nobacking", no_backing), v("maxdown", max_down), v("maxup", max_up), v("maxactive", max_active),
-        v("except", except), v("pipe", pipe), v("refresh", refresh), v("ca", ca), v("timeout", timeout);
+    v("ordered", ordered), v("nomodes", no_preserve_modes), v("whats", whats), v("from", from), v("strict", strict),
+        v("force", force), v("wait", wait), v("detach", detach), v("nobacking", no_backing), v("maxdown", max_down),
+        v("maxup", max_up), v("maxactive", max_active), v("except", except), v("pipe", pipe), v("refresh", refresh),
+        v("ca", ca), v("timeout", timeout);
   }
 };
 

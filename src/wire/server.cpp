@@ -1,7 +1,6 @@
 #include "wire/server.h"
 
 #include <fcntl.h>
-#include <grp.h>
 #include <netinet/tcp.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -22,6 +21,7 @@
 #include <vector>
 
 #include "wire/endpoint.h"
+#include "wire/socket_owner.h"
 
 namespace mesh {
 
@@ -43,6 +43,23 @@ std::string rendered(const HttpReply& reply, bool goes_on) {
   out += "\r\nContent-Type: " + reply.content_type + "\r\nContent-Length: " + std::to_string(reply.body.size());
   if (!goes_on) out += "\r\nConnection: close";
   return out + "\r\n\r\n" + reply.body;
+}
+
+/// Why a request is not answered, for whoever asks; empty where it may be. The request is there, and nothing was done
+/// yet.
+template <class Shared, class Request>
+std::string refusal(const Shared& shared, int socket, const Request& request) {
+  HttpHead head;
+  head.is_upgrade = beast::websocket::is_upgrade(request);
+  head.has_origin = request.count(http::field::origin) > 0;
+  head.is_http_1_0 = request.version() < 11;
+  const auto host = request[http::field::host];
+  head.host = {host.data(), host.size()};
+  if (auto out = http_refusal(head, shared.access.http_names); !out.empty()) return out;
+  if (!shared.access.is_for_own_user()) return {};
+  auto owner = owner_of_other_end(socket);
+  if (owner.is == SocketOwner::Is::ours) return {};
+  return "without a mesh key (--key), or --open, this is for the user alone who started it: " + owner.why;
 }
 
 /// Says so to a command of another user's.
@@ -70,19 +87,19 @@ void raise_descriptor_limit() {
 
 struct Server::Shared {
   Shared(asio::io_context& io, OnHttp http_handler, OnHttpNow now_handler, OnChannel channel_handler,
-         ConnectionLimits given, MeshKeysPtr mesh_keys)
+         ConnectionLimits given, Access for_whom)
       : acceptor(io),
         on_http(std::move(http_handler)),
         on_http_now(std::move(now_handler)),
         on_channel(std::move(channel_handler)),
         limits(given),
-        keys(std::move(mesh_keys)) {}
+        access(std::move(for_whom)) {}
   tcp::acceptor acceptor;
   OnHttp on_http;
   OnHttpNow on_http_now;
   OnChannel on_channel;
   ConnectionLimits limits;
-  MeshKeysPtr keys;
+  Access access;
   int connections = 0;
   std::map<asio::ip::address, int> of_address;
 
@@ -95,9 +112,9 @@ struct Server::Shared {
 };
 
 Server::Server(asio::io_context& io, const tcp::endpoint& at, OnHttp on_http, OnChannel on_channel,
-               ConnectionLimits limits, MeshKeysPtr keys, OnHttpNow on_http_now)
+               ConnectionLimits limits, Access access, OnHttpNow on_http_now)
     : shared_(std::make_shared<Shared>(io, std::move(on_http), std::move(on_http_now), std::move(on_channel), limits,
-                                       std::move(keys))) {
+                                       std::move(access))) {
   error_code ec;
   auto& acceptor = shared_->acceptor;
   acceptor.open(at.protocol(), ec);
@@ -170,6 +187,7 @@ std::optional<std::string> Server::answer_now(const Shared& shared, int socket, 
   const auto& request = parser.get();
   if (request.method() != http::verb::get || request.keep_alive() || beast::websocket::is_upgrade(request))
     return std::nullopt;
+  if (!refusal(shared, socket, request).empty()) return std::nullopt;  // said at leisure
   std::optional<HttpReply> reply;
   try {
     reply = shared.on_http_now({request.target().data(), request.target().size()}, remote.address());
@@ -201,7 +219,7 @@ std::shared_ptr<void> Server::count(const std::shared_ptr<Shared>& shared, const
 
 Task<void> Server::serve(std::shared_ptr<Shared> shared, tcp::socket socket, tcp::endpoint remote,
                          std::shared_ptr<void> /*counted*/) {
-  if (!shared->keys) {
+  if (!shared->access.keys) {
     co_await serve_http(shared, std::move(socket), remote);
     co_return;
   }
@@ -224,7 +242,7 @@ Task<void> Server::serve_member(std::shared_ptr<Shared> shared, tcp::socket sock
   error_code ec;
   socket.set_option(tcp::no_delay(true), ec);
   Link link{Link::Socket(std::move(socket))};
-  link.secure(shared->keys, nullptr);
+  link.secure(shared->access.keys, nullptr);
   beast::flat_buffer buffer(16 * 1024);
   http::request_parser<http::empty_body> parser;
   parser.header_limit(8 * 1024);
@@ -239,10 +257,10 @@ Task<void> Server::serve_member(std::shared_ptr<Shared> shared, tcp::socket sock
     if (!member) co_return;
     co_await http::async_read(link, buffer, parser, asio::redirect_error(asio::use_awaitable, ec));
   }
-  if (ec || !beast::websocket::is_upgrade(parser.get())) co_return;
+  if (ec || !beast::websocket::is_upgrade(parser.get()) || parser.get().count(http::field::origin) > 0) co_return;
   const std::string path(parser.get().target());
   auto channel = std::make_shared<Channel>(std::move(link), to_text(remote), remote.address());
-  co_await channel->stream().async_accept(parser.get(), asio::redirect_error(asio::use_awaitable, ec));
+  co_await channel->accept(parser.release(), ec);
   if (!ec) co_await shared->on_channel(path, channel);
   channel->close();
 }
@@ -260,19 +278,22 @@ Task<void> Server::serve_http(std::shared_ptr<Shared> shared, tcp::socket socket
     if (ec) break;
     stream.expires_never();
     const auto& request = parser.get();
-    if (beast::websocket::is_upgrade(request) && !shared->keys) {
+    const auto refused = refusal(*shared, stream.socket().native_handle(), request);
+    if (refused.empty() && beast::websocket::is_upgrade(request) && !shared->access.keys) {
       const std::string path(request.target());
       stream.socket().set_option(tcp::no_delay(true), ec);
       auto channel =
           std::make_shared<Channel>(Link(Link::Socket(stream.release_socket())), to_text(remote), remote.address());
-      co_await channel->stream().async_accept(request, asio::redirect_error(asio::use_awaitable, ec));
+      co_await channel->accept(request, ec);
       if (!ec) co_await shared->on_channel(path, channel);
       channel->close();
       co_return;
     }
     HttpReply reply{404, "not found\n"};
-    if (beast::websocket::is_upgrade(request))
-      reply = {403, "this mesh has a key\n"};
+    if (!refused.empty())
+      reply = {403, refused + "\n"};
+    else if (beast::websocket::is_upgrade(request))
+      reply = {403, "is of a mesh with a key (--key names the key)\n"};
     else if (request.method() != http::verb::get)
       reply = {405, "only GET is served\n"};
     else if (shared->on_http)
@@ -293,8 +314,15 @@ struct LocalServer::Shared {
       : acceptor(io), on_channel(std::move(channel_handler)) {}
   asio::local::stream_protocol::acceptor acceptor;
   Server::OnChannel on_channel;
-  std::string path;
+  LocalPlace place;
   std::optional<gid_t> group;
+  struct stat bound {};
+
+  [[nodiscard]] bool is_in(int directory) const {
+    struct stat s {};
+    return ::fstatat(directory, place.name.c_str(), &s, AT_SYMLINK_NOFOLLOW) == 0 && s.st_dev == bound.st_dev &&
+           s.st_ino == bound.st_ino;
+  }
 
   /// Whoever connects is this process's user, root, or of the group, whatever the socket's mode has become.
   [[nodiscard]] bool admits(int fd) const {
@@ -316,42 +344,50 @@ struct LocalServer::Shared {
   }
 };
 
-LocalServer::LocalServer(asio::io_context& io, const std::string& path, const std::string& group,
+LocalServer::LocalServer(asio::io_context& io, LocalPlace place, std::optional<gid_t> group,
                          Server::OnChannel on_channel)
     : shared_(std::make_shared<Shared>(io, std::move(on_channel))) {
-  shared_->path = path;
-  const std::filesystem::path full(path);
-  const auto* entry = group.empty() ? nullptr : ::getgrnam(group.c_str());
-  if (!group.empty() && entry == nullptr) throw Error(Status::usage, "--control-group " + group + ": is no group here");
-  const int dir = ::open(full.parent_path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
-  error_code ec(dir < 0 ? errno : 0, boost::system::system_category());
-  if (!ec) {
-    // A sockaddr_un holds 107 bytes; the directory's descriptor makes any path short.
-    const std::string shortened = "/proc/self/fd/" + std::to_string(dir) + "/" + full.filename().string();
-    ::unlinkat(dir, full.filename().c_str(), 0);
-    auto& acceptor = shared_->acceptor;
-    const mode_t before = ::umask(0177);
-    acceptor.open({}, ec);
-    if (!ec) acceptor.bind(asio::local::stream_protocol::endpoint(shortened), ec);
-    if (!ec) acceptor.listen(asio::socket_base::max_listen_connections, ec);
-    ::umask(before);
-    if (!ec && entry != nullptr &&
-        (::fchownat(dir, full.filename().c_str(), static_cast<uid_t>(-1), entry->gr_gid, AT_SYMLINK_NOFOLLOW) != 0 ||
-         ::fchmodat(dir, full.filename().c_str(), 0660, 0) != 0))
-      ec.assign(errno, boost::system::system_category());
-    ::close(dir);
+  shared_->place = std::move(place);
+  shared_->group = group;
+  const auto& at = shared_->place;
+  const int dir = at.directory.get();
+  const auto fail = [&](const std::string& why) { return Error(Status::failed, at.shown + ": cannot listen: " + why); };
+  // A sockaddr_un holds 107 bytes; the directory's descriptor makes any path short.
+  const std::string shortened = "/proc/self/fd/" + std::to_string(dir) + "/" + at.name;
+  struct stat old {};
+  if (::fstatat(dir, at.name.c_str(), &old, AT_SYMLINK_NOFOLLOW) == 0) {
+    if (!S_ISSOCK(old.st_mode))
+      throw fail("something else is there; move it away, or name another place with --control");
+    if (old.st_uid != ::geteuid() && old.st_uid != 0) throw fail("the socket there belongs to another user");
+    asio::local::stream_protocol::socket probe(io);
+    error_code silent;
+    probe.connect(asio::local::stream_protocol::endpoint(shortened), silent);
+    if (!silent) throw fail("another node serves this socket");
+    ::unlinkat(dir, at.name.c_str(), 0);
   }
-  if (entry != nullptr) shared_->group = entry->gr_gid;
-  if (ec) throw Error(Status::failed, path + ": cannot listen: " + ec.message());
+  error_code ec;
+  auto& acceptor = shared_->acceptor;
+  acceptor.open({}, ec);
+  // The name that bind makes has the mode of the socket (unix(7)), so that it is never open to others.
+  if (!ec && ::fchmod(acceptor.native_handle(), 0600) != 0) ec.assign(errno, boost::system::system_category());
+  if (!ec) acceptor.bind(asio::local::stream_protocol::endpoint(shortened), ec);
+  if (!ec) acceptor.listen(asio::socket_base::max_listen_connections, ec);
+  if (!ec && (::fstatat(dir, at.name.c_str(), &shared_->bound, AT_SYMLINK_NOFOLLOW) != 0 ||
+              (group && (::fchownat(dir, at.name.c_str(), static_cast<uid_t>(-1), *group, AT_SYMLINK_NOFOLLOW) != 0 ||
+                         ::fchmodat(dir, at.name.c_str(), 0660, AT_SYMLINK_NOFOLLOW) != 0))))
+    ec.assign(errno, boost::system::system_category());
+  if (ec) throw fail(ec.message());
   asio::co_spawn(io, accept_all(shared_), asio::detached);
 }
 
 LocalServer::~LocalServer() { close(); }
+bool LocalServer::is_in(int directory) const { return shared_->is_in(directory); }
 void LocalServer::close() {
   error_code ignored;
   if (!shared_->acceptor.is_open()) return;
   shared_->acceptor.close(ignored);
-  ::unlink(shared_->path.c_str());
+  const int dir = shared_->place.directory.get();
+  if (shared_->is_in(dir)) ::unlinkat(dir, shared_->place.name.c_str(), 0);
 }
 
 Task<void> LocalServer::accept_all(std::shared_ptr<Shared> shared) {

@@ -1,7 +1,9 @@
 // Listens for channels and plain HTTP on one TCP port, and for channels on a local socket.
 //
 // With a mesh key, channels are for those who prove it (wire/link.h); plain HTTP is answered as before, and what may be
-// said there is for `on_http` to decide.
+// said there is for `on_http` to decide. Without one, and unless the mesh is open, only who is of this process's user,
+// or root, is answered at all, which the kernel is asked when the request is there (wire/socket_owner.h). Whoever asks
+// over HTTP must do so by a name of this machine (wire/access.h).
 //
 // A request that has arrived whole and can be answered without waiting never becomes a coroutine: that is most of an
 // announce's cost.
@@ -16,6 +18,8 @@
 #include <string>
 #include <string_view>
 
+#include "disk/fd.h"
+#include "wire/access.h"
 #include "wire/channel.h"
 #include "wire/flow.h"
 
@@ -47,7 +51,7 @@ class Server {
 
   /// Listens at once; throws Error(failed) when it cannot. `on_http` may be empty.
   Server(asio::io_context& io, const asio::ip::tcp::endpoint& at, OnHttp on_http, OnChannel on_channel,
-         ConnectionLimits limits, MeshKeysPtr keys, OnHttpNow on_http_now = {});
+         ConnectionLimits limits, Access access, OnHttpNow on_http_now = {});
   ~Server();
   [[nodiscard]] asio::ip::tcp::endpoint local() const;
   void close();
@@ -69,12 +73,21 @@ class Server {
   std::shared_ptr<Shared> shared_;
 };
 
-/// Replaces what is left of an earlier socket at `path`. The socket is for its owner alone (mode 0600), or for a group,
-/// too (0660). Throws Error: usage for a group that is not there.
+/// Where a local socket is. The directory is open, and one that nobody else can change (disk/trusted_dir.h).
+struct LocalPlace {
+  Fd directory;
+  std::string name;
+  std::string shown;  ///< its path, for messages
+};
+
+/// Replaces what an earlier node has left at `place`: a socket of root's or this user's, and nothing else. The socket
+/// is for its owner alone (mode 0600), or for a group, too (0660). Throws Error(failed).
 class LocalServer {
  public:
-  LocalServer(asio::io_context& io, const std::string& path, const std::string& group, Server::OnChannel on_channel);
+  LocalServer(asio::io_context& io, LocalPlace place, std::optional<gid_t> group, Server::OnChannel on_channel);
   ~LocalServer();
+  /// Whether the socket still has its name in `directory`.
+  [[nodiscard]] bool is_in(int directory) const;
   void close();
 
  private:
