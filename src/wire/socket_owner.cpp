@@ -80,7 +80,8 @@ SocketOwner owner_of_other_end(const tcp::endpoint& local, const tcp::endpoint& 
   put_address(here, ask.body.id.idiag_dst);
   // What goes from this machine to itself goes by this interface; a socket may be bound to it, and is not found
   // otherwise.
-  ask.body.id.idiag_if = ::if_nametoindex("lo");
+  static const unsigned loopback = ::if_nametoindex("lo");
+  ask.body.id.idiag_if = loopback;
   ask.body.id.idiag_cookie[0] = ask.body.id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
   if (::send(fd, &ask, sizeof ask, 0) != static_cast<ssize_t>(sizeof ask)) return unknown(errno);
   alignas(nlmsghdr) std::array<char, 4096> buffer;  // NOLINT(cppcoreguidelines-pro-type-member-init): read into
