@@ -31,24 +31,4 @@ void ensure_node(const NodeOptions& options);
 /// waited for; so is, for a few seconds, one that does not answer, as it may just be going. `say` is told of a wait.
 std::unique_ptr<StateDir> take_turn(const NodeOptions& options, const std::function<void(const std::string&)>& say);
 
-/// Runs `work` to its end on `io` and hands back what it returned or threw; nothing when `io` was stopped before.
-template <class T>
-std::optional<T> run_to_end(asio::io_context& io, Task<T> work) {
-  std::optional<T> result;
-  std::exception_ptr error;
-  auto body = [](Task<T> task, std::optional<T>& out, std::exception_ptr& failed,
-                 asio::io_context& context) -> Task<void> {
-    try {
-      out = co_await std::move(task);
-    } catch (...) {
-      failed = std::current_exception();
-    }
-    context.stop();
-  };
-  asio::co_spawn(io, body(std::move(work), result, error, io), asio::detached);
-  io.run();
-  if (error) std::rethrow_exception(error);
-  return result;
-}
-
 }  // namespace mesh

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <boost/asio/io_context.hpp>
 #include <csignal>
 #include <nlohmann/json.hpp>
 
@@ -82,7 +83,7 @@ Task<ChannelPtr> channel_for(const NodeOptions& node, const Handlers& handlers, 
   if (!channel)
     throw Error(Status::unreachable,
                 "no node runs on " + node.files.string() + "; start meshseed, or give its --files or --control");
-  asio::co_spawn(co_await asio::this_coro::executor, channel->run(handlers), asio::detached);
+  spawn(co_await asio::this_coro::executor, channel->run(handlers));
   co_return channel;
 }
 

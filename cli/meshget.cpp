@@ -1,6 +1,8 @@
 // meshget: puts files of the mesh into the local files dir. Parse, call, print.
 #include <algorithm>
+#include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
+#include <boost/asio/thread_pool.hpp>
 #include <csignal>
 #include <nlohmann/json.hpp>
 
@@ -40,7 +42,7 @@ constexpr auto lost_after = std::chrono::seconds(15);
 /// The get over one connection; nothing when the node went away before it had answered.
 Task<std::optional<GetReply>> get_once(ChannelPtr channel, const Handlers& handlers, const Get& request,
                                        Handler* handler) {
-  asio::co_spawn(co_await asio::this_coro::executor, channel->run(handlers), asio::detached);
+  spawn(co_await asio::this_coro::executor, channel->run(handlers));
   try {
     if (handler != nullptr) {
       const PlacesAsk question;

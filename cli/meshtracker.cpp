@@ -69,7 +69,7 @@ int main(int argc, char** argv) {
                           : options.node.open ? "; open: everyone who can reach this port may use it"
                                               : "; on loopback only, for this user and root"));
     tell_service_manager(io, "listening on " + to_text(tracker.local()));
-    asio::co_spawn(io, keep_house(), asio::detached);
+    spawn(io, keep_house());
     io.run();
     // Nothing here outlives the process: every fact is a node's, and the nodes will tell it again.
     std::_Exit(0);

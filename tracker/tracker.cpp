@@ -183,7 +183,7 @@ void Tracker::drop_node(NodeKey key) {
   }
   if (paths > 0) {
     gone_.insert(key);
-    if (gone_.size() == 1) asio::co_spawn(io_, sweep(), asio::detached);
+    if (gone_.size() == 1) spawn(io_, sweep());
   }
   for (auto url = urls_.begin(); url != urls_.end();) {
     url->second.leave(key);
@@ -333,7 +333,7 @@ std::vector<Copy> Tracker::copies(std::string_view path) const {
 
 Task<bool> Tracker::probe(std::string path) {
   const auto found = std::make_shared<bool>(false);
-  Together asked(io_.get_executor());
+  Together asked(io_);
   ProbePath question;
   question.path = path;
   // A node that does not answer in time has no say.
@@ -351,7 +351,7 @@ Task<bool> Tracker::probe(std::string path) {
 }
 
 Task<void> Tracker::hash(std::map<NodeKey, Make> work, std::shared_ptr<Refusals> refusals) {
-  Together asked(io_.get_executor());
+  Together asked(io_);
   // What was hashed is in the catalog by the time of the reply: the node's delta came before it on the same channel.
   // When a node goes, its copies go with it, and the question is settled too.
   auto ask = [](NodeKey key, ChannelPtr channel, Make request, std::shared_ptr<Refusals> refused) -> Task<void> {
@@ -584,7 +584,7 @@ void Tracker::spread(const ContentId& own) {
   auto& swarm = it->second;
   swarm.spread = Clock::now();
   if (!swarm.foreign.is_set()) {  // told by a node that has had it loaded since before this tracker began
-    asio::co_spawn(io_, ask_for(swarm.infohash), asio::detached);
+    spawn(io_, ask_for(swarm.infohash));
     return;
   }
   std::vector<NodeKey> more;
@@ -594,7 +594,7 @@ void Tracker::spread(const ContentId& own) {
   for (std::size_t seeds = swarm.ready.size(); seeds < static_cast<std::size_t>(early_sources) && !more.empty();
        ++seeds) {
     swarm.asked.insert(more.back());
-    asio::co_spawn(io_, help_with(more.back(), own), asio::detached);
+    spawn(io_, help_with(more.back(), own));
     more.pop_back();
   }
 }
@@ -655,7 +655,7 @@ Task<Torrent> Tracker::seeded(ContentId id, std::int64_t size, NodeKey asker) {
     }
   };
   for (std::size_t i = 0; i < sources.size() && i < static_cast<std::size_t>(early_sources); ++i)
-    if (!is_ready(sources[i])) asio::co_spawn(io_, help(this, sources[i], id, size), asio::detached);
+    if (!is_ready(sources[i])) spawn(io_, help(this, sources[i], id, size));
   if (!torrent) {
     // No holder is left, but getters may have all of it between them.
     std::vector<NodeKey> getters;
@@ -768,7 +768,7 @@ void Tracker::plan_soon(const ContentId& id) {
       if (const auto node = self->nodes_.find(static_cast<NodeKey>(key)); node != self->nodes_.end())
         node->second.channel->note(plan);
   };
-  asio::co_spawn(io_, tell(this, id), asio::detached);
+  spawn(io_, tell(this, id));
 }
 
 void Tracker::enter(NodeKey node, Swarm& swarm) {
@@ -843,7 +843,7 @@ Task<Relayed> Tracker::relay(ChannelPtr channel, Relay asked) {
   asked.order.asker = asker != nullptr ? name_of(*asker) : std::string();
   co_await wait_until_settled(false);
   const auto reply = std::make_shared<Relayed>();
-  Together orders(io_.get_executor());
+  Together orders(io_);
   auto pass_on = [](std::string name, ChannelPtr to, Order order, std::shared_ptr<Relayed> all) -> Task<void> {
     Relayed::Answer answer;
     answer.node = name;
@@ -964,7 +964,7 @@ Task<Versions> Tracker::info(ChannelPtr, Info question) {
 
 Task<StatusReply> Tracker::status(ChannelPtr, StatusAsk) {
   const auto reply = std::make_shared<StatusReply>();
-  Together asked(io_.get_executor());
+  Together asked(io_);
   auto ask = [](std::string name, ChannelPtr channel, std::shared_ptr<StatusReply> all) -> Task<void> {
     NodeStatus one;
     one.node = name;
@@ -1017,15 +1017,8 @@ Task<TorrentFile> Tracker::torrent_for(ChannelPtr channel, TorrentAsk question) 
       out.file_name = std::string(last_part(question.path));
       if (!server_) co_return out;  // nobody could announce to it
       // This tracker, as the asker reached it.
-      boost::system::error_code ec;
-      const auto local = channel->stream().next_layer().next_layer().local_endpoint(ec);
-      asio::ip::tcp::endpoint here = server_->local();
-      if (!ec && (local.protocol().family() == AF_INET || local.protocol().family() == AF_INET6) &&
-          local.size() <= here.capacity()) {
-        std::memcpy(here.data(), local.data(), local.size());
-        here.resize(local.size());
-      }
-      out.trackers.push_back(to_text(here));
+      const auto here = channel->local();
+      out.trackers.push_back(here.empty() ? to_text(server_->local()) : here);
       co_return out;
     } catch (const Error& error) {
       trouble = "on " + node_name(key) + ": " + error.what();
@@ -1099,7 +1092,7 @@ std::optional<HttpReply> Tracker::answer_now(std::string_view target, const asio
 /// a seed at once; notes that nobody has it otherwise.
 Task<void> Tracker::ask_for(InfoHash infohash) {
   const auto found = std::make_shared<bool>(false);
-  Together asked(io_.get_executor());
+  Together asked(io_);
   auto ask = [](Tracker* self, NodeKey key, ChannelPtr channel, InfoHash hash,
                 std::shared_ptr<bool> hit) -> Task<void> {
     Load request;
@@ -1182,7 +1175,7 @@ void Tracker::meet_soon(NodeKey node, const ContentId& id, std::string peer) {
       if (const auto it = self->nodes_.find(who.first); it != self->nodes_.end())
         it->second.channel->note(Meet{who.second, std::move(peers)});
   };
-  asio::co_spawn(io_, tell(this), asio::detached);
+  spawn(io_, tell(this));
 }
 
 std::string Tracker::scrape(std::string_view query) {

@@ -20,6 +20,7 @@
 #include "peer_handout.h"
 #include "url_plan.h"
 #include "wire/announce.h"
+#include "wire/channel.h"
 #include "wire/flow.h"
 #include "wire/server.h"
 

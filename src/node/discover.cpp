@@ -7,6 +7,8 @@
 #include <openssl/hmac.h>
 
 #include <algorithm>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/use_awaitable.hpp>
 #include <cstring>
 
 #include "core/error.h"
@@ -82,7 +84,7 @@ Discover::Discover(asio::io_context& io, MeshKeysPtr keys, std::uint16_t channel
   if (!ec) socket.non_blocking(true, ec);
   if (ec)
     throw Error(Status::failed, "--discover: cannot listen on UDP port " + std::to_string(port) + ": " + ec.message());
-  asio::co_spawn(io, listen(shared_), asio::detached);
+  spawn(io, listen(shared_));
 }
 
 Discover::~Discover() {

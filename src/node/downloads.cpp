@@ -77,7 +77,7 @@ Task<FileJobPtr> Downloads::get(GetTaskPtr task, Planned& planned) {
       if (!waited) break;
       if (planned.url) {
         // Another get of it has ended: what is to be had now is for the mesh to say.
-        const auto again = std::make_shared<FileJob>(parts_.io.get_executor());
+        const auto again = std::make_shared<FileJob>(parts_.io);
         again->wanted = wanted;
         again->over = again->version_gone = true;
         again->status = Status::failed;
@@ -86,10 +86,10 @@ Task<FileJobPtr> Downloads::get(GetTaskPtr task, Planned& planned) {
       }
       // What is here is another file by now.
       waited = false;
-      const auto look = [this, entry = planned.file.entry] { return placer_.examine(entry, parts_.stopping); };
-      planned.before = co_await run_on(parts_.hash_pool, look);
+      const auto look = [this, entry = planned.file.entry] { return placer_.examine(entry, parts_.workers.stopping()); };
+      planned.before = co_await run_on(parts_.workers.reading(), look);
       if (rules_.keeps(planned, task->request.force)) {
-        const auto kept = std::make_shared<FileJob>(parts_.io.get_executor());
+        const auto kept = std::make_shared<FileJob>(parts_.io);
         kept->over = kept->kept = true;
         co_return kept;
       }
@@ -103,7 +103,7 @@ Task<FileJobPtr> Downloads::get(GetTaskPtr task, Planned& planned) {
   if (const auto it = jobs_.find(wanted.path); it != jobs_.end() && same_job(*it->second)) {
     job = it->second;
   } else {
-    job = std::make_shared<FileJob>(parts_.io.get_executor());
+    job = std::make_shared<FileJob>(parts_.io);
     job->wanted = wanted;
     job->holders = planned.file.holders;
     job->before = planned.before;
@@ -117,7 +117,7 @@ Task<FileJobPtr> Downloads::get(GetTaskPtr task, Planned& planned) {
   const bool fresh = job->wanted_by.empty();
   job->wanted_by.push_back(task);
   task->jobs.push_back(job);
-  if (fresh) asio::co_spawn(parts_.io, run(job), asio::detached);
+  if (fresh) spawn(parts_.io, run(job));
   while (!job->over && !task->excludes(job->wanted.path)) co_await job->changed.wait();
   std::erase(job->wanted_by, task);
   if (job->wanted_by.empty()) job->stop = true;
@@ -157,7 +157,7 @@ Task<void> Downloads::wait_for_slot(FileJobPtr job) {
   while (queue_.front() != job || active_ >= parts_.options.max_active) {
     job->info.state = "queued";
     job->info.queued = true;
-    if (job->wanted_by.empty() || parts_.stopping) {
+    if (job->wanted_by.empty() || parts_.workers.stopping()) {
       std::erase(queue_, job);
       slot_free_.notify();
       throw interrupted(*job);
@@ -190,9 +190,9 @@ Task<Torrent> Downloads::ask_for_torrent(FileJobPtr job) {
     asker->changed.notify();
   };
   const auto answer = std::make_shared<Answer>();
-  asio::co_spawn(parts_.io, ask(this, job, question, answer), asio::detached);
+  spawn(parts_.io, ask(this, job, question, answer));
   while (!answer->torrent && !answer->trouble) {
-    if (job->wanted_by.empty() || parts_.stopping) throw interrupted(*job);
+    if (job->wanted_by.empty() || parts_.workers.stopping()) throw interrupted(*job);
     co_await job->changed.wait_for(tick);
   }
   if (answer->torrent) co_return *answer->torrent;
@@ -237,7 +237,7 @@ Task<void> Downloads::from_swarm(FileJobPtr job) {
     const auto received = parts_.db.find_received(job->wanted.path, before.stamp);
     if (before.id == torrent.id && !job->sha256.empty()) {
       const auto look = [this, job] { check_sha256(*job, parts_.gate.open_file(job->wanted.path).get()); };
-      co_await run_on(parts_.hash_pool, look);
+      co_await run_on(parts_.workers.reading(), look);
     }
     if (before.id == torrent.id)
       job->kept = true;
@@ -253,7 +253,7 @@ Task<void> Downloads::checkpoint(SwarmTorrentPtr torrent, std::string path) {
     const auto snapshot = torrent->storage->sync();
     if (!snapshot.error) parts_.db.put_part({torrent->torrent.id, snapshot.have, snapshot.roots, path});
   };
-  co_await run_on(parts_.pool, save);
+  co_await run_on(parts_.workers.brief(), save);
 }
 
 void Downloads::drop_partial(const ContentId& id) {
@@ -282,7 +282,7 @@ Task<bool> Downloads::copy_local(FileJobPtr job, ContentId id) {
           if (data < 0) break;
           off_t end = ::lseek(source.get(), data, SEEK_HOLE);
           for (off_t in = data, out = data; in < end;) {
-            if (job->stop || parts_.stopping) throw Error(Status::interrupted, "stopped");
+            if (job->stop || parts_.workers.stopping()) throw Error(Status::interrupted, "stopped");
             const auto length = std::min<off_t>(end - in, copy_bytes);
             if (::copy_file_range(source.get(), &in, copy.get(), &out, static_cast<std::size_t>(length), 0) <= 0)
               throw Error(Status::failed, std::generic_category().message(errno));
@@ -298,12 +298,12 @@ Task<bool> Downloads::copy_local(FileJobPtr job, ContentId id) {
       copy = Fd(::open(part.c_str(), O_RDONLY | O_CLOEXEC));
       return placer_.place(part, copy.get(), job->wanted, job->before, id);
     };
-    const LocalEntry placed = co_await run_on(parts_.hash_pool, copy_over);
+    const LocalEntry placed = co_await run_on(parts_.workers.reading(), copy_over);
     parts_.publish(parts_.holdings.set(placed));
     co_return true;
   } catch (const Error& error) {
     ::unlink(part.c_str());
-    if (job->stop || parts_.stopping) throw interrupted(*job);
+    if (job->stop || parts_.workers.stopping()) throw interrupted(*job);
     parts_.log(printable(job->wanted.path) + ": cannot be copied from " + printable(from) + ": " + error.what() +
                "; it is fetched");
   }
@@ -328,7 +328,7 @@ Task<void> Downloads::wait_for_room(FileJobPtr job, std::int64_t needed) {
       job->info.detail.clear();
       co_return;
     }
-    if (job->wanted_by.empty() || parts_.stopping) throw interrupted(*job);
+    if (job->wanted_by.empty() || parts_.workers.stopping()) throw interrupted(*job);
     if (!waits_for_room(*job))
       throw Error(Status::failed, printable(job->wanted.path) + ": no room: " + room(needed, free, others) +
                                       "; what has arrived is kept, and a get goes on from there");
@@ -373,15 +373,15 @@ Task<std::shared_ptr<Downloads::Part>> Downloads::open_part(FileJobPtr job, Cont
     if (resumed) out->have = known->have, out->roots = known->roots;
     return out;
   };
-  std::shared_ptr<Part> part = co_await run_on(parts_.pool, open);
+  std::shared_ptr<Part> part = co_await run_on(parts_.workers.brief(), open);
   const auto claimed = std::ranges::count_if(part->have, [](char byte) { return byte != 0; });
   if (claimed == 0) co_return part;
   job->info.state = "checking";
   const auto check = [this, part, &layout] {
     const unsigned threads = std::max(1U, std::thread::hardware_concurrency());
-    return still_there(layout, part->file.get(), part->have, part->roots, threads, parts_.stopping);
+    return still_there(layout, part->file.get(), part->have, part->roots, threads, parts_.workers.stopping());
   };
-  part->have = co_await run_on(parts_.hash_pool, check);
+  part->have = co_await run_on(parts_.workers.reading(), check);
   if (const auto lost = claimed - std::ranges::count(part->have, '\1'); lost > 0)
     parts_.log(printable(job->wanted.path) + ": " + std::to_string(lost) +
                " pieces of what had arrived are not what they should be; they are fetched again");
@@ -391,7 +391,7 @@ Task<std::shared_ptr<Downloads::Part>> Downloads::open_part(FileJobPtr job, Cont
 Task<void> Downloads::mend_disk(FileJobPtr job, SwarmTorrentPtr swarm, std::int64_t needed) {
   const auto name = printable(job->wanted.path);
   const int code = swarm->error_code;
-  if (job->wanted_by.empty() || parts_.stopping) throw interrupted(*job);
+  if (job->wanted_by.empty() || parts_.workers.stopping()) throw interrupted(*job);
   if (code != ENOSPC && code != EDQUOT) throw Error(Status::failed, name + ": cannot be written: " + swarm->error);
   // A file system can be full before statvfs says so: wait a while, however much seems free.
   if (waits_for_room(*job)) {
@@ -418,7 +418,7 @@ Task<void> Downloads::put_in_place(FileJobPtr job, SwarmTorrentPtr swarm, std::f
   };
   if (!job->sha256.empty()) {
     const auto check = [reopen, job] { check_sha256(*job, reopen().get()); };
-    co_await run_on(parts_.hash_pool, check);
+    co_await run_on(parts_.workers.reading(), check);
   }
   job->wanted.id = id;
   const auto wanted = job->wanted;
@@ -432,10 +432,10 @@ Task<void> Downloads::put_in_place(FileJobPtr job, SwarmTorrentPtr swarm, std::f
     if (swarm) parts_.db.remove_part(swarm->torrent.id);
     return out;
   };
-  const LocalEntry placed = co_await run_on(parts_.pool, finish);
+  const LocalEntry placed = co_await run_on(parts_.workers.brief(), finish);
   if (swarm) {
     auto on_fault = [this, path = wanted.path](std::string why) {
-      asio::post(parts_.io, [this, path, why = std::move(why)] { parts_.withdraw(path, why); });
+      post_to(parts_.io, [this, path, why = std::move(why)] { parts_.withdraw(path, why); });
     };
     swarm->storage->freeze(std::move(serving), placed.stamp, on_fault);
     parts_.swarm->seed(swarm);
@@ -477,7 +477,7 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
     keep(parts_.db, known->file);
     return std::make_shared<Storage>(*layout, std::move(opened->file), opened->have, opened->roots);
   };
-  const StoragePtr storage = co_await run_on(parts_.pool, open);
+  const StoragePtr storage = co_await run_on(parts_.workers.brief(), open);
   storage->will_be_synced();
   std::unique_ptr<PieceGate> gate;
   if (wants_order(*job)) gate = std::make_unique<OrderedGate>(layout->count());
@@ -495,7 +495,7 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
     job->info.state = "downloading";
     auto synced = Clock::now();
     while (!storage->is_complete()) {
-      if (job->wanted_by.empty() || parts_.stopping) throw interrupted(*job);
+      if (job->wanted_by.empty() || parts_.workers.stopping()) throw interrupted(*job);
       set_limits(*job, *swarm);
       co_await feed.tend(is_patient(*job));
       if (!swarm->error.empty()) {
@@ -521,7 +521,7 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
     parts_.swarm->unload(id);
     // The next download of it begins when nothing of this one is written any more.
     const auto retire = [storage] { storage->retire(); };
-    co_await run_on(parts_.pool, retire);
+    co_await run_on(parts_.workers.brief(), retire);
     if (job->discard) drop_partial(id);
     throw *trouble;
   }

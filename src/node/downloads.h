@@ -19,7 +19,7 @@ namespace mesh {
 
 /// One large file on its way. Stopped when no get wants it any more.
 struct FileJob {
-  explicit FileJob(const asio::any_io_executor& executor) : changed(executor) {}
+  explicit FileJob(asio::io_context& io) : changed(io) {}
   FileEntry wanted;
   std::vector<std::uint32_t> holders;
   LocalState before;
@@ -52,7 +52,7 @@ class Downloads {
         placer_(placer),
         rules_(rules),
         from_url_(std::move(from_url)),
-        slot_free_(parts.io.get_executor()) {}
+        slot_free_(parts.io) {}
 
   /// Gets one large file; returns when the job is over or the task does not want it any more. The job says how it went;
   /// null when it was stopped before it began.

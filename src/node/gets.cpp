@@ -109,7 +109,7 @@ void Gets::resume() {
       for (const auto& except : task->request.except) task->except.push_back(parse(except));
       task->number = number;
       running_[number] = task;
-      asio::co_spawn(parts_.io, run_detached(task), asio::detached);
+      spawn(parts_.io, run_detached(task));
     } catch (const std::exception&) {
       parts_.db.remove_get(number);
     }
@@ -125,7 +125,7 @@ Task<GetReply> Gets::get(ChannelPtr channel, Get request) {
   }
   const auto task = add(std::move(request));
   if (task->request.detach || !channel) {
-    asio::co_spawn(parts_.io, run_detached(task), asio::detached);
+    spawn(parts_.io, run_detached(task));
     co_return GetReply{};
   }
   auto report = [](Gets* self, ChannelPtr to, GetTaskPtr about, std::shared_ptr<bool> over) -> Task<void> {
@@ -139,13 +139,13 @@ Task<GetReply> Gets::get(ChannelPtr channel, Get request) {
     }
   };
   const auto over = std::make_shared<bool>(false);
-  asio::co_spawn(parts_.io, report(this, channel, task, over), asio::detached);
-  Together piped(parts_.io.get_executor());
+  spawn(parts_.io, report(this, channel, task, over));
+  Together piped(parts_.io);
   if (task->request.pipe) piped.add(streamer_.pipe(channel, task, over));
   auto outcomes = co_await getter_.run(task);
   *over = true;
   co_await piped.all();
-  if (!parts_.stopping || !channel->is_open()) end(task, outcomes, true);
+  if (!parts_.workers.stopping() || !channel->is_open()) end(task, outcomes, true);
   if (channel->is_open()) channel->note(getter_.progress(*task));
   GetReply reply;
   for (const auto& one : outcomes)
@@ -164,7 +164,7 @@ Task<void> Gets::run_detached(GetTaskPtr task) {
   // Nobody waits for it, so a tracker or node that cannot be reached for a while is no reason to give it up.
   for (;;) {
     const auto outcomes = co_await getter_.run(task);
-    if (parts_.stopping) co_return;  // it goes on at the next start
+    if (parts_.workers.stopping()) co_return;  // it goes on at the next start
     const auto lost = std::ranges::find_if(
         outcomes, [](const auto& one) { return static_cast<Status>(one.status) == Status::unreachable; });
     if (lost == outcomes.end() || task->cancelled) {
@@ -175,9 +175,9 @@ Task<void> Gets::run_detached(GetTaskPtr task) {
     }
     task->phase = "trying again soon: " + lost->error;
     const auto until = std::chrono::steady_clock::now() + retry_after;
-    while (!parts_.stopping && !task->cancelled && std::chrono::steady_clock::now() < until)
+    while (!parts_.workers.stopping() && !task->cancelled && std::chrono::steady_clock::now() < until)
       co_await sleep_for(milliseconds(100));
-    if (parts_.stopping) co_return;
+    if (parts_.workers.stopping()) co_return;
   }
 }
 
@@ -277,7 +277,7 @@ Task<GetReply> Gets::wait(ChannelPtr channel, Wait request) {
   const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(request.seconds);
   const auto is_running = [&](std::int64_t number) { return running_.contains(number); };
   auto reported = std::chrono::steady_clock::time_point{};
-  while (std::ranges::any_of(awaited, is_running) && !parts_.stopping && (!channel || channel->is_open())) {
+  while (std::ranges::any_of(awaited, is_running) && !parts_.workers.stopping() && (!channel || channel->is_open())) {
     if (channel && std::chrono::steady_clock::now() - reported >= report_every) {
       reported = std::chrono::steady_clock::now();
       Progress sum;
@@ -305,7 +305,7 @@ Task<GetReply> Gets::wait(ChannelPtr channel, Wait request) {
     }
     co_await ended_.wait_for(report_every);
   }
-  if (parts_.stopping) throw Error(Status::unreachable, "the node is shutting down; its gets go on at its next start");
+  if (parts_.workers.stopping()) throw Error(Status::unreachable, "the node is shutting down; its gets go on at its next start");
   if (channel && !channel->is_open()) co_return GetReply{};
   GetReply reply;
   Outcomes out;
@@ -360,19 +360,19 @@ Task<Cancelled> Gets::drop(What what, bool discard) {
   }
   getter_.downloads().notify();
   // What is being written is over when this returns; a question to the tracker may take longer, and does no harm.
-  while (std::ranges::any_of(jobs, [](const FileJobPtr& job) { return !job->over; }) && !parts_.stopping)
+  while (std::ranges::any_of(jobs, [](const FileJobPtr& job) { return !job->over; }) && !parts_.workers.stopping())
     co_await sleep_for(milliseconds(10));
   // Small files on the way are placed or dropped within moments; those that wait for room are of no concern here.
   const auto placing = [&] {
     return std::ranges::any_of(
         touched, [](const GetTaskPtr& task) { return task->unplaced > 0 && !task->phase.starts_with("paused"); });
   };
-  for (int i = 0; i < 1000 && placing() && !parts_.stopping; ++i) co_await sleep_for(milliseconds(10));
+  for (int i = 0; i < 1000 && placing() && !parts_.workers.stopping(); ++i) co_await sleep_for(milliseconds(10));
   const auto ending = [&] {
     return std::ranges::any_of(
         touched, [&](const GetTaskPtr& task) { return task->cancelled && running_.contains(task->number); });
   };
-  for (int i = 0; i < 100 && ending() && !parts_.stopping; ++i) co_await sleep_for(milliseconds(10));
+  for (int i = 0; i < 100 && ending() && !parts_.workers.stopping(); ++i) co_await sleep_for(milliseconds(10));
   if (discard) {
     const auto unlink = [this, what, busy = parts_.downloading] {
       std::vector<std::string> dropped;
@@ -384,7 +384,7 @@ Task<Cancelled> Gets::drop(What what, bool discard) {
       }
       return dropped;
     };
-    const auto dropped = co_await run_on(parts_.pool, unlink);
+    const auto dropped = co_await run_on(parts_.workers.brief(), unlink);
     out.discarded.insert(out.discarded.end(), dropped.begin(), dropped.end());
   }
   co_return out;

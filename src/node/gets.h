@@ -18,7 +18,7 @@ namespace mesh {
 class Gets {
  public:
   Gets(NodeParts& parts, Getter& getter, Streamer& streamer)
-      : parts_(parts), getter_(getter), streamer_(streamer), ended_(parts.io.get_executor()) {}
+      : parts_(parts), getter_(getter), streamer_(streamer), ended_(parts.io) {}
 
   /// Goes on with what had not ended when the node went down.
   void resume();

@@ -62,7 +62,7 @@ std::string Getter::conflict(const FileEntry& wanted, const LocalState& local,
 void Getter::check_sha256(const Planned& planned) const {
   if (planned.sha256.empty() || planned.before.verdict != LocalState::Verdict::same) return;
   const auto& path = planned.file.entry.path;
-  const auto found = sha256_of(parts_.gate.open_file(path).get(), parts_.stopping);
+  const auto found = sha256_of(parts_.gate.open_file(path).get(), parts_.workers.stopping());
   if (found == planned.sha256) return;
   throw Error(Status::failed, "it is what the mesh has, and has SHA-256 " + found + ", not " + planned.sha256 +
                                   " (--refresh asks the origin for another one)");
@@ -258,7 +258,7 @@ Task<bool> Getter::is_current(GetTaskPtr task, UrlSource source, FileEntry entry
   task->phase = "asking " + printable(source.url.shown);
   const auto ask = [this, task, source, entry] {
     auto options = origin_options(source);
-    options.stopped = [this, task] { return task->cancelled || parts_.stopping; };
+    options.stopped = [this, task] { return task->cancelled || parts_.workers.stopping(); };
     const auto validator = entry.id.is_set() ? parts_.db.find_note("origin " + entry.id.hex()) : std::string();
     const auto etag = validator.starts_with('"') ? validator : std::string();
     try {
@@ -272,7 +272,7 @@ Task<bool> Getter::is_current(GetTaskPtr task, UrlSource source, FileEntry entry
       throw;
     }
   };
-  co_return co_await run_on(parts_.fetch_pool, ask);
+  co_return co_await run_on(parts_.workers.origins(), ask);
 }
 
 Task<Getter::Chosen> Getter::choose(std::string path, std::string from, bool strict) {
@@ -361,7 +361,7 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
     for (auto& [path, planned] : plan.files) {
       if (!planned.file.problem.empty() || planned.file.entry.kind != Kind::file || task->cancelled) continue;
       try {
-        planned.before = placer_.examine(planned.file.entry, parts_.stopping);
+        planned.before = placer_.examine(planned.file.entry, parts_.workers.stopping());
         check_sha256(planned);
       } catch (const Error& error) {
         planned.file.problem =
@@ -369,7 +369,7 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
       }
     }
   };
-  co_await run_on(parts_.hash_pool, compare);
+  co_await run_on(parts_.workers.reading(), compare);
   task->phase.clear();
   std::vector<Planned*> small;
   std::vector<Planned*> large;
@@ -401,12 +401,12 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
       fail(planned, error);
     }
   }
-  Together work(parts_.io.get_executor());
+  Together work(parts_.io);
   if (!small.empty()) work.add(get_small(task, plan, std::move(small), results));
   const auto at_once = static_cast<std::size_t>(task->request.max_active > 0
                                                     ? std::min(task->request.max_active, parts_.options.max_active)
                                                     : parts_.options.max_active);
-  Together downloads(parts_.io.get_executor());
+  Together downloads(parts_.io);
   for (auto* planned : large) {
     co_await downloads.fewer_than(at_once);
     if (task->cancelled) break;
@@ -450,7 +450,7 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
       }
     }
   };
-  co_await run_on(parts_.pool, finish_directories);
+  co_await run_on(parts_.workers.brief(), finish_directories);
 }
 
 Task<void> Getter::get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> files, Results& results) {
@@ -549,10 +549,10 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results
           task->total_bytes += it->second.file.entry.size - size;
           planned.file = it->second.file;
           const auto look_again = [this, &planned] {
-            planned.before = placer_.examine(planned.file.entry, parts_.stopping);
+            planned.before = placer_.examine(planned.file.entry, parts_.workers.stopping());
             check_sha256(planned);
           };
-          co_await run_on(parts_.hash_pool, look_again);
+          co_await run_on(parts_.workers.reading(), look_again);
           if (keeps(planned, task->request.force)) {
             auto kept = outcome(planned);
             kept.kept = true;
@@ -658,7 +658,7 @@ Task<void> Getter::get_backing(GetTaskPtr task, Plan& plan, Results& results) {
       }
       return out;
     };
-    const auto needed = co_await run_on(parts_.pool, read_headers);
+    const auto needed = co_await run_on(parts_.workers.brief(), read_headers);
     fresh.clear();
     for (const auto& one : needed) {
       GetOutcome trouble;

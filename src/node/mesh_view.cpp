@@ -1,8 +1,6 @@
 #include "node/mesh_view.h"
 
 #include <algorithm>
-#include <boost/asio/local/connect_pair.hpp>
-#include <boost/asio/local/stream_protocol.hpp>
 
 #include "core/mesh_path.h"
 #include "wire/endpoint.h"
@@ -51,7 +49,7 @@ MeshView::MeshView(NodeParts& parts, std::function<Hello()> hello, Handlers& han
       hello_(std::move(hello)),
       instance_(parts.identity->instance()),
       members_(instance_),
-      opened_(parts.io.get_executor()) {
+      opened_(parts.io) {
   const auto own = hello_().addresses;
   own_addresses_.insert(own.begin(), own.end());
   try {
@@ -88,7 +86,7 @@ MeshView::MeshView(NodeParts& parts, std::function<Hello()> hello, Handlers& han
     };
     discover_ = std::make_unique<Discover>(parts_.io, parts_.options.keys, hello_().channel_port, found);
   }
-  asio::co_spawn(parts_.io, gossip(), asio::detached);
+  spawn(parts_.io, gossip());
 }
 
 MeshView::~MeshView() { alive_.reset(); }
@@ -140,7 +138,7 @@ Task<void> MeshView::save() {
   const auto put = [this, text = std::to_string(seconds_of_day()) + " " + to_bencode(kept)] {
     parts_.db.put_note(note_key, text);
   };
-  co_await run_on(parts_.pool, put);
+  co_await run_on(parts_.workers.brief(), put);
 }
 
 /// Greets the node at `address`, which should be the one of instance `expected`; false when it does not answer.
@@ -206,7 +204,7 @@ Task<void> MeshView::gossip() {
   const auto alive = std::weak_ptr<bool>(alive_);
   std::set<std::string> unmet(parts_.options.peers.begin(), parts_.options.peers.end());
   co_await sleep_for(milliseconds(std::uniform_int_distribution<int>(100, 1000)(random_)));
-  for (int number = 1; !alive.expired() && !closed_ && !parts_.stopping; ++number) {
+  for (int number = 1; !alive.expired() && !closed_ && !parts_.workers.stopping(); ++number) {
     try {
       co_await round(unmet, number);
     } catch (const std::exception& error) {
@@ -221,7 +219,7 @@ Task<void> MeshView::gossip() {
     const auto wait = static_cast<int>((settled ? greet_every : greet_alone_every).count());
     for (int waited = std::uniform_int_distribution<int>(0, wait / 2)(random_); waited < wait; waited += 500) {
       co_await sleep_for(milliseconds(500));
-      if (alive.expired() || parts_.stopping) co_return;
+      if (alive.expired() || parts_.workers.stopping()) co_return;
     }
   }
 }
@@ -248,7 +246,7 @@ void MeshView::dial(const Member& member) {
   dial->member = member;
   dial->view = channel_;
   dials_.push_back(dial);
-  asio::co_spawn(parts_.io, keep(dial), asio::detached);
+  spawn(parts_.io, keep(dial));
 }
 
 Task<void> MeshView::keep(DialPtr dial) {
@@ -283,7 +281,7 @@ Task<ChannelPtr> MeshView::open(milliseconds limit) {
   if (!opening_) {
     if (members_.size() == 0 || Clock::now() - failed_ < try_again_after) co_return nullptr;
     opening_ = true;
-    asio::co_spawn(parts_.io, make(), asio::detached);
+    spawn(parts_.io, make());
   }
   // Who has little time asks again later.
   if (limit < little_time) co_return nullptr;
@@ -302,28 +300,16 @@ Task<void> MeshView::make() {
     if (!hub_) hub_ = parts_.options.hub(parts_.io, parts_.options.access());
     if (channel_) channel_->close();
     hang_up();
-    asio::local::stream_protocol::socket near(parts_.io);
-    asio::local::stream_protocol::socket far(parts_.io);
-    asio::local::connect_pair(near, far);
-    channel_ = std::make_shared<Channel>(Link(Link::Socket(std::move(near))), "the mesh", asio::ip::address{});
-    auto hub_end =
-        std::make_shared<Channel>(Link(Link::Socket(std::move(far))), parts_.options.name, asio::ip::address{});
-    const auto binding = random_secret().hex();
-    channel_->set_binding(binding);
-    hub_end->set_binding(binding);
+    const auto ends = co_await make_channel_pair(parts_.options.name, "the mesh");
+    if (alive.expired()) co_return;
+    channel_ = ends.near;
     auto serve = [](std::function<Task<void>(ChannelPtr)> hub, ChannelPtr end) -> Task<void> {
-      boost::system::error_code ec;
-      co_await end->stream().async_accept(asio::redirect_error(asio::use_awaitable, ec));
-      if (!ec) co_await hub(end);
+      co_await hub(end);
       end->close();
     };
-    asio::co_spawn(parts_.io, serve(hub_, hub_end), asio::detached);
-    boost::system::error_code ec;
-    co_await channel_->stream().async_handshake("localhost", "/control", asio::redirect_error(asio::use_awaitable, ec));
-    if (alive.expired()) co_return;
-    if (ec) throw Error(Status::failed, ec.message());
+    spawn(parts_.io, serve(hub_, ends.far));
     auto run = [](ChannelPtr running, const Handlers& handlers) -> Task<void> { co_await running->run(handlers); };
-    asio::co_spawn(parts_.io, run(channel_, *parts_.tracker_handlers), asio::detached);
+    spawn(parts_.io, run(channel_, *parts_.tracker_handlers));
     parts_.links->adopt(channel_);
 
     for (const auto& member : members_.choose(most_asked, random_)) dial(member);
@@ -349,7 +335,7 @@ Task<void> MeshView::make() {
   opening_ = false;
   if (any && !closed_) {
     parts_.log("no tracker answers; " + describe(channel_));
-    asio::co_spawn(parts_.io, tend(), asio::detached);
+    spawn(parts_.io, tend());
   } else {
     failed_ = Clock::now();
     if (channel_) channel_->close();

@@ -9,15 +9,25 @@
 
 #include <algorithm>
 #include <boost/asio/ip/udp.hpp>
-#include <boost/asio/post.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <csignal>
 
 #include "core/format.h"
 #include "core/glob.h"
 #include "core/memory.h"
+#include "disk/state_dir.h"
 #include "node/feed.h"
+#include "node/gets.h"
+#include "node/getter.h"
+#include "node/guests.h"
+#include "node/mesh_view.h"
+#include "node/node_parts.h"
+#include "node/offer.h"
+#include "node/orders.h"
+#include "node/streamer.h"
+#include "node/watcher.h"
 #include "wire/endpoint.h"
+#include "wire/server.h"
 
 namespace mesh {
 
@@ -273,7 +283,7 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
         for (auto& change : changes)
           if (change.kind == TreeChange::Kind::put && change.entry.entry.kind == Kind::file)
             if (const auto id = parts_->db.find_hash(change.entry.stamp)) change.entry.entry.id = *id;
-        asio::post(io_, [this, alive, batch = std::move(changes)]() mutable {
+        post_to(io_, [this, alive, batch = std::move(changes)]() mutable {
           if (alive.expired()) return;
           const bool ends =
               std::ranges::any_of(batch, [](const TreeChange& c) { return c.kind == TreeChange::Kind::scan_ends; });
@@ -286,8 +296,8 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
         });
       },
       parts.log);
-  asio::co_spawn(io, tick(), asio::detached);
-  if (options.hash_eagerly) asio::co_spawn(io, offer_->hash_eagerly(), asio::detached);
+  spawn(io, tick());
+  if (options.hash_eagerly) spawn(io, offer_->hash_eagerly());
   gets_->resume();
 }
 
@@ -295,9 +305,7 @@ Node::~Node() {
   alive_.reset();
   watcher_.reset();
   if (parts_) {
-    parts_->pool.join();
-    parts_->hash_pool.join();
-    parts_->fetch_pool.join();
+    parts_->workers.join();
   }
 }
 
@@ -565,7 +573,7 @@ Task<void> Node::tick() {
   Trimmer trimmer;
   for (int count = 1;; ++count) {
     co_await sleep_for(seconds(1));
-    if (alive.expired() || parts_->stopping) co_return;
+    if (alive.expired() || parts_->workers.stopping()) co_return;
     try {
       guests_->tend();
       parts_->swarm->hang_up_on_strangers();
@@ -600,13 +608,13 @@ Task<void> Node::until_unneeded() {
     // Without a torrent there is nothing that others could still need.
     const bool serves = !parts_->swarm->all().empty() || !guests_->torrents().empty();
     const auto stay = seconds(parts_->options.linger_seconds.value_or(0));
-    if (parts_->stopping || (!needed && (!serves || Clock::now() - needed_ >= stay))) co_return;
+    if (parts_->workers.stopping() || (!needed && (!serves || Clock::now() - needed_ >= stay))) co_return;
     co_await sleep_for(milliseconds(200));
   }
 }
 
 Task<void> Node::stop() {
-  parts_->stopping = true;
+  parts_->workers.stop();
   getter_->downloads().stop();
   local_->close();
   server_->close();
@@ -635,13 +643,13 @@ int run_node(NodeOptions options, std::unique_ptr<StateDir> state, const Node::L
     signals.cancel();
   };
   signals.async_wait([&](const boost::system::error_code& ec, int) {
-    if (!ec) asio::co_spawn(io, stop(), asio::detached);
+    if (!ec) spawn(io, stop());
   });
   const auto leave = [&]() -> Task<void> {
     co_await node->until_unneeded();
     co_await stop();
   };
-  if (temporary) asio::co_spawn(io, leave(), asio::detached);
+  if (temporary) spawn(io, leave());
   log(node->describe());
   ready(io);
   while (!stopping && io.run_one() > 0) {

@@ -5,21 +5,16 @@
 // small pool and comes back.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "disk/state_dir.h"
-#include "node/gets.h"
-#include "node/getter.h"
-#include "node/guests.h"
-#include "node/mesh_view.h"
-#include "node/node_parts.h"
-#include "node/offer.h"
-#include "node/orders.h"
-#include "node/streamer.h"
-#include "node/watcher.h"
-#include "wire/server.h"
+#include "node/node_options.h"
+#include "wire/channel.h"
+#include "wire/identity.h"
 
 namespace mesh {
 
@@ -32,6 +27,18 @@ namespace mesh {
 bool keep_identity(const StateDir& state, const Identity& identity);
 /// What a node says that finds it taken.
 [[nodiscard]] Error already_runs(const NodeOptions& options);
+
+class Gets;
+class Getter;
+class Guests;
+class LocalServer;
+class MeshView;
+class Offer;
+class Orders;
+class Server;
+class Streamer;
+class Watcher;
+struct NodeParts;
 
 class Node {
  public:

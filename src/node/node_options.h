@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "wire/channel.h"
-#include "wire/server.h"
+#include "wire/access.h"
+#include "wire/task.h"
 
 namespace mesh {
 

@@ -16,6 +16,7 @@
 #include "node/pacer.h"
 #include "node/swarm.h"
 #include "node/tracker_links.h"
+#include "node/workers.h"
 #include "wire/flow.h"
 #include "wire/identity.h"
 
@@ -37,16 +38,13 @@ struct NodeParts {
   std::unique_ptr<TrackerLinks> links;
   IdentityPtr identity{};                      ///< who this node is
   const Handlers* tracker_handlers = nullptr;  ///< what this node answers to whoever is a tracker to it
-  std::atomic<bool> stopping = false;
   OwnFiles own_files{};
   TreeRecords trees{state_dir};       ///< of directories that tar: unpacked
   std::int64_t spools_need = 0;       ///< bytes that the spools of streams will still write
   std::set<ContentId> downloading{};  ///< by gets and streams: one of them at a time for each content
   Pacer small_down{};                 ///< of what comes and goes on the node channel
   Pacer small_up{};
-  asio::thread_pool pool{4};         ///< for what is short
-  asio::thread_pool fetch_pool{16};  ///< for origins of URLs, which are waited for
-  asio::thread_pool hash_pool{2};    ///< for what may read whole files
+  Workers workers{};
 
   /// Puts `id` among `downloading` for as long as what is returned lives.
   [[nodiscard]] std::shared_ptr<void> claim(const ContentId& id) {

@@ -126,7 +126,7 @@ Task<FileEntry> Offer::make_now(FileEntry asked, bool foreign, bool idle) {
       const auto begun = now_ns();
       const unsigned threads = idle ? 1 : std::max(1U, std::thread::hardware_concurrency());
       std::vector<lt::sha1_hash> sha1;
-      const auto hashed = hash_file(fd.get(), stamp.size, threads, parts_.stopping, foreign ? &sha1 : nullptr);
+      const auto hashed = hash_file(fd.get(), stamp.size, threads, parts_.workers.stopping(), foreign ? &sha1 : nullptr);
       if (stamp_now(fd.get()) != stamp || PathGate::is_being_written(fd.get()))
         throw Error(Status::failed, "it changed while it was hashed");
       id = hashed.id;
@@ -141,7 +141,7 @@ Task<FileEntry> Offer::make_now(FileEntry asked, bool foreign, bool idle) {
     local->stamp = stamp;
     return *local;
   };
-  const LocalEntry made = co_await run_on(parts_.hash_pool, hash);
+  const LocalEntry made = co_await run_on(parts_.workers.reading(), hash);
   parts_.publish(parts_.holdings.set(made));
   co_return made.entry;
 }
@@ -178,7 +178,7 @@ Task<Torrent> Offer::load_foreign(Load asked) {
       if (torrent->foreign.is_set() && torrent->checked && torrent->torrent.infohash == asked.infohash)
         co_return told_foreign(*torrent);
     const auto find = [this, asked] { return parts_.db.find_foreign(asked.infohash); };
-    const auto stored = co_await run_on(parts_.pool, find);
+    const auto stored = co_await run_on(parts_.workers.brief(), find);
     if (!stored) throw Error(Status::not_found, "has no such torrent");
     asked.id = stored->id;
     asked.size = length_of_foreign(stored->info);
@@ -224,10 +224,10 @@ Task<Foreign> Offer::foreign(ContentId id, std::int64_t size) {
   if (item == nullptr) throw Error(Status::not_found, "does not hold it any more");
   const FileEntry entry = item->entry;
   const auto find = [this, id, size = entry.size] { return kept_foreign(id, size); };
-  auto found = co_await run_on(parts_.pool, find);
+  auto found = co_await run_on(parts_.workers.brief(), find);
   if (!found) {
     co_await make(entry, true);
-    found = co_await run_on(parts_.pool, find);
+    found = co_await run_on(parts_.workers.brief(), find);
   }
   if (!found) throw Error(Status::failed, printable(entry.path) + ": its torrent cannot be made");
   co_return std::move(*found);
@@ -239,16 +239,16 @@ Task<Offer::Held> Offer::hold(ContentId id, std::int64_t size, std::vector<lt::s
   const FileEntry entry = item->entry;
   const FileStamp stamp = item->stamp;
   const auto find = [this, id, size = entry.size] { return kept(parts_.db, id, size); };
-  auto file = co_await run_on(parts_.pool, find);
+  auto file = co_await run_on(parts_.workers.brief(), find);
   if (!file) {
     co_await make(entry, false);
-    file = co_await run_on(parts_.pool, find);
+    file = co_await run_on(parts_.workers.brief(), find);
   }
   if (!file) throw Error(Status::failed, printable(entry.path) + ": its torrent cannot be made");
   PieceLayout layout = file->layout;
   if (!hashes.empty()) layout.hashes = std::move(hashes);
   auto on_fault = [this, path = entry.path](std::string why) {
-    asio::post(parts_.io, [this, path, why = std::move(why)] { parts_.withdraw(path, why); });
+    post_to(parts_.io, [this, path, why = std::move(why)] { parts_.withdraw(path, why); });
   };
   std::shared_ptr<Storage> storage;
   std::string trouble;
@@ -259,7 +259,7 @@ Task<Offer::Held> Offer::hold(ContentId id, std::int64_t size, std::vector<lt::s
         throw Error(Status::failed, "it has changed since it was hashed");
       return std::make_shared<Storage>(layout, std::move(fd), stamp, on_fault);
     };
-    storage = co_await run_on(parts_.pool, open);
+    storage = co_await run_on(parts_.workers.brief(), open);
   } catch (const Error& error) {
     trouble = error.what();
   }
@@ -291,7 +291,7 @@ Task<Probed> Offer::probe(ProbePath asked) {
     if (const auto id = parts_.db.find_hash(found->stamp)) found->entry.id = *id;
     return found;
   };
-  auto local = co_await run_on(parts_.pool, look);
+  auto local = co_await run_on(parts_.workers.brief(), look);
   if (!local) co_return out;
   parts_.publish(parts_.holdings.set(*local));
   out.found.push_back(local->entry);
@@ -343,7 +343,7 @@ Task<Fetched> Offer::fetch(ChannelPtr channel, Fetch asked) {
     for (const auto& [stamp, id] : settled) parts_.db.put_hash(stamp, id);
     return out;
   };
-  const auto read = co_await run_on(parts_.pool, read_all);
+  const auto read = co_await run_on(parts_.workers.brief(), read_all);
   Inventory delta;
   for (const auto& entry : read.learnt)
     for (auto& put : parts_.holdings.set(entry).put) delta.put.push_back(std::move(put));
@@ -357,11 +357,11 @@ Task<Fetched> Offer::fetch(ChannelPtr channel, Fetch asked) {
 }
 
 Task<void> Offer::hash_eagerly() {
-  while (!parts_.stopping) {
+  while (!parts_.workers.stopping()) {
     co_await sleep_for(std::chrono::seconds(1));
     if (!parts_.holdings.is_complete()) continue;
     std::string after;
-    for (bool more = true; more && !parts_.stopping;) {
+    for (bool more = true; more && !parts_.workers.stopping();) {
       const auto page = parts_.holdings.page(after, 500);
       more = !page.empty();
       for (const auto& entry : page) {

@@ -127,12 +127,12 @@ Task<Deleted> Orders::remove(Delete asked) {
         *missing = error;
       }
     };
-    co_await run_on(parts_.pool, work);
+    co_await run_on(parts_.workers.brief(), work);
     const auto forget = [&] {
       const StateDb::Batch batch(parts_.db);
       for (const auto& path : gone) parts_.db.remove_received(path);
     };
-    co_await run_on(parts_.pool, forget);
+    co_await run_on(parts_.workers.brief(), forget);
     // The mesh hears of it before the asker does; the watcher would say so a moment later.
     Inventory delta;
     for (const auto& path : gone)

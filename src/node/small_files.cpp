@@ -28,7 +28,7 @@ constexpr std::size_t active_questions = 16;
 
 /// One call of `get`.
 struct SmallFiles::Run {
-  explicit Run(const asio::any_io_executor& executor) : placed(executor) {}
+  explicit Run(asio::io_context& io) : placed(io) {}
   GetTaskPtr task;
   Nodes nodes;
   Finish finish;
@@ -60,7 +60,7 @@ Task<ChannelPtr> SmallFiles::channel_to(NodeRef node) {
     try {
       const auto channel = co_await connect_channel(where, "/node", seconds(3), parts_.options.access());
       channel->set_where(node.name);
-      asio::co_spawn(parts_.io, channel->run(handlers_), asio::detached);
+      spawn(parts_.io, channel->run(handlers_));
       channels_[where] = channel;
       co_return channel;
     } catch (const Error& error) {
@@ -71,7 +71,7 @@ Task<ChannelPtr> SmallFiles::channel_to(NodeRef node) {
 }
 
 Task<void> SmallFiles::get(GetTaskPtr task, Nodes nodes, std::vector<Planned*> files, Finish finish, Again again) {
-  const auto run = std::make_shared<Run>(parts_.io.get_executor());
+  const auto run = std::make_shared<Run>(parts_.io);
   run->task = task;
   run->nodes = std::move(nodes);
   run->finish = std::move(finish);
@@ -92,7 +92,7 @@ Task<void> SmallFiles::get(GetTaskPtr task, Nodes nodes, std::vector<Planned*> f
     files.clear();
     run->many = batches.size() > 1;
     std::ranges::shuffle(batches, random);
-    Together work(parts_.io.get_executor());
+    Together work(parts_.io);
     for (auto& batch : batches) {
       if (task->cancelled) break;
       co_await work.fewer_than(active_batches);
@@ -103,7 +103,7 @@ Task<void> SmallFiles::get(GetTaskPtr task, Nodes nodes, std::vector<Planned*> f
 
     // What could not be had may have moved or changed: ask again what it is now.
     const auto more = std::make_shared<std::vector<Planned*>>();
-    Together questions(parts_.io.get_executor());
+    Together questions(parts_.io);
     for (auto& [planned, why] : std::exchange(run->failed, {})) {
       if (task->excludes(planned->file.entry.path)) continue;
       if (attempt >= most_attempts) {
@@ -118,7 +118,7 @@ Task<void> SmallFiles::get(GetTaskPtr task, Nodes nodes, std::vector<Planned*> f
     if (!files.empty() && !task->cancelled) co_await sleep_for(milliseconds(200 * (attempt + 1)));
   }
   const auto sync = [this, run] { placer_.sync_names(run->directories); };
-  co_await run_on(parts_.pool, sync);
+  co_await run_on(parts_.workers.brief(), sync);
 }
 
 Task<void> SmallFiles::ask_again(std::shared_ptr<Run> run, Planned* planned, std::string why, Again again,
@@ -261,10 +261,10 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
   unplaced += files.size();
   const auto held = std::make_shared<std::vector<Placer::Small>>(std::move(files));
   const auto write = [this, held] { placer_.write_small(*held); };
-  co_await run_on(parts_.pool, write);
+  co_await run_on(parts_.workers.brief(), write);
   // A get that nobody waits for, or that was told to wait, waits for room.
   while (std::ranges::any_of(*held, &Placer::Small::no_room) && run->task->waits_for_room() && !run->task->cancelled &&
-         !parts_.stopping) {
+         !parts_.workers.stopping()) {
     run->task->phase = "paused: " + std::ranges::find_if(*held, &Placer::Small::no_room)->error;
     co_await sleep_for(milliseconds(500));
     std::vector<Placer::Small> rest;
@@ -279,7 +279,7 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
     }
     const auto others = std::make_shared<std::vector<Placer::Small>>(std::move(rest));
     const auto write_again = [this, others] { placer_.write_small(*others); };
-    co_await run_on(parts_.pool, write_again);
+    co_await run_on(parts_.workers.brief(), write_again);
     for (std::size_t i = 0; i < places.size(); ++i) (*held)[places[i]] = std::move((*others)[i]);
     run->task->phase.clear();
   }
@@ -296,7 +296,7 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
   run->placed.notify();
   if (!run->written.empty() && !run->placing) {
     run->placing = true;
-    asio::co_spawn(parts_.io, place_all(run), asio::detached);
+    spawn(parts_.io, place_all(run));
   }
 }
 
@@ -313,7 +313,7 @@ Task<void> SmallFiles::place_all(std::shared_ptr<Run> run) {
       lot->clear();
       return out;
     };
-    const auto placed = co_await run_on(parts_.pool, place);
+    const auto placed = co_await run_on(parts_.workers.brief(), place);
     Inventory delta;
     for (std::size_t i = 0; i < placed.size(); ++i) {
       if (placed[i].entry) run->directories.emplace(parent_path(placed[i].entry->entry.path));

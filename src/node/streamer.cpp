@@ -27,7 +27,7 @@ constexpr auto starving_after = milliseconds(1500);
 
 /// One file's spool and those who read from it. Filled while there are any.
 struct Streamer::Spool {
-  explicit Spool(const asio::any_io_executor& executor) : changed(executor) {}
+  explicit Spool(asio::io_context& io) : changed(io) {}
   struct Reader {
     std::int64_t position = 0;
     Clock::time_point waiting_since{};  ///< for the piece at its position; zero while it does not wait
@@ -158,7 +158,7 @@ Task<void> Streamer::pipe(ChannelPtr channel, GetTaskPtr task, std::shared_ptr<b
 
 Task<void> Streamer::send_local(ChannelPtr channel, LocalEntry entry, std::int64_t& position) {
   const auto open = [&] { return std::make_shared<Fd>(parts_.gate.open_file(entry.entry.path)); };
-  const std::shared_ptr<Fd> fd = co_await run_on(parts_.pool, open);
+  const std::shared_ptr<Fd> fd = co_await run_on(parts_.workers.brief(), open);
   while (position < entry.entry.size) {
     const auto length = static_cast<std::size_t>(std::min<std::int64_t>(note_bytes, entry.entry.size - position));
     const auto read = [fd, length, position] {
@@ -169,7 +169,7 @@ Task<void> Streamer::send_local(ChannelPtr channel, LocalEntry entry, std::int64
       return out;
     };
     StreamData note;
-    note.data = co_await run_on(parts_.pool, read);
+    note.data = co_await run_on(parts_.workers.brief(), read);
     struct stat s {};
     if (note.data.size() != length || ::fstat(fd->get(), &s) != 0 || stamp_of(s) != entry.stamp)
       throw Error(Status::failed, printable(entry.entry.path) + ": changed while it was read");
@@ -194,7 +194,7 @@ Task<void> Streamer::send_stored(ChannelPtr channel, SwarmTorrentPtr swarm, Spoo
     const auto piece = static_cast<int>(position / layout.piece_length);
     if (storage->verified()[static_cast<std::size_t>(piece)] == 0) {
       if (!channel->is_open()) throw Error(Status::interrupted, "stopped");
-      if (parts_.stopping) throw Error(Status::unreachable, "the node is shutting down");
+      if (parts_.workers.stopping()) throw Error(Status::unreachable, "the node is shutting down");
       if (spool) {
         if (spool->trouble) throw Error(*spool->trouble);
         if (spool->over) co_return;
@@ -216,7 +216,7 @@ Task<void> Streamer::send_stored(ChannelPtr channel, SwarmTorrentPtr swarm, Spoo
       return out;
     };
     StreamData note;
-    note.data = co_await run_on(parts_.pool, read);
+    note.data = co_await run_on(parts_.workers.brief(), read);
     channel->note(note);
     co_await channel->drained();
     position += static_cast<std::int64_t>(length);
@@ -234,7 +234,7 @@ Task<Streamer::SpoolPtr> Streamer::open_spool(FileEntry wanted, Torrent torrent,
   if (!known)
     throw Error(Status::failed, printable(wanted.path) + ": the torrent that the tracker handed on is not sound");
   const auto* layout = &known->file.layout;
-  const auto spool = std::make_shared<Spool>(parts_.io.get_executor());
+  const auto spool = std::make_shared<Spool>(parts_.io);
   spool->wanted = wanted;
   spool->limit = limit;
   spool->info.path = wanted.path;
@@ -274,7 +274,7 @@ Task<Streamer::SpoolPtr> Streamer::open_spool(FileEntry wanted, Torrent torrent,
     keep(parts_.db, known->file);
     return std::make_shared<Storage>(*layout, std::move(fd), "", "");
   };
-  spool->storage = co_await run_on(parts_.pool, open);
+  spool->storage = co_await run_on(parts_.workers.brief(), open);
   if (limit > 0) spool->storage->bound();
   auto gate = std::make_unique<StreamGate>(layout->count(), static_cast<int>(spool->window / piece));
   spool->gate = gate.get();
@@ -283,8 +283,8 @@ Task<Streamer::SpoolPtr> Streamer::open_spool(FileEntry wanted, Torrent torrent,
   spools_[torrent.id] = spool;
   reserve(*spool, wanted.size);
   // Begins when the reader that it was opened for is there: this coroutine goes on to that without a pause.
-  asio::post(parts_.io,
-             [this, spool, mark = std::move(mark)] { asio::co_spawn(parts_.io, fill(spool, mark), asio::detached); });
+  post_to(parts_.io,
+             [this, spool, mark = std::move(mark)] { spawn(parts_.io, fill(spool, mark)); });
   co_return spool;
 }
 
@@ -293,7 +293,7 @@ Task<void> Streamer::fill(SpoolPtr spool, std::shared_ptr<void> mark) {
   Feed feed(parts_, spool->wanted, spool->swarm, spool->info);
   try {
     if (feed.missing() > 0) co_await feed.join();
-    while (!parts_.stopping && !spool->readers.empty()) {
+    while (!parts_.workers.stopping() && !spool->readers.empty()) {
       if (spool->storage->is_complete()) break;
       const auto next = needed_next(*spool);
       spool->gate->set_reader(next.piece, next.starving);
@@ -317,18 +317,18 @@ Task<void> Streamer::fill(SpoolPtr spool, std::shared_ptr<void> mark) {
   const bool whole = spool->storage->content_id() == spool->wanted.id && !spool->trouble;
   // From here on the torrent is a seed like any other, unloaded when nobody needs it; half a one is of no use.
   spool->gate = nullptr;
-  if (whole && spool->limit == 0 && !parts_.stopping) {
+  if (whole && spool->limit == 0 && !parts_.workers.stopping()) {
     parts_.swarm->seed(spool->swarm);
     mark.reset();  // a get need not wait for a slow reader
   } else if (whole) {
     // What is kept serves others for as long as somebody here reads.
-    while (!spool->readers.empty() && !parts_.stopping) co_await spool->changed.wait_for(tick);
+    while (!spool->readers.empty() && !parts_.workers.stopping()) co_await spool->changed.wait_for(tick);
     parts_.swarm->unload(spool->wanted.id);
   } else {
     parts_.swarm->unload(spool->wanted.id);
   }
   if (!whole) spool->over = true;
-  while (!spool->readers.empty() && !parts_.stopping) co_await spool->changed.wait_for(tick);
+  while (!spool->readers.empty() && !parts_.workers.stopping()) co_await spool->changed.wait_for(tick);
   spools_.erase(spool->wanted.id);
 }
 

@@ -145,7 +145,7 @@ Swarm::Swarm(asio::io_context& io, const Options& options, Log log)
   everyone.add_rule(lt::make_address("::"), lt::make_address("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), global);
   session_->set_peer_class_filter(everyone);
   session_->set_alert_notify([this, alive = std::weak_ptr<bool>(alive_)] {
-    asio::post(io_, [this, alive] {
+    post_to(io_, [this, alive] {
       if (!alive.expired()) pump();
     });
   });
@@ -192,13 +192,13 @@ std::shared_ptr<lt::torrent_plugin> Swarm::plugin_for(const SwarmTorrent& torren
                       alive = std::weak_ptr<bool>(alive_)] {
     // Where pieces come in no order, nobody waits for any but the last.
     if (!each_piece && !file->is_complete()) return;
-    asio::post(io_, [this, id, alive] {
+    post_to(io_, [this, id, alive] {
       if (alive.expired()) return;
       if (const auto still = find(id)) still->changed.notify();
     });
   };
   options.on_source = [this, id = torrent.torrent.id, alive = std::weak_ptr<bool>(alive_)](const auto& endpoint) {
-    asio::post(io_, [this, id, endpoint, alive] {
+    post_to(io_, [this, id, endpoint, alive] {
       if (alive.expired()) return;
       if (const auto still = find(id)) still->sources.insert(endpoint);
     });
@@ -258,7 +258,7 @@ Task<SwarmTorrentPtr> Swarm::load_for(Purpose purpose, SwarmSpec torrent, const 
     // One that was unloaded before libtorrent had taken it in is still on its way there.
     while (leaving_.contains(to_lt(torrent.infohash))) co_await sleep_for(std::chrono::milliseconds(5));
     if (find(torrent.id)) throw Error(Status::failed, "is being loaded otherwise");
-    loaded = std::make_shared<SwarmTorrent>(io_.get_executor());
+    loaded = std::make_shared<SwarmTorrent>(io_);
     loaded->torrent = std::move(torrent);
     loaded->key = key;
     loaded->foreign = purpose.foreign;

@@ -4,7 +4,6 @@
 // pumped into the loop. Torrents are named by content id here; libtorrent knows their infohashes.
 #pragma once
 
-#include <boost/asio/io_context.hpp>
 #include <chrono>
 #include <functional>
 #include <libtorrent/session.hpp>
@@ -31,7 +30,7 @@ namespace mesh {
 struct SwarmTorrent {
   using Clock = std::chrono::steady_clock;
 
-  explicit SwarmTorrent(const asio::any_io_executor& executor) : changed(executor) {}
+  explicit SwarmTorrent(asio::io_context& io) : changed(io) {}
 
   SwarmSpec torrent;
   const MeshKey* key = nullptr;  ///< under which it is

@@ -30,7 +30,7 @@ struct TrackerLinks::Link {
 
 struct TrackerLinks::Shared {
   Shared(asio::io_context& context, Facts given, const Handlers& answers)
-      : io(context), facts(std::move(given)), handlers(answers), changed(context.get_executor()) {}
+      : io(context), facts(std::move(given)), handlers(answers), changed(context) {}
   asio::io_context& io;
   Facts facts;
   const Handlers& handlers;
@@ -75,7 +75,7 @@ TrackerLinks::TrackerLinks(asio::io_context& io, std::vector<std::string> tracke
     auto link = std::make_shared<Link>();
     link->address = name;
     shared_->links.push_back(link);
-    asio::co_spawn(io, keep(shared_, link), asio::detached);
+    spawn(io, keep(shared_, link));
   }
 }
 
@@ -95,7 +95,7 @@ Task<void> TrackerLinks::keep(std::shared_ptr<Shared> shared, std::shared_ptr<Li
       link->channel = co_await connect_channel(link->address, "/control", seconds(5), shared->facts.access);
       link->told = link->registered = false;
       link->trouble = "registering";
-      asio::co_spawn(shared->io, enlist(shared, link), asio::detached);
+      spawn(shared->io, enlist(shared, link));
       co_await link->channel->run(shared->handlers);
       if (link->registered) wait = 100;
       if (link->trouble.empty() || link->trouble == "registering") link->trouble = "the connection was lost";
@@ -163,7 +163,7 @@ void TrackerLinks::adopt(ChannelPtr channel) {
   link->channel = std::move(channel);
   std::erase_if(shared_->adopted, [](const auto& old) { return !old->channel->is_open(); });
   shared_->adopted.push_back(link);
-  asio::co_spawn(shared_->io, enlist(shared_, link), asio::detached);
+  spawn(shared_->io, enlist(shared_, link));
 }
 
 bool TrackerLinks::is_told(const ChannelPtr& channel) const {
@@ -182,7 +182,7 @@ void TrackerLinks::tell_ready(const Ready& ready, const ChannelPtr& channel) {
   Ready told = ready;
   told.shares = false;  // plans come from the one that was asked
   for (const auto& link : shared_->all())
-    if (link->told && link->channel != channel) asio::co_spawn(shared_->io, tell(link->channel, told), asio::detached);
+    if (link->told && link->channel != channel) spawn(shared_->io, tell(link->channel, told));
 }
 
 Task<ChannelPtr> TrackerLinks::first(milliseconds limit) {

@@ -48,11 +48,11 @@ UrlDownload::UrlDownload(NodeParts& parts, Downloads& downloads, FileJobPtr job)
   auto options = origin_options(source);
   options.limits = {parts_.small_down.limit(), source.limit};
   const auto notify = [&io = parts_.io, job = std::weak_ptr<FileJob>(job_)] {
-    asio::post(io, [job] {
+    post_to(io, [job] {
       if (const auto waiting = job.lock()) waiting->changed.notify();
     });
   };
-  fetch_ = std::make_shared<UrlFetch>(parts_.fetch_pool, std::move(options), whole_part_, notify,
+  fetch_ = std::make_shared<UrlFetch>(parts_.workers.origins(), std::move(options), whole_part_, notify,
                                       [&downloads = downloads_] { return downloads.free_bytes(); });
 }
 
@@ -65,7 +65,7 @@ Error UrlDownload::changed() {
 }
 
 void UrlDownload::check_wanted() const {
-  if (job_->wanted_by.empty() || parts_.stopping) throw interrupted(*job_);
+  if (job_->wanted_by.empty() || parts_.workers.stopping()) throw interrupted(*job_);
 }
 
 std::int64_t UrlDownload::missing() const { return swarm_ ? swarm_->storage->missing() : 0; }
@@ -294,7 +294,7 @@ Task<void> UrlDownload::open(UrlFacts facts) {
   const auto open_storage = [&hashed, part]() -> StoragePtr {
     return Storage::provisional(hashed.layout, std::move(part->file), part->have, part->roots);
   };
-  const StoragePtr storage = co_await run_on(parts_.pool, open_storage);
+  const StoragePtr storage = co_await run_on(parts_.workers.brief(), open_storage);
   storage->will_be_synced();
   auto gate = std::make_unique<UrlGate>(hashed.layout.count());
   gate_ = gate.get();
@@ -320,7 +320,7 @@ Task<void> UrlDownload::close(bool keep) {
   if (!placed_) {
     parts_.swarm->unload(id);
     const auto retire = [storage = swarm_->storage] { storage->retire(); };
-    co_await run_on(parts_.pool, retire);
+    co_await run_on(parts_.workers.brief(), retire);
   }
   if (!keep && !placed_) downloads_.drop_partial(id);
   swarm_.reset();
@@ -367,7 +367,7 @@ Task<void> UrlDownload::finish() {
     keep(parts_.db, file);
     if (!facts_.validator.empty()) parts_.db.put_note("origin " + id.hex(), facts_.validator);
   };
-  co_await run_on(parts_.pool, keep_torrent);
+  co_await run_on(parts_.workers.brief(), keep_torrent);
   co_await downloads_.put_in_place(job_, swarm_, part, id);
   placed_ = true;
   co_await say_whole();
@@ -383,12 +383,12 @@ Task<void> UrlDownload::finish_whole(UrlFetch::Whole whole) {
   const auto hash = [this, &whole] {
     const Fd fd(::open(whole_part_.c_str(), O_RDONLY | O_CLOEXEC));
     if (!fd) throw Error(Status::failed, whole_part_.string() + ": " + std::generic_category().message(errno));
-    auto hashed = hash_file(fd.get(), whole.size, 2, parts_.stopping);
+    auto hashed = hash_file(fd.get(), whole.size, 2, parts_.workers.stopping());
     keep(parts_.db, hashed);
     if (!whole.validator.empty()) parts_.db.put_note("origin " + hashed.id.hex(), whole.validator);
     return hashed.id;
   };
-  const ContentId id = co_await run_on(parts_.hash_pool, hash);
+  const ContentId id = co_await run_on(parts_.workers.reading(), hash);
   co_await downloads_.put_in_place(job_, nullptr, whole_part_, id);
   placed_ = true;
   co_await say_whole();

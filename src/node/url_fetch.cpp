@@ -98,7 +98,7 @@ UrlFetch::UrlFetch(asio::thread_pool& pool, Origin::Options origin, std::filesys
 
 void UrlFetch::start(std::function<void()> work) {
   running_ = true;
-  asio::post(pool_, [self = shared_from_this(), work = std::move(work)] {
+  post_to(pool_, [self = shared_from_this(), work = std::move(work)] {
     try {
       if (!self->stop_) work();
     } catch (const Error& error) {

@@ -1,4 +1,4 @@
-// Whom a program's ports are for, and by what names it may be asked over HTTP. Values; any thread.
+// Whom a program's ports are for, how many may come, and by what names it may be asked over HTTP. Values; any thread.
 #pragma once
 
 #include <string>
@@ -16,6 +16,12 @@ struct Access {
 
   /// With neither, all stays on loopback, between processes of one user, and root's.
   [[nodiscard]] bool is_for_own_user() const { return !keys && !open; }
+};
+
+/// How many connections a port takes at once, and how many of one address but this machine's own.
+struct ConnectionLimits {
+  int all = 20'000;
+  int of_one_address = 1'000;
 };
 
 /// What an HTTP request says of itself (RFC 9110, RFC 6454).

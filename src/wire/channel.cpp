@@ -5,19 +5,28 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/local/connect_pair.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/redirect_error.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/core/buffers_to_string.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/websocket/stream.hpp>
+#include <cstring>
+#include <deque>
+#include <unordered_map>
 
 #include "core/format.h"
 #include "core/merkle.h"
+#include "wire/deadline.h"
 #include "wire/endpoint.h"
 #include "wire/flow.h"
+#include "wire/link.h"
 #include "wire/socket_owner.h"
+#include "wire/upgrade.h"
 
 namespace mesh {
 namespace {
@@ -35,22 +44,42 @@ constexpr std::size_t drained_bytes = std::size_t{1} << 20;
 using boost::system::error_code;
 namespace websocket = boost::beast::websocket;
 
+struct Pending {
+  explicit Pending(const asio::any_io_executor& executor) : wake(executor) {}
+  asio::steady_timer wake;
+  std::string frame;
+  bool answered = false;
+};
+
 }  // namespace
 
+struct Channel::State {
+  explicit State(Link link) : stream(std::move(link)), changed(stream.get_executor()) {}
+  websocket::stream<Link> stream;
+  bool writing = false;
+  std::deque<std::string> outgoing;
+  std::size_t outgoing_bytes = 0;
+  std::int64_t next_number = 1;
+  int answering = 0;
+  std::size_t answering_bytes = 0;
+  asio::steady_timer changed;  ///< wakes whoever waits for room, in or out
+  std::unordered_map<std::int64_t, std::shared_ptr<Pending>> pending;
+};
+
 Channel::Channel(Link link, std::string where, asio::ip::address remote)
-    : stream_(std::move(link)), where_(std::move(where)), remote_(std::move(remote)), changed_(stream_.get_executor()) {
-  stream_.binary(true);
-  stream_.read_message_max(max_frame_bytes);
+    : state_(std::make_unique<State>(std::move(link))), where_(std::move(where)), remote_(std::move(remote)) {
+  state_->stream.binary(true);
+  state_->stream.read_message_max(max_frame_bytes);
   // Pings keep the channel alive; a side that is silent for 12 s is gone. The kernel says when a local one is gone, and
   // a command may rightly be silent for long: its reader may have stopped reading.
   const auto none = websocket::stream_base::none();
-  stream_.set_option(remote_.is_unspecified()
+  state_->stream.set_option(remote_.is_unspecified()
                          ? websocket::stream_base::timeout{std::chrono::seconds(10), none, false}
                          : websocket::stream_base::timeout{std::chrono::seconds(10), std::chrono::seconds(12), true});
   if (!remote_.is_unspecified()) {
     // A small last segment must not wait for Nagle and a delayed ACK.
     const int on = 1;
-    setsockopt(stream_.next_layer().next_layer().native_handle(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(state_->stream.next_layer().next_layer().native_handle(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   }
 }
 
@@ -68,33 +97,62 @@ std::string binding_of(const Link& link, std::string_view connecting, std::strin
 
 }  // namespace
 
-Task<void> Channel::accept(boost::beast::http::request<boost::beast::http::empty_body> request, error_code& ec) {
-  const auto own = random_secret().hex();
-  stream_.set_option(websocket::stream_base::decorator(
-      [own](websocket::response_type& response) { response.set(challenge_header, own); }));
-  const std::string theirs(request[challenge_header].substr(0, most_challenge_bytes));
-  co_await stream_.async_accept(request, asio::redirect_error(asio::use_awaitable, ec));
-  if (!ec && !theirs.empty()) binding_ = binding_of(stream_.next_layer(), theirs, own);
+Channel::~Channel() = default;
+bool Channel::is_waiting() const { return !state_->pending.empty(); }
+asio::any_io_executor Channel::executor() const { return state_->stream.get_executor(); }
+Link& Channel::link() { return state_->stream.next_layer(); }
+
+std::string Channel::local() const {
+  error_code ec;
+  const auto at = state_->stream.next_layer().next_layer().local_endpoint(ec);
+  asio::ip::tcp::endpoint out;
+  if (ec || (at.protocol().family() != AF_INET && at.protocol().family() != AF_INET6) || at.size() > out.capacity())
+    return {};
+  std::memcpy(out.data(), at.data(), at.size());
+  out.resize(at.size());
+  return to_text(out);
 }
 
-Task<void> Channel::connect(std::string host, std::string path, websocket::response_type& response, error_code& ec) {
+Task<bool> Channel::accept() {
+  error_code ec;
+  co_await state_->stream.async_accept(asio::redirect_error(asio::use_awaitable, ec));
+  co_return !ec;
+}
+
+Task<bool> Channel::accept(UpgradeRequest request) {
   const auto own = random_secret().hex();
-  stream_.set_option(websocket::stream_base::decorator(
+  state_->stream.set_option(websocket::stream_base::decorator(
+      [own](websocket::response_type& response) { response.set(challenge_header, own); }));
+  const std::string theirs(request.http[challenge_header].substr(0, most_challenge_bytes));
+  error_code ec;
+  co_await state_->stream.async_accept(request.http, asio::redirect_error(asio::use_awaitable, ec));
+  if (!ec && !theirs.empty()) binding_ = binding_of(link(), theirs, own);
+  co_return !ec;
+}
+
+Task<void> Channel::connect(std::string host, std::string path) {
+  const auto own = random_secret().hex();
+  state_->stream.set_option(websocket::stream_base::decorator(
       [own](websocket::request_type& request) { request.set(challenge_header, own); }));
-  co_await stream_.async_handshake(response, host, path, asio::redirect_error(asio::use_awaitable, ec));
+  websocket::response_type response;
+  error_code ec;
+  co_await state_->stream.async_handshake(response, host, path, asio::redirect_error(asio::use_awaitable, ec));
+  if (ec == websocket::error::upgrade_declined)
+    throw Error(Status::refused, printable(response.body().substr(0, response.body().find('\n')).substr(0, 300)));
+  if (ec) throw Error(Status::unreachable, ec.message());
   const std::string theirs(response[challenge_header].substr(0, most_challenge_bytes));
-  if (!ec && !theirs.empty()) binding_ = binding_of(stream_.next_layer(), own, theirs);
+  if (!theirs.empty()) binding_ = binding_of(link(), own, theirs);
 }
 
 void Channel::close() {
   if (!open_) return;
   open_ = false;
   error_code ignored;
-  auto& socket = stream_.next_layer().next_layer();
-  socket.shutdown(Socket::shutdown_both, ignored);
+  auto& socket = state_->stream.next_layer().next_layer();
+  socket.shutdown(Link::Socket::shutdown_both, ignored);
   socket.close(ignored);
-  changed_.cancel();
-  for (auto& [number, pending] : pending_) pending->wake.cancel();
+  state_->changed.cancel();
+  for (auto& [number, pending] : state_->pending) pending->wake.cancel();
 }
 
 Task<void> Channel::run(const Handlers& handlers) {
@@ -102,7 +160,7 @@ Task<void> Channel::run(const Handlers& handlers) {
   boost::beast::flat_buffer buffer;
   while (open_) {
     error_code ec;
-    co_await stream_.async_read(buffer, asio::redirect_error(asio::use_awaitable, ec));
+    co_await state_->stream.async_read(buffer, asio::redirect_error(asio::use_awaitable, ec));
     if (ec) break;
     std::string frame = boost::beast::buffers_to_string(buffer.data());
     buffer.consume(buffer.size());
@@ -113,7 +171,7 @@ Task<void> Channel::run(const Handlers& handlers) {
       if (const auto reply_to = node.dict_find_int("r")) {
         take_reply(reply_to.int_value(), std::move(frame));
       } else if (node.dict_find_int("i")) {
-        asio::co_spawn(stream_.get_executor(), answer(handlers, std::move(frame)), asio::detached);
+        spawn(executor(), answer(handlers, std::move(frame)));
       } else {
         const auto it = handlers.notes_.find(std::string(node.dict_find_string_value("t")));
         const auto body = node.dict_find_dict("b");
@@ -127,8 +185,8 @@ Task<void> Channel::run(const Handlers& handlers) {
 }
 
 void Channel::take_reply(std::int64_t number, std::string frame) {
-  const auto it = pending_.find(number);
-  if (it == pending_.end()) return;  // its time was up
+  const auto it = state_->pending.find(number);
+  if (it == state_->pending.end()) return;  // its time was up
   it->second->frame = std::move(frame);
   it->second->answered = true;
   it->second->wake.cancel();
@@ -136,11 +194,11 @@ void Channel::take_reply(std::int64_t number, std::string frame) {
 
 Task<void> Channel::answer(const Handlers& handlers, std::string text) {
   const auto self = shared_from_this();
-  ++answering_;
+  ++state_->answering;
   const auto bytes = text.size();
-  answering_bytes_ += bytes;
+  state_->answering_bytes += bytes;
   answering_everywhere += bytes;
-  const bool too_much = answering_bytes_ > max_answering_bytes ||
+  const bool too_much = state_->answering_bytes > max_answering_bytes ||
                         (bytes > few_bytes && answering_everywhere > max_answering_bytes_everywhere);
   lt::entry reply(lt::entry::dictionary_t);
   const auto fail = [&reply](Status status, const std::string& why) {
@@ -154,7 +212,7 @@ Task<void> Channel::answer(const Handlers& handlers, std::string text) {
     const auto body = node.dict_find_dict("b");
     if (it == handlers.requests_.end() || !body)
       fail(Status::failed, "does not serve '" + printable(std::string(node.dict_find_string_value("t"))) + "'");
-    else if (answering_ > max_answering || too_much)
+    else if (state_->answering > max_answering || too_much)
       fail(Status::failed, "too many requests at once; try again later");
     else {
       auto work = it->second(self, body);  // has read it
@@ -167,8 +225,8 @@ Task<void> Channel::answer(const Handlers& handlers, std::string text) {
   } catch (const std::exception& error) {
     fail(Status::failed, error.what());
   }
-  --answering_;
-  answering_bytes_ -= bytes;
+  --state_->answering;
+  state_->answering_bytes -= bytes;
   answering_everywhere -= bytes;
   send(reply);
 }
@@ -177,37 +235,37 @@ void Channel::send(const lt::entry& frame) {
   if (!open_) return;
   std::string bytes;
   write_bencode(frame, bytes);
-  outgoing_bytes_ += bytes.size();
-  outgoing_.push_back(std::move(bytes));
-  if (outgoing_bytes_ > max_outgoing_bytes) return close();
-  if (!writing_) {
-    writing_ = true;
-    asio::co_spawn(stream_.get_executor(), write_all(), asio::detached);
+  state_->outgoing_bytes += bytes.size();
+  state_->outgoing.push_back(std::move(bytes));
+  if (state_->outgoing_bytes > max_outgoing_bytes) return close();
+  if (!state_->writing) {
+    state_->writing = true;
+    spawn(executor(), write_all());
   }
 }
 
 Task<void> Channel::write_all() {
   const auto self = shared_from_this();
-  while (open_ && !outgoing_.empty()) {
+  while (open_ && !state_->outgoing.empty()) {
     error_code ec;
-    co_await stream_.async_write(asio::buffer(outgoing_.front()), asio::redirect_error(asio::use_awaitable, ec));
+    co_await state_->stream.async_write(asio::buffer(state_->outgoing.front()), asio::redirect_error(asio::use_awaitable, ec));
     if (ec) {
       close();
       break;
     }
-    outgoing_bytes_ -= outgoing_.front().size();
-    outgoing_.pop_front();
-    if (outgoing_bytes_ < drained_bytes) changed_.cancel();
+    state_->outgoing_bytes -= state_->outgoing.front().size();
+    state_->outgoing.pop_front();
+    if (state_->outgoing_bytes < drained_bytes) state_->changed.cancel();
   }
-  writing_ = false;
+  state_->writing = false;
 }
 
 Task<void> Channel::drained() {
   const auto self = shared_from_this();
-  while (open_ && outgoing_bytes_ >= drained_bytes) {
+  while (open_ && state_->outgoing_bytes >= drained_bytes) {
     error_code ec;
-    changed_.expires_after(std::chrono::seconds(1));
-    co_await changed_.async_wait(asio::redirect_error(asio::use_awaitable, ec));
+    state_->changed.expires_after(std::chrono::seconds(1));
+    co_await state_->changed.async_wait(asio::redirect_error(asio::use_awaitable, ec));
   }
   if (!open_) throw Error(Status::unreachable, where_ + ": the connection was lost");
 }
@@ -216,9 +274,9 @@ Task<std::string> Channel::exchange(const char* name, lt::entry body, std::chron
   const auto self = shared_from_this();
   const auto lost = [this] { return Error(Status::unreachable, where_ + ": the connection was lost"); };
   if (!open_) throw lost();
-  const auto number = next_number_++;
-  const auto pending = std::make_shared<Pending>(stream_.get_executor());
-  pending_[number] = pending;
+  const auto number = state_->next_number++;
+  const auto pending = std::make_shared<Pending>(state_->stream.get_executor());
+  state_->pending[number] = pending;
   lt::entry frame(lt::entry::dictionary_t);
   frame["t"] = name;
   frame["i"] = number;
@@ -227,7 +285,7 @@ Task<std::string> Channel::exchange(const char* name, lt::entry body, std::chron
   send(frame);
   error_code ec;
   if (open_) co_await pending->wake.async_wait(asio::redirect_error(asio::use_awaitable, ec));
-  pending_.erase(number);
+  state_->pending.erase(number);
   if (!pending->answered) {
     if (!open_) throw lost();
     throw Error(Status::unreachable,
@@ -270,18 +328,19 @@ Task<ChannelPtr> try_channel(asio::ip::tcp::endpoint endpoint, std::string host_
   }
   auto channel = std::make_shared<Channel>(std::move(link), to_text(endpoint), endpoint.address());
   // Named by its address: that it answers to, whatever name led here.
-  websocket::response_type response;
-  const auto host = to_text(endpoint);
-  co_await channel->connect(host, path, response, ec);
-  if (ec == websocket::error::upgrade_declined) {
-    auto why = printable(response.body().substr(0, response.body().find('\n')).substr(0, 300));
-    if (why.empty()) why = "is of a mesh with a key (--key names the key), or no meshswarm at all";
-    throw Error(Status::refused, host_port + ": " + why);
+  std::optional<Error> trouble;
+  try {
+    const auto host = to_text(endpoint);
+    co_await channel->connect(host, path);
+  } catch (const Error& error) {
+    trouble = error;
   }
-  if (ec) throw fail(ec.message());
+  if (trouble && trouble->status() == Status::refused && *trouble->what() == '\0')
+    trouble = Error(Status::refused, "is of a mesh with a key (--key names the key), or no meshswarm at all");
+  if (trouble) throw Error(trouble->status(), host_port + ": " + trouble->what());
   if (access.is_for_own_user()) {
     // It has answered, so the connection is somebody's.
-    const auto owner = owner_of_other_end(channel->stream().next_layer().next_layer().native_handle());
+    const auto owner = owner_of_other_end(channel->link().next_layer().native_handle());
     if (owner.is == SocketOwner::Is::closed) throw fail(owner.why);
     if (owner.is != SocketOwner::Is::ours)
       throw Error(Status::refused,
@@ -328,8 +387,8 @@ void run_to_ask(ChannelPtr channel) {
     const auto nothing = std::make_shared<Handlers>();
     co_await running->run(*nothing);
   };
-  const auto executor = channel->stream().get_executor();
-  asio::co_spawn(executor, run(std::move(channel)), asio::detached);
+  const auto executor = channel->executor();
+  spawn(executor, run(std::move(channel)));
 }
 
 Task<ChannelPtr> connect_local(int directory, std::string name, std::string shown,
@@ -350,12 +409,39 @@ Task<ChannelPtr> connect_local(int directory, std::string name, std::string show
                                      " serves this socket, which is neither root nor this user; what it says is not "
                                      "believed (run as that user, or name your own node's --files)");
   auto channel = std::make_shared<Channel>(Link(Link::Socket(std::move(socket))), "this node", asio::ip::address{});
-  co_await channel->stream().async_handshake("localhost", "/local", asio::redirect_error(asio::use_awaitable, ec));
-  if (ec == websocket::error::upgrade_declined)
+  std::optional<Error> trouble;
+  try {
+    co_await channel->connect("localhost", "/local");
+  } catch (const Error& error) {
+    trouble = error;
+  }
+  if (trouble && trouble->status() == Status::refused)
     throw Error(Status::refused,
                 shown + ": is not for this user: the node's own user, root, and the group of its --control-group may");
-  if (ec) throw Error(Status::unreachable, shown + ": " + ec.message());
+  if (trouble) throw Error(trouble->status(), shown + ": " + trouble->what());
   co_return channel;
+}
+
+Task<ChannelPair> make_channel_pair(std::string near, std::string far) {
+  const auto executor = co_await asio::this_coro::executor;
+  asio::local::stream_protocol::socket a(executor);
+  asio::local::stream_protocol::socket b(executor);
+  error_code ec;
+  asio::local::connect_pair(a, b, ec);
+  if (ec) throw Error(Status::failed, ec.message());
+  ChannelPair out;
+  out.near = std::make_shared<Channel>(Link(Link::Socket(std::move(a))), std::move(far), asio::ip::address{});
+  out.far = std::make_shared<Channel>(Link(Link::Socket(std::move(b))), std::move(near), asio::ip::address{});
+  // Each waits for the other.
+  auto serve = [](ChannelPtr end) -> Task<void> { static_cast<void>(co_await end->accept()); };
+  Together accepted(executor);
+  accepted.add(serve(out.far));
+  co_await out.near->connect("localhost", "/");
+  co_await accepted.all();
+  const auto binding = random_secret().hex();
+  out.near->set_binding(binding);
+  out.far->set_binding(binding);
+  co_return out;
 }
 
 }  // namespace mesh

@@ -8,37 +8,25 @@
 // cut off.
 #pragma once
 
-#include <utility>  // Boost 1.74's awaitable.hpp needs it and does not include it
-
-#include <boost/asio/awaitable.hpp>
-#include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/http/empty_body.hpp>
-#include <boost/beast/http/message.hpp>
-#include <boost/beast/websocket/stream.hpp>
+#include <boost/asio/ip/address.hpp>
 #include <chrono>
-#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
-#include <unordered_map>
+#include <utility>
 
 #include "core/error.h"
 #include "wire/access.h"
 #include "wire/codec.h"
-#include "wire/link.h"
 #include "wire/messages.h"
+#include "wire/task.h"
 
 namespace mesh {
 
-namespace asio = boost::asio;
-template <class T>
-using Task = asio::awaitable<T>;
-
-class Channel;
-using ChannelPtr = std::shared_ptr<Channel>;
+class Link;
+struct UpgradeRequest;
 
 /// What a program answers on its channels: one handler a message type. Handlers of requests are coroutines that may
 /// throw Error; several run at once. Must outlive the channels that it serves.
@@ -75,29 +63,35 @@ class Handlers {
 
 class Channel : public std::enable_shared_from_this<Channel> {
  public:
-  using Socket = Link::Socket;
-  using Stream = boost::beast::websocket::stream<Link>;
-
-  /// Use the factories below. `where` names the other side in messages.
+  /// Use the factories below, or Server. `where` names the other side in messages.
   Channel(Link link, std::string where, asio::ip::address remote);
+  ~Channel();
+  Channel(const Channel&) = delete;
+  Channel& operator=(const Channel&) = delete;
 
   [[nodiscard]] const std::string& where() const { return where_; }
   void set_where(std::string where) { where_ = std::move(where); }
   /// Unspecified for a local socket.
   [[nodiscard]] const asio::ip::address& remote() const { return remote_; }
+  /// The address of this machine, with its port, at which the other side reached it; empty for a local socket.
+  [[nodiscard]] std::string local() const;
   [[nodiscard]] bool is_open() const { return open_; }
   /// A request of this side waits for its answer.
-  [[nodiscard]] bool is_waiting() const { return !pending_.empty(); }
-  [[nodiscard]] Stream& stream() { return stream_; }
+  [[nodiscard]] bool is_waiting() const;
+  [[nodiscard]] asio::any_io_executor executor() const;
+  /// The bytes under it (wire/link.h).
+  [[nodiscard]] Link& link();
   /// What belongs to this channel and no other, known to both ends, once its handshake is over: of the TLS connection
   /// under it, where there is one, and of a random text of either side's. 32 bytes; of a local socket, empty.
   [[nodiscard]] const std::string& binding() const { return binding_; }
   void set_binding(std::string binding) { binding_ = std::move(binding); }
 
-  /// The WebSocket handshakes (RFC 6455, section 4), which settle the binding.
-  Task<void> accept(boost::beast::http::request<boost::beast::http::empty_body> request, boost::system::error_code& ec);
-  Task<void> connect(std::string host, std::string path, boost::beast::websocket::response_type& response,
-                     boost::system::error_code& ec);
+  /// The WebSocket handshakes (RFC 6455, section 4), which settle the binding where both sides take part in that.
+  /// False where it came to nothing. `request`: where it has been read already (wire/upgrade.h).
+  Task<bool> accept();
+  Task<bool> accept(UpgradeRequest request);
+  /// Throws Error(refused) with the other side's reason, which may be empty, where it declined; Error(unreachable).
+  Task<void> connect(std::string host, std::string path);
 
   /// Reads and answers until either side closes; then every pending request has failed. Once per channel.
   Task<void> run(const Handlers& handlers);
@@ -136,32 +130,18 @@ class Channel : public std::enable_shared_from_this<Channel> {
     return reply;
   }
 
-  struct Pending {
-    explicit Pending(const Socket::executor_type& executor) : wake(executor) {}
-    asio::steady_timer wake;
-    std::string frame;
-    bool answered = false;
-  };
-
   Task<std::string> exchange(const char* name, lt::entry body, std::chrono::milliseconds limit);
   Task<void> answer(const Handlers& handlers, std::string frame);
   void take_reply(std::int64_t number, std::string frame);
   void send(const lt::entry& frame);
   Task<void> write_all();
 
-  Stream stream_;
+  struct State;  ///< the stream, and what waits
+  std::unique_ptr<State> state_;
   std::string where_;
   asio::ip::address remote_;
   std::string binding_;
   bool open_ = true;
-  bool writing_ = false;
-  std::deque<std::string> outgoing_;
-  std::size_t outgoing_bytes_ = 0;
-  std::int64_t next_number_ = 1;
-  int answering_ = 0;
-  std::size_t answering_bytes_ = 0;
-  asio::steady_timer changed_;  ///< wakes whoever waits for room, in or out
-  std::unordered_map<std::int64_t, std::shared_ptr<Pending>> pending_;
 };
 
 /// Connects to a tracker's or node's channel at "host:port". `path` is "/control" or "/node". With keys, both sides
@@ -175,5 +155,12 @@ void run_to_ask(ChannelPtr channel);
 /// messages. The kernel is asked who serves it (SO_PEERCRED): `believes` is told that user. Throws Error(unreachable);
 /// Error(refused) where that user is not believed, or does not believe this one.
 Task<ChannelPtr> connect_local(int directory, std::string name, std::string shown, std::function<bool(uid_t)> believes);
+
+/// Both ends of a channel within this process, each named as the other end shall see it; their handshake is over.
+struct ChannelPair {
+  ChannelPtr near;
+  ChannelPtr far;
+};
+Task<ChannelPair> make_channel_pair(std::string near, std::string far);
 
 }  // namespace mesh

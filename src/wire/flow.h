@@ -1,120 +1,81 @@
 // Small pieces of coroutine plumbing that Boost 1.74's Asio lacks. All on one thread: no locks.
+//
+// Asio's own machinery is in flow.cpp alone, so that it is compiled once.
 #pragma once
 
-#include <utility>  // Boost 1.74's awaitable.hpp needs it and does not include it
-
-#include <boost/asio/awaitable.hpp>
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/post.hpp>
-#include <boost/asio/redirect_error.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/this_coro.hpp>
-#include <boost/asio/thread_pool.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <chrono>
+#include <concepts>
 #include <exception>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <type_traits>
+#include <utility>
 #include <vector>
+
+#include "wire/task.h"
 
 namespace mesh {
 
-namespace asio = boost::asio;
+/// No conversions to an executor are looked for, which would take what an io_context is.
 template <class T>
-using Task = asio::awaitable<T>;
+concept Executor = std::same_as<T, asio::any_io_executor>;
 
-inline Task<void> sleep_for(std::chrono::milliseconds time) {
-  asio::steady_timer timer(co_await asio::this_coro::executor, time);
-  co_await timer.async_wait(asio::use_awaitable);
-}
+void spawn_on(const asio::any_io_executor& executor, Task<void> task);
+/// Runs a task by itself. What it throws is lost: a task that may fail says so itself.
+void spawn(const Executor auto& executor, Task<void> task) { spawn_on(executor, std::move(task)); }
+void spawn(asio::io_context& io, Task<void> task);
+/// Has `work` done on the loop's thread. Any thread.
+void post_to(asio::io_context& io, std::function<void()> work);
+/// The same on a thread of the pool; `work` may block, and must not throw.
+void post_to(asio::thread_pool& pool, std::function<void()> work);
 
+Task<void> sleep_for(std::chrono::milliseconds time);
 /// Lets everything else that is due on this thread have its turn.
-inline Task<void> give_way() { co_await asio::post(co_await asio::this_coro::executor, asio::use_awaitable); }
+Task<void> give_way();
 
 /// A turn of some milliseconds at a thread that others wait for: long work asks now and then whether it is over, and
 /// gives way then. `if (slice.is_over()) co_await slice.next();`
 class Slice {
  public:
   [[nodiscard]] bool is_over() const { return std::chrono::steady_clock::now() - begun_ > length; }
-  Task<void> next() {
-    co_await give_way();
-    begun_ = std::chrono::steady_clock::now();
-  }
+  Task<void> next();
 
  private:
   static constexpr auto length = std::chrono::milliseconds(3);
   std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
 };
 
-/// Closes a socket once the time is up, unless it is told before that all is well, or is gone. The socket must not move
-/// meanwhile.
-class Deadline {
- public:
-  template <class Socket>
-  Deadline(Socket& socket, std::chrono::milliseconds limit)
-      : timer_(socket.get_executor(), limit), over_(std::make_shared<bool>(false)) {
-    timer_.async_wait([over = over_, &socket](const boost::system::error_code& ec) {
-      if (boost::system::error_code ignored; !ec && !std::exchange(*over, true)) socket.close(ignored);
-    });
-  }
-  ~Deadline() { *over_ = true; }
-  Deadline(const Deadline&) = delete;
-  Deadline& operator=(const Deadline&) = delete;
-  /// False when the time was up.
-  [[nodiscard]] bool met() { return !std::exchange(*over_, true); }
-
- private:
-  asio::steady_timer timer_;
-  std::shared_ptr<bool> over_;
-};
-
 /// Wakes everyone who waits.
 class Event {
  public:
-  explicit Event(const asio::any_io_executor& executor) : executor_(executor) {}
-  void notify() {
-    for (const auto& waiter : std::exchange(waiters_, {})) waiter->cancel();
-  }
+  explicit Event(const Executor auto& executor) : executor_(executor) {}
+  explicit Event(asio::io_context& io);
+  void notify();
   /// Returns at the next notify.
-  Task<void> wait() { return wait_until(asio::steady_timer::time_point::max()); }
+  Task<void> wait();
   /// Returns at the next notify, or when the time is up.
-  Task<void> wait_for(std::chrono::milliseconds time) {
-    return wait_until(asio::steady_timer::clock_type::now() + time);
-  }
+  Task<void> wait_for(std::chrono::milliseconds time);
 
  private:
-  Task<void> wait_until(asio::steady_timer::time_point deadline) {
-    const auto waiter = std::make_shared<asio::steady_timer>(executor_, deadline);
-    waiters_.push_back(waiter);
-    boost::system::error_code ec;
-    co_await waiter->async_wait(asio::redirect_error(asio::use_awaitable, ec));
-    if (!ec) std::erase(waiters_, waiter);
-  }
+  struct Waiter;
+  Task<void> wait_until(std::chrono::steady_clock::time_point deadline);
   asio::any_io_executor executor_;
-  std::vector<std::shared_ptr<asio::steady_timer>> waiters_;
+  std::vector<std::shared_ptr<Waiter>> waiters_;
 };
 
 /// Several tasks at once, and a wait for all of them. What a task throws ends that task alone.
 class Together {
  public:
-  explicit Together(const asio::any_io_executor& executor) : state_(std::make_shared<State>(executor)) {}
-  void add(Task<void> task) {
-    ++state_->waiting;
-    asio::co_spawn(state_->executor, run(std::move(task), state_), asio::detached);
-  }
+  explicit Together(const Executor auto& executor) : state_(std::make_shared<State>(executor)) {}
+  explicit Together(asio::io_context& io);
+  void add(Task<void> task);
   [[nodiscard]] std::size_t waiting() const { return state_->waiting; }
   /// Returns when all tasks are over.
-  Task<void> all() { return fewer_than(1); }
+  Task<void> all();
   /// Returns when fewer than `count` tasks are under way.
-  Task<void> fewer_than(std::size_t count) {
-    const auto state = state_;
-    while (state->waiting >= count) co_await state->over.wait();
-  }
+  Task<void> fewer_than(std::size_t count);
 
  private:
   struct State {
@@ -123,50 +84,31 @@ class Together {
     Event over;
     std::size_t waiting = 0;
   };
-  static Task<void> run(Task<void> task, std::shared_ptr<State> state) {
-    try {
-      co_await std::move(task);
-    } catch (const std::exception&) {
-    }
-    --state->waiting;
-    state->over.notify();
-  }
+  static Task<void> run(Task<void> task, std::shared_ptr<State> state);
   std::shared_ptr<State> state_;
 };
 
-/// Runs a copy of the blocking `work` on a pool and comes back to the caller's own executor with its result or
-/// exception. `work` must be a named closure: GCC 12 copies closures that are temporaries of a co_await expression bit
-/// by bit.
+/// Runs the blocking `work` on a pool and comes back to the caller's own executor; throws what it threw.
+Task<void> run_on_pool(asio::thread_pool& pool, std::function<void()> work);
+
+/// The same with a copy of `work`, and with its result. `work` must be a named closure: GCC 12 copies closures that are
+/// temporaries of a co_await expression bit by bit.
 template <class Work>
 Task<std::invoke_result_t<Work>> run_on(asio::thread_pool& pool, Work& work) {
   using Result = std::invoke_result_t<Work>;
-  struct Job {
-    Job(const Work& given, const asio::any_io_executor& executor) : work(given), landed(executor) {}
-    std::remove_const_t<Work> work;
-    Event landed;
-    bool over = false;
-    std::conditional_t<std::is_void_v<Result>, char, std::optional<Result>> result{};
-    std::exception_ptr error;
-  };
-  const asio::any_io_executor home = co_await asio::this_coro::executor;
-  const auto job = std::make_shared<Job>(work, home);
-  asio::post(pool, [job, home] {
-    try {
-      if constexpr (std::is_void_v<Result>)
-        job->work();
-      else
-        job->result = job->work();
-    } catch (...) {
-      job->error = std::current_exception();
-    }
-    asio::post(home, [job] {
-      job->over = true;
-      job->landed.notify();
-    });
-  });
-  while (!job->over) co_await job->landed.wait();
-  if (job->error) std::rethrow_exception(job->error);
-  if constexpr (!std::is_void_v<Result>) co_return std::move(*job->result);
+  if constexpr (std::is_void_v<Result>) {
+    std::function<void()> call = work;
+    co_await run_on_pool(pool, std::move(call));
+  } else {
+    struct Job {
+      std::remove_const_t<Work> work;
+      std::optional<Result> result{};
+    };
+    const auto job = std::make_shared<Job>(Job{work});
+    std::function<void()> call = [job] { job->result = job->work(); };
+    co_await run_on_pool(pool, std::move(call));
+    co_return std::move(*job->result);
+  }
 }
 
 /// One piece of work a key at a time: who asks while it runs gets the same result.
@@ -205,5 +147,16 @@ class SingleFlight {
   };
   std::map<Key, std::shared_ptr<Flight>> flights_;
 };
+
+/// Runs `work` to its end on `io` and hands back what it returned or threw; nothing when `io` was stopped before.
+/// False, of the untyped one, in that case.
+bool run_to_its_end(asio::io_context& io, Task<void> work);
+template <class T>
+std::optional<T> run_to_end(asio::io_context& io, Task<T> work) {
+  std::optional<T> result;
+  auto body = [](Task<T> task, std::optional<T>& out) -> Task<void> { out = co_await std::move(task); };
+  if (!run_to_its_end(io, body(std::move(work), result))) return std::nullopt;
+  return result;
+}
 
 }  // namespace mesh

@@ -9,8 +9,12 @@
 
 #include <algorithm>
 #include <array>
+#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http.hpp>
 #include <boost/beast/websocket/rfc6455.hpp>
@@ -20,8 +24,13 @@
 #include <optional>
 #include <vector>
 
+#include "wire/channel.h"
+#include "wire/deadline.h"
 #include "wire/endpoint.h"
+#include "wire/flow.h"
+#include "wire/link.h"
 #include "wire/socket_owner.h"
+#include "wire/upgrade.h"
 
 namespace mesh {
 
@@ -103,6 +112,16 @@ struct Server::Shared {
   int connections = 0;
   std::map<asio::ip::address, int> of_address;
 
+  static Task<void> accept_all(std::shared_ptr<Shared> shared);
+  /// What of the answer the socket did not take, mostly nothing; nullopt where it was not answered.
+  static std::optional<std::string> answer_now(const Shared& shared, int socket, const tcp::endpoint& remote);
+  static Task<void> send_rest(tcp::socket socket, std::string rest, std::shared_ptr<void> counted);
+  /// A connection, for as long as what it returns is held.
+  static std::shared_ptr<void> count(const std::shared_ptr<Shared>& shared, const asio::ip::address& address);
+  static Task<void> serve(std::shared_ptr<Shared> shared, tcp::socket socket, tcp::endpoint remote,
+                          std::shared_ptr<void> counted);
+  static Task<void> serve_http(std::shared_ptr<Shared> shared, tcp::socket socket, tcp::endpoint remote);
+  static Task<void> serve_member(std::shared_ptr<Shared> shared, tcp::socket socket, tcp::endpoint remote);
   [[nodiscard]] bool admits(const asio::ip::address& remote) const {
     if (connections >= limits.all) return false;
     if (remote.is_loopback()) return true;
@@ -127,7 +146,7 @@ Server::Server(asio::io_context& io, const tcp::endpoint& at, OnHttp on_http, On
   if (!ec) acceptor.listen(asio::socket_base::max_listen_connections, ec);
   if (!ec) acceptor.native_non_blocking(true, ec);
   if (ec) throw Error(Status::failed, "cannot listen on " + to_text(at) + ": " + ec.message());
-  asio::co_spawn(io, accept_all(shared_), asio::detached);
+  spawn(io, Shared::accept_all(shared_));
 }
 
 Server::~Server() { close(); }
@@ -137,7 +156,7 @@ void Server::close() {
   shared_->acceptor.close(ignored);
 }
 
-Task<void> Server::accept_all(std::shared_ptr<Shared> shared) {
+Task<void> Server::Shared::accept_all(std::shared_ptr<Shared> shared) {
   auto& acceptor = shared->acceptor;
   while (acceptor.is_open()) {
     error_code ec;
@@ -167,15 +186,13 @@ Task<void> Server::accept_all(std::shared_ptr<Shared> shared) {
         continue;
       }
       auto counted = count(shared, counted_as(remote.address()));
-      asio::co_spawn(acceptor.get_executor(),
-                     rest ? send_rest(std::move(socket), std::move(*rest), std::move(counted))
-                          : serve(shared, std::move(socket), remote, std::move(counted)),
-                     asio::detached);
+      spawn(acceptor.get_executor(), rest ? send_rest(std::move(socket), std::move(*rest), std::move(counted))
+                                          : serve(shared, std::move(socket), remote, std::move(counted)));
     }
   }
 }
 
-std::optional<std::string> Server::answer_now(const Shared& shared, int socket, const tcp::endpoint& remote) {
+std::optional<std::string> Server::Shared::answer_now(const Shared& shared, int socket, const tcp::endpoint& remote) {
   if (!shared.on_http_now) return std::nullopt;
   std::array<char, 4096> head;  // NOLINT(cppcoreguidelines-pro-type-member-init): read into
   const auto size = ::recv(socket, head.data(), head.size(), MSG_PEEK | MSG_DONTWAIT);
@@ -202,13 +219,13 @@ std::optional<std::string> Server::answer_now(const Shared& shared, int socket, 
   return text.substr(static_cast<std::size_t>(std::max<ssize_t>(sent, 0)));
 }
 
-Task<void> Server::send_rest(tcp::socket socket, std::string rest, std::shared_ptr<void> /*counted*/) {
+Task<void> Server::Shared::send_rest(tcp::socket socket, std::string rest, std::shared_ptr<void> /*counted*/) {
   const Deadline deadline(socket, head_limit);
   error_code ignored;
   co_await asio::async_write(socket, asio::buffer(rest), asio::redirect_error(asio::use_awaitable, ignored));
 }
 
-std::shared_ptr<void> Server::count(const std::shared_ptr<Shared>& shared, const asio::ip::address& address) {
+std::shared_ptr<void> Server::Shared::count(const std::shared_ptr<Shared>& shared, const asio::ip::address& address) {
   ++shared->connections;
   ++shared->of_address[address];
   return {nullptr, [shared, address](void*) {
@@ -217,7 +234,7 @@ std::shared_ptr<void> Server::count(const std::shared_ptr<Shared>& shared, const
           }};
 }
 
-Task<void> Server::serve(std::shared_ptr<Shared> shared, tcp::socket socket, tcp::endpoint remote,
+Task<void> Server::Shared::serve(std::shared_ptr<Shared> shared, tcp::socket socket, tcp::endpoint remote,
                          std::shared_ptr<void> /*counted*/) {
   if (!shared->access.keys) {
     co_await serve_http(shared, std::move(socket), remote);
@@ -238,7 +255,7 @@ Task<void> Server::serve(std::shared_ptr<Shared> shared, tcp::socket socket, tcp
     co_await serve_http(shared, std::move(socket), remote);
 }
 
-Task<void> Server::serve_member(std::shared_ptr<Shared> shared, tcp::socket socket, tcp::endpoint remote) {
+Task<void> Server::Shared::serve_member(std::shared_ptr<Shared> shared, tcp::socket socket, tcp::endpoint remote) {
   error_code ec;
   socket.set_option(tcp::no_delay(true), ec);
   Link link{Link::Socket(std::move(socket))};
@@ -260,12 +277,12 @@ Task<void> Server::serve_member(std::shared_ptr<Shared> shared, tcp::socket sock
   if (ec || !beast::websocket::is_upgrade(parser.get()) || parser.get().count(http::field::origin) > 0) co_return;
   const std::string path(parser.get().target());
   auto channel = std::make_shared<Channel>(std::move(link), to_text(remote), remote.address());
-  co_await channel->accept(parser.release(), ec);
-  if (!ec) co_await shared->on_channel(path, channel);
+  UpgradeRequest upgrade{parser.release()};
+  if (co_await channel->accept(std::move(upgrade))) co_await shared->on_channel(path, channel);
   channel->close();
 }
 
-Task<void> Server::serve_http(std::shared_ptr<Shared> shared, tcp::socket socket, tcp::endpoint remote) {
+Task<void> Server::Shared::serve_http(std::shared_ptr<Shared> shared, tcp::socket socket, tcp::endpoint remote) {
   error_code ec;
   const auto local = unmapped(socket.local_endpoint(ec).address());
   beast::tcp_stream stream(std::move(socket));
@@ -284,8 +301,8 @@ Task<void> Server::serve_http(std::shared_ptr<Shared> shared, tcp::socket socket
       stream.socket().set_option(tcp::no_delay(true), ec);
       auto channel =
           std::make_shared<Channel>(Link(Link::Socket(stream.release_socket())), to_text(remote), remote.address());
-      co_await channel->accept(request, ec);
-      if (!ec) co_await shared->on_channel(path, channel);
+      UpgradeRequest upgrade{parser.release()};
+      if (co_await channel->accept(std::move(upgrade))) co_await shared->on_channel(path, channel);
       channel->close();
       co_return;
     }
@@ -377,7 +394,7 @@ LocalServer::LocalServer(asio::io_context& io, LocalPlace place, std::optional<g
                          ::fchmodat(dir, at.name.c_str(), 0660, AT_SYMLINK_NOFOLLOW) != 0))))
     ec.assign(errno, boost::system::system_category());
   if (ec) throw fail(ec.message());
-  asio::co_spawn(io, accept_all(shared_), asio::detached);
+  spawn(io, accept_all(shared_));
 }
 
 LocalServer::~LocalServer() { close(); }
@@ -403,17 +420,13 @@ Task<void> LocalServer::accept_all(std::shared_ptr<Shared> shared) {
     const bool admitted = shared->admits(socket.native_handle());
     auto channel = std::make_shared<Channel>(Link(Link::Socket(std::move(socket))), "a command", asio::ip::address{});
     auto serve = [](std::shared_ptr<Shared> owner, ChannelPtr served, bool welcome) -> Task<void> {
-      error_code failed;
-      if (!welcome) {
-        co_await refuse(served->stream().next_layer());
-        served->close();
-        co_return;
-      }
-      co_await served->stream().async_accept(asio::redirect_error(asio::use_awaitable, failed));
-      if (!failed) co_await owner->on_channel("/local", served);
+      if (!welcome)
+        co_await refuse(served->link());
+      else if (co_await served->accept())
+        co_await owner->on_channel("/local", served);
       served->close();
     };
-    asio::co_spawn(shared->acceptor.get_executor(), serve(shared, channel, admitted), asio::detached);
+    spawn(shared->acceptor.get_executor(), serve(shared, channel, admitted));
   }
 }
 

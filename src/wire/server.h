@@ -12,6 +12,7 @@
 // fixed number of connections at once, and of one address (but for this machine's own).
 #pragma once
 
+#include <boost/asio/ip/tcp.hpp>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -20,25 +21,14 @@
 
 #include "disk/fd.h"
 #include "wire/access.h"
-#include "wire/channel.h"
-#include "wire/flow.h"
+#include "wire/http_reply.h"
+#include "wire/task.h"
 
 namespace mesh {
-
-struct HttpReply {
-  int status = 200;
-  std::string body;
-  std::string content_type = "text/plain";
-};
 
 /// Peers, channels, small files under way and a large tree's watches: more descriptors than the usual soft limit
 /// allows.
 void raise_descriptor_limit();
-
-struct ConnectionLimits {
-  int all = 20'000;
-  int of_one_address = 1'000;
-};
 
 class Server {
  public:
@@ -58,18 +48,6 @@ class Server {
 
  private:
   struct Shared;
-  static Task<void> accept_all(std::shared_ptr<Shared> shared);
-  /// What of the answer the socket did not take, mostly nothing; nullopt where it was not answered.
-  static std::optional<std::string> answer_now(const Shared& shared, int socket, const asio::ip::tcp::endpoint& remote);
-  static Task<void> send_rest(asio::ip::tcp::socket socket, std::string rest, std::shared_ptr<void> counted);
-  /// A connection, for as long as what it returns is held.
-  static std::shared_ptr<void> count(const std::shared_ptr<Shared>& shared, const asio::ip::address& address);
-  static Task<void> serve(std::shared_ptr<Shared> shared, asio::ip::tcp::socket socket, asio::ip::tcp::endpoint remote,
-                          std::shared_ptr<void> counted);
-  static Task<void> serve_http(std::shared_ptr<Shared> shared, asio::ip::tcp::socket socket,
-                               asio::ip::tcp::endpoint remote);
-  static Task<void> serve_member(std::shared_ptr<Shared> shared, asio::ip::tcp::socket socket,
-                                 asio::ip::tcp::endpoint remote);
   std::shared_ptr<Shared> shared_;
 };
 

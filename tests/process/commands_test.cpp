@@ -80,7 +80,7 @@ Ran stream_to(const Mesh& mesh, const std::string& node, std::vector<std::string
 
 TEST_CASE("meshfile get returns at once, status shows it, wait waits, and says how it ended") {
   Mesh mesh;
-  const auto bytes = noise(6 * mb, 1);
+  const auto bytes = noise(12 * mb, 1);
   write_file(mesh.files("n0") / "x", bytes);
   mesh.start_node("n0", slow);
   mesh.start_node("n1");
@@ -132,7 +132,7 @@ TEST_CASE("get --on: others get it, one may refuse, one is not there") {
 
 TEST_CASE("cancel stops a get and keeps its partial, or drops it; a part of a get as well") {
   Mesh mesh;
-  write_file(mesh.files("n0") / "d/a", noise(10 * mb, 1));
+  write_file(mesh.files("n0") / "d/a", noise(100 * mb, 1));  // never whole before the end of this
   write_file(mesh.files("n0") / "d/b", noise(100'000, 2));
   mesh.start_node("n0", slow);
   mesh.start_node("n1");
@@ -231,7 +231,7 @@ TEST_CASE("delete: what it names and nothing else, here or on all nodes") {
 
 TEST_CASE("delete of what is on its way: here it is dropped; at the source the getters are told") {
   Mesh mesh;
-  write_file(mesh.files("n0") / "x", noise(16 * mb, 1));
+  write_file(mesh.files("n0") / "x", noise(100 * mb, 1));
   mesh.start_node("n0", slow);
   mesh.start_node("n1");
   CHECK(mesh.file("n1", {"get", "x"}).status == 0);
@@ -630,7 +630,7 @@ TEST_CASE("completion: commands, flags, mesh paths with and without file:, in ba
 
 TEST_CASE("a file that the user puts in the way during a get stays") {
   Mesh mesh;
-  const auto first = noise(8 * mb, 1), own = noise(300'000, 2), second = noise(400'000, 3);
+  const auto first = noise(50 * mb, 1), own = noise(300'000, 2), second = noise(400'000, 3);
   write_file(mesh.files("n0") / "x", first);
   mesh.start_node("n0", slow);
   mesh.start_node("n1");

@@ -3,7 +3,7 @@
 # as a dynamic user that is handed the mesh key, a node with the hardening of its unit, gets both ways, kill -9, a process
 # that hangs, and an orderly end. Nothing of this machine is changed.
 #
-#   tests/systemd_test.sh BUILD-DIRECTORY        exits with 77 where it cannot run
+#   tests/process/systemd_test.sh BUILD-DIRECTORY        exits with 77 where it cannot run
 set -euo pipefail
 build=$(realpath "${1:-build}")
 skip() { echo "SKIPPED: $*"; exit 77; }

@@ -1,10 +1,8 @@
 // Channels over a socket pair, and who is at the other end of a connection.
 #include "wire/channel.h"
 
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
-#include <boost/asio/local/connect_pair.hpp>
-#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
 #include <optional>
 
 #include "test.h"
@@ -15,43 +13,24 @@ using namespace mesh;
 
 namespace {
 
-/// Two ends of one channel, on one loop.
-struct Pair {
-  Pair() {
-    asio::local::stream_protocol::socket a(io), b(io);
-    asio::local::connect_pair(a, b);
-    near = std::make_shared<Channel>(Link(Link::Socket(std::move(a))), "far", asio::ip::address{});
-    far = std::make_shared<Channel>(Link(Link::Socket(std::move(b))), "near", asio::ip::address{});
-  }
-  /// Answers with `handlers` at the far end until the near one's `ask` is over.
-  void run(const Handlers& handlers, const std::function<Task<void>(ChannelPtr)>& ask) {
-    auto serve = [](ChannelPtr end, const Handlers& answers) -> Task<void> {
-      boost::system::error_code ec;
-      co_await end->stream().async_accept(asio::redirect_error(asio::use_awaitable, ec));
-      REQUIRE_FALSE(ec);
-      co_await end->run(answers);
-    };
-    auto begin = [](ChannelPtr end, const std::function<Task<void>(ChannelPtr)>& work) -> Task<void> {
-      boost::system::error_code ec;
-      boost::beast::websocket::response_type response;
-      co_await end->stream().async_handshake(response, "localhost", "/", asio::redirect_error(asio::use_awaitable, ec));
-      REQUIRE_FALSE(ec);
-      run_to_ask(end);
-      co_await work(end);
-      end->close();
-    };
-    asio::co_spawn(io, serve(far, handlers), asio::detached);
-    asio::co_spawn(io, begin(near, ask), asio::detached);
-    io.run();
-  }
+/// Answers with `handlers` at one end of a channel until the other's `ask` is over.
+void run_pair(const Handlers& handlers, const std::function<Task<void>(ChannelPtr)>& ask) {
   asio::io_context io{1};
-  ChannelPtr near, far;
-};
+  auto serve = [](ChannelPtr end, const Handlers& answers) -> Task<void> { co_await end->run(answers); };
+  auto begin = [&]() -> Task<void> {
+    const auto ends = co_await make_channel_pair("near", "far");
+    spawn(io, serve(ends.far, handlers));
+    run_to_ask(ends.near);
+    co_await ask(ends.near);
+    ends.near->close();
+  };
+  spawn(io, begin());
+  io.run();
+}
 
 }  // namespace
 
 TEST_CASE("no answer with an error reads as one that all went well") {
-  Pair pair;
   Handlers handlers;
   handlers.on<ProbePath>([](ChannelPtr, ProbePath asked) -> Task<Probed> {
     // What a hostile node may say.
@@ -71,12 +50,11 @@ TEST_CASE("no answer with an error reads as one that all went well") {
       }
     }
   };
-  pair.run(handlers, ask);
+  run_pair(handlers, ask);
   CHECK(heard == std::vector<Status>{Status::failed, Status::failed, Status::failed, Status::refused});
 }
 
 TEST_CASE("requests that wait on one channel take a bounded memory") {
-  Pair pair;
   Handlers handlers;
   int waiting = 0;
   bool over = false;
@@ -102,7 +80,7 @@ TEST_CASE("requests that wait on one channel take a bounded memory") {
     over = true;
     co_await all.all();
   };
-  pair.run(handlers, ask);
+  run_pair(handlers, ask);
   CHECK(waiting == 3);
   CHECK(refused == 3);
 }

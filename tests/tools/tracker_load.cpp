@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/connect.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/redirect_error.hpp>
@@ -141,7 +142,7 @@ Task<void> seed(const Announces& count, std::string tracker) {
     co_return out;
   });
   handlers.on_note<Meet>([](const ChannelPtr&, const Meet&) {});
-  asio::co_spawn(co_await asio::this_coro::executor, channel->run(handlers), asio::detached);
+  spawn(co_await asio::this_coro::executor, channel->run(handlers));
   co_await channel->request(hello_of(*channel, "seed"), std::chrono::seconds(60));
   Inventory nothing;
   nothing.begin = nothing.end = true;
@@ -209,7 +210,7 @@ double announces(const char* name, const Server& server, std::uint16_t port, boo
     });
     io.run_for(std::chrono::milliseconds(500));
   }
-  for (unsigned i = 0; i < 64; ++i) asio::co_spawn(io, announce(count, at, i + 1), asio::detached);
+  for (unsigned i = 0; i < 64; ++i) spawn(io, announce(count, at, i + 1));
   const auto run = [&](double limit) {
     const auto begun = Clock::now();
     while (seconds_since(begun) < limit) io.run_for(std::chrono::milliseconds(50));
@@ -265,7 +266,7 @@ Task<void> enter(Load& load, int node) {
   try {
     const auto channel =
         co_await connect_channel(load.tracker, "/control", std::chrono::seconds(30), Access{nullptr, true, {}});
-    asio::co_spawn(load.io, channel->run(load.handlers), asio::detached);
+    spawn(load.io, channel->run(load.handlers));
     load.channels[static_cast<std::size_t>(node)] = channel;
     co_await channel->request(hello_of(*channel, "n" + std::to_string(node)), std::chrono::seconds(60));
     Inventory page;
@@ -351,7 +352,7 @@ int control(const Server& server, std::uint16_t port) {
   const double empty = server.resident();
   double cpu = server.cpu();
   auto begun = Clock::now();
-  for (int node = 0; node < node_count; ++node) asio::co_spawn(io, enter(load, node), asio::detached);
+  for (int node = 0; node < node_count; ++node) spawn(io, enter(load, node));
   while (load.registered < node_count && load.trouble.empty() && seconds_since(begun) < 120)
     io.run_for(std::chrono::milliseconds(5));
   const double took = seconds_since(begun);
@@ -360,7 +361,7 @@ int control(const Server& server, std::uint16_t port) {
               load.registered, took, server.cpu() - cpu);
   std::printf("%-34s  %.0f bytes (channels included)\n", "resident per node and path", grown / node_count / files_each);
   load.changing = true;
-  asio::co_spawn(io, change(load), asio::detached);
+  spawn(io, change(load));
   asio::co_spawn(io, look_up(load), [&](const std::exception_ptr& error) {
     load.changing = false;
     if (error) load.trouble = "a look-up failed";
@@ -369,7 +370,7 @@ int control(const Server& server, std::uint16_t port) {
   std::vector<double> joined;
   cpu = server.cpu();
   begun = Clock::now();
-  for (int node = 0; node < node_count; ++node) asio::co_spawn(io, join(load, node, joined, begun), asio::detached);
+  for (int node = 0; node < node_count; ++node) spawn(io, join(load, node, joined, begun));
   while (joined.size() < node_count && load.trouble.empty() && seconds_since(begun) < 60)
     io.run_for(std::chrono::milliseconds(1));
   std::ranges::sort(joined);

@@ -388,7 +388,7 @@ TEST_CASE(
 
 TEST_CASE("systemd is told: ready, the watchdog, stopping; SIGTERM ends a busy node and tracker within seconds") {
   Mesh mesh;
-  const auto bytes = noise(40 * mb, 1);
+  const auto bytes = noise(100 * mb, 1);
   write_file(mesh.files("n0") / "x", bytes);
   const auto at = mesh.root() / "notify";
   const int socket = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);

@@ -12,7 +12,7 @@ import time
 import unittest
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "scripts"))
 from netlab import Lab, make_key, run  # noqa: E402
 
 BIN = Path(os.environ["MESH_BIN"])
