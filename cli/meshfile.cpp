@@ -11,7 +11,7 @@
 #include "client.h"
 #include "core/format.h"
 #include "core/mesh_path.h"
-#include "node/maker.h"
+#include "library/maker.h"
 #include "progress_view.h"
 
 namespace {

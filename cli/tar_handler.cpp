@@ -12,9 +12,9 @@
 #include "core/format.h"
 #include "core/mesh_path.h"
 #include "core/url.h"
-#include "disk/path_gate.h"
 #include "disk/state_dir.h"
 #include "handler.h"
+#include "library/path_gate.h"
 #include "unpack/tree.h"
 
 namespace mesh {

@@ -79,8 +79,8 @@ Handlers Tracker::make_handlers() {
   Handlers h;
   h.on<Hello>(
       [this](ChannelPtr channel, Hello hello) -> Task<Welcome> { co_return enlist(channel, std::move(hello)); });
-  h.on_note<Inventory>(
-      [this](const ChannelPtr& channel, Inventory delta) { take_inventory(channel, std::move(delta)); });
+  h.on_note<InventoryDelta>(
+      [this](const ChannelPtr& channel, InventoryDelta delta) { take_inventory(channel, std::move(delta)); });
   h.on<Resolve>(
       [this](ChannelPtr channel, Resolve question) { return resolve(std::move(channel), std::move(question)); });
   h.on<Join>([this](ChannelPtr channel, Join question) { return join(std::move(channel), std::move(question)); });
@@ -215,7 +215,7 @@ bool Tracker::put(Node& node, const FileEntry& entry) {
   return false;
 }
 
-void Tracker::take_inventory(const ChannelPtr& channel, Inventory delta) {
+void Tracker::take_inventory(const ChannelPtr& channel, InventoryDelta delta) {
   auto* node = node_of(channel);
   if (node == nullptr) return;
   for (const auto& path : delta.removed) count(*node, catalog_.remove(node->key, path));

@@ -91,7 +91,7 @@ class Tracker {
   /// False where the node has too many paths already.
   bool put(Node& node, const FileEntry& entry);
   static void count(Node& node, const Catalog::Change& change);
-  void take_inventory(const ChannelPtr& channel, Inventory delta);
+  void take_inventory(const ChannelPtr& channel, InventoryDelta delta);
   void drop_node(NodeKey key);
 
   Task<void> wait_until_settled(bool nothing_found);

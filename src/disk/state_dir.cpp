@@ -13,7 +13,7 @@
 
 #include "core/error.h"
 #include "core/format.h"
-#include "disk/path_gate.h"
+#include "disk/directory.h"
 
 namespace mesh {
 namespace {

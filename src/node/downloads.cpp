@@ -10,7 +10,7 @@
 #include <thread>
 
 #include "core/format.h"
-#include "node/maker.h"
+#include "library/maker.h"
 
 namespace mesh {
 namespace {
@@ -77,7 +77,7 @@ Task<FileJobPtr> Downloads::get(GetTaskPtr task, Planned& planned) {
       if (!waited) break;
       if (planned.url) {
         // Another get of it has ended: what is to be had now is for the mesh to say.
-        const auto again = std::make_shared<FileJob>(parts_.io);
+        const auto again = std::make_shared<FileJob>(workers_.loop(), room_);
         again->wanted = wanted;
         again->over = again->version_gone = true;
         again->status = Status::failed;
@@ -86,10 +86,12 @@ Task<FileJobPtr> Downloads::get(GetTaskPtr task, Planned& planned) {
       }
       // What is here is another file by now.
       waited = false;
-      const auto look = [this, entry = planned.file.entry] { return placer_.examine(entry, parts_.workers.stopping()); };
-      planned.before = co_await run_on(parts_.workers.reading(), look);
+      const auto look = [this, entry = planned.file.entry] {
+        return library_.installer().examine(entry, workers_.stopping());
+      };
+      planned.before = co_await run_on(workers_.reading(), look);
       if (rules_.keeps(planned, task->request.force)) {
-        const auto kept = std::make_shared<FileJob>(parts_.io);
+        const auto kept = std::make_shared<FileJob>(workers_.loop(), room_);
         kept->over = kept->kept = true;
         co_return kept;
       }
@@ -103,7 +105,7 @@ Task<FileJobPtr> Downloads::get(GetTaskPtr task, Planned& planned) {
   if (const auto it = jobs_.find(wanted.path); it != jobs_.end() && same_job(*it->second)) {
     job = it->second;
   } else {
-    job = std::make_shared<FileJob>(parts_.io);
+    job = std::make_shared<FileJob>(workers_.loop(), room_);
     job->wanted = wanted;
     job->holders = planned.file.holders;
     job->before = planned.before;
@@ -117,7 +119,7 @@ Task<FileJobPtr> Downloads::get(GetTaskPtr task, Planned& planned) {
   const bool fresh = job->wanted_by.empty();
   job->wanted_by.push_back(task);
   task->jobs.push_back(job);
-  if (fresh) spawn(parts_.io, run(job));
+  if (fresh) spawn(workers_.loop(), run(job));
   while (!job->over && !task->excludes(job->wanted.path)) co_await job->changed.wait();
   std::erase(job->wanted_by, task);
   if (job->wanted_by.empty()) job->stop = true;
@@ -154,10 +156,10 @@ std::vector<FileJobPtr> Downloads::running(const What& what) const {
 
 Task<void> Downloads::wait_for_slot(FileJobPtr job) {
   queue_.push_back(job);
-  while (queue_.front() != job || active_ >= parts_.options.max_active) {
+  while (queue_.front() != job || active_ >= options_.max_active) {
     job->info.state = "queued";
     job->info.queued = true;
-    if (job->wanted_by.empty() || parts_.workers.stopping()) {
+    if (job->wanted_by.empty() || workers_.stopping()) {
       std::erase(queue_, job);
       slot_free_.notify();
       throw interrupted(*job);
@@ -181,7 +183,7 @@ Task<Torrent> Downloads::ask_for_torrent(FileJobPtr job) {
   question.holder = job->holders.empty() ? 0 : job->holders.front();
   auto ask = [](Downloads* self, FileJobPtr asker, Join asked, std::shared_ptr<Answer> answer) -> Task<void> {
     try {
-      answer->torrent = co_await self->parts_.links->ask(asked, tracker_limit, question_limit);
+      answer->torrent = co_await self->links_.ask(asked, tracker_limit, question_limit);
     } catch (const Error& error) {
       answer->trouble = error;
     } catch (const std::exception& error) {
@@ -190,9 +192,9 @@ Task<Torrent> Downloads::ask_for_torrent(FileJobPtr job) {
     asker->changed.notify();
   };
   const auto answer = std::make_shared<Answer>();
-  spawn(parts_.io, ask(this, job, question, answer));
+  spawn(workers_.loop(), ask(this, job, question, answer));
   while (!answer->torrent && !answer->trouble) {
-    if (job->wanted_by.empty() || parts_.workers.stopping()) throw interrupted(*job);
+    if (job->wanted_by.empty() || workers_.stopping()) throw interrupted(*job);
     co_await job->changed.wait_for(tick);
   }
   if (answer->torrent) co_return *answer->torrent;
@@ -234,10 +236,10 @@ Task<void> Downloads::from_swarm(FileJobPtr job) {
   const Torrent torrent = co_await ask_for_torrent(job);
   auto& before = job->before;
   if (before.verdict == LocalState::Verdict::unknown) {
-    const auto received = parts_.db.find_received(job->wanted.path, before.stamp);
+    const auto received = library_.db().find_received(job->wanted.path, before.stamp);
     if (before.id == torrent.id && !job->sha256.empty()) {
-      const auto look = [this, job] { check_sha256(*job, parts_.gate.open_file(job->wanted.path).get()); };
-      co_await run_on(parts_.workers.reading(), look);
+      const auto look = [this, job] { check_sha256(*job, library_.gate().open_file(job->wanted.path).get()); };
+      co_await run_on(workers_.reading(), look);
     }
     if (before.id == torrent.id)
       job->kept = true;
@@ -251,26 +253,26 @@ Task<void> Downloads::from_swarm(FileJobPtr job) {
 Task<void> Downloads::checkpoint(SwarmTorrentPtr torrent, std::string path) {
   const auto save = [this, torrent, path] {
     const auto snapshot = torrent->storage->sync();
-    if (!snapshot.error) parts_.db.put_part({torrent->torrent.id, snapshot.have, snapshot.roots, path});
+    if (!snapshot.error) library_.db().put_part({torrent->torrent.id, snapshot.have, snapshot.roots, path});
   };
-  co_await run_on(parts_.workers.brief(), save);
+  co_await run_on(workers_.brief(), save);
 }
 
 void Downloads::drop_partial(const ContentId& id) {
-  ::unlink(parts_.part_file(id).c_str());
-  parts_.db.remove_part(id);
+  ::unlink(library_.part_file(id).c_str());
+  library_.db().remove_part(id);
 }
 
 /// The bytes are here under another name: no need to ask anybody. False when that did not work out.
 Task<bool> Downloads::copy_local(FileJobPtr job, ContentId id) {
-  const auto* item = parts_.holdings.find(id, job->wanted.size);
+  const auto* item = library_.inventory().find(id, job->wanted.size);
   if (item == nullptr || item->entry.path == job->wanted.path) co_return false;
   const std::string from = item->entry.path;
-  const auto part = std::filesystem::path(parts_.part_file(id).string() + ".copy");
+  const auto part = std::filesystem::path(library_.part_file(id).string() + ".copy");
   job->info.state = "copying from " + from;
   try {
     const auto copy_over = [&] {
-      const Fd source = parts_.gate.open_file(from);
+      const Fd source = library_.gate().open_file(from);
       Fd copy(::open(part.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
       if (!copy) throw Error(Status::failed, std::generic_category().message(errno));
       if (::ioctl(copy.get(), FICLONE, source.get()) != 0) {
@@ -282,7 +284,7 @@ Task<bool> Downloads::copy_local(FileJobPtr job, ContentId id) {
           if (data < 0) break;
           off_t end = ::lseek(source.get(), data, SEEK_HOLE);
           for (off_t in = data, out = data; in < end;) {
-            if (job->stop || parts_.workers.stopping()) throw Error(Status::interrupted, "stopped");
+            if (job->stop || workers_.stopping()) throw Error(Status::interrupted, "stopped");
             const auto length = std::min<off_t>(end - in, copy_bytes);
             if (::copy_file_range(source.get(), &in, copy.get(), &out, static_cast<std::size_t>(length), 0) <= 0)
               throw Error(Status::failed, std::generic_category().message(errno));
@@ -294,41 +296,34 @@ Task<bool> Downloads::copy_local(FileJobPtr job, ContentId id) {
         throw Error(Status::failed, std::generic_category().message(errno));
       if (hash_file(copy.get(), job->wanted.size, 2, job->stop).id != id) throw Error(Status::failed, "it has changed");
       if (!job->sha256.empty()) check_sha256(*job, copy.get());
-      placer_.finish_file(copy.get(), job->wanted);
+      library_.installer().finish_file(copy.get(), job->wanted);
       copy = Fd(::open(part.c_str(), O_RDONLY | O_CLOEXEC));
-      return placer_.place(part, copy.get(), job->wanted, job->before, id);
+      return library_.installer().place(part, copy.get(), job->wanted, job->before, id);
     };
-    const LocalEntry placed = co_await run_on(parts_.workers.reading(), copy_over);
-    parts_.publish(parts_.holdings.set(placed));
+    const LocalEntry placed = co_await run_on(workers_.reading(), copy_over);
+    library_.put(placed);
     co_return true;
   } catch (const Error& error) {
     ::unlink(part.c_str());
-    if (job->stop || parts_.workers.stopping()) throw interrupted(*job);
-    parts_.log(printable(job->wanted.path) + ": cannot be copied from " + printable(from) + ": " + error.what() +
-               "; it is fetched");
+    if (job->stop || workers_.stopping()) throw interrupted(*job);
+    log_(printable(job->wanted.path) + ": cannot be copied from " + printable(from) + ": " + error.what() +
+         "; it is fetched");
   }
   co_return false;
 }
 
-/// What the other downloads will still write.
-std::int64_t Downloads::promised(const FileJob* except) const {
-  std::int64_t sum = parts_.spools_need;
-  for (const auto& [path, job] : jobs_)
-    if (job.get() != except && job->admitted) sum += job->info.total - job->info.done;
-  return sum;
-}
-
 Task<void> Downloads::wait_for_room(FileJobPtr job, std::int64_t needed) {
   for (;;) {
-    const auto free = placer_.free_bytes();
-    const auto others = promised(job.get());
-    job->admitted = needed + others <= free;
-    if (job->admitted) {
+    const auto free = library_.installer().free_bytes();
+    const auto others = job->reservation.others();
+    const bool admitted = needed + others <= free;
+    job->reservation.set(admitted ? needed : 0);
+    if (admitted) {
       job->info.done = job->info.total - needed;
       job->info.detail.clear();
       co_return;
     }
-    if (job->wanted_by.empty() || parts_.workers.stopping()) throw interrupted(*job);
+    if (job->wanted_by.empty() || workers_.stopping()) throw interrupted(*job);
     if (!waits_for_room(*job))
       throw Error(Status::failed, printable(job->wanted.path) + ": no room: " + room(needed, free, others) +
                                       "; what has arrived is kept, and a get goes on from there");
@@ -354,17 +349,17 @@ void Downloads::set_limits(const FileJob& job, SwarmTorrent& torrent) {
     down = std::max(down, std::max<std::int64_t>(1, asked.max_down / sharing));
     up = std::max(up, std::max<std::int64_t>(1, asked.max_up / sharing));
   }
-  parts_.swarm->limit(torrent, free_down ? 0 : down, free_up ? 0 : up);
+  session_.limit(torrent, free_down ? 0 : down, free_up ? 0 : up);
 }
 
 Task<std::shared_ptr<Downloads::Part>> Downloads::open_part(FileJobPtr job, ContentId id, const PieceLayout& layout) {
   const auto open = [this, id, size = layout.size] {
-    const auto file = parts_.part_file(id);
+    const auto file = library_.part_file(id);
     struct stat s {};
-    const auto known = parts_.db.find_part(id);
+    const auto known = library_.db().find_part(id);
     const bool resumed = known && ::stat(file.c_str(), &s) == 0 && s.st_size == size;
     // The record never outlives the bytes that it speaks of.
-    if (!resumed) parts_.db.remove_part(id);
+    if (!resumed) library_.db().remove_part(id);
     ::chmod(file.c_str(), 0600);
     auto out = std::make_shared<Part>();
     out->file = Fd(::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | (resumed ? 0 : O_TRUNC), 0600));
@@ -373,25 +368,25 @@ Task<std::shared_ptr<Downloads::Part>> Downloads::open_part(FileJobPtr job, Cont
     if (resumed) out->have = known->have, out->roots = known->roots;
     return out;
   };
-  std::shared_ptr<Part> part = co_await run_on(parts_.workers.brief(), open);
+  std::shared_ptr<Part> part = co_await run_on(workers_.brief(), open);
   const auto claimed = std::ranges::count_if(part->have, [](char byte) { return byte != 0; });
   if (claimed == 0) co_return part;
   job->info.state = "checking";
   const auto check = [this, part, &layout] {
     const unsigned threads = std::max(1U, std::thread::hardware_concurrency());
-    return still_there(layout, part->file.get(), part->have, part->roots, threads, parts_.workers.stopping());
+    return still_there(layout, part->file.get(), part->have, part->roots, threads, workers_.stopping());
   };
-  part->have = co_await run_on(parts_.workers.reading(), check);
+  part->have = co_await run_on(workers_.reading(), check);
   if (const auto lost = claimed - std::ranges::count(part->have, '\1'); lost > 0)
-    parts_.log(printable(job->wanted.path) + ": " + std::to_string(lost) +
-               " pieces of what had arrived are not what they should be; they are fetched again");
+    log_(printable(job->wanted.path) + ": " + std::to_string(lost) +
+         " pieces of what had arrived are not what they should be; they are fetched again");
   co_return part;
 }
 
 Task<void> Downloads::mend_disk(FileJobPtr job, SwarmTorrentPtr swarm, std::int64_t needed) {
   const auto name = printable(job->wanted.path);
   const int code = swarm->error_code;
-  if (job->wanted_by.empty() || parts_.workers.stopping()) throw interrupted(*job);
+  if (job->wanted_by.empty() || workers_.stopping()) throw interrupted(*job);
   if (code != ENOSPC && code != EDQUOT) throw Error(Status::failed, name + ": cannot be written: " + swarm->error);
   // A file system can be full before statvfs says so: wait a while, however much seems free.
   if (waits_for_room(*job)) {
@@ -399,13 +394,13 @@ Task<void> Downloads::mend_disk(FileJobPtr job, SwarmTorrentPtr swarm, std::int6
     job->info.detail = "no room: the disk is full; goes on when there is";
     co_await sleep_for(seconds(2));
   }
-  const auto others = promised(job.get());
+  const auto others = job->reservation.others();
   if (!waits_for_room(*job))
-    throw Error(Status::failed, name + ": no room: " + room(needed, placer_.free_bytes(), others) +
+    throw Error(Status::failed, name + ": no room: " + room(needed, library_.installer().free_bytes(), others) +
                                     "; what has arrived is kept, and a get goes on from there");
   co_await wait_for_room(job, needed);
   job->info.state = "downloading";
-  parts_.swarm->resume(*swarm);
+  session_.resume(*swarm);
 }
 
 Task<void> Downloads::put_in_place(FileJobPtr job, SwarmTorrentPtr swarm, std::filesystem::path part, ContentId id) {
@@ -418,7 +413,7 @@ Task<void> Downloads::put_in_place(FileJobPtr job, SwarmTorrentPtr swarm, std::f
   };
   if (!job->sha256.empty()) {
     const auto check = [reopen, job] { check_sha256(*job, reopen().get()); };
-    co_await run_on(parts_.workers.reading(), check);
+    co_await run_on(workers_.reading(), check);
   }
   job->wanted.id = id;
   const auto wanted = job->wanted;
@@ -426,40 +421,40 @@ Task<void> Downloads::put_in_place(FileJobPtr job, SwarmTorrentPtr swarm, std::f
   const auto finish = [&] {
     const Fd finished = reopen();
     serving = reopen();
-    placer_.finish_file(finished.get(), wanted);
+    library_.installer().finish_file(finished.get(), wanted);
     if (swarm) swarm->storage->freeze(reopen(), std::nullopt, {});
-    auto out = placer_.place(part, serving.get(), wanted, job->before, id);
-    if (swarm) parts_.db.remove_part(swarm->torrent.id);
+    auto out = library_.installer().place(part, serving.get(), wanted, job->before, id);
+    if (swarm) library_.db().remove_part(swarm->torrent.id);
     return out;
   };
-  const LocalEntry placed = co_await run_on(parts_.workers.brief(), finish);
+  const LocalEntry placed = co_await run_on(workers_.brief(), finish);
   if (swarm) {
     auto on_fault = [this, path = wanted.path](std::string why) {
-      post_to(parts_.io, [this, path, why = std::move(why)] { parts_.withdraw(path, why); });
+      post_to(workers_.loop(), [this, path, why = std::move(why)] { library_.withdraw(path, why); });
     };
     swarm->storage->freeze(std::move(serving), placed.stamp, on_fault);
-    parts_.swarm->seed(swarm);
-    parts_.swarm->limit(*swarm, 0, 0);
+    session_.seed(swarm);
+    session_.limit(*swarm, 0, 0);
   }
-  parts_.publish(parts_.holdings.set(placed));
+  library_.put(placed);
   // What an older version of this path had left.
-  job->admitted = false;
-  for (const auto& old : parts_.db.parts_of(wanted.path))
-    if (!parts_.downloading.contains(old)) drop_partial(old);
+  job->reservation.set(0);
+  for (const auto& old : library_.db().parts_of(wanted.path))
+    if (!room_.is_claimed(old)) drop_partial(old);
   const auto& info = job->info;
-  parts_.log(name + ": here; " + human_bytes(wanted.size) + ", from sources " + human_bytes(info.from_sources) +
-             ", from other getters " + human_bytes(info.from_getters) +
-             (job->url ? ", from the origin " + human_bytes(info.from_origin) : ""));
+  log_(name + ": here; " + human_bytes(wanted.size) + ", from sources " + human_bytes(info.from_sources) +
+       ", from other getters " + human_bytes(info.from_getters) +
+       (job->url ? ", from the origin " + human_bytes(info.from_origin) : ""));
 }
 
 Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
   const auto& wanted = job->wanted;
   const auto name = printable(wanted.path);
-  const auto known = recognise(torrent.id, wanted.size, torrent.roots, torrent.infohash, parts_.options.keys);
+  const auto known = recognise(torrent.id, wanted.size, torrent.roots, torrent.infohash, options_.keys);
   if (!known) throw Error(Status::failed, name + ": the torrent that the tracker handed on is not sound");
   const auto id = known->file.id;
   const auto* layout = &known->file.layout;
-  while (parts_.downloading.contains(id)) {
+  while (room_.is_claimed(id)) {
     job->info.state = "queued";
     job->info.queued = true;
     job->info.detail = "the same bytes are on their way here already";
@@ -468,24 +463,24 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
   }
   job->info.queued = false;
   job->info.detail.clear();
-  const auto mark = parts_.claim(id);
+  const auto mark = room_.claim(id);
   if (co_await copy_local(job, id)) co_return;
 
-  const auto part = parts_.part_file(id);
+  const auto part = library_.part_file(id);
   const auto opened = co_await open_part(job, id, *layout);
   const auto open = [&] {
-    keep(parts_.db, known->file);
+    keep(library_.db(), known->file);
     return std::make_shared<Storage>(*layout, std::move(opened->file), opened->have, opened->roots);
   };
-  const StoragePtr storage = co_await run_on(parts_.workers.brief(), open);
+  const StoragePtr storage = co_await run_on(workers_.brief(), open);
   storage->will_be_synced();
   std::unique_ptr<PieceGate> gate;
   if (wants_order(*job)) gate = std::make_unique<OrderedGate>(layout->count());
   const bool in_order = gate != nullptr;
-  const auto swarm = co_await parts_.swarm->load(known->torrent, known->key, storage, true, std::move(gate));
+  const auto swarm = co_await session_.load(known->torrent, known->key, storage, true, std::move(gate));
   swarm->in_order = in_order;
   job->swarm = swarm;
-  Feed feed(parts_, wanted, swarm, job->info);
+  Feed feed(session_, links_, wanted, swarm, job->info);
   std::optional<Error> trouble;
   try {
     if (feed.missing() > 0) {
@@ -495,9 +490,10 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
     job->info.state = "downloading";
     auto synced = Clock::now();
     while (!storage->is_complete()) {
-      if (job->wanted_by.empty() || parts_.workers.stopping()) throw interrupted(*job);
+      if (job->wanted_by.empty() || workers_.stopping()) throw interrupted(*job);
       set_limits(*job, *swarm);
       co_await feed.tend(is_patient(*job));
+      job->reservation.set(feed.missing());
       if (!swarm->error.empty()) {
         co_await mend_disk(job, swarm, feed.missing());
         feed.forgive();
@@ -518,10 +514,10 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
   if (trouble) {
     job->version_gone = feed.version_is_gone();
     if (!job->discard) co_await checkpoint(swarm, wanted.path);
-    parts_.swarm->unload(id);
+    session_.unload(id);
     // The next download of it begins when nothing of this one is written any more.
     const auto retire = [storage] { storage->retire(); };
-    co_await run_on(parts_.workers.brief(), retire);
+    co_await run_on(workers_.brief(), retire);
     if (job->discard) drop_partial(id);
     throw *trouble;
   }

@@ -10,16 +10,18 @@
 #include <string>
 #include <vector>
 
+#include "library/library.h"
 #include "node/feed.h"
 #include "node/get_task.h"
-#include "node/node_parts.h"
-#include "node/placer.h"
+#include "node/node_options.h"
+#include "transfer/room.h"
+#include "wire/workers.h"
 
 namespace mesh {
 
 /// One large file on its way. Stopped when no get wants it any more.
 struct FileJob {
-  explicit FileJob(asio::io_context& io) : changed(io) {}
+  FileJob(asio::io_context& io, const Room& room) : reservation(room), changed(io) {}
   FileEntry wanted;
   std::vector<std::uint32_t> holders;
   LocalState before;
@@ -28,7 +30,7 @@ struct FileJob {
   bool force = false;
   std::vector<GetTaskPtr> wanted_by;
   std::atomic<bool> discard = false;  ///< when it is stopped, the partial goes too
-  bool admitted = false;              ///< there was room for it
+  Room::Reservation reservation;      ///< what it will still write, once there was room for it
   std::atomic<bool> stop = false;     ///< nobody wants it any more; for work on the pool
   bool over = false;
   bool kept = false;
@@ -47,12 +49,18 @@ class Downloads {
  public:
   /// The way of a job that has a URL: returns when the file is in place; throws Error.
   using FromUrl = std::function<Task<void>(FileJobPtr)>;
-  Downloads(NodeParts& parts, const Placer& placer, const LocalRules& rules, FromUrl from_url)
-      : parts_(parts),
-        placer_(placer),
+  Downloads(Workers& workers, const NodeOptions& options, Log log, Library& library, Session& session,
+            TrackerLinks& links, Room& room, const LocalRules& rules, FromUrl from_url)
+      : workers_(workers),
+        options_(options),
+        log_(std::move(log)),
+        library_(library),
+        session_(session),
+        links_(links),
+        room_(room),
         rules_(rules),
         from_url_(std::move(from_url)),
-        slot_free_(parts.io) {}
+        slot_free_(workers.loop()) {}
 
   /// Gets one large file; returns when the job is over or the task does not want it any more. The job says how it went;
   /// null when it was stopped before it began.
@@ -67,9 +75,6 @@ class Downloads {
   /// Jobs under way whose path `what` names.
   [[nodiscard]] std::vector<FileJobPtr> running(const What& what) const;
   [[nodiscard]] std::vector<TransferInfo> transfers() const;
-  /// Bytes that downloads, but for one, and streams will still write.
-  [[nodiscard]] std::int64_t promised(const FileJob* except = nullptr) const;
-  [[nodiscard]] std::int64_t free_bytes() const { return placer_.free_bytes(); }
 
   // For the ways in which a file arrives.
 
@@ -105,8 +110,13 @@ class Downloads {
   Task<bool> copy_local(FileJobPtr job, ContentId id);
   void set_limits(const FileJob& job, SwarmTorrent& torrent);
 
-  NodeParts& parts_;
-  const Placer& placer_;
+  Workers& workers_;
+  const NodeOptions& options_;
+  Log log_;
+  Library& library_;
+  Session& session_;
+  TrackerLinks& links_;
+  Room& room_;
   const LocalRules& rules_;
   FromUrl from_url_;
   std::map<std::string, FileJobPtr> jobs_;  ///< by path

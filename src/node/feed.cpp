@@ -18,8 +18,8 @@ constexpr auto hopeless_after = seconds(180);
 
 }  // namespace
 
-Feed::Feed(NodeParts& parts, FileEntry wanted, SwarmTorrentPtr swarm, TransferInfo& info)
-    : parts_(parts), wanted_(std::move(wanted)), swarm_(std::move(swarm)), info_(info) {}
+Feed::Feed(Session& session, TrackerLinks& links, FileEntry wanted, SwarmTorrentPtr swarm, TransferInfo& info)
+    : session_(session), links_(links), wanted_(std::move(wanted)), swarm_(std::move(swarm)), info_(info) {}
 
 Ready ready_of(const SwarmTorrent& swarm) {
   Ready out;
@@ -31,15 +31,15 @@ Ready ready_of(const SwarmTorrent& swarm) {
   return out;
 }
 
-Task<void> join_swarm(NodeParts& parts, SwarmTorrentPtr swarm) {
+Task<void> join_swarm(Session& session, TrackerLinks& links, SwarmTorrentPtr swarm) {
   const Ready ready = ready_of(*swarm);
   ChannelPtr tracker;
-  const Introduced introduced = co_await parts.links->ask(ready, tracker_limit, seconds(10), &tracker);
-  parts.swarm->introduce(swarm, introduced);
-  parts.links->tell_ready(ready, tracker);
+  const Introduced introduced = co_await links.ask(ready, tracker_limit, seconds(10), &tracker);
+  session.introduce(swarm, introduced);
+  links.tell_ready(ready, tracker);
 }
 
-Task<void> Feed::join() { return join_swarm(parts_, swarm_); }
+Task<void> Feed::join() { return join_swarm(session_, links_, swarm_); }
 
 std::int64_t Feed::missing() const { return swarm_->storage->missing(); }
 
@@ -47,8 +47,8 @@ Task<void> Feed::tend(bool patient) {
   const auto now = Clock::now();
   if (now - refreshed_ >= (swarm_->gate ? refresh_gate_every : refresh_every)) {
     refreshed_ = now;
-    parts_.swarm->refresh(*swarm_);
-    parts_.swarm->update_gate(*swarm_);
+    session_.refresh(*swarm_);
+    session_.update_gate(*swarm_);
     info_.done = wanted_.size - missing();
     info_.down_rate = swarm_->down_rate;
     info_.up_rate = swarm_->up_rate;
@@ -67,7 +67,7 @@ Task<void> Feed::tend(bool patient) {
   asked_ = now;
   std::optional<Error> why;
   try {
-    const auto tracker = co_await parts_.links->first(milliseconds(100));
+    const auto tracker = co_await links_.first(milliseconds(100));
     Join again;
     again.file = wanted_;
     const Torrent answer = co_await tracker->request(again, seconds(15));
@@ -101,7 +101,7 @@ Task<void> Feed::tend(bool patient) {
 }
 
 void Feed::finish() {
-  parts_.swarm->refresh(*swarm_);
+  session_.refresh(*swarm_);
   info_.done = info_.total;
   info_.sent = swarm_->sent;
   for (const auto& [peer, bytes] : swarm_->received)

@@ -5,19 +5,20 @@
 #include <chrono>
 
 #include "core/error.h"
-#include "node/node_parts.h"
+#include "mesh/tracker_links.h"
+#include "swarm/session.h"
 
 namespace mesh {
 
 /// What this node says to a tracker of a torrent that it has loaded.
 [[nodiscard]] Ready ready_of(const SwarmTorrent& swarm);
 /// Enters the swarm of a torrent that is loaded: from now on others are sent here, and this node to them.
-Task<void> join_swarm(NodeParts& parts, SwarmTorrentPtr swarm);
+Task<void> join_swarm(Session& session, TrackerLinks& links, SwarmTorrentPtr swarm);
 
 class Feed {
  public:
   /// `info` is kept up to date and must outlive this. `wanted.id` is set.
-  Feed(NodeParts& parts, FileEntry wanted, SwarmTorrentPtr swarm, TransferInfo& info);
+  Feed(Session& session, TrackerLinks& links, FileEntry wanted, SwarmTorrentPtr swarm, TransferInfo& info);
 
   Task<void> join();
   /// One turn, to be called ten times a second or more. `patient`: no peer for however long is no error. Throws Error
@@ -34,7 +35,8 @@ class Feed {
 
  private:
   using Clock = std::chrono::steady_clock;
-  NodeParts& parts_;
+  Session& session_;
+  TrackerLinks& links_;
   FileEntry wanted_;
   SwarmTorrentPtr swarm_;
   TransferInfo& info_;

@@ -11,9 +11,9 @@
 #include "core/glob.h"
 #include "core/mesh_path.h"
 #include "core/url.h"
-#include "node/pacer.h"
-#include "node/placer.h"
+#include "library/installer.h"
 #include "wire/messages.h"
+#include "wire/pacer.h"
 
 namespace mesh {
 

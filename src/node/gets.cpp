@@ -64,7 +64,7 @@ class AskedFor {
 
 }  // namespace
 
-What Gets::parse(const std::string& text) const { return parse_what(text, parts_.gate.files_dir().string()); }
+What Gets::parse(const std::string& text) const { return parse_what(text, library_.gate().files_dir().string()); }
 
 std::vector<What> Gets::parse_all(const std::vector<std::string>& texts, const char* for_what) const {
   if (texts.size() > most_whats)
@@ -78,20 +78,20 @@ std::vector<What> Gets::parse_all(const std::vector<std::string>& texts, const c
 GetTaskPtr Gets::add(Get request) {
   auto wanted = parse_all(request.whats, "a get");
   if (wanted.empty()) throw Error(Status::usage, "a get names at least one file, directory or glob");
-  if (std::cmp_greater_equal(running_.size(), parts_.options.max_gets))
+  if (std::cmp_greater_equal(running_.size(), options_.max_gets))
     throw Error(Status::failed, "as many gets as its --max-gets allows are under way on this node; try again later");
   if (request.pipe && request.whats.size() != 1) throw Error(Status::usage, "the bytes of one file can be followed");
   auto task = std::make_shared<GetTask>();
   task->request = std::move(request);
   task->wanted = std::move(wanted);
   for (const auto& except : task->request.except) task->except.push_back(parse(except));
-  task->number = parts_.db.add_get(to_bencode(task->request));
+  task->number = library_.db().add_get(to_bencode(task->request));
   running_[task->number] = task;
   return task;
 }
 
 void Gets::resume() {
-  for (const auto& bytes : parts_.db.ended()) {
+  for (const auto& bytes : library_.db().ended()) {
     try {
       auto info = from_bencode<GetInfo>(bytes);
       const auto number = info.number;
@@ -100,7 +100,7 @@ void Gets::resume() {
     } catch (const CodecError&) {
     }
   }
-  for (const auto& [number, bytes] : parts_.db.gets()) {
+  for (const auto& [number, bytes] : library_.db().gets()) {
     try {
       auto task = std::make_shared<GetTask>();
       task->request = from_bencode<Get>(bytes);
@@ -109,9 +109,9 @@ void Gets::resume() {
       for (const auto& except : task->request.except) task->except.push_back(parse(except));
       task->number = number;
       running_[number] = task;
-      spawn(parts_.io, run_detached(task));
+      spawn(workers_.loop(), run_detached(task));
     } catch (const std::exception&) {
-      parts_.db.remove_get(number);
+      library_.db().remove_get(number);
     }
   }
 }
@@ -125,7 +125,7 @@ Task<GetReply> Gets::get(ChannelPtr channel, Get request) {
   }
   const auto task = add(std::move(request));
   if (task->request.detach || !channel) {
-    spawn(parts_.io, run_detached(task));
+    spawn(workers_.loop(), run_detached(task));
     co_return GetReply{};
   }
   auto report = [](Gets* self, ChannelPtr to, GetTaskPtr about, std::shared_ptr<bool> over) -> Task<void> {
@@ -139,13 +139,13 @@ Task<GetReply> Gets::get(ChannelPtr channel, Get request) {
     }
   };
   const auto over = std::make_shared<bool>(false);
-  spawn(parts_.io, report(this, channel, task, over));
-  Together piped(parts_.io);
+  spawn(workers_.loop(), report(this, channel, task, over));
+  Together piped(workers_.loop());
   if (task->request.pipe) piped.add(streamer_.pipe(channel, task, over));
   auto outcomes = co_await getter_.run(task);
   *over = true;
   co_await piped.all();
-  if (!parts_.workers.stopping() || !channel->is_open()) end(task, outcomes, true);
+  if (!workers_.stopping() || !channel->is_open()) end(task, outcomes, true);
   if (channel->is_open()) channel->note(getter_.progress(*task));
   GetReply reply;
   for (const auto& one : outcomes)
@@ -164,20 +164,20 @@ Task<void> Gets::run_detached(GetTaskPtr task) {
   // Nobody waits for it, so a tracker or node that cannot be reached for a while is no reason to give it up.
   for (;;) {
     const auto outcomes = co_await getter_.run(task);
-    if (parts_.workers.stopping()) co_return;  // it goes on at the next start
+    if (workers_.stopping()) co_return;  // it goes on at the next start
     const auto lost = std::ranges::find_if(
         outcomes, [](const auto& one) { return static_cast<Status>(one.status) == Status::unreachable; });
     if (lost == outcomes.end() || task->cancelled) {
       for (const auto& one : outcomes)
-        if (one.status != 0 && !one.error.empty()) parts_.log("get: " + one.error);
+        if (one.status != 0 && !one.error.empty()) log_("get: " + one.error);
       end(task, outcomes, false);
       co_return;
     }
     task->phase = "trying again soon: " + lost->error;
     const auto until = std::chrono::steady_clock::now() + retry_after;
-    while (!parts_.workers.stopping() && !task->cancelled && std::chrono::steady_clock::now() < until)
+    while (!workers_.stopping() && !task->cancelled && std::chrono::steady_clock::now() < until)
       co_await sleep_for(milliseconds(100));
-    if (parts_.workers.stopping()) co_return;
+    if (workers_.stopping()) co_return;
   }
 }
 
@@ -200,13 +200,13 @@ void Gets::end(const GetTaskPtr& task, const std::vector<GetOutcome>& outcomes, 
   info.rate = 0;
   // Written down before the request is forgotten, so that a crash between the two loses neither.
   remember(std::move(info));
-  parts_.db.remove_get(task->number);
+  library_.db().remove_get(task->number);
   running_.erase(task->number);
   ended_.notify();
 }
 
 void Gets::remember(GetInfo info) {
-  parts_.db.put_ended(info.number, to_bencode(info));
+  library_.db().put_ended(info.number, to_bencode(info));
   const auto number = info.number;
   over_[number] = std::move(info);
   if (over_.size() <= most_over) return;
@@ -218,7 +218,7 @@ void Gets::remember(GetInfo info) {
     if (least == over_.end() || rank(it->second) < rank(least->second)) least = it;
   }
   if (least == over_.end()) return;
-  parts_.db.remove_ended(least->first);
+  library_.db().remove_ended(least->first);
   over_.erase(least);
 }
 
@@ -277,7 +277,7 @@ Task<GetReply> Gets::wait(ChannelPtr channel, Wait request) {
   const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(request.seconds);
   const auto is_running = [&](std::int64_t number) { return running_.contains(number); };
   auto reported = std::chrono::steady_clock::time_point{};
-  while (std::ranges::any_of(awaited, is_running) && !parts_.workers.stopping() && (!channel || channel->is_open())) {
+  while (std::ranges::any_of(awaited, is_running) && !workers_.stopping() && (!channel || channel->is_open())) {
     if (channel && std::chrono::steady_clock::now() - reported >= report_every) {
       reported = std::chrono::steady_clock::now();
       Progress sum;
@@ -305,7 +305,8 @@ Task<GetReply> Gets::wait(ChannelPtr channel, Wait request) {
     }
     co_await ended_.wait_for(report_every);
   }
-  if (parts_.workers.stopping()) throw Error(Status::unreachable, "the node is shutting down; its gets go on at its next start");
+  if (workers_.stopping())
+    throw Error(Status::unreachable, "the node is shutting down; its gets go on at its next start");
   if (channel && !channel->is_open()) co_return GetReply{};
   GetReply reply;
   Outcomes out;
@@ -324,7 +325,7 @@ Task<GetReply> Gets::wait(ChannelPtr channel, Wait request) {
     }
     if (!info.reported) {
       info.reported = true;
-      parts_.db.put_ended(number, to_bencode(info));
+      library_.db().put_ended(number, to_bencode(info));
     }
   }
   for (const auto& one : out.outcomes) reply.status = std::max(reply.status, one.status);
@@ -355,36 +356,36 @@ Task<Cancelled> Gets::drop(What what, bool discard) {
       return what.pattern.empty() || same(other, what) || (!other.is_glob && names(what, other.pattern));
     });
     if (all) task->cancelled = true;
-    parts_.db.change_get(number, to_bencode(task->request));
+    library_.db().change_get(number, to_bencode(task->request));
     out.stopped.push_back(joined(task->request.whats));
   }
   getter_.downloads().notify();
   // What is being written is over when this returns; a question to the tracker may take longer, and does no harm.
-  while (std::ranges::any_of(jobs, [](const FileJobPtr& job) { return !job->over; }) && !parts_.workers.stopping())
+  while (std::ranges::any_of(jobs, [](const FileJobPtr& job) { return !job->over; }) && !workers_.stopping())
     co_await sleep_for(milliseconds(10));
   // Small files on the way are placed or dropped within moments; those that wait for room are of no concern here.
   const auto placing = [&] {
     return std::ranges::any_of(
         touched, [](const GetTaskPtr& task) { return task->unplaced > 0 && !task->phase.starts_with("paused"); });
   };
-  for (int i = 0; i < 1000 && placing() && !parts_.workers.stopping(); ++i) co_await sleep_for(milliseconds(10));
+  for (int i = 0; i < 1000 && placing() && !workers_.stopping(); ++i) co_await sleep_for(milliseconds(10));
   const auto ending = [&] {
     return std::ranges::any_of(
         touched, [&](const GetTaskPtr& task) { return task->cancelled && running_.contains(task->number); });
   };
-  for (int i = 0; i < 100 && ending() && !parts_.workers.stopping(); ++i) co_await sleep_for(milliseconds(10));
+  for (int i = 0; i < 100 && ending() && !workers_.stopping(); ++i) co_await sleep_for(milliseconds(10));
   if (discard) {
-    const auto unlink = [this, what, busy = parts_.downloading] {
+    const auto unlink = [this, what, busy = room_.claimed()] {
       std::vector<std::string> dropped;
-      for (const auto& [id, path] : parts_.db.parts()) {
+      for (const auto& [id, path] : library_.db().parts()) {
         if (!names(what, path) || busy.contains(id)) continue;
-        ::unlink(parts_.part_file(id).c_str());
-        parts_.db.remove_part(id);
+        ::unlink(library_.part_file(id).c_str());
+        library_.db().remove_part(id);
         dropped.push_back(path);
       }
       return dropped;
     };
-    const auto dropped = co_await run_on(parts_.workers.brief(), unlink);
+    const auto dropped = co_await run_on(workers_.brief(), unlink);
     out.discarded.insert(out.discarded.end(), dropped.begin(), dropped.end());
   }
   co_return out;
@@ -408,7 +409,7 @@ Task<Cancelled> Gets::cancel(Cancel request) {
       });
       if (info.reported || !asked) continue;
       info.reported = told = true;
-      parts_.db.put_ended(number, to_bencode(info));
+      library_.db().put_ended(number, to_bencode(info));
     }
     if (one.stopped.empty() && one.discarded.empty() && !told)
       throw Error(Status::not_found, printable(without_secrets(request.whats[i])) +

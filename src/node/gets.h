@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "node/getter.h"
-#include "node/node_parts.h"
 #include "node/streamer.h"
 #include "wire/channel.h"
 
@@ -17,8 +16,16 @@ namespace mesh {
 
 class Gets {
  public:
-  Gets(NodeParts& parts, Getter& getter, Streamer& streamer)
-      : parts_(parts), getter_(getter), streamer_(streamer), ended_(parts.io) {}
+  Gets(Workers& workers, const NodeOptions& options, Log log, Library& library, const Room& room, Getter& getter,
+       Streamer& streamer)
+      : workers_(workers),
+        options_(options),
+        log_(std::move(log)),
+        library_(library),
+        room_(room),
+        getter_(getter),
+        streamer_(streamer),
+        ended_(workers.loop()) {}
 
   /// Goes on with what had not ended when the node went down.
   void resume();
@@ -46,7 +53,11 @@ class Gets {
   [[nodiscard]] What parse(const std::string& text) const;
   [[nodiscard]] std::vector<What> parse_all(const std::vector<std::string>& texts, const char* for_what) const;
 
-  NodeParts& parts_;
+  Workers& workers_;
+  const NodeOptions& options_;
+  Log log_;
+  Library& library_;
+  const Room& room_;
   Getter& getter_;
   Streamer& streamer_;
   std::map<std::int64_t, GetTaskPtr> running_;

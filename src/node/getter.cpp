@@ -5,7 +5,7 @@
 #include "core/format.h"
 #include "core/piece_plan.h"
 #include "core/qcow2.h"
-#include "node/maker.h"
+#include "library/maker.h"
 #include "node/url_download.h"
 
 namespace mesh {
@@ -32,16 +32,24 @@ bool is_dropped(const GetTask& task, const What& what) {
 
 }  // namespace
 
-Getter::Getter(NodeParts& parts, const Handlers& handlers)
-    : parts_(parts),
-      placer_(parts.gate, parts.db, parts.own_files, parts.state_dir / "parts"),
-      downloads_(parts, placer_, *this, [this](FileJobPtr job) { return from_url(std::move(job)); }),
-      small_(parts, placer_, handlers, *this) {}
+Getter::Getter(Workers& workers, const NodeOptions& options, Log log, Library& library, Session& session,
+               TrackerLinks& links, Room& room, Pacer download, const Handlers& handlers)
+    : workers_(workers),
+      options_(options),
+      log_(std::move(log)),
+      library_(library),
+      links_(links),
+      downloads_(workers, options, log_, library, session, links, room, *this,
+                 [=, this, &workers, &options, &library, &session, &links, &room](FileJobPtr job) -> Task<void> {
+                   UrlDownload from(workers, options, log_, library, session, links, room, download, downloads_, job);
+                   co_await from.run();
+                 }),
+      small_(workers, options.access(), log_, library, links, download, handlers, *this) {}
 
 GetOutcome Getter::outcome(const Planned& planned) const {
   GetOutcome out;
   out.mesh_path = planned.file.entry.path;
-  out.path = parts_.gate.absolute(out.mesh_path);
+  out.path = library_.gate().absolute(out.mesh_path);
   out.what = planned.what;
   out.size = std::max<std::int64_t>(planned.file.entry.size, 0);
   out.id = planned.file.entry.id;
@@ -62,7 +70,7 @@ std::string Getter::conflict(const FileEntry& wanted, const LocalState& local,
 void Getter::check_sha256(const Planned& planned) const {
   if (planned.sha256.empty() || planned.before.verdict != LocalState::Verdict::same) return;
   const auto& path = planned.file.entry.path;
-  const auto found = sha256_of(parts_.gate.open_file(path).get(), parts_.workers.stopping());
+  const auto found = sha256_of(library_.gate().open_file(path).get(), workers_.stopping());
   if (found == planned.sha256) return;
   throw Error(Status::failed, "it is what the mesh has, and has SHA-256 " + found + ", not " + planned.sha256 +
                                   " (--refresh asks the origin for another one)");
@@ -103,11 +111,6 @@ Task<bool> Getter::pause(GetTaskPtr task, std::string phase, milliseconds time) 
   co_return !task->cancelled;
 }
 
-Task<void> Getter::from_url(FileJobPtr job) {
-  UrlDownload download(parts_, downloads_, job);
-  co_await download.run();
-}
-
 // --- resolving -----------------------------------------------------------------------------------------------------
 
 Task<void> Getter::resolve_one(const Get& asked, int index, What what, Plan& plan, bool print, GetTaskPtr task) {
@@ -117,7 +120,7 @@ Task<void> Getter::resolve_one(const Get& asked, int index, What what, Plan& pla
   question.from = asked.from;
   question.strict = asked.strict;
   do {
-    const Resolved reply = co_await parts_.links->ask(question, tracker_limit, question_limit);
+    const Resolved reply = co_await links_.ask(question, tracker_limit, question_limit);
     for (const auto& node : reply.nodes) {
       plan.nodes[node.key] = node;
       node_names_[node.key] = node.name;
@@ -152,7 +155,7 @@ Task<void> Getter::resolve(GetTaskPtr task, int index, Plan& plan, Results& resu
     Error trouble(Status::ok, "");
     bool dropped = false;
     try {
-      const What what = parse_what(text, parts_.gate.files_dir().string());
+      const What what = parse_what(text, library_.gate().files_dir().string());
       dropped = is_dropped(*task, what);
       if (!dropped && !what.url.empty()) {
         co_await resolve_url(task, index, what, plan);
@@ -163,7 +166,7 @@ Task<void> Getter::resolve(GetTaskPtr task, int index, Plan& plan, Results& resu
         if (what.pattern.empty()) {
           // The root is in no inventory; that it was asked for is answered all the same.
           GetOutcome root;
-          root.path = parts_.gate.files_dir().string();
+          root.path = library_.gate().files_dir().string();
           root.mesh_path = "/";
           root.what = index;
           root.print = true;
@@ -211,7 +214,7 @@ Task<void> Getter::resolve_url(GetTaskPtr task, int index, What what, Plan& plan
   source.ca = task->request.ca;
   source.timeout = task->request.timeout;
   source.ordered = task->request.ordered;
-  source.local = parts_.options.local_urls;
+  source.local = options_.local_urls;
   source.limit = task->pacer.limit();
   bool found = false;
   Plan of_mesh;
@@ -258,8 +261,8 @@ Task<bool> Getter::is_current(GetTaskPtr task, UrlSource source, FileEntry entry
   task->phase = "asking " + printable(source.url.shown);
   const auto ask = [this, task, source, entry] {
     auto options = origin_options(source);
-    options.stopped = [this, task] { return task->cancelled || parts_.workers.stopping(); };
-    const auto validator = entry.id.is_set() ? parts_.db.find_note("origin " + entry.id.hex()) : std::string();
+    options.stopped = [this, task] { return task->cancelled || workers_.stopping(); };
+    const auto validator = entry.id.is_set() ? library_.db().find_note("origin " + entry.id.hex()) : std::string();
     const auto etag = validator.starts_with('"') ? validator : std::string();
     try {
       const auto head = Origin(std::move(options)).ask(etag, entry.mtime);
@@ -272,7 +275,7 @@ Task<bool> Getter::is_current(GetTaskPtr task, UrlSource source, FileEntry entry
       throw;
     }
   };
-  co_return co_await run_on(parts_.workers.origins(), ask);
+  co_return co_await run_on(workers_.origins(), ask);
 }
 
 Task<Getter::Chosen> Getter::choose(std::string path, std::string from, bool strict) {
@@ -361,7 +364,7 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
     for (auto& [path, planned] : plan.files) {
       if (!planned.file.problem.empty() || planned.file.entry.kind != Kind::file || task->cancelled) continue;
       try {
-        planned.before = placer_.examine(planned.file.entry, parts_.workers.stopping());
+        planned.before = library_.installer().examine(planned.file.entry, workers_.stopping());
         check_sha256(planned);
       } catch (const Error& error) {
         planned.file.problem =
@@ -369,7 +372,7 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
       }
     }
   };
-  co_await run_on(parts_.workers.reading(), compare);
+  co_await run_on(workers_.reading(), compare);
   task->phase.clear();
   std::vector<Planned*> small;
   std::vector<Planned*> large;
@@ -385,14 +388,15 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
     }
     try {
       if (wanted.kind == Kind::directory) {
-        filling.push_back(parts_.holdings.fill(wanted));
-        placer_.make_directory(wanted);
+        filling.push_back(library_.fill(wanted));
+        library_.installer().make_directory(wanted);
         directories.push_back(&planned);
         settle(planned, false);
       } else if (wanted.kind == Kind::link) {
-        settle(planned, placer_.make_link(wanted, task->request.force));
+        settle(planned, library_.installer().make_link(wanted, task->request.force));
       } else if (keeps(planned, task->request.force)) {
-        if (before.verdict == LocalState::Verdict::same && before.received) placer_.refresh_attributes(wanted, before);
+        if (before.verdict == LocalState::Verdict::same && before.received)
+          library_.installer().refresh_attributes(wanted, before);
         settle(planned, true);
       } else {
         (is_large(wanted) || planned.url ? large : small).push_back(&planned);
@@ -401,12 +405,11 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
       fail(planned, error);
     }
   }
-  Together work(parts_.io);
+  Together work(workers_.loop());
   if (!small.empty()) work.add(get_small(task, plan, std::move(small), results));
-  const auto at_once = static_cast<std::size_t>(task->request.max_active > 0
-                                                    ? std::min(task->request.max_active, parts_.options.max_active)
-                                                    : parts_.options.max_active);
-  Together downloads(parts_.io);
+  const auto at_once = static_cast<std::size_t>(
+      task->request.max_active > 0 ? std::min(task->request.max_active, options_.max_active) : options_.max_active);
+  Together downloads(workers_.loop());
   for (auto* planned : large) {
     co_await downloads.fewer_than(at_once);
     if (task->cancelled) break;
@@ -444,13 +447,13 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
   const auto finish_directories = [&] {
     for (auto it = finished.rbegin(); it != finished.rend(); ++it) {
       try {
-        placer_.finish_directory(it->second.first, it->second.second);
+        library_.installer().finish_directory(it->second.first, it->second.second);
       } catch (const Error& error) {
-        parts_.log(error.what());
+        log_(error.what());
       }
     }
   };
-  co_await run_on(parts_.workers.brief(), finish_directories);
+  co_await run_on(workers_.brief(), finish_directories);
 }
 
 Task<void> Getter::get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> files, Results& results) {
@@ -549,10 +552,10 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results
           task->total_bytes += it->second.file.entry.size - size;
           planned.file = it->second.file;
           const auto look_again = [this, &planned] {
-            planned.before = placer_.examine(planned.file.entry, parts_.workers.stopping());
+            planned.before = library_.installer().examine(planned.file.entry, workers_.stopping());
             check_sha256(planned);
           };
-          co_await run_on(parts_.workers.reading(), look_again);
+          co_await run_on(workers_.reading(), look_again);
           if (keeps(planned, task->request.force)) {
             auto kept = outcome(planned);
             kept.kept = true;
@@ -635,7 +638,7 @@ Task<void> Getter::get_backing(GetTaskPtr task, Plan& plan, Results& results) {
             !planned->file.problem.empty())
           continue;
         try {
-          const Fd fd = parts_.gate.open_file(entry.path);
+          const Fd fd = library_.gate().open_file(entry.path);
           std::string head(qcow2_head_bytes, '\0');
           if (::pread(fd.get(), head.data(), head.size(), 0) != static_cast<ssize_t>(head.size())) continue;
           const auto where = find_backing_name(head);
@@ -647,7 +650,7 @@ Task<void> Getter::get_backing(GetTaskPtr task, Plan& plan, Results& results) {
           Needed needed;
           needed.image = entry.path;
           needed.what = planned->what;
-          needed.backing = locate_backing(entry.path, name, parts_.gate.files_dir().string());
+          needed.backing = locate_backing(entry.path, name, library_.gate().files_dir().string());
           if (needed.backing.path.empty())
             needed.backing.fault =
                 printable(name.substr(0, 80)) + (name.size() > 80 ? "..." : "") + " " + needed.backing.fault;
@@ -658,7 +661,7 @@ Task<void> Getter::get_backing(GetTaskPtr task, Plan& plan, Results& results) {
       }
       return out;
     };
-    const auto needed = co_await run_on(parts_.workers.brief(), read_headers);
+    const auto needed = co_await run_on(workers_.brief(), read_headers);
     fresh.clear();
     for (const auto& one : needed) {
       GetOutcome trouble;

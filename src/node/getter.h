@@ -9,8 +9,6 @@
 
 #include "node/downloads.h"
 #include "node/get_task.h"
-#include "node/node_parts.h"
-#include "node/placer.h"
 #include "node/small_files.h"
 #include "wire/channel.h"
 
@@ -18,7 +16,9 @@ namespace mesh {
 
 class Getter : private LocalRules {
  public:
-  Getter(NodeParts& parts, const Handlers& handlers);
+  /// `download`: the limit of what comes on node channels and from origins. `handlers`: what this node answers there.
+  Getter(Workers& workers, const NodeOptions& options, Log log, Library& library, Session& session, TrackerLinks& links,
+         Room& room, Pacer download, const Handlers& handlers);
 
   /// Runs a get to its end; may be run again. Never throws for what can go wrong with a file: that is in the outcomes.
   Task<std::vector<GetOutcome>> run(GetTaskPtr task);
@@ -36,8 +36,6 @@ class Getter : private LocalRules {
   };
   Task<Chosen> choose(std::string path, std::string from, bool strict);
   [[nodiscard]] SmallFiles& small_files() { return small_; }
-  /// Bytes that can still be written in the files dir.
-  [[nodiscard]] std::int64_t free_bytes() const { return placer_.free_bytes(); }
 
   /// Closes the channels to other nodes.
   void close() { small_.close(); }
@@ -53,7 +51,6 @@ class Getter : private LocalRules {
 
   Task<void> resolve(GetTaskPtr task, int index, Plan& plan, Results& results);
   Task<void> resolve_url(GetTaskPtr task, int index, What what, Plan& plan);
-  Task<void> from_url(FileJobPtr job);
   Task<bool> is_current(GetTaskPtr task, UrlSource source, FileEntry entry);
   Task<void> resolve_one(const Get& asked, int index, What what, Plan& plan, bool print, GetTaskPtr task);
   Task<void> fulfil(GetTaskPtr task, Plan& plan, Results& results);
@@ -69,8 +66,11 @@ class Getter : private LocalRules {
   [[nodiscard]] std::string conflict(const FileEntry& wanted, const LocalState& local,
                                      const std::vector<std::uint32_t>& holders) const override;
 
-  NodeParts& parts_;
-  Placer placer_;
+  Workers& workers_;
+  const NodeOptions& options_;
+  Log log_;
+  Library& library_;
+  TrackerLinks& links_;
   Downloads downloads_;
   SmallFiles small_;
   std::set<GetTaskPtr> tasks_;

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/mesh_path.h"
-#include "node/maker.h"
+#include "library/maker.h"
 #include "wire/announce.h"
 #include "wire/endpoint.h"
 
@@ -15,7 +15,7 @@ using Clock = std::chrono::steady_clock;
 constexpr std::size_t most_guests = 100;
 constexpr int announce_interval = 120;
 constexpr int most_peers = 100;
-constexpr Strangers::Limits limits{100, 20};
+constexpr UnauthenticatedConnections::Limits limits{100, 20};
 
 }  // namespace
 
@@ -25,7 +25,7 @@ Task<TorrentFile> Guests::issue(std::string path, std::chrono::seconds time, std
   if (guests_.size() >= most_guests)
     throw Error(Status::refused, printable(path) + ": this node has " + std::to_string(most_guests) +
                                      " guest torrents already; they end with their time, and with the node");
-  const auto* item = parts_.holdings.find(path);
+  const auto* item = library_.inventory().find(path);
   if (item == nullptr || item->entry.kind != Kind::file)
     throw Error(Status::not_found,
                 printable(path) + ": is no file of this node, which would have to serve it; meshget brings it here");
@@ -36,17 +36,17 @@ Task<TorrentFile> Guests::issue(std::string path, std::chrono::seconds time, std
   const Offer::Held held = co_await offer_.hold(made.id, made.size, foreign.pieces);
   const SwarmSpec torrent = salt(foreign.info, std::string(last_part(path)));
   if (!swarm_) {
-    Swarm::Options options;
+    Session::Options options;
     options.listen = listen_;
     for (auto& endpoint : options.listen) endpoint.port(0);
-    options.max_up = parts_.options.max_up;
+    options.max_up = options_.max_up;
     options.max_peers = most_peers;
-    options.access = parts_.options.access();
+    options.access = options_.access();
     // Who has the torrent has no key; where all is for one user, so are guests.
     options.access.open = options.access.open || options.access.keys;
     options.access.keys.reset();
     options.strangers = limits;
-    swarm_ = std::make_unique<Swarm>(parts_.io, options, parts_.log);
+    swarm_ = std::make_unique<Session>(workers_.loop(), options, log_);
   }
   // Known before it is loaded, so that the session stays for it.
   guests_[torrent.infohash] = {torrent.id, path, Clock::now() + time, false};
@@ -57,8 +57,8 @@ Task<TorrentFile> Guests::issue(std::string path, std::chrono::seconds time, std
   loaded->path = path;
   guests_[torrent.infohash].loaded = true;
   // Its infohash is what it takes to have the file.
-  parts_.log("guest torrent of " + printable(path) + " for " + std::to_string(time.count()) + " s: peers on port " +
-             std::to_string(swarm_->port()));
+  log_("guest torrent of " + printable(path) + " for " + std::to_string(time.count()) + " s: peers on port " +
+       std::to_string(swarm_->port()));
   TorrentFile out;
   out.torrent.id = made.id;
   out.torrent.infohash = torrent.infohash;
@@ -100,8 +100,7 @@ void Guests::tend() {
       ++it;
       continue;
     }
-    parts_.log("guest torrent of " + printable(it->second.path) + " has ended" +
-               (changed ? ": the file has changed" : ""));
+    log_("guest torrent of " + printable(it->second.path) + " has ended" + (changed ? ": the file has changed" : ""));
     const ContentId id = it->second.id;
     it = guests_.erase(it);
     swarm_->unload(id);

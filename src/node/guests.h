@@ -12,7 +12,7 @@
 #include <map>
 #include <string>
 
-#include "node/node_parts.h"
+#include "node/node_options.h"
 #include "node/offer.h"
 #include "wire/server.h"
 
@@ -21,8 +21,14 @@ namespace mesh {
 class Guests {
  public:
   /// `listen`: the addresses of the node's own swarm, at which a port is taken.
-  Guests(NodeParts& parts, Offer& offer, std::vector<lt::tcp::endpoint> listen)
-      : parts_(parts), offer_(offer), listen_(std::move(listen)) {}
+  Guests(Workers& workers, const NodeOptions& options, Log log, const Library& library, Offer& offer,
+         std::vector<lt::tcp::endpoint> listen)
+      : workers_(workers),
+        options_(options),
+        log_(std::move(log)),
+        library_(library),
+        offer_(offer),
+        listen_(std::move(listen)) {}
 
   /// A torrent of the file at `path`, which must be here, good for so long, that names this node by `addresses`. Throws
   /// Error. They end with the node.
@@ -44,10 +50,13 @@ class Guests {
     std::chrono::steady_clock::time_point until;
     bool loaded = false;
   };
-  NodeParts& parts_;
+  Workers& workers_;
+  const NodeOptions& options_;
+  Log log_;
+  const Library& library_;
   Offer& offer_;
   std::vector<lt::tcp::endpoint> listen_;
-  std::unique_ptr<Swarm> swarm_;  ///< while there are guest torrents
+  std::unique_ptr<Session> swarm_;  ///< while there are guest torrents
   std::map<InfoHash, Guest> guests_;
 };
 

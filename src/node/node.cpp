@@ -16,16 +16,15 @@
 #include "core/glob.h"
 #include "core/memory.h"
 #include "disk/state_dir.h"
+#include "library/watcher.h"
+#include "mesh/mesh_view.h"
 #include "node/feed.h"
 #include "node/gets.h"
 #include "node/getter.h"
 #include "node/guests.h"
-#include "node/mesh_view.h"
-#include "node/node_parts.h"
 #include "node/offer.h"
 #include "node/orders.h"
 #include "node/streamer.h"
-#include "node/watcher.h"
 #include "wire/endpoint.h"
 #include "wire/server.h"
 
@@ -107,44 +106,6 @@ const char* may_order(const NodeOptions& options) {
 
 }  // namespace
 
-void NodeParts::publish(const Inventory& delta) {
-  if (delta.put.empty() && delta.removed.empty()) return;
-  for (std::size_t put = 0, gone = 0; put < delta.put.size() || gone < delta.removed.size();) {
-    Inventory part;
-    for (; gone < delta.removed.size() && part.removed.size() < page_entries; ++gone)
-      part.removed.push_back(delta.removed[gone]);
-    for (; gone == delta.removed.size() && put < delta.put.size() && part.put.size() < page_entries; ++put)
-      part.put.push_back(delta.put[put]);
-    links->note_all(part);
-  }
-  for (const auto& torrent : swarm->all())
-    if (!torrent->downloading && !torrent->spooled && !torrent->provisional &&
-        holdings.find(torrent->content(), torrent->storage->layout().size) == nullptr)
-      swarm->unload(torrent->torrent.id);
-}
-
-void NodeParts::withdraw(const std::string& path, const std::string& why) {
-  // What was loaded from this path may be held under another one as well; it is loaded anew from there when asked for.
-  for (const auto& torrent : swarm->all())
-    if (torrent->storage->is_faulted() && !torrent->downloading) swarm->unload(torrent->torrent.id);
-  const auto* item = holdings.find(path);
-  if (item == nullptr) return;
-  // Also where the same bytes are held under another path: what is loaded reads from this one.
-  const ContentId id = item->entry.id;
-  for (const auto& torrent : swarm->all())
-    if (!torrent->downloading && torrent->content() == id) swarm->unload(torrent->torrent.id);
-  log(printable(path) + ": is not offered any more: " + why);
-  publish(holdings.withdraw(path));
-  // If it is there after all, as something else, it is a new candidate.
-  const auto now = gate.look(path);
-  if (!now) return;
-  try {
-    if (now->entry.kind == Kind::file && PathGate::is_being_written(gate.open_file(path).get())) return;
-    publish(holdings.set(*now));
-  } catch (const Error&) {
-  }
-}
-
 std::unique_ptr<StateDir> take_state(const NodeOptions& options) {
   auto out = std::make_unique<StateDir>(options.state_dir(), Trust{group_number(options.control_group)});
   if (!out->lock()) out.reset();
@@ -166,14 +127,15 @@ Error already_runs(const NodeOptions& options) {
   return Error(Status::failed, options.state_dir().string() + ": another node runs here already");
 }
 
-Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> state, Log log)
-    : io_(io), state_(std::move(state)) {
+namespace {
+
+/// Makes `options` whole; throws Error(usage) for what cannot be.
+NodeOptions checked(NodeOptions options) {
   std::error_code ec;
   options.files = fs::absolute(options.files, ec).lexically_normal();
   if (!options.state.empty()) options.state = fs::absolute(options.state, ec).lexically_normal();
   if (options.name.empty()) options.name = host_name();
   if (const auto fault = node_name_fault(options.name); !fault.empty()) throw Error(Status::usage, "--name " + fault);
-  const auto state_dir = state_->handle();
   if (!options.is_on_network()) {
     const auto refuse = [](const std::string& what) {
       return Error(Status::usage, what +
@@ -194,130 +156,133 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
   for (const auto& address : options.advertise)
     if (boost::system::error_code bad; asio::ip::make_address(address, bad), bad)
       throw Error(Status::usage, "--advertise " + printable(address) + ": is no IP address");
-  parts_.reset(new NodeParts{io,
-                             options,
-                             std::move(log),
-                             PathGate(options.files, state_->fd(), options.follow, group_number(options.control_group)),
-                             state_dir,
-                             StateDb(state_dir / "state.db"),
-                             {},
-                             {},
-                             {}});
-  auto& parts = *parts_;
-  parts.small_down = Pacer(options.max_down);
-  parts.small_up = Pacer(options.max_up);
-  struct stat files {};
-  if (::fstat(parts.gate.root(), &files) != 0 || files.st_dev != state_->id().device)
-    throw Error(Status::usage, state_->path().string() +
-                                   ": --state must be on the same file system as the files directory " +
-                                   options.files.string());
-  // What an interrupted placement left; partial downloads have a record, and stay.
-  sweep_parts(*state_, [&parts](std::string_view name) {
-    const auto id = ContentId::from(from_hex(name));
-    return id && parts.db.find_part(*id).has_value();
-  });
-  for (const auto& path : parts.db.made())
-    if (!parts.gate.open_own_directory(path)) parts.db.remove_made(path);
-  std::vector<Glob> ignored(options.ignore.begin(), options.ignore.end());
-  parts.gate.never_offer([&parts, ignored](int at, const std::string& path) {
-    const auto name = last_part(path);
-    return is_temporary_name(name) ||
-           std::ranges::any_of(ignored, [&](const Glob& glob) { return glob.matches(name); }) ||
-           parts.trees.contains(at, path);
-  });
-  parts.identity = identity_of(*state_);
-  if (options.keys && options.head && !options.keys->is_head(parts.identity->instance()))
-    parts.log(
+  return options;
+}
+
+Library::Options library_options(const NodeOptions& options) {
+  Library::Options out;
+  out.files = options.files;
+  out.follow = options.follow;
+  out.ignore = options.ignore;
+  out.group = group_number(options.control_group);
+  out.most_watches = options.most_watches;
+  return out;
+}
+
+}  // namespace
+
+Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> state, Log log)
+    : io_(io),
+      state_(std::move(state)),
+      options_(checked(std::move(options))),
+      log_(std::move(log)),
+      workers_(std::make_unique<Workers>(io)),
+      library_(std::make_unique<Library>(io, *state_, library_options(options_), log_)),
+      room_(std::make_unique<Room>()) {
+  identity_ = identity_of(*state_);
+  if (options_.keys && options_.head && !options_.keys->is_head(identity_->instance()))
+    log_(
         "--head does not count in a mesh with a key: this line in the key file, on every tracker and node, does: head "
         "= " +
-        parts.identity->instance());
-  offer_ = std::make_unique<Offer>(parts);
-  getter_ = std::make_unique<Getter>(parts, mesh_handlers_);
-  streamer_ = std::make_unique<Streamer>(parts, *getter_);
-  gets_ = std::make_unique<Gets>(parts, *getter_, *streamer_);
-  orders_ = std::make_unique<Orders>(parts, *gets_);
+        identity_->instance());
+  const Pacer download(options_.max_down);  // of what comes and goes on node channels
+  const Pacer upload(options_.max_up);
+  listen();
+  links_ = make_links();
+  offer_ = std::make_unique<Offer>(*workers_, options_.keys, *library_, *session_, upload);
+  guests_ = std::make_unique<Guests>(*workers_, options_, log_, *library_, *offer_, session_->listens_at());
+  getter_ = std::make_unique<Getter>(*workers_, options_, log_, *library_, *session_, *links_, *room_, download,
+                                     mesh_handlers_);
+  streamer_ = std::make_unique<Streamer>(*workers_, options_, *library_, *session_, *links_, *room_, *getter_);
+  gets_ = std::make_unique<Gets>(*workers_, options_, log_, *library_, *room_, *getter_, *streamer_);
+  orders_ = std::make_unique<Orders>(*workers_, options_, log_, *library_, *links_, *gets_);
   serve_mesh();
   serve_commands();
-  listen();
-  parts.swarm->on_unloaded = [&parts](const ContentId& id) {
-    Unloaded note;
-    note.id = id;
-    parts.links->note_all(note);
-  };
-  TrackerLinks::Facts facts;
-  facts.hello = [this] { return hello(); };
-  facts.page = [&parts](std::string_view after, std::size_t limit) { return parts.holdings.page(after, limit); };
-  facts.scan_complete = [&parts] { return parts.holdings.is_complete(); };
-  facts.loaded = [&parts] {
-    std::vector<Ready> out;
-    for (const auto& torrent : parts.swarm->all())
-      if (torrent->checked) out.push_back(ready_of(*torrent));
-    return out;
-  };
-  facts.log = parts.log;
-  facts.access = options.access();
-  facts.prove = [&parts](const Channel& channel) { return parts.identity->prove(Hello::name, channel.binding()); };
-  view_ = std::make_unique<MeshView>(parts, facts.hello, mesh_handlers_);
-  facts.welcomed = [this](const Welcome& welcome) { view_->welcomed(welcome); };
-  if (options.hub) facts.fallback = [this](milliseconds limit) { return view_->open(limit); };
+  view_ = make_view();
   // Orders come by way of a tracker alone, or of what stands in for one.
   tracker_handlers_ = mesh_handlers_;
   orders_->serve_mesh(tracker_handlers_);
-  parts.tracker_handlers = &tracker_handlers_;
-  parts.links = std::make_unique<TrackerLinks>(io, options.trackers, std::move(facts), tracker_handlers_);
-
-  Watcher::Options watching;
-  watching.ignore = options.ignore;
-  watching.most_watches = options.most_watches;
-  watching.own = &parts.own_files;
-  watching.is_private = [&parts](const std::string& path) { return parts.trees.contains(parts.gate.root(), path); };
-  watcher_ = std::make_unique<Watcher>(
-      parts.gate, watching,
-      [this, alive = std::weak_ptr<bool>(alive_)](std::vector<TreeChange> changes) {
-        // A directory that a get is making is nobody's model yet: it is told of when it is what it is to be.
-        std::erase_if(changes, [this](const TreeChange& change) {
-          const auto& stamp = change.entry.stamp;
-          return change.kind == TreeChange::Kind::put && change.entry.entry.kind == Kind::directory &&
-                 parts_->db.is_made(change.entry.entry.path, {stamp.device, stamp.inode});
-        });
-        for (auto& change : changes)
-          if (change.kind == TreeChange::Kind::put && change.entry.entry.kind == Kind::file)
-            if (const auto id = parts_->db.find_hash(change.entry.stamp)) change.entry.entry.id = *id;
-        post_to(io_, [this, alive, batch = std::move(changes)]() mutable {
-          if (alive.expired()) return;
-          const bool ends =
-              std::ranges::any_of(batch, [](const TreeChange& c) { return c.kind == TreeChange::Kind::scan_ends; });
-          const bool first = !parts_->holdings.is_complete();
-          parts_->publish(parts_->holdings.apply(std::move(batch)));
-          if (ends && first) {
-            parts_->log("files directory scanned: " + std::to_string(parts_->holdings.size()) + " entries");
-            parts_->links->scan_completed();
-          }
-        });
-      },
-      parts.log);
+  listen_to_library();
   spawn(io, tick());
-  if (options.hash_eagerly) spawn(io, offer_->hash_eagerly());
+  if (options_.hash_eagerly) spawn(io, offer_->hash_eagerly());
   gets_->resume();
+}
+
+/// What changes in the files directory goes to the trackers, and what is loaded of it to the session.
+void Node::listen_to_library() {
+  library_->on_change = [this](const Library::Change& change) {
+    const auto unload_if = [this](const auto& is_of_no_use) {
+      for (const auto& torrent : session_->all())
+        if (!torrent->downloading && is_of_no_use(*torrent)) session_->unload(torrent->torrent.id);
+    };
+    // What was loaded from a path that was withdrawn may be held under another one as well; it is loaded anew from
+    // there when asked for.
+    if (change.is_withdrawn)
+      unload_if([&](const SwarmTorrent& torrent) {
+        return torrent.storage->is_faulted() || (change.withdrawn.is_set() && torrent.content() == change.withdrawn);
+      });
+    if (change.delta.put.empty() && change.delta.removed.empty()) return;
+    links_->note_all(change.delta);
+    unload_if([&](const SwarmTorrent& torrent) {
+      return !torrent.spooled && !torrent.provisional &&
+             library_->inventory().find(torrent.content(), torrent.storage->layout().size) == nullptr;
+    });
+  };
+  library_->on_scanned = [this] { links_->scan_completed(); };
+  session_->on_unloaded = [this](const ContentId& id) {
+    Unloaded note;
+    note.id = id;
+    links_->note_all(note);
+  };
+  library_->watch();
+}
+
+std::unique_ptr<TrackerLinks> Node::make_links() {
+  TrackerLinks::Facts facts;
+  facts.hello = [this] { return hello(); };
+  facts.prove = [this](const Channel& channel) { return identity_->prove(Hello::name, channel.binding()); };
+  facts.page = [this](std::string_view after, std::size_t limit) { return library_->inventory().page(after, limit); };
+  facts.scan_complete = [this] { return library_->inventory().is_complete(); };
+  facts.loaded = [this] {
+    std::vector<Ready> out;
+    for (const auto& torrent : session_->all())
+      if (torrent->checked) out.push_back(ready_of(*torrent));
+    return out;
+  };
+  facts.welcomed = [this](const Welcome& welcome) { view_->welcomed(welcome); };
+  if (options_.hub) facts.fallback = [this](milliseconds limit) { return view_->open(limit); };
+  facts.log = log_;
+  facts.access = options_.access();
+  return std::make_unique<TrackerLinks>(io_, options_.trackers, std::move(facts), tracker_handlers_);
+}
+
+std::unique_ptr<MeshView> Node::make_view() {
+  constexpr const char* note = "members";
+  MeshView::Facts facts;
+  facts.hello = [this] { return hello(); };
+  facts.scan_complete = [this] { return library_->inventory().is_complete(); };
+  facts.recall = [this] { return library_->db().find_note(note); };
+  facts.remember = [this](const std::string& text) { library_->db().put_note(note, text); };
+  facts.identity = identity_;
+  facts.log = log_;
+  return std::make_unique<MeshView>(*workers_, options_, std::move(facts), *links_, tracker_handlers_, mesh_handlers_);
 }
 
 Node::~Node() {
   alive_.reset();
-  watcher_.reset();
-  if (parts_) {
-    parts_->workers.join();
-  }
+  library_->stop_watching();
+  workers_->join();
 }
 
 void Node::listen() {
-  auto& options = parts_->options;
+  const auto& options = options_;
   const bool any_port = options.listen.empty();
   const auto where = any_port ? HostPort{options.is_on_network() ? "0.0.0.0" : "127.0.0.1", default_peer_port}
                               : parse_host_port(options.listen, default_peer_port);
   boost::system::error_code ec;
   const auto address = asio::ip::make_address(where.host, ec);
   if (ec) throw Error(Status::usage, "--listen " + printable(options.listen) + ": is no IP address and port");
-  Swarm::Options swarm;
+  Session::Options swarm;
   swarm.listen = {{address, where.port}};
   if (address.is_v6() && address.is_unspecified()) swarm.listen.emplace_back(asio::ip::address_v4::any(), where.port);
   swarm.pick_free_port = any_port;
@@ -325,15 +290,14 @@ void Node::listen() {
   swarm.max_up = options.max_up;
   swarm.max_peers = options.max_peers;
   swarm.access = options.access();
-  parts_->swarm = std::make_unique<Swarm>(io_, swarm, parts_->log);
-  guests_ = std::make_unique<Guests>(*parts_, *offer_, swarm.listen);
+  session_ = std::make_unique<Session>(io_, swarm, log_);
   const auto serve = [this](std::string path, ChannelPtr channel) {
     return serve_channel(std::move(path), std::move(channel), mesh_handlers_);
   };
   const auto on_http = [this](std::string target, asio::ip::address, asio::ip::address local) {
     return guests_->serve_http(std::move(target), local);
   };
-  const auto next = static_cast<std::uint16_t>(where.port == 0 ? 0 : parts_->swarm->port() + 1);
+  const auto next = static_cast<std::uint16_t>(where.port == 0 ? 0 : session_->port() + 1);
   try {
     server_ = std::make_unique<Server>(io_, asio::ip::tcp::endpoint(address, next), on_http, serve, options.connections,
                                        options.access());
@@ -346,7 +310,7 @@ void Node::listen() {
 }
 
 void Node::listen_locally() {
-  const auto& options = parts_->options;
+  const auto& options = options_;
   const auto group = group_number(options.control_group);
   LocalPlace place;
   place.shown = options.control_socket().string();
@@ -365,9 +329,9 @@ void Node::listen_locally() {
 bool Node::look_after_state() {
   try {
     auto lost = state_->look_after();
-    if (keep_identity(*state_, *parts_->identity)) lost += (lost.empty() ? "" : ", ") + std::string("its identity");
-    if (parts_->db.look_after()) lost += (lost.empty() ? "" : ", ") + std::string("its database");
-    const auto& control = parts_->options.control;
+    if (keep_identity(*state_, *identity_)) lost += (lost.empty() ? "" : ", ") + std::string("its identity");
+    if (library_->db().look_after()) lost += (lost.empty() ? "" : ", ") + std::string("its database");
+    const auto& control = options_.control;
     const Fd at(control.empty() ? -1 : ::open(control.parent_path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (!control.empty() && !at && errno != ENOENT) return true;  // no descriptor is left, say: another time
     if (!local_->is_in(control.empty() ? state_->fd() : at.get())) {
@@ -375,23 +339,23 @@ bool Node::look_after_state() {
       lost += (lost.empty() ? "" : ", ") + std::string("its local socket");
     }
     if (!lost.empty())
-      parts_->log(state_->path().string() + ": somebody took away " + lost +
-                  "; made anew (a cleaner of /tmp? --state names another place)");
+      log_(state_->path().string() + ": somebody took away " + lost +
+           "; made anew (a cleaner of /tmp? --state names another place)");
   } catch (const NodeRunsHere& error) {
-    parts_->log(std::string("cannot go on: ") + error.what());
+    log_(std::string("cannot go on: ") + error.what());
     return false;
   } catch (const std::exception& error) {
-    parts_->log(std::string("the state directory is not as it should be; looking again soon: ") + error.what());
+    log_(std::string("the state directory is not as it should be; looking again soon: ") + error.what());
   }
   return true;
 }
 
 Hello Node::hello() const {
-  const auto& options = parts_->options;
+  const auto& options = options_;
   Hello out;
   out.version = protocol_version;
-  out.instance = parts_->identity->instance();
-  out.public_key = parts_->identity->public_key();
+  out.instance = identity_->instance();
+  out.public_key = identity_->public_key();
   out.node = options.name;
   out.advertised = !options.advertise.empty();
   out.addresses = out.advertised ? options.advertise : own_addresses();
@@ -404,16 +368,16 @@ Hello Node::hello() const {
       out.advertised = true;
     }
   }
-  out.peer_port = parts_->swarm->port();
+  out.peer_port = session_->port();
   out.channel_port = server_->local().port();
   out.head = options.head;
   return out;
 }
 
 std::string Node::describe() const {
-  const auto& options = parts_->options;
+  const auto& options = options_;
   return "node " + options.name + ": files " + options.files.string() + ", peers on port " +
-         std::to_string(parts_->swarm->port()) + ", node channel on port " + std::to_string(server_->local().port()) +
+         std::to_string(session_->port()) + ", node channel on port " + std::to_string(server_->local().port()) +
          (options.keys
               ? "; who has the mesh key " + options.keys->first().name + " may read every file" + may_order(options)
           : options.open
@@ -424,7 +388,7 @@ std::string Node::describe() const {
 /// Guests are outsiders: they are told where to come, not what networks there are.
 std::vector<std::string> Node::guest_addresses(const Hello& self) const {
   if (self.advertised) return self.addresses;
-  if (!parts_->options.is_on_network()) return {"127.0.0.1"};
+  if (!options_.is_on_network()) return {"127.0.0.1"};
   auto out = outward_addresses();
   return out.empty() ? self.addresses : out;
 }
@@ -436,7 +400,7 @@ Task<void> Node::serve_channel(std::string path, ChannelPtr channel, const Handl
   if (command) ++commands_;
   channels_.insert(channel);
   if (views) {
-    parts_->links->adopt(channel);
+    links_->adopt(channel);
     co_await channel->run(tracker_handlers_);
   } else {
     co_await channel->run(handlers);
@@ -451,12 +415,12 @@ Task<void> Node::serve_channel(std::string path, ChannelPtr channel, const Handl
 void Node::serve_mesh() {
   offer_->serve(mesh_handlers_);
   mesh_handlers_.on_note<Notice>([this](const ChannelPtr& channel, const Notice& notice) {
-    parts_->log(channel->where() + " says: " + printable(std::string_view(notice.text).substr(0, most_notice_bytes)));
+    log_(channel->where() + " says: " + printable(std::string_view(notice.text).substr(0, most_notice_bytes)));
   });
-  mesh_handlers_.on_note<Plan>([this](const ChannelPtr&, Plan plan) { parts_->swarm->plan(plan.id, plan.getters); });
+  mesh_handlers_.on_note<Plan>([this](const ChannelPtr&, Plan plan) { session_->plan(plan.id, plan.getters); });
   mesh_handlers_.on_note<Meet>([this](const ChannelPtr&, Meet meet) {
-    if (const auto torrent = parts_->swarm->find(meet.id); torrent && torrent->checked)
-      parts_->swarm->connect(*torrent, meet.peers);
+    if (const auto torrent = session_->find(meet.id); torrent && torrent->checked)
+      session_->connect(*torrent, meet.peers);
   });
   mesh_handlers_.on<StatusAsk>([this](ChannelPtr, StatusAsk) -> Task<StatusReply> {
     StatusReply out;
@@ -472,13 +436,13 @@ void Node::serve_commands() {
       [this](ChannelPtr channel, Stream asked) { return streamer_->stream(std::move(channel), std::move(asked)); });
   h.on<PlacesAsk>([this](ChannelPtr, PlacesAsk) -> Task<Places> {
     Places out;
-    out.files = parts_->gate.files_dir().string();
+    out.files = library_->gate().files_dir().string();
     out.state = state_->path().string();
     co_return out;
   });
   h.on<MakeWay>([this](ChannelPtr, MakeWay) -> Task<WayMade> {
     WayMade out;
-    auto& linger = parts_->options.linger_seconds;
+    auto& linger = options_.linger_seconds;
     out.leaves = linger.has_value();
     if (linger) linger = 0;
     co_return out;
@@ -490,18 +454,18 @@ void Node::serve_commands() {
       co_return out;
     }
     ChannelPtr tracker;
-    out = co_await parts_->links->ask(question, tracker_limit, seconds(10), &tracker);
+    out = co_await links_->ask(question, tracker_limit, seconds(10), &tracker);
     out.view = view_->describe(tracker);
     co_return out;
   });
   h.on<List>([this](ChannelPtr, List question) -> Task<Listed> {
     if (question.local) {
-      while (!parts_->holdings.is_complete()) co_await sleep_for(milliseconds(20));
+      while (!library_->inventory().is_complete()) co_await sleep_for(milliseconds(20));
       // A page that a slice of time ended before it had anything says nothing.
       const bool begins = question.after.empty();
       Listed page;
       for (;;) {
-        page = parts_->holdings.list(question);
+        page = library_->inventory().list(question);
         if (!page.items.empty() || page.next.empty()) break;
         question.after = page.next;
         co_await give_way();
@@ -511,12 +475,12 @@ void Node::serve_commands() {
       co_return page;
     }
     ChannelPtr tracker;
-    Listed out = co_await parts_->links->ask(question, tracker_limit, seconds(120), &tracker);
+    Listed out = co_await links_->ask(question, tracker_limit, seconds(120), &tracker);
     out.view = view_->describe(tracker);
     co_return out;
   });
   h.on<Info>([this](ChannelPtr, Info question) -> Task<Versions> {
-    co_return co_await parts_->links->ask(question, tracker_limit, seconds(120));
+    co_return co_await links_->ask(question, tracker_limit, seconds(120));
   });
   h.on<TorrentAsk>([this](ChannelPtr, TorrentAsk question) -> Task<TorrentFile> {
     if (question.seconds > 0) {
@@ -524,12 +488,12 @@ void Node::serve_commands() {
       co_return co_await guests_->issue(question.path, seconds(question.seconds), guest_addresses(self),
                                         self.channel_port);
     }
-    if (parts_->options.keys)
+    if (options_.keys)
       throw Error(Status::refused, printable(question.path) +
                                        ": other clients have no key to this mesh; --for 1h makes a guest torrent");
-    TorrentFile out = co_await parts_->links->ask(question, tracker_limit, question_limit);
+    TorrentFile out = co_await links_->ask(question, tracker_limit, question_limit);
     // All the trackers that this node knows; others on loopback are of no use to whoever gets the file.
-    for (const auto& name : parts_->links->names())
+    for (const auto& name : links_->names())
       if (std::ranges::find(out.trackers, name) == out.trackers.end() && !is_loopback(parse_host_port(name).host))
         out.trackers.push_back(name);
     co_return out;
@@ -538,22 +502,22 @@ void Node::serve_commands() {
 
 NodeStatus Node::status() const {
   NodeStatus out;
-  out.node = parts_->options.name;
-  out.tracker_connected = parts_->links->any();
-  out.files = static_cast<int>(parts_->holdings.size());
+  out.node = options_.name;
+  out.tracker_connected = links_->any();
+  out.files = static_cast<int>(library_->inventory().size());
   out.members = static_cast<int>(view_->known());
   out.gets = gets_->list();
   out.transfers = getter_->downloads().transfers();
   for (auto& info : streamer_->transfers()) out.transfers.push_back(std::move(info));
-  auto loaded = parts_->swarm->all();
+  auto loaded = session_->all();
   const auto guests = guests_->torrents();
   loaded.insert(loaded.end(), guests.begin(), guests.end());
   for (const auto& torrent : loaded) {
     ++out.torrents_loaded;
     if (torrent->downloading || !torrent->checked) continue;
     TransferInfo info;
-    const auto* item = parts_->holdings.find(torrent->torrent.id, torrent->storage->layout().size);
-    torrent->guest ? guests_->refresh(*torrent) : parts_->swarm->refresh(*torrent);
+    const auto* item = library_->inventory().find(torrent->torrent.id, torrent->storage->layout().size);
+    torrent->guest ? guests_->refresh(*torrent) : session_->refresh(*torrent);
     info.path = item != nullptr                                     ? item->entry.path
                 : torrent->provisional || torrent->foreign.is_set() ? torrent->path
                                                                     : torrent->torrent.id.hex();
@@ -573,14 +537,14 @@ Task<void> Node::tick() {
   Trimmer trimmer;
   for (int count = 1;; ++count) {
     co_await sleep_for(seconds(1));
-    if (alive.expired() || parts_->workers.stopping()) co_return;
+    if (alive.expired() || workers_->stopping()) co_return;
     try {
       guests_->tend();
-      parts_->swarm->hang_up_on_strangers();
+      session_->hang_up_on_strangers();
     } catch (const std::exception& error) {
-      parts_->log(std::string("upkeep: ") + error.what());
+      log_(std::string("upkeep: ") + error.what());
     }
-    if (count % 5 == 0) parts_->swarm->unload_idle();
+    if (count % 5 == 0) session_->unload_idle();
     if (count % 5 == 0 && !look_after_state()) {
       failed_ = true;
       std::raise(SIGTERM);
@@ -597,8 +561,8 @@ Task<void> Node::until_unneeded() {
   needed_ = Clock::now();
   for (;;) {
     std::int64_t now_sent = 0;
-    for (const auto& torrent : parts_->swarm->all()) {
-      parts_->swarm->refresh(*torrent);
+    for (const auto& torrent : session_->all()) {
+      session_->refresh(*torrent);
       now_sent += torrent->sent;
     }
     const bool needed =
@@ -606,15 +570,15 @@ Task<void> Node::until_unneeded() {
     if (needed) needed_ = Clock::now();
     sent = now_sent;
     // Without a torrent there is nothing that others could still need.
-    const bool serves = !parts_->swarm->all().empty() || !guests_->torrents().empty();
-    const auto stay = seconds(parts_->options.linger_seconds.value_or(0));
-    if (parts_->workers.stopping() || (!needed && (!serves || Clock::now() - needed_ >= stay))) co_return;
+    const bool serves = !session_->all().empty() || !guests_->torrents().empty();
+    const auto stay = seconds(options_.linger_seconds.value_or(0));
+    if (workers_->stopping() || (!needed && (!serves || Clock::now() - needed_ >= stay))) co_return;
     co_await sleep_for(milliseconds(200));
   }
 }
 
 Task<void> Node::stop() {
-  parts_->workers.stop();
+  workers_->stop();
   getter_->downloads().stop();
   local_->close();
   server_->close();
@@ -622,12 +586,12 @@ Task<void> Node::stop() {
   while ((!getter_->is_idle() || !streamer_->is_idle()) && Clock::now() < deadline)
     co_await sleep_for(milliseconds(20));
   co_await view_->close();
-  parts_->links->close();
+  links_->close();
   getter_->close();
   for (const auto& channel : std::set<ChannelPtr>(channels_)) channel->close();
 }
 
-int run_node(NodeOptions options, std::unique_ptr<StateDir> state, const Node::Log& log,
+int run_node(NodeOptions options, std::unique_ptr<StateDir> state, const Log& log,
              const std::function<void(asio::io_context&)>& ready) {
   std::signal(SIGPIPE, SIG_IGN);
   raise_descriptor_limit();

@@ -11,10 +11,12 @@
 #include <set>
 #include <string>
 
+#include "core/log.h"
 #include "disk/state_dir.h"
 #include "node/node_options.h"
 #include "wire/channel.h"
 #include "wire/identity.h"
+#include "wire/workers.h"
 
 namespace mesh {
 
@@ -31,19 +33,19 @@ bool keep_identity(const StateDir& state, const Identity& identity);
 class Gets;
 class Getter;
 class Guests;
+class Library;
 class LocalServer;
 class MeshView;
 class Offer;
 class Orders;
+class Room;
 class Server;
+class Session;
 class Streamer;
-class Watcher;
-struct NodeParts;
+class TrackerLinks;
 
 class Node {
  public:
-  using Log = std::function<void(std::string)>;
-
   /// Opens the files dir and listens; `state` is take_state's. Throws Error.
   Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> state, Log log);
   ~Node();
@@ -62,6 +64,9 @@ class Node {
  private:
   void listen();
   void listen_locally();
+  void listen_to_library();
+  [[nodiscard]] std::unique_ptr<TrackerLinks> make_links();
+  [[nodiscard]] std::unique_ptr<MeshView> make_view();
   bool look_after_state();
   Hello hello() const;
   [[nodiscard]] std::vector<std::string> guest_addresses(const Hello& self) const;
@@ -73,10 +78,17 @@ class Node {
 
   asio::io_context& io_;
   std::unique_ptr<StateDir> state_;
-  std::unique_ptr<NodeParts> parts_;
+  NodeOptions options_;
+  Log log_;
+  IdentityPtr identity_;
+  std::unique_ptr<Workers> workers_;
+  std::unique_ptr<Library> library_;
+  std::unique_ptr<Room> room_;
+  std::unique_ptr<Session> session_;
   Handlers mesh_handlers_;     ///< for nodes
   Handlers tracker_handlers_;  ///< for trackers: the same, and orders
   Handlers command_handlers_;
+  std::unique_ptr<TrackerLinks> links_;
   std::unique_ptr<Offer> offer_;
   std::unique_ptr<Guests> guests_;
   std::unique_ptr<Getter> getter_;
@@ -86,7 +98,6 @@ class Node {
   std::unique_ptr<MeshView> view_;
   std::unique_ptr<Server> server_;
   std::unique_ptr<LocalServer> local_;
-  std::unique_ptr<Watcher> watcher_;
   std::set<ChannelPtr> channels_;  ///< that others opened
   bool failed_ = false;
   int commands_ = 0;  ///< connected to the local socket
@@ -96,7 +107,7 @@ class Node {
 
 /// Runs a node until it is told to stop (SIGTERM, SIGINT; it takes five seconds at most) or is not needed any more.
 /// `ready` is called when it serves, on the loop that it is given. Returns the exit status.
-int run_node(NodeOptions options, std::unique_ptr<StateDir> state, const Node::Log& log,
+int run_node(NodeOptions options, std::unique_ptr<StateDir> state, const Log& log,
              const std::function<void(asio::io_context&)>& ready);
 
 }  // namespace mesh

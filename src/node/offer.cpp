@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "core/piece_plan.h"
-#include "node/maker.h"
+#include "library/maker.h"
 
 namespace mesh {
 namespace {
@@ -106,57 +106,57 @@ Task<FileEntry> Offer::make(FileEntry asked, bool foreign) {
 }
 
 Task<FileEntry> Offer::make_now(FileEntry asked, bool foreign, bool idle) {
-  const auto* known = parts_.holdings.find(asked.path);
+  const auto* known = library_.inventory().find(asked.path);
   const ContentId known_id = known != nullptr ? known->entry.id : ContentId{};
   const FileStamp known_stamp = known != nullptr ? known->stamp : FileStamp{};
   const auto hash = [this, asked, foreign, idle, known_id, known_stamp] {
-    auto local = parts_.gate.look(asked.path);
+    auto local = library_.gate().look(asked.path);
     if (!local || local->entry.kind != Kind::file) throw Error(Status::failed, "it is gone");
-    const Fd fd = std::move(parts_.gate.open_offered(asked.path).fd);
+    const Fd fd = std::move(library_.gate().open_offered(asked.path).fd);
     if (local->entry.size != asked.size || local->entry.mtime != asked.mtime)
       throw Error(Status::failed, "it has changed since it was listed");
     if (PathGate::is_being_written(fd.get())) throw Error(Status::failed, "somebody has it open for writing");
     const auto stamp = stamp_now(fd.get());
     std::optional<ContentId> id;
     if (known_id.is_set() && known_stamp == stamp) id = known_id;
-    if (!id) id = parts_.db.find_hash(stamp);
-    const bool is_known = id && (stamp.size == 0 || kept(parts_.db, *id, stamp.size));
+    if (!id) id = library_.db().find_hash(stamp);
+    const bool is_known = id && (stamp.size == 0 || kept(library_.db(), *id, stamp.size));
     if (!is_known || (foreign && !kept_foreign(*id, stamp.size))) {
       const IdlePriority priority(idle);
       const auto begun = now_ns();
       const unsigned threads = idle ? 1 : std::max(1U, std::thread::hardware_concurrency());
       std::vector<lt::sha1_hash> sha1;
-      const auto hashed = hash_file(fd.get(), stamp.size, threads, parts_.workers.stopping(), foreign ? &sha1 : nullptr);
+      const auto hashed = hash_file(fd.get(), stamp.size, threads, workers_.stopping(), foreign ? &sha1 : nullptr);
       if (stamp_now(fd.get()) != stamp || PathGate::is_being_written(fd.get()))
         throw Error(Status::failed, "it changed while it was hashed");
       id = hashed.id;
-      if (begun - std::max(stamp.mtime, stamp.ctime) > settle_ns) parts_.db.put_hash(stamp, hashed.id);
-      keep(parts_.db, hashed);
+      if (begun - std::max(stamp.mtime, stamp.ctime) > settle_ns) library_.db().put_hash(stamp, hashed.id);
+      keep(library_.db(), hashed);
       if (foreign) {
         const auto info = encode_info(hashed.id, stamp.size, sha1);
-        parts_.db.put_foreign({hashed.id, infohash_of(info), info});
+        library_.db().put_foreign({hashed.id, infohash_of(info), info});
       }
     }
     local->entry.id = *id;
     local->stamp = stamp;
     return *local;
   };
-  const LocalEntry made = co_await run_on(parts_.workers.reading(), hash);
-  parts_.publish(parts_.holdings.set(made));
+  const LocalEntry made = co_await run_on(workers_.reading(), hash);
+  library_.put(made);
   co_return made.entry;
 }
 
 Task<Torrent> Offer::load(Load asked) {
   const ContentId id = asked.id;
   if (asked.foreign || !id.is_set()) co_return co_await load_foreign(std::move(asked));
-  if (const auto loaded = parts_.swarm->find(id)) {
+  if (const auto loaded = session_.find(id)) {
     if (asked.infohash.is_set() && loaded->torrent.infohash != asked.infohash)
       throw Error(Status::failed, "has it loaded under another key");
     loaded->last_needed = SwarmTorrent::Clock::now();
     co_return told(*loaded);
   }
   const Held held = co_await hold(id, asked.size);
-  const auto& keys = parts_.options.keys;
+  const auto& keys = keys_;
   const MeshKey* key = keys ? &keys->first() : nullptr;
   // While keys change, a swarm stays with the one under which it began.
   if (keys && asked.infohash.is_set()) {
@@ -166,19 +166,19 @@ Task<Torrent> Offer::load(Load asked) {
     key = &*it;
   }
   const SwarmSpec torrent = make_torrent(held.file, key);
-  const auto loaded = co_await parts_.swarm->load(torrent, key, held.storage, false);
+  const auto loaded = co_await session_.load(torrent, key, held.storage, false);
   co_return told(*loaded);
 }
 
 /// Other clients have no way into a mesh with a key.
 Task<Torrent> Offer::load_foreign(Load asked) {
-  if (parts_.options.keys) throw Error(Status::not_found, "has no such torrent");
+  if (keys_) throw Error(Status::not_found, "has no such torrent");
   if (!asked.id.is_set()) {
-    for (const auto& torrent : parts_.swarm->all())
+    for (const auto& torrent : session_.all())
       if (torrent->foreign.is_set() && torrent->checked && torrent->torrent.infohash == asked.infohash)
         co_return told_foreign(*torrent);
-    const auto find = [this, asked] { return parts_.db.find_foreign(asked.infohash); };
-    const auto stored = co_await run_on(parts_.workers.brief(), find);
+    const auto find = [this, asked] { return library_.db().find_foreign(asked.infohash); };
+    const auto stored = co_await run_on(workers_.brief(), find);
     if (!stored) throw Error(Status::not_found, "has no such torrent");
     asked.id = stored->id;
     asked.size = length_of_foreign(stored->info);
@@ -188,26 +188,26 @@ Task<Torrent> Offer::load_foreign(Load asked) {
     made = co_await foreign(asked.id, asked.size);
   } else {
     // What another holder says that he has computed. It is good for this once: kept is what this node knows itself.
-    const auto* item = parts_.holdings.find(asked.id, asked.size);
+    const auto* item = library_.inventory().find(asked.id, asked.size);
     if (item == nullptr) throw Error(Status::not_found, "does not hold it any more");
     auto read = read_foreign(asked.info, asked.id, item->entry.size);
     if (!read) throw Error(Status::failed, "was told a torrent that is not sound");
     made = std::move(*read);
   }
-  auto loaded = parts_.swarm->find(made.own);
+  auto loaded = session_.find(made.own);
   if (!loaded) {
     // One is right, of however many are told.
-    for (const auto& torrent : parts_.swarm->all())
+    for (const auto& torrent : session_.all())
       if (torrent->foreign == asked.id) {
         if (!asked.info.empty()) throw Error(Status::failed, "seeds it to other clients by another torrent");
-        parts_.swarm->unload(torrent->torrent.id);
+        session_.unload(torrent->torrent.id);
       }
     const Held held = co_await hold(asked.id, asked.size, made.pieces);
     SwarmSpec spec;
     spec.id = made.own;
     spec.infohash = made.infohash;
     spec.info = made.info;
-    loaded = co_await parts_.swarm->load_foreign(spec, held.storage, asked.id, false);
+    loaded = co_await session_.load_foreign(spec, held.storage, asked.id, false);
     loaded->path = held.entry.path;
   }
   loaded->last_needed = SwarmTorrent::Clock::now();
@@ -215,58 +215,58 @@ Task<Torrent> Offer::load_foreign(Load asked) {
 }
 
 std::optional<Foreign> Offer::kept_foreign(const ContentId& id, std::int64_t size) const {
-  const auto stored = parts_.db.find_foreign(id);
+  const auto stored = library_.db().find_foreign(id);
   return stored ? read_foreign(stored->info, id, size) : std::nullopt;
 }
 
 Task<Foreign> Offer::foreign(ContentId id, std::int64_t size) {
-  const auto* item = parts_.holdings.find(id, size);
+  const auto* item = library_.inventory().find(id, size);
   if (item == nullptr) throw Error(Status::not_found, "does not hold it any more");
   const FileEntry entry = item->entry;
   const auto find = [this, id, size = entry.size] { return kept_foreign(id, size); };
-  auto found = co_await run_on(parts_.workers.brief(), find);
+  auto found = co_await run_on(workers_.brief(), find);
   if (!found) {
     co_await make(entry, true);
-    found = co_await run_on(parts_.workers.brief(), find);
+    found = co_await run_on(workers_.brief(), find);
   }
   if (!found) throw Error(Status::failed, printable(entry.path) + ": its torrent cannot be made");
   co_return std::move(*found);
 }
 
 Task<Offer::Held> Offer::hold(ContentId id, std::int64_t size, std::vector<lt::sha1_hash> hashes) {
-  const auto* item = parts_.holdings.find(id, size);
+  const auto* item = library_.inventory().find(id, size);
   if (item == nullptr) throw Error(Status::not_found, "does not hold it any more");
   const FileEntry entry = item->entry;
   const FileStamp stamp = item->stamp;
-  const auto find = [this, id, size = entry.size] { return kept(parts_.db, id, size); };
-  auto file = co_await run_on(parts_.workers.brief(), find);
+  const auto find = [this, id, size = entry.size] { return kept(library_.db(), id, size); };
+  auto file = co_await run_on(workers_.brief(), find);
   if (!file) {
     co_await make(entry, false);
-    file = co_await run_on(parts_.workers.brief(), find);
+    file = co_await run_on(workers_.brief(), find);
   }
   if (!file) throw Error(Status::failed, printable(entry.path) + ": its torrent cannot be made");
   PieceLayout layout = file->layout;
   if (!hashes.empty()) layout.hashes = std::move(hashes);
   auto on_fault = [this, path = entry.path](std::string why) {
-    post_to(parts_.io, [this, path, why = std::move(why)] { parts_.withdraw(path, why); });
+    post_to(workers_.loop(), [this, path, why = std::move(why)] { library_.withdraw(path, why); });
   };
   std::shared_ptr<Storage> storage;
   std::string trouble;
   try {
     const auto open = [&]() -> StoragePtr {
-      Fd fd = std::move(parts_.gate.open_offered(entry.path).fd);
+      Fd fd = std::move(library_.gate().open_offered(entry.path).fd);
       if (stamp_now(fd.get()) != stamp || PathGate::is_being_written(fd.get()))
         throw Error(Status::failed, "it has changed since it was hashed");
       return std::make_shared<Storage>(layout, std::move(fd), stamp, on_fault);
     };
-    storage = co_await run_on(parts_.workers.brief(), open);
+    storage = co_await run_on(workers_.brief(), open);
   } catch (const Error& error) {
     trouble = error.what();
   }
   if (!storage) {
     // For want of a descriptor nothing is wrong with the file.
     if (trouble.find(std::generic_category().message(EMFILE)) == std::string::npos)
-      parts_.withdraw(entry.path, trouble);
+      library_.withdraw(entry.path, trouble);
     throw Error(Status::failed, printable(entry.path) + ": " + trouble);
   }
   Held out;
@@ -279,21 +279,21 @@ Task<Offer::Held> Offer::hold(ContentId id, std::int64_t size, std::vector<lt::s
 Task<Probed> Offer::probe(ProbePath asked) {
   Probed out;
   const auto look = [this, path = asked.path]() -> std::optional<LocalEntry> {
-    auto found = parts_.gate.look(path);
+    auto found = library_.gate().look(path);
     if (!found || found->entry.kind != Kind::file) return std::nullopt;
     Fd fd;
     try {
-      fd = std::move(parts_.gate.open_offered(path).fd);
+      fd = std::move(library_.gate().open_offered(path).fd);
     } catch (const Error&) {
       return std::nullopt;
     }
     if (PathGate::is_being_written(fd.get())) return std::nullopt;
-    if (const auto id = parts_.db.find_hash(found->stamp)) found->entry.id = *id;
+    if (const auto id = library_.db().find_hash(found->stamp)) found->entry.id = *id;
     return found;
   };
-  auto local = co_await run_on(parts_.workers.brief(), look);
+  auto local = co_await run_on(workers_.brief(), look);
   if (!local) co_return out;
-  parts_.publish(parts_.holdings.set(*local));
+  library_.put(*local);
   out.found.push_back(local->entry);
   co_return out;
 }
@@ -305,7 +305,7 @@ Task<Fetched> Offer::fetch(ChannelPtr channel, Fetch asked) {
     std::vector<LocalEntry> learnt;
     std::vector<std::string> gone;
   };
-  const auto most = parts_.small_up.handful(fetch_bytes);
+  const auto most = small_up_.handful(fetch_bytes);
   const auto read_all = [this, &asked, most] {
     Read out;
     std::size_t bytes = 0;
@@ -314,7 +314,7 @@ Task<Fetched> Offer::fetch(ChannelPtr channel, Fetch asked) {
       FetchedFile got;
       try {
         if (file.size > small_file_bytes) throw Error(Status::failed, "it is too large for the node channel");
-        auto opened = parts_.gate.open_offered(file.path);
+        auto opened = library_.gate().open_offered(file.path);
         auto& local = opened.local;
         if (local.entry.size != file.size || local.entry.mtime != file.mtime)
           throw Error(Status::failed, "it has changed since it was listed");
@@ -339,30 +339,27 @@ Task<Fetched> Offer::fetch(ChannelPtr channel, Fetch asked) {
       out.reply.files.push_back(std::move(got));
       if (bytes > static_cast<std::size_t>(most)) break;
     }
-    const StateDb::Batch batch(parts_.db);
-    for (const auto& [stamp, id] : settled) parts_.db.put_hash(stamp, id);
+    const StateDb::Batch batch(library_.db());
+    for (const auto& [stamp, id] : settled) library_.db().put_hash(stamp, id);
     return out;
   };
-  const auto read = co_await run_on(parts_.workers.brief(), read_all);
-  Inventory delta;
-  for (const auto& entry : read.learnt)
-    for (auto& put : parts_.holdings.set(entry).put) delta.put.push_back(std::move(put));
-  if (!delta.put.empty()) parts_.publish(delta);
+  const auto read = co_await run_on(workers_.brief(), read_all);
+  library_.put(read.learnt);
   std::int64_t bytes = 0;
   for (const auto& file : read.reply.files) bytes += static_cast<std::int64_t>(file.data.size());
-  for (const auto& path : read.gone) parts_.withdraw(path, "it is gone");
+  for (const auto& path : read.gone) library_.withdraw(path, "it is gone");
   const std::function<bool()> unwanted = [channel] { return !channel->is_open(); };
-  co_await parts_.small_up.spend(bytes, unwanted);
+  co_await small_up_.spend(bytes, unwanted);
   co_return read.reply;
 }
 
 Task<void> Offer::hash_eagerly() {
-  while (!parts_.workers.stopping()) {
+  while (!workers_.stopping()) {
     co_await sleep_for(std::chrono::seconds(1));
-    if (!parts_.holdings.is_complete()) continue;
+    if (!library_.inventory().is_complete()) continue;
     std::string after;
-    for (bool more = true; more && !parts_.workers.stopping();) {
-      const auto page = parts_.holdings.page(after, 500);
+    for (bool more = true; more && !workers_.stopping();) {
+      const auto page = library_.inventory().page(after, 500);
       more = !page.empty();
       for (const auto& entry : page) {
         after = entry.path;

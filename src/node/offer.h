@@ -2,15 +2,20 @@
 // Everything a request names goes through the path gate. All on the node's loop; blocking work goes to the pool.
 #pragma once
 
-#include "node/maker.h"
-#include "node/node_parts.h"
+#include "library/library.h"
+#include "library/maker.h"
+#include "swarm/session.h"
 #include "wire/channel.h"
+#include "wire/pacer.h"
+#include "wire/workers.h"
 
 namespace mesh {
 
 class Offer {
  public:
-  explicit Offer(NodeParts& parts) : parts_(parts) {}
+  /// `upload`: the limit of what goes out on the node channel.
+  Offer(Workers& workers, MeshKeysPtr keys, Library& library, Session& session, Pacer upload)
+      : workers_(workers), keys_(std::move(keys)), library_(library), session_(session), small_up_(std::move(upload)) {}
 
   /// Answers make, load, probe and fetch on channels with these handlers.
   void serve(Handlers& handlers);
@@ -40,7 +45,11 @@ class Offer {
   Task<Probed> probe(ProbePath asked);
   Task<Fetched> fetch(ChannelPtr channel, Fetch asked);
 
-  NodeParts& parts_;
+  Workers& workers_;
+  MeshKeysPtr keys_;
+  Library& library_;
+  Session& session_;
+  Pacer small_up_;
   SingleFlight<std::string, FileEntry> making_;
 };
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/format.h"
-#include "disk/remove_tree.h"
+#include "library/remove_tree.h"
 
 namespace mesh {
 namespace {
@@ -36,7 +36,7 @@ void Orders::serve_commands(Handlers& handlers) {
   handlers.on<Cancel>([this](ChannelPtr, Cancel request) { return gets_.cancel(std::move(request)); });
   handlers.on<Delete>([this](ChannelPtr, Delete request) { return remove(std::move(request)); });
   handlers.on<Relay>([this](ChannelPtr, Relay request) -> Task<Relayed> {
-    const auto tracker = co_await parts_.links->first(tracker_limit);
+    const auto tracker = co_await links_.first(tracker_limit);
     co_return co_await tracker->request(request, question_limit);
   });
 }
@@ -47,14 +47,14 @@ void Orders::serve_mesh(Handlers& handlers) {
 
 Task<Ordered> Orders::obey(Order order) {
   const auto refuses = [&](const char* what) {
-    const auto& refuse = parts_.options.refuse;
+    const auto& refuse = options_.refuse;
     return std::ranges::find(refuse, what) != refuse.end();
   };
   const char* wanted = order.kind == Delete::name ? "delete" : "get";
   if (refuses(wanted))
     throw Error(Status::refused, "does not " + std::string(wanted) + " for other nodes (its --refuse says so)");
-  parts_.log("order from " + printable(order.asker.empty() ? "a command at the tracker" : order.asker) + ": " +
-             printable(order.kind));
+  log_("order from " + printable(order.asker.empty() ? "a command at the tracker" : order.asker) + ": " +
+       printable(order.kind));
   Ordered out;
   if (order.kind == Get::name) {
     auto request = from_bencode<Get>(order.body);
@@ -66,7 +66,7 @@ Task<Ordered> Orders::obey(Order order) {
     if (request.force && refuses("delete"))
       throw Error(Status::refused, "does not replace local files for other nodes (its --refuse delete says so)");
     if (refuses("url") && std::ranges::any_of(request.whats, [this](const std::string& what) {
-          return !parse_what(what, parts_.gate.files_dir().string()).url.empty();
+          return !parse_what(what, library_.gate().files_dir().string()).url.empty();
         }))
       throw Error(Status::refused, "does not get URLs for other nodes (its --refuse url says so)");
     const GetReply done = co_await gets_.get(nullptr, std::move(request));
@@ -98,7 +98,7 @@ Task<Deleted> Orders::remove(Delete asked) {
   std::vector<What> whats;
   if (asked.whats.size() > most_whats)
     throw Error(Status::usage, "a delete names at most " + std::to_string(most_whats) + " files, directories or globs");
-  for (const auto& text : asked.whats) whats.push_back(parse_what(text, parts_.gate.files_dir().string()));
+  for (const auto& text : asked.whats) whats.push_back(parse_what(text, library_.gate().files_dir().string()));
   for (const auto& what : whats) {
     // What is on its way here is not wanted any more either.
     const Cancelled stopped = co_await gets_.drop(what, true);
@@ -110,7 +110,7 @@ Task<Deleted> Orders::remove(Delete asked) {
     const auto work = [&] {
       Removal removal;
       struct stat state {};
-      if (::stat(parts_.state_dir.c_str(), &state) == 0) removal.keep = directory_id(state);
+      if (::stat(library_.state_dir().c_str(), &state) == 0) removal.keep = directory_id(state);
       removal.on_removed = [&](const std::string& path, bool is_directory, std::int64_t bytes) {
         ++out.count;
         out.bytes += bytes;
@@ -122,22 +122,19 @@ Task<Deleted> Orders::remove(Delete asked) {
         out.status = std::max(out.status, static_cast<int>(Status::failed));
       };
       try {
-        remove_tree(parts_.gate, what, removal);
+        remove_tree(library_.gate(), what, removal);
       } catch (const Error& error) {
         *missing = error;
       }
     };
-    co_await run_on(parts_.workers.brief(), work);
+    co_await run_on(workers_.brief(), work);
     const auto forget = [&] {
-      const StateDb::Batch batch(parts_.db);
-      for (const auto& path : gone) parts_.db.remove_received(path);
+      const StateDb::Batch batch(library_.db());
+      for (const auto& path : gone) library_.db().remove_received(path);
     };
-    co_await run_on(parts_.workers.brief(), forget);
+    co_await run_on(workers_.brief(), forget);
     // The mesh hears of it before the asker does; the watcher would say so a moment later.
-    Inventory delta;
-    for (const auto& path : gone)
-      for (auto& removed : parts_.holdings.withdraw(path).removed) delta.removed.push_back(std::move(removed));
-    parts_.publish(delta);
+    library_.remove(gone);
     if (*missing && (*missing)->status() != Status::not_found) {
       out.errors.push_back((*missing)->what());
       out.status = std::max(out.status, static_cast<int>((*missing)->status()));
@@ -151,8 +148,7 @@ Task<Deleted> Orders::remove(Delete asked) {
   }
   std::ranges::sort(out.paths);
   if (out.count > 0)
-    parts_.log("deleted " + std::to_string(out.count) + (out.count == 1 ? " name, " : " names, ") +
-               human_bytes(out.bytes));
+    log_("deleted " + std::to_string(out.count) + (out.count == 1 ? " name, " : " names, ") + human_bytes(out.bytes));
   co_return out;
 }
 

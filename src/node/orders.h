@@ -4,14 +4,14 @@
 #pragma once
 
 #include "node/gets.h"
-#include "node/node_parts.h"
 #include "wire/channel.h"
 
 namespace mesh {
 
 class Orders {
  public:
-  Orders(NodeParts& parts, Gets& gets) : parts_(parts), gets_(gets) {}
+  Orders(Workers& workers, const NodeOptions& options, Log log, Library& library, TrackerLinks& links, Gets& gets)
+      : workers_(workers), options_(options), log_(std::move(log)), library_(library), links_(links), gets_(gets) {}
 
   void serve_commands(Handlers& handlers);
   void serve_mesh(Handlers& handlers);
@@ -20,7 +20,11 @@ class Orders {
   Task<Deleted> remove(Delete asked);
   Task<Ordered> obey(Order order);
 
-  NodeParts& parts_;
+  Workers& workers_;
+  const NodeOptions& options_;
+  Log log_;
+  Library& library_;
+  TrackerLinks& links_;
   Gets& gets_;
 };
 

@@ -35,7 +35,7 @@ struct SmallFiles::Run {
   bool many = false;                                     ///< worth asking who has them by now
   std::map<std::uint32_t, std::int64_t> taken;           ///< bytes asked of each node
   std::vector<std::pair<Planned*, std::string>> failed;  ///< to be asked for again
-  std::vector<Placer::Small> written;
+  std::vector<Installer::Small> written;
   std::vector<Planned*> written_for;
   std::optional<Error> lost;  ///< no tracker can be asked
   bool placing = false;
@@ -43,8 +43,16 @@ struct SmallFiles::Run {
   Event placed;
 };
 
-SmallFiles::SmallFiles(NodeParts& parts, const Placer& placer, const Handlers& handlers, const LocalRules& rules)
-    : parts_(parts), placer_(placer), handlers_(handlers), rules_(rules) {}
+SmallFiles::SmallFiles(Workers& workers, Access access, Log log, Library& library, TrackerLinks& links, Pacer download,
+                       const Handlers& handlers, const LocalRules& rules)
+    : workers_(workers),
+      access_(std::move(access)),
+      log_(std::move(log)),
+      library_(library),
+      links_(links),
+      small_down_(std::move(download)),
+      handlers_(handlers),
+      rules_(rules) {}
 
 void SmallFiles::close() {
   for (const auto& [where, channel] : channels_) channel->close();
@@ -58,9 +66,9 @@ Task<ChannelPtr> SmallFiles::channel_to(NodeRef node) {
     const auto where = to_text(address, node.channel_port);
     if (const auto it = channels_.find(where); it != channels_.end() && it->second->is_open()) co_return it->second;
     try {
-      const auto channel = co_await connect_channel(where, "/node", seconds(3), parts_.options.access());
+      const auto channel = co_await connect_channel(where, "/node", seconds(3), access_);
       channel->set_where(node.name);
-      spawn(parts_.io, channel->run(handlers_));
+      spawn(workers_.loop(), channel->run(handlers_));
       channels_[where] = channel;
       co_return channel;
     } catch (const Error& error) {
@@ -71,7 +79,7 @@ Task<ChannelPtr> SmallFiles::channel_to(NodeRef node) {
 }
 
 Task<void> SmallFiles::get(GetTaskPtr task, Nodes nodes, std::vector<Planned*> files, Finish finish, Again again) {
-  const auto run = std::make_shared<Run>(parts_.io);
+  const auto run = std::make_shared<Run>(workers_.loop());
   run->task = task;
   run->nodes = std::move(nodes);
   run->finish = std::move(finish);
@@ -92,7 +100,7 @@ Task<void> SmallFiles::get(GetTaskPtr task, Nodes nodes, std::vector<Planned*> f
     files.clear();
     run->many = batches.size() > 1;
     std::ranges::shuffle(batches, random);
-    Together work(parts_.io);
+    Together work(workers_.loop());
     for (auto& batch : batches) {
       if (task->cancelled) break;
       co_await work.fewer_than(active_batches);
@@ -103,7 +111,7 @@ Task<void> SmallFiles::get(GetTaskPtr task, Nodes nodes, std::vector<Planned*> f
 
     // What could not be had may have moved or changed: ask again what it is now.
     const auto more = std::make_shared<std::vector<Planned*>>();
-    Together questions(parts_.io);
+    Together questions(workers_.loop());
     for (auto& [planned, why] : std::exchange(run->failed, {})) {
       if (task->excludes(planned->file.entry.path)) continue;
       if (attempt >= most_attempts) {
@@ -117,8 +125,8 @@ Task<void> SmallFiles::get(GetTaskPtr task, Nodes nodes, std::vector<Planned*> f
     files = std::move(*more);
     if (!files.empty() && !task->cancelled) co_await sleep_for(milliseconds(200 * (attempt + 1)));
   }
-  const auto sync = [this, run] { placer_.sync_names(run->directories); };
-  co_await run_on(parts_.workers.brief(), sync);
+  const auto sync = [this, run] { library_.installer().sync_names(run->directories); };
+  co_await run_on(workers_.brief(), sync);
 }
 
 Task<void> SmallFiles::ask_again(std::shared_ptr<Run> run, Planned* planned, std::string why, Again again,
@@ -147,7 +155,7 @@ Task<void> SmallFiles::fetch(std::shared_ptr<Run> run, std::vector<Planned*> bat
   if (batch.empty()) co_return;
   if (run->many) {
     try {
-      const auto tracker = co_await parts_.links->first(milliseconds(100));
+      const auto tracker = co_await links_.first(milliseconds(100));
       Locate question;
       for (const auto* planned : batch) question.files.push_back(planned->file.entry);
       Located reply = co_await tracker->request(question, seconds(10));
@@ -185,7 +193,7 @@ Task<void> SmallFiles::fetch_from(std::shared_ptr<Run> run, NodeRef node, std::v
       std::erase_if(files, [&](const Planned* p) { return run->task->excludes(p->file.entry.path); });
       if (files.empty()) co_return;
       Fetch question;
-      const auto most = std::min(parts_.small_down.handful(batch_bytes), run->task->pacer.handful(batch_bytes));
+      const auto most = std::min(small_down_.handful(batch_bytes), run->task->pacer.handful(batch_bytes));
       std::int64_t bytes = 0;
       for (const auto* planned : files) {
         if (bytes > 0 && bytes + planned->file.entry.size > most) break;
@@ -193,7 +201,7 @@ Task<void> SmallFiles::fetch_from(std::shared_ptr<Run> run, NodeRef node, std::v
         bytes += planned->file.entry.size;
       }
       const std::function<bool()> unwanted = [run] { return run->task->cancelled.load(); };
-      co_await parts_.small_down.spend(bytes, unwanted);
+      co_await small_down_.spend(bytes, unwanted);
       co_await run->task->pacer.spend(bytes, unwanted);
       if (run->task->cancelled) co_return;
       Fetched got = co_await channel->request(question, fetch_limit);
@@ -213,7 +221,7 @@ Task<void> SmallFiles::fetch_from(std::shared_ptr<Run> run, NodeRef node, std::v
 /// Checks what came, and writes it down; its names come with the next `place_all`.
 Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, std::vector<Planned*> asked,
                             Fetched got) {
-  std::vector<Placer::Small> files;
+  std::vector<Installer::Small> files;
   std::vector<Planned*> planned_for;
   for (std::size_t i = 0; i < asked.size(); ++i) {
     auto* planned = asked[i];
@@ -227,7 +235,7 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
     } else if (static_cast<std::int64_t>(file.data.size()) != wanted.size ||
                content_id_of_bytes(file.data) != file.id || (wanted.id.is_set() && wanted.id != file.id)) {
       run->failed.emplace_back(planned, node + " sent other bytes than it said");
-      parts_.log(printable(wanted.path) + ": " + node + " sent other bytes than it said");
+      log_(printable(wanted.path) + ": " + node + " sent other bytes than it said");
     } else if (const auto sum = planned->sha256.empty() ? std::string() : sha256(file.data).hex();
                sum != planned->sha256) {
       run->finish(*planned, Status::failed,
@@ -238,11 +246,11 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
       run->finish(*planned, Status::ok, {}, true);
     } else if (before.verdict == LocalState::Verdict::unknown && !run->task->request.force &&
                !(before.received && before.id.is_set() &&
-                 parts_.db.find_received(wanted.path, before.stamp)->unchanged)) {
+                 library_.db().find_received(wanted.path, before.stamp)->unchanged)) {
       run->finish(*planned, Status::failed, rules_.conflict(wanted, before, planned->file.holders), false);
     } else {
       planned->no_image = !find_backing_name(file.data);
-      Placer::Small small;
+      Installer::Small small;
       small.wanted = wanted;
       small.before = before;
       small.data = std::move(file.data);
@@ -259,15 +267,15 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
   auto& unplaced = run->task->unplaced;
   while (unplaced + files.size() > descriptors && unplaced > 0) co_await run->placed.wait_for(milliseconds(100));
   unplaced += files.size();
-  const auto held = std::make_shared<std::vector<Placer::Small>>(std::move(files));
-  const auto write = [this, held] { placer_.write_small(*held); };
-  co_await run_on(parts_.workers.brief(), write);
+  const auto held = std::make_shared<std::vector<Installer::Small>>(std::move(files));
+  const auto write = [this, held] { library_.installer().write_small(*held); };
+  co_await run_on(workers_.brief(), write);
   // A get that nobody waits for, or that was told to wait, waits for room.
-  while (std::ranges::any_of(*held, &Placer::Small::no_room) && run->task->waits_for_room() && !run->task->cancelled &&
-         !parts_.workers.stopping()) {
-    run->task->phase = "paused: " + std::ranges::find_if(*held, &Placer::Small::no_room)->error;
+  while (std::ranges::any_of(*held, &Installer::Small::no_room) && run->task->waits_for_room() &&
+         !run->task->cancelled && !workers_.stopping()) {
+    run->task->phase = "paused: " + std::ranges::find_if(*held, &Installer::Small::no_room)->error;
     co_await sleep_for(milliseconds(500));
-    std::vector<Placer::Small> rest;
+    std::vector<Installer::Small> rest;
     std::vector<std::size_t> places;
     for (std::size_t i = 0; i < held->size(); ++i) {
       if (!(*held)[i].no_room) continue;
@@ -277,9 +285,9 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
       rest.push_back(std::move((*held)[i]));
       places.push_back(i);
     }
-    const auto others = std::make_shared<std::vector<Placer::Small>>(std::move(rest));
-    const auto write_again = [this, others] { placer_.write_small(*others); };
-    co_await run_on(parts_.workers.brief(), write_again);
+    const auto others = std::make_shared<std::vector<Installer::Small>>(std::move(rest));
+    const auto write_again = [this, others] { library_.installer().write_small(*others); };
+    co_await run_on(workers_.brief(), write_again);
     for (std::size_t i = 0; i < places.size(); ++i) (*held)[places[i]] = std::move((*others)[i]);
     run->task->phase.clear();
   }
@@ -296,7 +304,7 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
   run->placed.notify();
   if (!run->written.empty() && !run->placing) {
     run->placing = true;
-    spawn(parts_.io, place_all(run));
+    spawn(workers_.loop(), place_all(run));
   }
 }
 
@@ -304,25 +312,24 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
 /// gathers.
 Task<void> SmallFiles::place_all(std::shared_ptr<Run> run) {
   while (!run->written.empty()) {
-    const auto lot = std::make_shared<std::vector<Placer::Small>>(std::exchange(run->written, {}));
+    const auto lot = std::make_shared<std::vector<Installer::Small>>(std::exchange(run->written, {}));
     const auto lot_for = std::exchange(run->written_for, {});
     for (auto& small : *lot)
       if (run->task->excludes(small.wanted.path)) small.error = "is not wanted any more";
     const auto place = [this, lot] {
-      auto out = placer_.place_small(*lot);
+      auto out = library_.installer().place_small(*lot);
       lot->clear();
       return out;
     };
-    const auto placed = co_await run_on(parts_.workers.brief(), place);
-    Inventory delta;
+    const auto placed = co_await run_on(workers_.brief(), place);
+    std::vector<LocalEntry> here;
     for (std::size_t i = 0; i < placed.size(); ++i) {
       if (placed[i].entry) run->directories.emplace(parent_path(placed[i].entry->entry.path));
-      if (placed[i].entry)
-        for (auto& put : parts_.holdings.set(*placed[i].entry).put) delta.put.push_back(std::move(put));
+      if (placed[i].entry) here.push_back(*placed[i].entry);
       if (placed[i].entry || !run->task->excludes(lot_for[i]->file.entry.path))
         run->finish(*lot_for[i], placed[i].entry ? Status::ok : Status::failed, placed[i].error, false);
     }
-    parts_.publish(delta);
+    library_.put(here);
     run->task->unplaced -= placed.size();
     run->placed.notify();
   }

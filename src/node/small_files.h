@@ -6,10 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "library/library.h"
+#include "mesh/tracker_links.h"
 #include "node/get_task.h"
-#include "node/node_parts.h"
-#include "node/placer.h"
 #include "wire/channel.h"
+#include "wire/pacer.h"
+#include "wire/workers.h"
 
 namespace mesh {
 
@@ -21,7 +23,8 @@ class SmallFiles {
   /// Asks the tracker what a path is now; false when it is no small file any more.
   using Again = std::function<Task<bool>(Planned& planned, Nodes& nodes)>;
 
-  SmallFiles(NodeParts& parts, const Placer& placer, const Handlers& handlers, const LocalRules& rules);
+  SmallFiles(Workers& workers, Access access, Log log, Library& library, TrackerLinks& links, Pacer download,
+             const Handlers& handlers, const LocalRules& rules);
 
   /// Gets all of `files`, sorted by path; reports each once. Files that the task excludes meanwhile are not reported.
   Task<void> get(GetTaskPtr task, Nodes nodes, std::vector<Planned*> files, Finish finish, Again again);
@@ -41,8 +44,12 @@ class SmallFiles {
   Task<void> place_all(std::shared_ptr<Run> run);
   Task<ChannelPtr> channel_to(NodeRef node);
 
-  NodeParts& parts_;
-  const Placer& placer_;
+  Workers& workers_;
+  Access access_;
+  Log log_;
+  Library& library_;
+  TrackerLinks& links_;
+  Pacer small_down_;  ///< the limit of what comes in on node channels
   const Handlers& handlers_;
   const LocalRules& rules_;
   std::map<std::string, ChannelPtr> channels_;  ///< to other nodes, by address

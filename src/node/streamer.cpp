@@ -8,7 +8,7 @@
 
 #include "core/format.h"
 #include "core/piece_plan.h"
-#include "node/maker.h"
+#include "library/maker.h"
 
 namespace mesh {
 namespace {
@@ -27,7 +27,7 @@ constexpr auto starving_after = milliseconds(1500);
 
 /// One file's spool and those who read from it. Filled while there are any.
 struct Streamer::Spool {
-  explicit Spool(asio::io_context& io) : changed(io) {}
+  Spool(asio::io_context& io, const Room& room) : reservation(room), changed(io) {}
   struct Reader {
     std::int64_t position = 0;
     Clock::time_point waiting_since{};  ///< for the piece at its position; zero while it does not wait
@@ -35,11 +35,11 @@ struct Streamer::Spool {
   FileEntry wanted;
   StoragePtr storage;
   SwarmTorrentPtr swarm;
-  StreamGate* gate = nullptr;  ///< owned by `swarm`, while that is a download
-  std::int64_t limit = 0;      ///< bytes kept at once; 0: all
-  std::int64_t window = 0;     ///< bytes ahead of the slowest reader
-  std::int64_t reserved = 0;   ///< of the disk's room
-  int dropped = 0;             ///< pieces before this one are dropped
+  StreamGate* gate = nullptr;     ///< owned by `swarm`, while that is a download
+  std::int64_t limit = 0;         ///< bytes kept at once; 0: all
+  std::int64_t window = 0;        ///< bytes ahead of the slowest reader
+  Room::Reservation reservation;  ///< what it will still write
+  int dropped = 0;                ///< pieces before this one are dropped
   std::list<Reader> readers;
   std::optional<Error> trouble;
   bool over = false;  ///< nothing more arrives by it
@@ -48,7 +48,7 @@ struct Streamer::Spool {
 };
 
 Task<StreamEnd> Streamer::stream(ChannelPtr channel, Stream asked) {
-  const auto what = parse_what(asked.path, parts_.gate.files_dir().string());
+  const auto what = parse_what(asked.path, library_.gate().files_dir().string());
   if (what.is_glob) throw Error(Status::usage, printable(asked.path) + ": a stream is of one file, and this is a glob");
   if (what.pattern.empty())
     throw Error(Status::usage, printable(asked.path) + ": a stream is of one file, and this is a directory");
@@ -59,12 +59,12 @@ Task<StreamEnd> Streamer::stream(ChannelPtr channel, Stream asked) {
   StreamEnd end;
   end.size = wanted.size;
   // What is here already is read here.
-  const auto local = [&]() -> const Holdings::Item* {
-    return wanted.id.is_set() ? parts_.holdings.find(wanted.id, wanted.size) : nullptr;
+  const auto local = [&]() -> const Inventory::Item* {
+    return wanted.id.is_set() ? library_.inventory().find(wanted.id, wanted.size) : nullptr;
   };
   std::int64_t position = 0;
   // The asker's own copy is not among what the tracker chooses from, but may be what others would get.
-  const auto* own = chosen.file.own_wins ? parts_.holdings.find(std::string_view(wanted.path)) : nullptr;
+  const auto* own = chosen.file.own_wins ? library_.inventory().find(std::string_view(wanted.path)) : nullptr;
   if (own != nullptr && own->entry.kind != Kind::file) own = nullptr;
   if (const auto* item = own != nullptr ? own : local()) {
     const LocalEntry entry{item->entry, item->stamp};
@@ -83,7 +83,7 @@ Task<StreamEnd> Streamer::stream(ChannelPtr channel, Stream asked) {
   Join question;
   question.file = wanted;
   question.holder = chosen.file.holders.empty() ? 0 : chosen.file.holders.front();
-  const Torrent torrent = co_await parts_.links->ask(question, tracker_limit, question_limit);
+  const Torrent torrent = co_await links_.ask(question, tracker_limit, question_limit);
   wanted.id = torrent.id;
 
   while (position < wanted.size) {
@@ -106,8 +106,8 @@ Task<StreamEnd> Streamer::stream(ChannelPtr channel, Stream asked) {
         throw Error(Status::failed, printable(wanted.path) +
                                         ": another stream of it is under way on this node with a bounded --spool, and "
                                         "has dropped the beginning; try again when that one is done");
-    } else if (parts_.downloading.contains(torrent.id)) {
-      swarm = parts_.swarm->find(torrent.id);
+    } else if (room_.is_claimed(torrent.id)) {
+      swarm = session_.find(torrent.id);
       if (!swarm || !swarm->checked) {
         co_await sleep_for(tick);
         if (!channel->is_open()) throw Error(Status::interrupted, "stopped");
@@ -157,8 +157,8 @@ Task<void> Streamer::pipe(ChannelPtr channel, GetTaskPtr task, std::shared_ptr<b
 }
 
 Task<void> Streamer::send_local(ChannelPtr channel, LocalEntry entry, std::int64_t& position) {
-  const auto open = [&] { return std::make_shared<Fd>(parts_.gate.open_file(entry.entry.path)); };
-  const std::shared_ptr<Fd> fd = co_await run_on(parts_.workers.brief(), open);
+  const auto open = [&] { return std::make_shared<Fd>(library_.gate().open_file(entry.entry.path)); };
+  const std::shared_ptr<Fd> fd = co_await run_on(workers_.brief(), open);
   while (position < entry.entry.size) {
     const auto length = static_cast<std::size_t>(std::min<std::int64_t>(note_bytes, entry.entry.size - position));
     const auto read = [fd, length, position] {
@@ -169,7 +169,7 @@ Task<void> Streamer::send_local(ChannelPtr channel, LocalEntry entry, std::int64
       return out;
     };
     StreamData note;
-    note.data = co_await run_on(parts_.workers.brief(), read);
+    note.data = co_await run_on(workers_.brief(), read);
     struct stat s {};
     if (note.data.size() != length || ::fstat(fd->get(), &s) != 0 || stamp_of(s) != entry.stamp)
       throw Error(Status::failed, printable(entry.entry.path) + ": changed while it was read");
@@ -194,13 +194,13 @@ Task<void> Streamer::send_stored(ChannelPtr channel, SwarmTorrentPtr swarm, Spoo
     const auto piece = static_cast<int>(position / layout.piece_length);
     if (storage->verified()[static_cast<std::size_t>(piece)] == 0) {
       if (!channel->is_open()) throw Error(Status::interrupted, "stopped");
-      if (parts_.workers.stopping()) throw Error(Status::unreachable, "the node is shutting down");
+      if (workers_.stopping()) throw Error(Status::unreachable, "the node is shutting down");
       if (spool) {
         if (spool->trouble) throw Error(*spool->trouble);
         if (spool->over) co_return;
         if (reader->waiting_since == Clock::time_point{}) reader->waiting_since = Clock::now();
       } else {
-        if (unwanted() || !swarm->downloading || parts_.swarm->find(swarm->torrent.id) != swarm) co_return;
+        if (unwanted() || !swarm->downloading || session_.find(swarm->torrent.id) != swarm) co_return;
         // The get's own plan goes on; only what is needed next comes first.
         if (!swarm->in_order) swarm->handle.piece_priority(lt::piece_index_t(piece), lt::top_priority);
       }
@@ -216,7 +216,7 @@ Task<void> Streamer::send_stored(ChannelPtr channel, SwarmTorrentPtr swarm, Spoo
       return out;
     };
     StreamData note;
-    note.data = co_await run_on(parts_.workers.brief(), read);
+    note.data = co_await run_on(workers_.brief(), read);
     channel->note(note);
     co_await channel->drained();
     position += static_cast<std::int64_t>(length);
@@ -230,11 +230,11 @@ Task<void> Streamer::send_stored(ChannelPtr channel, SwarmTorrentPtr swarm, Spoo
 }
 
 Task<Streamer::SpoolPtr> Streamer::open_spool(FileEntry wanted, Torrent torrent, std::int64_t limit) {
-  const auto known = recognise(torrent.id, wanted.size, torrent.roots, torrent.infohash, parts_.options.keys);
+  const auto known = recognise(torrent.id, wanted.size, torrent.roots, torrent.infohash, options_.keys);
   if (!known)
     throw Error(Status::failed, printable(wanted.path) + ": the torrent that the tracker handed on is not sound");
   const auto* layout = &known->file.layout;
-  const auto spool = std::make_shared<Spool>(parts_.io);
+  const auto spool = std::make_shared<Spool>(workers_.loop(), room_);
   spool->wanted = wanted;
   spool->limit = limit;
   spool->info.path = wanted.path;
@@ -249,51 +249,47 @@ Task<Streamer::SpoolPtr> Streamer::open_spool(FileEntry wanted, Torrent torrent,
     // Half ahead of the reader, the rest behind it for others.
     spool->window = std::clamp(limit / 2, piece, spool->window);
   }
-  auto mark = parts_.claim(torrent.id);
+  auto mark = room_.claim(torrent.id);
   // Promised before anything is waited for, so that nobody else is promised the same room.
-  const auto promised = getter_.downloads().promised();
-  const auto needs = limit > 0 ? std::min(limit, wanted.size) : wanted.size;
-  parts_.spools_need += needs;
-  const std::shared_ptr<void> promise(nullptr, [this, needs](void*) { parts_.spools_need -= needs; });
+  const auto needed = limit > 0 ? std::min(limit, wanted.size) : wanted.size;
+  const auto others = spool->reservation.others();
+  spool->reservation.set(needed);
   const auto open = [&] {
-    const auto free = getter_.free_bytes() - promised;
-    const auto needed = limit > 0 ? std::min(limit, wanted.size) : wanted.size;
+    const auto free = library_.installer().free_bytes() - others;
     if (needed > free)
       throw Error(Status::failed, printable(wanted.path) + ": no room for its spool: " + human_bytes(needed) +
                                       " needed, " + human_bytes(free) + " free (--spool SIZE needs less)");
-    Fd fd(::open((parts_.state_dir / "parts").c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+    Fd fd(::open((library_.state_dir() / "parts").c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
     if (!fd && (errno == EOPNOTSUPP || errno == EISDIR)) {
-      const auto named = parts_.part_file(torrent.id).string() + ".spool";
+      const auto named = library_.part_file(torrent.id).string() + ".spool";
       fd = Fd(::open(named.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
       ::unlink(named.c_str());
     }
     if (!fd || ::ftruncate(fd.get(), wanted.size) != 0)
       throw Error(Status::failed, printable(wanted.path) + ": cannot make its spool in " +
-                                      parts_.options.state_dir().string() + ": " +
-                                      std::generic_category().message(errno));
-    keep(parts_.db, known->file);
+                                      options_.state_dir().string() + ": " + std::generic_category().message(errno));
+    keep(library_.db(), known->file);
     return std::make_shared<Storage>(*layout, std::move(fd), "", "");
   };
-  spool->storage = co_await run_on(parts_.workers.brief(), open);
+  spool->storage = co_await run_on(workers_.brief(), open);
   if (limit > 0) spool->storage->bound();
   auto gate = std::make_unique<StreamGate>(layout->count(), static_cast<int>(spool->window / piece));
   spool->gate = gate.get();
-  spool->swarm = co_await parts_.swarm->load(known->torrent, known->key, spool->storage, true, std::move(gate));
+  spool->swarm = co_await session_.load(known->torrent, known->key, spool->storage, true, std::move(gate));
   spool->swarm->spooled = true;
   spools_[torrent.id] = spool;
   reserve(*spool, wanted.size);
   // Begins when the reader that it was opened for is there: this coroutine goes on to that without a pause.
-  post_to(parts_.io,
-             [this, spool, mark = std::move(mark)] { spawn(parts_.io, fill(spool, mark)); });
+  post_to(workers_.loop(), [this, spool, mark = std::move(mark)] { spawn(workers_.loop(), fill(spool, mark)); });
   co_return spool;
 }
 
 /// Until everything is there, or nobody reads any more.
 Task<void> Streamer::fill(SpoolPtr spool, std::shared_ptr<void> mark) {
-  Feed feed(parts_, spool->wanted, spool->swarm, spool->info);
+  Feed feed(session_, links_, spool->wanted, spool->swarm, spool->info);
   try {
     if (feed.missing() > 0) co_await feed.join();
-    while (!parts_.workers.stopping() && !spool->readers.empty()) {
+    while (!workers_.stopping() && !spool->readers.empty()) {
       if (spool->storage->is_complete()) break;
       const auto next = needed_next(*spool);
       spool->gate->set_reader(next.piece, next.starving);
@@ -302,8 +298,7 @@ Task<void> Streamer::fill(SpoolPtr spool, std::shared_ptr<void> mark) {
       co_await feed.tend(false);
       reserve(*spool, feed.missing());
       if (!spool->swarm->error.empty())
-        throw Error(Status::failed, printable(spool->wanted.path) + ": its spool in " +
-                                        parts_.options.state_dir().string() +
+        throw Error(Status::failed, printable(spool->wanted.path) + ": its spool in " + options_.state_dir().string() +
                                         " cannot be written: " + spool->swarm->error + " (--spool SIZE needs less)");
       co_await spool->swarm->changed.wait_for(tick);
     }
@@ -317,18 +312,18 @@ Task<void> Streamer::fill(SpoolPtr spool, std::shared_ptr<void> mark) {
   const bool whole = spool->storage->content_id() == spool->wanted.id && !spool->trouble;
   // From here on the torrent is a seed like any other, unloaded when nobody needs it; half a one is of no use.
   spool->gate = nullptr;
-  if (whole && spool->limit == 0 && !parts_.workers.stopping()) {
-    parts_.swarm->seed(spool->swarm);
+  if (whole && spool->limit == 0 && !workers_.stopping()) {
+    session_.seed(spool->swarm);
     mark.reset();  // a get need not wait for a slow reader
   } else if (whole) {
     // What is kept serves others for as long as somebody here reads.
-    while (!spool->readers.empty() && !parts_.workers.stopping()) co_await spool->changed.wait_for(tick);
-    parts_.swarm->unload(spool->wanted.id);
+    while (!spool->readers.empty() && !workers_.stopping()) co_await spool->changed.wait_for(tick);
+    session_.unload(spool->wanted.id);
   } else {
-    parts_.swarm->unload(spool->wanted.id);
+    session_.unload(spool->wanted.id);
   }
   if (!whole) spool->over = true;
-  while (!spool->readers.empty() && !parts_.workers.stopping()) co_await spool->changed.wait_for(tick);
+  while (!spool->readers.empty() && !workers_.stopping()) co_await spool->changed.wait_for(tick);
   spools_.erase(spool->wanted.id);
 }
 
@@ -357,9 +352,7 @@ void Streamer::reserve(Spool& spool, std::int64_t missing) {
   // A bounded spool that is full grows no more.
   const auto written = spool.wanted.size - missing - spool.dropped * spool.storage->layout().piece_length;
   const auto most = spool.limit > 0 ? std::max<std::int64_t>(0, spool.limit - written) : missing;
-  const auto now = std::min(missing, most);
-  parts_.spools_need += now - spool.reserved;
-  spool.reserved = now;
+  spool.reservation.set(std::min(missing, most));
 }
 
 /// Drops what a bounded spool may not keep: the oldest pieces behind the slowest reader.

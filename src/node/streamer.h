@@ -12,14 +12,21 @@
 
 #include "node/feed.h"
 #include "node/getter.h"
-#include "node/node_parts.h"
 #include "wire/channel.h"
 
 namespace mesh {
 
 class Streamer {
  public:
-  Streamer(NodeParts& parts, Getter& getter) : parts_(parts), getter_(getter) {}
+  Streamer(Workers& workers, const NodeOptions& options, Library& library, Session& session, TrackerLinks& links,
+           Room& room, Getter& getter)
+      : workers_(workers),
+        options_(options),
+        library_(library),
+        session_(session),
+        links_(links),
+        room_(room),
+        getter_(getter) {}
 
   /// Sends the file's bytes as StreamData notes and returns when all are sent. Throws Error; what was sent cannot be
   /// taken back, but every piece of it passed its hash.
@@ -50,7 +57,12 @@ class Streamer {
   static Next needed_next(Spool& spool);
   void reserve(Spool& spool, std::int64_t missing);
 
-  NodeParts& parts_;
+  Workers& workers_;
+  const NodeOptions& options_;
+  Library& library_;
+  Session& session_;
+  TrackerLinks& links_;
+  Room& room_;
   Getter& getter_;
   std::map<ContentId, SpoolPtr> spools_;
   int readers_ = 0;

@@ -7,8 +7,8 @@
 #include <boost/asio/post.hpp>
 
 #include "core/format.h"
+#include "library/maker.h"
 #include "node/feed.h"
-#include "node/maker.h"
 
 namespace mesh {
 namespace {
@@ -40,20 +40,29 @@ HashedFile provisional_file(const ContentId& url, const UrlFacts& facts) {
 
 }  // namespace
 
-UrlDownload::UrlDownload(NodeParts& parts, Downloads& downloads, FileJobPtr job)
-    : parts_(parts), downloads_(downloads), job_(std::move(job)) {
+UrlDownload::UrlDownload(Workers& workers, const NodeOptions& options, Log log, Library& library, Session& session,
+                         TrackerLinks& links, Room& room, const Pacer& download, Downloads& downloads, FileJobPtr job)
+    : workers_(workers),
+      options_(options),
+      log_(std::move(log)),
+      library_(library),
+      session_(session),
+      links_(links),
+      room_(room),
+      downloads_(downloads),
+      job_(std::move(job)) {
   const auto& source = *job_->url;
   key_ = sha256(source.url.identity);
-  whole_part_ = parts_.state_dir / "parts" / ("url-" + key_.hex());
-  auto options = origin_options(source);
-  options.limits = {parts_.small_down.limit(), source.limit};
-  const auto notify = [&io = parts_.io, job = std::weak_ptr<FileJob>(job_)] {
+  whole_part_ = library_.state_dir() / "parts" / ("url-" + key_.hex());
+  auto from = origin_options(source);
+  from.limits = {download.limit(), source.limit};
+  const auto notify = [&io = workers_.loop(), job = std::weak_ptr<FileJob>(job_)] {
     post_to(io, [job] {
       if (const auto waiting = job.lock()) waiting->changed.notify();
     });
   };
-  fetch_ = std::make_shared<UrlFetch>(parts_.workers.origins(), std::move(options), whole_part_, notify,
-                                      [&downloads = downloads_] { return downloads.free_bytes(); });
+  fetch_ = std::make_shared<UrlFetch>(workers_.origins(), std::move(from), whole_part_, notify,
+                                      [&library] { return library.installer().free_bytes(); });
 }
 
 UrlDownload::~UrlDownload() { fetch_->stop(); }
@@ -65,7 +74,7 @@ Error UrlDownload::changed() {
 }
 
 void UrlDownload::check_wanted() const {
-  if (job_->wanted_by.empty() || parts_.workers.stopping()) throw interrupted(*job_);
+  if (job_->wanted_by.empty() || workers_.stopping()) throw interrupted(*job_);
 }
 
 std::int64_t UrlDownload::missing() const { return swarm_ ? swarm_->storage->missing() : 0; }
@@ -88,7 +97,7 @@ Task<void> UrlDownload::run() {
     UrlTurn bye;
     bye.url = key_;
     bye.leave = true;
-    const auto tracker = co_await parts_.links->first(milliseconds(100));
+    const auto tracker = co_await links_.first(milliseconds(100));
     static_cast<void>(co_await tracker->request(bye, seconds(2)));
   } catch (const std::exception&) {
     // It will notice.
@@ -134,7 +143,7 @@ Task<void> UrlDownload::take_news() {
   if (news.error) {
     if (news.error->status() == Status::interrupted) check_wanted();
     unable_ = news.error;
-    parts_.log(printable(job_->wanted.path) + ": " + news.error->what());
+    log_(printable(job_->wanted.path) + ": " + news.error->what());
     next_turn_ = {};
   }
   if (news.facts) {
@@ -200,7 +209,7 @@ Task<void> UrlDownload::turn() {
   std::optional<UrlOrders> orders;
   std::optional<Error> trouble;
   try {
-    const auto tracker = co_await parts_.links->first(milliseconds(100));
+    const auto tracker = co_await links_.first(milliseconds(100));
     orders = co_await tracker->request(said, turn_limit);
   } catch (const Error& error) {
     trouble = error;
@@ -280,11 +289,11 @@ Task<void> UrlDownload::open(UrlFacts facts) {
   const auto hashed = provisional_file(key_, facts);
   // Nodes that use different ones of the same keys meet all the same.
   const MeshKey* key = nullptr;
-  if (const auto& keys = parts_.options.keys) key = &*std::ranges::min_element(keys->all(), {}, &MeshKey::name);
+  if (const auto& keys = options_.keys) key = &*std::ranges::min_element(keys->all(), {}, &MeshKey::name);
   const SwarmSpec torrent = make_torrent(hashed, key);
-  if (parts_.downloading.contains(torrent.id))
+  if (room_.is_claimed(torrent.id))
     throw Error(Status::failed, printable(wanted.path) + ": the same URL is on its way to this node already");
-  claim_ = parts_.claim(torrent.id);
+  claim_ = room_.claim(torrent.id);
   facts_ = facts;
   wanted.size = facts.size;
   wanted.mtime = facts.mtime;
@@ -294,11 +303,11 @@ Task<void> UrlDownload::open(UrlFacts facts) {
   const auto open_storage = [&hashed, part]() -> StoragePtr {
     return Storage::provisional(hashed.layout, std::move(part->file), part->have, part->roots);
   };
-  const StoragePtr storage = co_await run_on(parts_.workers.brief(), open_storage);
+  const StoragePtr storage = co_await run_on(workers_.brief(), open_storage);
   storage->will_be_synced();
   auto gate = std::make_unique<UrlGate>(hashed.layout.count());
   gate_ = gate.get();
-  swarm_ = co_await parts_.swarm->load(torrent, key, storage, true, std::move(gate));
+  swarm_ = co_await session_.load(torrent, key, storage, true, std::move(gate));
   swarm_->provisional = swarm_->in_order = true;
   swarm_->path = wanted.path;
   job_->swarm = swarm_;
@@ -307,7 +316,7 @@ Task<void> UrlDownload::open(UrlFacts facts) {
   told_.clear();
   co_await downloads_.wait_for_room(job_, missing());
   job_->info.state = "downloading";
-  co_await join_swarm(parts_, swarm_);
+  co_await join_swarm(session_, links_, swarm_);
   for (auto& piece : std::exchange(waiting_, {})) give(std::move(piece));
   next_turn_ = {};
 }
@@ -318,9 +327,9 @@ Task<void> UrlDownload::close(bool keep) {
   gate_ = nullptr;
   if (keep && !placed_) co_await downloads_.checkpoint(swarm_, job_->wanted.path);
   if (!placed_) {
-    parts_.swarm->unload(id);
+    session_.unload(id);
     const auto retire = [storage = swarm_->storage] { storage->retire(); };
-    co_await run_on(parts_.workers.brief(), retire);
+    co_await run_on(workers_.brief(), retire);
   }
   if (!keep && !placed_) downloads_.drop_partial(id);
   swarm_.reset();
@@ -329,10 +338,11 @@ Task<void> UrlDownload::close(bool keep) {
 
 void UrlDownload::count() {
   counted_ = Clock::now();
-  parts_.swarm->refresh(*swarm_);
-  parts_.swarm->update_gate(*swarm_);
+  session_.refresh(*swarm_);
+  session_.update_gate(*swarm_);
   auto& info = job_->info;
   info.done = info.total - missing();
+  job_->reservation.set(missing());
   info.up_rate = swarm_->up_rate;
   info.sent = swarm_->sent;
   info.peers = swarm_->peers;
@@ -359,15 +369,15 @@ Task<void> UrlDownload::finish() {
   for (const auto& [peer, bytes] : swarm_->received) info.from_getters += bytes;
   const auto storage = swarm_->storage;
   const auto id = *storage->content_id();
-  const auto part = parts_.part_file(swarm_->torrent.id);
+  const auto part = library_.part_file(swarm_->torrent.id);
   gate_ = nullptr;
   const auto keep_torrent = [this, storage, id] {
     HashedFile file{id, storage->layout()};
     file.layout.roots = storage->roots();
-    keep(parts_.db, file);
-    if (!facts_.validator.empty()) parts_.db.put_note("origin " + id.hex(), facts_.validator);
+    keep(library_.db(), file);
+    if (!facts_.validator.empty()) library_.db().put_note("origin " + id.hex(), facts_.validator);
   };
-  co_await run_on(parts_.workers.brief(), keep_torrent);
+  co_await run_on(workers_.brief(), keep_torrent);
   co_await downloads_.put_in_place(job_, swarm_, part, id);
   placed_ = true;
   co_await say_whole();
@@ -383,12 +393,12 @@ Task<void> UrlDownload::finish_whole(UrlFetch::Whole whole) {
   const auto hash = [this, &whole] {
     const Fd fd(::open(whole_part_.c_str(), O_RDONLY | O_CLOEXEC));
     if (!fd) throw Error(Status::failed, whole_part_.string() + ": " + std::generic_category().message(errno));
-    auto hashed = hash_file(fd.get(), whole.size, 2, parts_.workers.stopping());
-    keep(parts_.db, hashed);
-    if (!whole.validator.empty()) parts_.db.put_note("origin " + hashed.id.hex(), whole.validator);
+    auto hashed = hash_file(fd.get(), whole.size, 2, workers_.stopping());
+    keep(library_.db(), hashed);
+    if (!whole.validator.empty()) library_.db().put_note("origin " + hashed.id.hex(), whole.validator);
     return hashed.id;
   };
-  const ContentId id = co_await run_on(parts_.workers.reading(), hash);
+  const ContentId id = co_await run_on(workers_.reading(), hash);
   co_await downloads_.put_in_place(job_, nullptr, whole_part_, id);
   placed_ = true;
   co_await say_whole();
@@ -399,7 +409,7 @@ Task<void> UrlDownload::say_whole() {
   std::vector<bool> telling;
   const auto said = statement(telling);
   try {
-    const auto tracker = co_await parts_.links->first(milliseconds(100));
+    const auto tracker = co_await links_.first(milliseconds(100));
     static_cast<void>(co_await tracker->request(said, seconds(5)));
   } catch (const std::exception&) {
     // The others fetch what they miss from this node's swarm, or find the file when they ask again.

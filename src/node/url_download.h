@@ -17,7 +17,9 @@ namespace mesh {
 
 class UrlDownload {
  public:
-  UrlDownload(NodeParts& parts, Downloads& downloads, FileJobPtr job);
+  /// `download`: the limit of what comes from origins.
+  UrlDownload(Workers& workers, const NodeOptions& options, Log log, Library& library, Session& session,
+              TrackerLinks& links, Room& room, const Pacer& download, Downloads& downloads, FileJobPtr job);
   ~UrlDownload();
   UrlDownload(const UrlDownload&) = delete;
   UrlDownload& operator=(const UrlDownload&) = delete;
@@ -44,7 +46,13 @@ class UrlDownload {
   void check_wanted() const;
   [[nodiscard]] std::int64_t missing() const;
 
-  NodeParts& parts_;
+  Workers& workers_;
+  const NodeOptions& options_;
+  Log log_;
+  Library& library_;
+  Session& session_;
+  TrackerLinks& links_;
+  Room& room_;
   Downloads& downloads_;
   FileJobPtr job_;
   ContentId key_;                     ///< of the URL

@@ -15,7 +15,7 @@
 
 #include "core/error.h"
 #include "core/format.h"
-#include "disk/path_gate.h"
+#include "library/path_gate.h"
 
 namespace mesh {
 namespace {

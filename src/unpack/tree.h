@@ -6,7 +6,7 @@
 #include <string>
 
 #include "disk/fd.h"
-#include "disk/tree_records.h"
+#include "library/tree_records.h"
 
 namespace mesh {
 

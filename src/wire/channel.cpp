@@ -73,9 +73,10 @@ Channel::Channel(Link link, std::string where, asio::ip::address remote)
   // Pings keep the channel alive; a side that is silent for 12 s is gone. The kernel says when a local one is gone, and
   // a command may rightly be silent for long: its reader may have stopped reading.
   const auto none = websocket::stream_base::none();
-  state_->stream.set_option(remote_.is_unspecified()
-                         ? websocket::stream_base::timeout{std::chrono::seconds(10), none, false}
-                         : websocket::stream_base::timeout{std::chrono::seconds(10), std::chrono::seconds(12), true});
+  state_->stream.set_option(
+      remote_.is_unspecified()
+          ? websocket::stream_base::timeout{std::chrono::seconds(10), none, false}
+          : websocket::stream_base::timeout{std::chrono::seconds(10), std::chrono::seconds(12), true});
   if (!remote_.is_unspecified()) {
     // A small last segment must not wait for Nagle and a delayed ACK.
     const int on = 1;
@@ -248,7 +249,8 @@ Task<void> Channel::write_all() {
   const auto self = shared_from_this();
   while (open_ && !state_->outgoing.empty()) {
     error_code ec;
-    co_await state_->stream.async_write(asio::buffer(state_->outgoing.front()), asio::redirect_error(asio::use_awaitable, ec));
+    co_await state_->stream.async_write(asio::buffer(state_->outgoing.front()),
+                                        asio::redirect_error(asio::use_awaitable, ec));
     if (ec) {
       close();
       break;

@@ -96,7 +96,7 @@ struct Hello {
 };
 
 /// A note: what changed in the sender's files dir. `begin` opens a whole inventory, `end` closes it.
-struct Inventory {
+struct InventoryDelta {
   static constexpr const char* name = "inventory";
   bool begin = false;
   bool end = false;

@@ -235,7 +235,7 @@ std::shared_ptr<void> Server::Shared::count(const std::shared_ptr<Shared>& share
 }
 
 Task<void> Server::Shared::serve(std::shared_ptr<Shared> shared, tcp::socket socket, tcp::endpoint remote,
-                         std::shared_ptr<void> /*counted*/) {
+                                 std::shared_ptr<void> /*counted*/) {
   if (!shared->access.keys) {
     co_await serve_http(shared, std::move(socket), remote);
     co_return;

@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "node/discover.h"
+#include "mesh/discover.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static const mesh::MeshKeys keys(mesh::parse_keys("meshswarm-key-1 " + std::string(64, '5'), "fuzz"));

@@ -13,9 +13,9 @@ namespace {
 using namespace mesh;
 
 using All =
-    std::tuple<Welcome, Greeted, Greet, Hello, Inventory, Resolved, Resolve, Torrent, Join, Introduced, Ready, Plan,
-               Meet, Unloaded, UrlOrders, UrlTurn, Made, Make, Load, Probed, ProbePath, Fetched, Fetch, Located, Locate,
-               Listed, List, Versions, Info, StatusReply, StatusAsk, TorrentFile, TorrentAsk, Places, PlacesAsk,
+    std::tuple<Welcome, Greeted, Greet, Hello, InventoryDelta, Resolved, Resolve, Torrent, Join, Introduced, Ready,
+               Plan, Meet, Unloaded, UrlOrders, UrlTurn, Made, Make, Load, Probed, ProbePath, Fetched, Fetch, Located,
+               Locate, Listed, List, Versions, Info, StatusReply, StatusAsk, TorrentFile, TorrentAsk, Places, PlacesAsk,
                WayMade, MakeWay, Outcomes, GetReply, Get, Wait, Cancelled, Cancel, Deleted, Delete, Ordered, Order,
                Relayed, Relay, StreamEnd, StreamBegin, StreamData, Stream, Progress, Notice>;
 

@@ -11,7 +11,7 @@
 #include <string>
 
 #include "core/error.h"
-#include "disk/state_db.h"
+#include "library/state_db.h"
 #include "wire/codec.h"
 #include "wire/messages.h"
 

@@ -15,7 +15,7 @@
 #include <string>
 
 #include "core/error.h"
-#include "disk/remove_tree.h"
+#include "library/remove_tree.h"
 #include "unpack/tree.h"
 #include "unpack/unpacker.h"
 

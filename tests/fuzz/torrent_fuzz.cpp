@@ -4,7 +4,7 @@
 #include <string>
 
 #include "core/error.h"
-#include "node/maker.h"
+#include "library/maker.h"
 #include "wire/mesh_key.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

@@ -272,7 +272,8 @@ bool Mesh::lists(const std::string& node, const std::string& path, std::size_t s
 }
 
 bool eventually(const std::function<bool()>& done, std::chrono::seconds limit) {
-  // Only what fails ever waits so long. Under a sanitizer, on a machine with other work, all takes several times as long.
+  // Only what fails ever waits so long. Under a sanitizer, on a machine with other work, all takes several times as
+  // long.
   const auto deadline = std::chrono::steady_clock::now() + 4 * limit;
   while (!done()) {
     if (std::chrono::steady_clock::now() > deadline) return false;

@@ -12,9 +12,9 @@
 
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/connect.hpp>
 #include <boost/asio/detached.hpp>
+#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
@@ -144,7 +144,7 @@ Task<void> seed(const Announces& count, std::string tracker) {
   handlers.on_note<Meet>([](const ChannelPtr&, const Meet&) {});
   spawn(co_await asio::this_coro::executor, channel->run(handlers));
   co_await channel->request(hello_of(*channel, "seed"), std::chrono::seconds(60));
-  Inventory nothing;
+  InventoryDelta nothing;
   nothing.begin = nothing.end = true;
   channel->note(nothing);
   while (!count.stop) co_await sleep_for(std::chrono::milliseconds(20));
@@ -269,7 +269,7 @@ Task<void> enter(Load& load, int node) {
     spawn(load.io, channel->run(load.handlers));
     load.channels[static_cast<std::size_t>(node)] = channel;
     co_await channel->request(hello_of(*channel, "n" + std::to_string(node)), std::chrono::seconds(60));
-    Inventory page;
+    InventoryDelta page;
     page.begin = page.end = true;
     for (int file = 0; file < files_each; ++file) page.put.push_back(entry_of(node, file, 1));
     channel->note(page);
@@ -295,7 +295,7 @@ Task<void> change(Load& load) {
   while (load.changing) {
     for (int i = 0; i < 10; ++i) {
       const int node = static_cast<int>(random() % node_count);
-      Inventory delta;
+      InventoryDelta delta;
       delta.put.push_back(entry_of(node, static_cast<int>(random() % files_each), ++time));
       load.channels[static_cast<std::size_t>(node)]->note(delta);
     }

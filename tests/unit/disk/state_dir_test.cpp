@@ -9,8 +9,8 @@
 #include <filesystem>
 
 #include "core/error.h"
-#include "disk/path_gate.h"
-#include "disk/state_db.h"
+#include "library/path_gate.h"
+#include "library/state_db.h"
 #include "process.h"
 #include "test.h"
 

@@ -10,7 +10,7 @@
 #include <thread>
 
 #include "core/piece_plan.h"
-#include "node/maker.h"
+#include "library/maker.h"
 #include "process.h"
 #include "test.h"
 

@@ -12,7 +12,7 @@
 #include <functional>
 
 #include "core/error.h"
-#include "disk/tree_records.h"
+#include "library/tree_records.h"
 #include "process.h"
 #include "test.h"
 #include "unpack/tree.h"

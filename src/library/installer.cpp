@@ -1,0 +1,405 @@
+#include "library/installer.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
+
+#include <atomic>
+#include <cstdio>
+#include <set>
+#include <thread>
+
+#include "core/error.h"
+#include "core/format.h"
+#include "core/merkle.h"
+#include "core/mesh_path.h"
+#include "disk/sync_later.h"
+#include "library/maker.h"
+
+namespace mesh {
+namespace {
+
+// Set-id bits are not taken from the network: a file would carry the rights of whoever runs the node. Nor is
+// everybody's right to write: who that is differs from machine to machine.
+constexpr mode_t mode_mask = 01775;
+
+[[noreturn]] void fail(const FileEntry& wanted, const std::string& what, int error) {
+  throw Error(Status::failed, printable(wanted.path) + ": " + what + ": " + std::generic_category().message(error));
+}
+
+timespec to_timespec(std::int64_t ns) {
+  timespec out{};
+  out.tv_sec = static_cast<time_t>(ns / 1'000'000'000);
+  out.tv_nsec = static_cast<long>(ns % 1'000'000'000);
+  if (out.tv_nsec < 0) {
+    out.tv_nsec += 1'000'000'000;
+    --out.tv_sec;
+  }
+  return out;
+}
+
+void set_time(int fd, const FileEntry& wanted) {
+  const timespec times[2] = {{0, UTIME_OMIT}, to_timespec(wanted.mtime)};
+  if (::futimens(fd, times) != 0) fail(wanted, "cannot set the time", errno);
+}
+
+void set_attributes(int fd, const FileEntry& wanted) {
+  if (::fchmod(fd, wanted.mode & mode_mask) != 0) fail(wanted, "cannot set the mode", errno);
+  set_time(fd, wanted);
+}
+
+std::string describe(const FileEntry& entry) {
+  return entry.kind == Kind::file        ? human_bytes(entry.size) + " of " + human_time(entry.mtime)
+         : entry.kind == Kind::directory ? "a directory"
+                                         : "a link";
+}
+
+Error taken(const FileEntry& wanted) {
+  return {Status::failed,
+          printable(wanted.path) + ": somebody put something else there meanwhile; it is kept (--force replaces it)"};
+}
+
+/// The disk is full.
+class NoRoom : public Error {
+ public:
+  explicit NoRoom(const std::string& text) : Error(Status::failed, text) {}
+};
+
+std::string in_proc(int fd) { return "/proc/self/fd/" + std::to_string(fd); }
+
+}  // namespace
+
+LocalState Installer::examine(const FileEntry& wanted, const std::atomic<bool>& stop) const {
+  LocalState out;
+  const auto local = gate_.look(wanted.path);
+  if (!local) return out;
+  out.stamp = local->stamp;
+  out.entry = local->entry;
+  if (local->entry.kind != Kind::file || wanted.kind != Kind::file) {
+    out.verdict = LocalState::Verdict::other_kind;
+    return out;
+  }
+  const auto received = db_.find_received(wanted.path, local->stamp);
+  out.received = received.has_value();
+  const bool ours = received && received->unchanged;
+  out.verdict = ours ? LocalState::Verdict::ours : LocalState::Verdict::users;
+  if (local->entry.size != wanted.size) return out;
+  if (ours) {
+    out.id = received->id;
+  } else if (const auto known = db_.find_hash(local->stamp)) {
+    out.id = *known;
+  } else {
+    const Fd fd = gate_.open_file(wanted.path);
+    out.id = hash_file(fd.get(), local->entry.size, std::max(1U, std::thread::hardware_concurrency()), stop).id;
+  }
+  if (!wanted.id.is_set())
+    out.verdict = LocalState::Verdict::unknown;
+  else if (out.id == wanted.id)
+    out.verdict = LocalState::Verdict::same;
+  return out;
+}
+
+LocalEntry Installer::install(const std::string& part_name, int fd, const FileEntry& wanted, const LocalState& before,
+                              const ContentId& id) const {
+  const Fd parts(::open(parts_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const Fd parent = gate_.open_parent(wanted.path, made_);
+  const std::string name(last_part(wanted.path));
+  if (before.verdict == LocalState::Verdict::absent) {
+    if (::renameat2(parts.get(), part_name.c_str(), parent.get(), name.c_str(), RENAME_NOREPLACE) != 0) {
+      if (errno != EEXIST) fail(wanted, "cannot be put in place", errno);
+      auto there = same_already(wanted, id);
+      ::unlinkat(parts.get(), part_name.c_str(), 0);
+      return there;
+    }
+  } else {
+    const auto exchange = [&] {
+      return ::renameat2(parts.get(), part_name.c_str(), parent.get(), name.c_str(), RENAME_EXCHANGE);
+    };
+    struct stat now {};
+    if (::fstatat(parent.get(), name.c_str(), &now, AT_SYMLINK_NOFOLLOW) != 0 || now.st_ino != before.stamp.inode ||
+        now.st_size != before.stamp.size || nanoseconds(now.st_mtim) != before.stamp.mtime)
+      throw taken(wanted);
+    const Fd target(S_ISREG(now.st_mode)
+                        ? ::openat(parent.get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
+                        : -1);
+    if (target && PathGate::is_being_written(target.get()))
+      throw Error(Status::failed, printable(wanted.path) +
+                                      ": kept: somebody has the local file open for writing (a running VM?); get it "
+                                      "again when it is closed");
+    if (exchange() != 0) fail(wanted, "cannot be put in place", errno);
+    struct stat old {};
+    const bool expected = ::fstatat(parts.get(), part_name.c_str(), &old, AT_SYMLINK_NOFOLLOW) == 0 &&
+                          old.st_ino == before.stamp.inode && old.st_size == before.stamp.size &&
+                          nanoseconds(old.st_mtim) == before.stamp.mtime;
+    if (!expected) {
+      if (exchange() != 0) fail(wanted, "cannot be put back", errno);
+      throw taken(wanted);
+    }
+    ::unlinkat(parts.get(), part_name.c_str(), 0);
+  }
+  return placed(fd, wanted, id);
+}
+
+/// The name is taken meanwhile: by the very same bytes, which another get brought, or by something else.
+LocalEntry Installer::same_already(const FileEntry& wanted, const ContentId& id) const {
+  auto there = gate_.look(wanted.path);
+  if (!there || there->entry.kind != Kind::file || there->entry.size != wanted.size) throw taken(wanted);
+  const Fd fd = gate_.open_file(wanted.path);
+  const std::atomic<bool> stop = false;
+  if (hash_file(fd.get(), wanted.size, 1, stop).id != id) throw taken(wanted);
+  struct stat s {};
+  if (::fstat(fd.get(), &s) != 0 || stamp_of(s) != there->stamp) throw taken(wanted);
+  there->entry.id = id;
+  return *there;
+}
+
+/// The file as it is now that it has its name.
+LocalEntry Installer::placed(int fd, const FileEntry& wanted, const ContentId& id) const {
+  struct stat s {};
+  if (::fstat(fd, &s) != 0) fail(wanted, "cannot be read back", errno);
+  LocalEntry out{wanted, stamp_of(s)};
+  out.entry.id = id;
+  out.entry.mode = s.st_mode & 07777;
+  // Somebody may have written to it since the rename; then it is theirs.
+  if (out.stamp.size == wanted.size && out.stamp.mtime == wanted.mtime) {
+    db_.put_received(wanted.path, out.stamp, id);
+    db_.put_hash(out.stamp, id);
+  }
+  return out;
+}
+
+void Installer::finish_file(int fd, const FileEntry& wanted) const {
+  set_attributes(fd, wanted);
+  if (::fsync(fd) != 0) fail(wanted, "cannot be synced", errno);
+}
+
+LocalEntry Installer::place(const std::filesystem::path& part, int fd, const FileEntry& wanted,
+                            const LocalState& before, const ContentId& id) const {
+  auto out = install(part.filename().string(), fd, wanted, before, id);
+  const Fd parent = gate_.open_parent(wanted.path);
+  ::fsync(parent.get());
+  return out;
+}
+
+void Installer::write_small(Small& file, int parts) const {
+  // A file without a name, so that directories are touched once: when it is linked. (Not in its own directory: the
+  // watcher would hear of it under a name that is none.) What replaces another file is exchanged with it, and needs a
+  // name for that.
+  const bool nameless = file.before.verdict == LocalState::Verdict::absent;
+  Fd fd(nameless ? ::openat(parts, ".", O_RDWR | O_TMPFILE | O_CLOEXEC, 0600) : -1);
+  if (!fd) {
+    static std::atomic<std::uint64_t> counter = 0;
+    file.part = "small-" + std::to_string(::getpid()) + "-" + std::to_string(counter++);
+    fd = Fd(::openat(parts, file.part.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  }
+  const auto no_room = [&] {
+    return NoRoom(printable(file.wanted.path) + ": no room: " + human_bytes(file.wanted.size) + " needed, " +
+                  human_bytes(free_bytes()) + " free");
+  };
+  if (!fd && (errno == ENOSPC || errno == EDQUOT)) throw no_room();
+  if (!fd) fail(file.wanted, "cannot be written", errno);
+  for (std::size_t at = 0; at < file.data.size();) {
+    const auto n = ::pwrite(fd.get(), file.data.data() + at, file.data.size() - at, static_cast<off_t>(at));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && (errno == ENOSPC || errno == EDQUOT)) throw no_room();
+    if (n < 0) fail(file.wanted, "cannot be written", errno);
+    at += static_cast<std::size_t>(n);
+  }
+  set_attributes(fd.get(), file.wanted);
+  if (file.part.empty()) {
+    file.file = std::move(fd);
+    return;
+  }
+  // Open for writing nowhere when it appears under its name, so that it can be offered at once.
+  file.file = Fd(::openat(parts, file.part.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file.file) fail(file.wanted, "cannot be read back", errno);
+}
+
+void Installer::write_small(std::vector<Small>& files) const {
+  const Fd parts(::open(parts_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  for (auto& file : files) {
+    try {
+      write_small(file, parts.get());
+    } catch (const NoRoom& error) {
+      file.error = error.what();
+      file.no_room = true;
+    } catch (const Error& error) {
+      file.error = error.what();
+    }
+    if (!file.error.empty()) {
+      if (!file.part.empty()) ::unlinkat(parts.get(), file.part.c_str(), 0);
+      file.part.clear();
+      file.file = Fd();
+      if (file.no_room) continue;  // its bytes may still find room
+    }
+    file.data.clear();
+    file.data.shrink_to_fit();
+  }
+}
+
+/// Syncs the files' data and sizes. syncfs(2) would wait for everything that anybody wrote to the file system, the
+/// disks of running VMs included; fsync(2) costs a journal commit for each file. Where the file system has one journal,
+/// and ends a page's writeback only after what belongs to it is in the journal, one commit after all writeback serves
+/// all.
+void Installer::sync_small(std::vector<Small>& files, int parts) const {
+  const auto fail_all = [&](int error) {
+    for (auto& file : files)
+      if (file.error.empty())
+        file.error = printable(file.wanted.path) + ": cannot be synced: " + std::generic_category().message(error);
+  };
+  if (!has_one_journal(parts)) {
+    if (::syncfs(parts) != 0) fail_all(errno);
+    return;
+  }
+  const Small* last = nullptr;
+  for (const auto& file : files) {
+    if (!file.file) continue;
+    ::sync_file_range(file.file.get(), 0, 0, SYNC_FILE_RANGE_WRITE);
+    last = &file;
+  }
+  for (auto& file : files) {
+    if (!file.file || ::sync_file_range(file.file.get(), 0, 0, SYNC_FILE_RANGE_WAIT_AFTER) == 0) continue;
+    // A failed writeback is reported once, here: fsync(2) would not know of it any more.
+    const int error = errno;
+    if (error == EIO || error == ENOSPC || error == EDQUOT || ::fsync(file.file.get()) != 0)
+      file.error = printable(file.wanted.path) + ": cannot be synced: " + std::generic_category().message(error);
+  }
+  if (last == nullptr) return;
+  // Puts this one into the transaction that is open now, which ends all that came before.
+  const timespec times[2] = {{0, UTIME_OMIT}, to_timespec(last->wanted.mtime)};
+  ::futimens(last->file.get(), times);
+  if (::fsync(last->file.get()) != 0) fail_all(errno);
+}
+
+std::vector<Installer::Placed> Installer::place_small(std::vector<Small>& files) const {
+  std::vector<Placed> out(files.size());
+  const Fd parts(::open(parts_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  sync_small(files, parts.get());
+  // Before the batch: that a directory is being made is written down at once.
+  std::set<std::string_view> places;
+  for (const auto& file : files) {
+    if (!file.error.empty() || !places.insert(parent_path(file.wanted.path)).second) continue;
+    try {
+      static_cast<void>(gate_.open_parent(file.wanted.path, made_));
+    } catch (const Error&) {
+      // Said below, for each file.
+    }
+  }
+  Fd parent;
+  std::string_view parent_of;
+  const StateDb::Batch batch(db_);
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    auto& file = files[i];
+    if (!file.error.empty()) {  // it has got one since it was written
+      out[i].error = file.error;
+      if (!file.part.empty()) ::unlinkat(parts.get(), file.part.c_str(), 0);
+      continue;
+    }
+    try {
+      const auto dir = parent_path(file.wanted.path);
+      if (!parent || dir != parent_of) parent = gate_.open_parent(file.wanted.path);
+      parent_of = dir;
+      const std::string name(last_part(file.wanted.path));
+      if (!file.part.empty()) {
+        out[i].entry = install(file.part, file.file.get(), file.wanted, file.before, file.id);
+      } else {
+        // Known to the watcher before it appears: it is open for writing here until this is done.
+        struct stat unnamed {};
+        if (::fstat(file.file.get(), &unnamed) == 0) own_.add(file.wanted.path, stamp_of(unnamed));
+        if (::linkat(AT_FDCWD, in_proc(file.file.get()).c_str(), parent.get(), name.c_str(), AT_SYMLINK_FOLLOW) != 0) {
+          if (errno != EEXIST) fail(file.wanted, "cannot be put in place", errno);
+          out[i].entry = same_already(file.wanted, file.id);
+        } else {
+          out[i].entry = placed(file.file.get(), file.wanted, file.id);
+        }
+      }
+      file.file = Fd();
+    } catch (const Error& error) {
+      out[i].error = error.what();
+      if (!file.part.empty()) ::unlinkat(parts.get(), file.part.c_str(), 0);
+    }
+  }
+  return out;
+}
+
+void Installer::sync_names(const std::set<std::string>& directories) const {
+  for (const auto& dir : directories)
+    if (const Fd fd = gate_.open_directory(dir)) ::fsync(fd.get());
+}
+
+void Installer::refresh_attributes(const FileEntry& wanted, const LocalState& state) const {
+  if (state.entry.mtime == wanted.mtime && state.entry.mode == (wanted.mode & mode_mask)) return;
+  const Fd fd = gate_.open_file(wanted.path);
+  struct stat s {};
+  if (::fstat(fd.get(), &s) != 0 || stamp_of(s) != state.stamp || PathGate::is_being_written(fd.get())) return;
+  set_attributes(fd.get(), wanted);
+  if (::fstat(fd.get(), &s) != 0 || s.st_size != state.stamp.size || nanoseconds(s.st_mtim) != wanted.mtime) return;
+  db_.put_received(wanted.path, stamp_of(s), wanted.id);
+  db_.put_hash(stamp_of(s), wanted.id);
+}
+
+void Installer::make_directory(const FileEntry& wanted) const {
+  if (gate_.make_directory(wanted.path, made_)) return;
+  if (const auto local = gate_.look(wanted.path); !local || local->entry.kind != Kind::directory)
+    throw Error(Status::failed, printable(wanted.path) + ": a directory in the mesh, but here it is " +
+                                    (local ? describe(local->entry) : "something else") + "; move that away");
+}
+
+void Installer::finish_directory(const FileEntry& wanted, bool implied) const {
+  const Fd fd = gate_.open_own_directory(wanted.path);
+  struct stat s {};
+  // One that is a link here leads to what is somebody's own.
+  if (!fd || ::fstat(fd.get(), &s) != 0) return;
+  if (db_.is_made(wanted.path, directory_id(s))) {
+    if (::fchmod(fd.get(), wanted.mode & mode_mask) != 0) fail(wanted, "cannot set the mode", errno);
+    if (implied && wanted.mtime != 0) set_time(fd.get(), wanted);
+    db_.remove_made(wanted.path);
+    ::fchmod(fd.get(), wanted.mode & mode_mask);  // once more: the watcher hears of what it is from now on
+  }
+  if (!implied) set_time(fd.get(), wanted);
+}
+
+bool Installer::make_link(const FileEntry& wanted, bool force) const {
+  if (link_destination(wanted.path, wanted.target).empty())
+    throw Error(Status::failed, printable(wanted.path) + ": is a link out of the files directory, to " +
+                                    printable(wanted.target) + "; it is not made");
+  const Fd parent = gate_.open_parent(wanted.path, made_);
+  const std::string name(last_part(wanted.path));
+  const auto set_time = [&] {
+    const timespec times[2] = {{0, UTIME_OMIT}, to_timespec(wanted.mtime)};
+    ::utimensat(parent.get(), name.c_str(), times, AT_SYMLINK_NOFOLLOW);
+  };
+  if (::symlinkat(wanted.target.c_str(), parent.get(), name.c_str()) == 0) {
+    set_time();
+    return false;
+  }
+  if (errno != EEXIST) fail(wanted, "cannot make the link", errno);
+  const auto local = gate_.look(wanted.path);
+  if (local && local->entry.kind == Kind::link && local->entry.target == wanted.target) {
+    set_time();
+    return true;
+  }
+  if (!local || local->entry.kind == Kind::directory || !force)
+    throw Error(Status::failed, printable(wanted.path) + ": kept: a link to " + printable(wanted.target) +
+                                    " in the mesh, but here it is " +
+                                    (local ? describe(local->entry) : "something else") +
+                                    (local && local->entry.kind == Kind::directory ? "" : " (--force replaces it)"));
+  const std::string fresh = ".mesh-link-" + std::to_string(::getpid());
+  ::unlinkat(parent.get(), fresh.c_str(), 0);
+  if (::symlinkat(wanted.target.c_str(), parent.get(), fresh.c_str()) != 0 ||
+      ::renameat(parent.get(), fresh.c_str(), parent.get(), name.c_str()) != 0)
+    fail(wanted, "cannot make the link", errno);
+  set_time();
+  return false;
+}
+
+std::int64_t Installer::free_bytes() const {
+  struct statvfs s {};
+  if (::statvfs(parts_.c_str(), &s) != 0) return INT64_MAX;
+  return static_cast<std::int64_t>(s.f_bavail) * static_cast<std::int64_t>(s.f_frsize);
+}
+
+}  // namespace mesh

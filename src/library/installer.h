@@ -1,0 +1,105 @@
+// Puts finished bytes under their final names, and decides what may happen to what is there already.
+//
+// Nobody sees half a file under its final name, and no file that the user made or changed is lost: a name is taken only
+// if nothing is there, or exchanged for what was expected to be there, and exchanged back when it was not. Data is
+// synced before the rename and the directory after it. Thread-safe; all calls block.
+#pragma once
+
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "library/path_gate.h"
+#include "library/state_db.h"
+
+namespace mesh {
+
+/// What a get may do about one path.
+struct LocalState {
+  enum class Verdict {
+    absent,      ///< nothing is there
+    same,        ///< the wanted bytes are there
+    ours,        ///< another version, which meshget wrote and nobody changed: may be replaced
+    users,       ///< another version, which is the user's: kept unless forced
+    unknown,     ///< cannot be told before the wanted version has been hashed; `id` is what is there
+    other_kind,  ///< a directory where a file is wanted, or the like
+  } verdict = Verdict::absent;
+  FileStamp stamp;        ///< of what is there
+  FileEntry entry;        ///< of what is there
+  ContentId id;           ///< of what is there, where it was needed
+  bool received = false;  ///< meshget wrote a file here once
+};
+
+class Installer {
+ public:
+  Installer(const PathGate& gate, StateDb& db, OwnFiles& own, std::filesystem::path parts)
+      : gate_(gate), db_(db), own_(own), parts_(std::move(parts)) {
+    made_ = [this](const std::string& path, const DirectoryId* id) {
+      id != nullptr ? db_.put_made(path, *id) : db_.forget_unmade(path);
+    };
+  }
+  Installer(const Installer&) = delete;
+  Installer& operator=(const Installer&) = delete;
+
+  /// Compares what is at `wanted.path` with the wanted version; hashes the local file only when the sizes agree.
+  [[nodiscard]] LocalState examine(const FileEntry& wanted, const std::atomic<bool>& stop) const;
+
+  /// Syncs a finished file, all of whose bytes are verified, with its mode and mtime.
+  void finish_file(int fd, const FileEntry& wanted) const;
+  /// Moves a finished file, open read-only as `fd` and nowhere for writing, to its final name. `before` is what examine
+  /// found; Error(failed) when something else is there by now. Returns it as it is then.
+  LocalEntry place(const std::filesystem::path& part, int fd, const FileEntry& wanted, const LocalState& before,
+                   const ContentId& id) const;
+
+  /// The same for small files whose bytes are at hand, in two steps so that many share one sync: `write_small` writes a
+  /// file that has no name yet, `place_small` syncs all that are given and names them. One error text a file, empty
+  /// where it went well.
+  struct Small {
+    FileEntry wanted;
+    LocalState before;
+    std::string data;
+    ContentId id;
+    Fd file;           ///< once written
+    std::string part;  ///< its name among the partials, where it needs one
+    std::string error;
+    bool no_room = false;  ///< the error is that the disk is full; `data` is still there
+  };
+  void write_small(std::vector<Small>& files) const;
+  struct Placed {
+    std::optional<LocalEntry> entry;
+    std::string error;
+  };
+  [[nodiscard]] std::vector<Placed> place_small(std::vector<Small>& files) const;
+  /// Syncs the names that place_small gave in these directories.
+  void sync_names(const std::set<std::string>& directories) const;
+
+  /// Gives a file that is ours, with the right bytes, the wanted mode and mtime.
+  void refresh_attributes(const FileEntry& wanted, const LocalState& state) const;
+
+  /// Makes a directory. Its time and mode come last, by finish_directory: the mode only where a get has made it, here
+  /// or before a crash; a directory that was here before keeps its own. `implied`: only something in it was asked for.
+  void make_directory(const FileEntry& wanted) const;
+  void finish_directory(const FileEntry& wanted, bool implied) const;
+  /// Makes a symbolic link. Returns whether it was there already.
+  bool make_link(const FileEntry& wanted, bool force) const;
+
+  /// Bytes that can still be written beside the partials.
+  [[nodiscard]] std::int64_t free_bytes() const;
+
+ private:
+  LocalEntry install(const std::string& part_name, int fd, const FileEntry& wanted, const LocalState& before,
+                     const ContentId& id) const;
+  LocalEntry same_already(const FileEntry& wanted, const ContentId& id) const;
+  LocalEntry placed(int fd, const FileEntry& wanted, const ContentId& id) const;
+  void write_small(Small& file, int parts) const;
+  void sync_small(std::vector<Small>& files, int parts) const;
+
+  const PathGate& gate_;
+  StateDb& db_;
+  OwnFiles& own_;
+  std::filesystem::path parts_;
+  PathGate::OnMade made_;
+};
+
+}  // namespace mesh

@@ -1,0 +1,125 @@
+#include "library/library.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "core/format.h"
+#include "core/glob.h"
+#include "core/mesh_path.h"
+#include "disk/state_dir.h"
+#include "wire/flow.h"
+
+namespace mesh {
+
+Library::Library(asio::io_context& loop, const StateDir& state, const Options& options, Log log)
+    : loop_(loop),
+      log_(std::move(log)),
+      state_dir_(state.handle()),
+      gate_(options.files, state.fd(), options.follow, options.group),
+      db_(state_dir_ / "state.db"),
+      trees_(state_dir_),
+      installer_(gate_, db_, own_files_, parts_dir()) {
+  struct stat files {};
+  if (::fstat(gate_.root(), &files) != 0 || files.st_dev != state.id().device)
+    throw Error(Status::usage, state.path().string() +
+                                   ": --state must be on the same file system as the files directory " +
+                                   options.files.string());
+  // What an interrupted placement left; partial downloads have a record, and stay.
+  sweep_parts(state, [this](std::string_view name) {
+    const auto id = ContentId::from(from_hex(name));
+    return id && db_.find_part(*id).has_value();
+  });
+  for (const auto& path : db_.made())
+    if (!gate_.open_own_directory(path)) db_.remove_made(path);
+  const std::vector<Glob> ignored(options.ignore.begin(), options.ignore.end());
+  gate_.never_offer([this, ignored](int at, const std::string& path) {
+    const auto name = last_part(path);
+    return is_temporary_name(name) ||
+           std::ranges::any_of(ignored, [&](const Glob& glob) { return glob.matches(name); }) ||
+           trees_.contains(at, path);
+  });
+  watching_.ignore = options.ignore;
+  watching_.most_watches = options.most_watches;
+  watching_.own = &own_files_;
+  watching_.is_private = [this](const std::string& path) { return trees_.contains(gate_.root(), path); };
+}
+
+Library::~Library() {
+  alive_.reset();
+  stop_watching();
+}
+
+void Library::watch() {
+  const auto take = [this, alive = std::weak_ptr<bool>(alive_)](std::vector<TreeChange> changes) {
+    // A directory that a get is making is nobody's model yet: it is told of when it is what it is to be.
+    std::erase_if(changes, [this](const TreeChange& change) {
+      const auto& stamp = change.entry.stamp;
+      return change.kind == TreeChange::Kind::put && change.entry.entry.kind == Kind::directory &&
+             db_.is_made(change.entry.entry.path, {stamp.device, stamp.inode});
+    });
+    for (auto& change : changes)
+      if (change.kind == TreeChange::Kind::put && change.entry.entry.kind == Kind::file)
+        if (const auto id = db_.find_hash(change.entry.stamp)) change.entry.entry.id = *id;
+    const auto batch = std::make_shared<std::vector<TreeChange>>(std::move(changes));
+    post_to(loop_, [this, alive, batch] {
+      if (!alive.expired()) apply(std::move(*batch));
+    });
+  };
+  watcher_ = std::make_unique<Watcher>(gate_, watching_, take, log_);
+}
+
+void Library::apply(std::vector<TreeChange> changes) {
+  const bool ends = std::ranges::any_of(changes, [](const auto& c) { return c.kind == TreeChange::Kind::scan_ends; });
+  const bool first = !inventory_.is_complete();
+  say(inventory_.apply(std::move(changes)));
+  if (!ends || !first) return;
+  log_("files directory scanned: " + std::to_string(inventory_.size()) + " entries");
+  on_scanned();
+}
+
+void Library::say(InventoryDelta delta) {
+  if (delta.put.empty() && delta.removed.empty()) return;
+  Change change;
+  change.delta = std::move(delta);
+  on_change(change);
+}
+
+void Library::put(const LocalEntry& entry) { say(inventory_.set(entry)); }
+
+void Library::put(const std::vector<LocalEntry>& entries) {
+  InventoryDelta delta;
+  for (const auto& entry : entries)
+    for (auto& one : inventory_.set(entry).put) delta.put.push_back(std::move(one));
+  say(std::move(delta));
+}
+
+void Library::remove(const std::vector<std::string>& paths) {
+  InventoryDelta delta;
+  for (const auto& path : paths)
+    for (auto& one : inventory_.withdraw(path).removed) delta.removed.push_back(std::move(one));
+  say(std::move(delta));
+}
+
+void Library::withdraw(const std::string& path, const std::string& why) {
+  Change change;
+  change.is_withdrawn = true;
+  if (const auto* item = inventory_.find(path)) {
+    change.withdrawn = item->entry.id;
+    log_(printable(path) + ": is not offered any more: " + why);
+    change.delta = inventory_.withdraw(path);
+  }
+  const bool was_known = !change.delta.removed.empty();
+  on_change(change);
+  if (!was_known) return;
+  // If it is there after all, as something else, it is a new candidate.
+  const auto now = gate_.look(path);
+  if (!now) return;
+  try {
+    if (now->entry.kind == Kind::file && PathGate::is_being_written(gate_.open_file(path).get())) return;
+    put(*now);
+  } catch (const Error&) {
+  }
+}
+
+}  // namespace mesh

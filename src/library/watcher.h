@@ -1,0 +1,95 @@
+// Watches a files dir: one scan, then inotify, on a thread of its own.
+//
+// Changes are handed to `on_change` in batches, on that thread. A regular file that somebody has open for writing is
+// not reported until it is closed or renamed into place, and is reported as gone as soon as it is written to. Where the
+// kernel has no watches left, the tree is scanned again every so often, and the log says so once.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "library/path_gate.h"
+
+namespace mesh {
+
+/// Names that are never offered: what minimega and rsync call files that they are still writing.
+[[nodiscard]] bool is_temporary_name(std::string_view name);
+
+struct TreeChange {
+  enum class Kind {
+    put,          ///< `entry` is there, as described
+    gone,         ///< `path`, and all below it, is not there or not to be offered
+    scan_begins,  ///< what follows, up to scan_ends, is everything; what was known before and is not repeated is gone
+    scan_ends,
+  } kind = Kind::put;
+  std::string path;
+  LocalEntry entry;
+};
+
+class Watcher {
+ public:
+  struct Options {
+    std::vector<std::string> ignore;                       ///< globs over the last part of a path
+    std::chrono::seconds rescan{10};                       ///< where inotify cannot watch everything
+    std::size_t most_watches = SIZE_MAX;                   ///< for tests of that case
+    std::function<bool(const std::string&)> is_private{};  ///< directories that are not offered, with all below them
+    OwnFiles* own = nullptr;  ///< not examined when they appear: whoever put them there says what they are
+  };
+  using OnChange = std::function<void(std::vector<TreeChange>)>;
+  using Log = std::function<void(std::string)>;
+
+  /// `gate` must outlive the watcher.
+  Watcher(const PathGate& gate, Options options, OnChange on_change, Log log);
+  /// Stops and joins.
+  ~Watcher();
+  Watcher(const Watcher&) = delete;
+  Watcher& operator=(const Watcher&) = delete;
+
+ private:
+  void run();
+  void scan_all();
+  void scan(const std::string& dir, int depth);
+  bool watch(const std::string& dir, int fd);
+  void forget_watches(const std::string& dir);
+  [[nodiscard]] bool is_own(const std::string& path) const;
+  std::optional<Kind> examine(const std::string& path);
+  void read_events();
+  /// Looks again at files that were found being written to.
+  void look_again();
+  void emit(TreeChange change);
+  void flush();
+  [[nodiscard]] bool is_ignored(std::string_view name) const;
+
+  const PathGate& gate_;
+  Options options_;
+  OnChange on_change_;
+  Log log_;
+  Fd inotify_;
+  Fd wake_;
+  std::atomic<bool> stop_ = false;
+  bool complete_ = true;  ///< every directory is watched
+  bool rescan_now_ = false;
+  std::unordered_map<int, std::string> dir_of_;
+  std::map<std::string, int> watch_of_;
+  std::set<std::string> writing_;  ///< files seen being written to
+  struct Again {
+    std::chrono::steady_clock::time_point at;
+    std::chrono::milliseconds wait;
+  };
+  std::map<std::string, Again> again_;  ///< files found being written to, of which no further event may come
+  std::set<std::string> touched_;       ///< directories whose own times changed with their contents
+  std::vector<TreeChange> batch_;
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> above_;  ///< the directories that a scan is in
+  std::thread thread_;
+};
+
+}  // namespace mesh

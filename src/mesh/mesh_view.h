@@ -1,0 +1,106 @@
+// The mesh without a tracker: whom this node knows, and what stands in for a tracker when none answers.
+//
+// Nodes greet each other now and then and pass on whom they know (core/member_list.h); the list outlives a restart.
+// When no tracker answers a question, this node opens a channel to each of the others, on which they register as they
+// would with a tracker, and the question goes to a tracker within this process (NodeOptions::hub), which knows nothing
+// but what they say. It is closed again when nobody has asked anything for a while. All on the node's loop.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <random>
+#include <set>
+#include <string>
+
+#include "core/log.h"
+#include "core/member_list.h"
+#include "mesh/discover.h"
+#include "mesh/tracker_links.h"
+#include "node/node_options.h"
+#include "wire/identity.h"
+#include "wire/workers.h"
+
+namespace mesh {
+
+/// Of a node's --listen.
+inline constexpr std::uint16_t default_peer_port = 6881;
+
+class MeshView {
+ public:
+  /// `hello`: what this node says of itself. `handlers`: what it answers to those who greet it.
+  /// What it takes from the rest of the node.
+  struct Facts {
+    std::function<Hello()> hello;
+    std::function<bool()> scan_complete;
+    /// The list of nodes, as it was remembered; and to remember it (blocks, any thread).
+    std::function<std::string()> recall;
+    std::function<void(const std::string&)> remember;
+    IdentityPtr identity;
+    Log log;
+  };
+  /// `tracker_handlers`: what it answers to what stands in for a tracker; must outlive this.
+  MeshView(Workers& workers, const NodeOptions& options, Facts facts, TrackerLinks& links,
+           const Handlers& tracker_handlers, Handlers& handlers);
+  ~MeshView();
+  MeshView(const MeshView&) = delete;
+  MeshView& operator=(const MeshView&) = delete;
+
+  /// How many other nodes this one knows of.
+  [[nodiscard]] std::size_t known() const { return members_.size(); }
+  /// Others that a tracker named.
+  void welcomed(const Welcome& welcome);
+  /// A channel that answers as a tracker's does, to what the nodes that can be reached say; null when there are none.
+  /// One that asks with little time gets none before the view is open.
+  Task<ChannelPtr> open(std::chrono::milliseconds limit);
+  /// Whose word `channel` gives, in words; empty when it is a tracker's.
+  [[nodiscard]] std::string describe(const ChannelPtr& channel) const;
+  /// Whether on `path` another node asks this one, and not whoever was here before, to register with it.
+  [[nodiscard]] bool is_asked(const std::string& path) const;
+  /// For good; what was learnt is saved.
+  Task<void> close();
+
+ private:
+  struct Dial;
+  using DialPtr = std::shared_ptr<Dial>;
+
+  [[nodiscard]] Member self() const;
+  /// Not this node itself, nor, in a mesh that stays on loopback, anybody elsewhere.
+  [[nodiscard]] bool may_ask(const std::string& address, std::uint16_t port) const;
+  void hear(const Greeted& said, const asio::ip::address& from);
+  Task<void> gossip();
+  Task<bool> greet(std::string address, std::string expected);
+  Task<void> save();
+  Task<void> round(std::set<std::string>& unmet, int number);
+  Task<void> make();
+  Task<ChannelPtr> connect_any(Member member, std::string path);
+  void dial(const Member& member);
+  Task<void> keep(DialPtr dial);
+  Task<void> tend();
+  [[nodiscard]] std::size_t answering() const;
+  void hang_up();
+
+  Workers& workers_;
+  const NodeOptions& options_;
+  Facts facts_;
+  TrackerLinks& links_;
+  const Handlers& tracker_handlers_;
+  std::string instance_;
+  MemberList members_;
+  std::mt19937 random_{std::random_device{}()};
+  std::set<std::string> own_addresses_;
+  bool unsaved_ = false;
+  std::set<std::string> found_;  ///< node channels that were discovered and not met yet
+  std::unique_ptr<Discover> discover_;
+
+  std::function<Task<void>(ChannelPtr)> hub_;
+  ChannelPtr channel_;  ///< this node's own, to the hub; open while the view is
+  std::vector<DialPtr> dials_;
+  std::chrono::steady_clock::time_point used_{};
+  std::chrono::steady_clock::time_point failed_{};
+  bool opening_ = false;
+  Event opened_;
+  bool closed_ = false;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace mesh

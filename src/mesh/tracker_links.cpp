@@ -1,0 +1,237 @@
+#include "mesh/tracker_links.h"
+
+#include <algorithm>
+
+namespace mesh {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using Clock = std::chrono::steady_clock;
+
+namespace {
+
+/// When no tracker answers for so long, another way is tried: longer for one that was there a while ago, as it may be
+/// restarting, and everybody would turn to everybody.
+constexpr auto fall_back_after = milliseconds(1500);
+constexpr auto fall_back_after_loss = milliseconds(3000);
+constexpr auto a_while = seconds(60);
+
+}  // namespace
+
+struct TrackerLinks::Link {
+  std::string address;
+  ChannelPtr channel;
+  bool told = false;                             ///< the inventory that was there at the start has been sent
+  bool registered = false;                       ///< told, and the first scan is over
+  Clock::time_point lost = Clock::now();         ///< since when it is not registered
+  std::optional<Clock::time_point> was_there{};  ///< when it was registered last
+  std::string trouble = "not tried yet";
+};
+
+struct TrackerLinks::Shared {
+  Shared(asio::io_context& context, Facts given, const Handlers& answers)
+      : io(context), facts(std::move(given)), handlers(answers), changed(context) {}
+  asio::io_context& io;
+  Facts facts;
+  const Handlers& handlers;
+  Event changed;
+  std::vector<std::shared_ptr<Link>> links;
+  std::vector<std::shared_ptr<Link>> adopted;  ///< of channels that others opened
+  std::mt19937 random{std::random_device{}()};
+  bool closed = false;
+
+  /// Every channel on which this node is known.
+  [[nodiscard]] std::vector<std::shared_ptr<Link>> all() const {
+    auto out = links;
+    out.insert(out.end(), adopted.begin(), adopted.end());
+    std::erase_if(out, [](const auto& link) { return !link->channel || !link->channel->is_open(); });
+    return out;
+  }
+  [[nodiscard]] bool has_lost_all() const {
+    const auto now = Clock::now();
+    return std::ranges::all_of(links, [&](const auto& link) {
+      if (link->registered) return false;
+      const bool recently = link->was_there && now - *link->was_there < a_while;
+      return now - link->lost >= (recently ? fall_back_after_loss : fall_back_after);
+    });
+  }
+  void finish(Link& link) {
+    if (link.registered || !link.told || !facts.scan_complete()) return;
+    InventoryDelta last;
+    last.end = true;
+    link.channel->note(last);
+    link.registered = true;
+    link.trouble.clear();
+    changed.notify();
+  }
+};
+
+TrackerLinks::TrackerLinks(asio::io_context& io, std::vector<std::string> trackers, Facts facts,
+                           const Handlers& handlers)
+    : shared_(std::make_shared<Shared>(io, std::move(facts), handlers)), names_(std::move(trackers)) {
+  std::ranges::sort(names_);
+  names_.erase(std::unique(names_.begin(), names_.end()), names_.end());
+  for (const auto& name : names_) {
+    auto link = std::make_shared<Link>();
+    link->address = name;
+    shared_->links.push_back(link);
+    spawn(io, keep(shared_, link));
+  }
+}
+
+TrackerLinks::~TrackerLinks() { close(); }
+
+void TrackerLinks::close() {
+  shared_->closed = true;
+  for (const auto& link : shared_->all()) link->channel->close();
+  shared_->changed.notify();
+}
+
+Task<void> TrackerLinks::keep(std::shared_ptr<Shared> shared, std::shared_ptr<Link> link) {
+  int wait = 100;
+  bool said = false;
+  while (!shared->closed) {
+    try {
+      link->channel = co_await connect_channel(link->address, "/control", seconds(5), shared->facts.access);
+      link->told = link->registered = false;
+      link->trouble = "registering";
+      spawn(shared->io, enlist(shared, link));
+      co_await link->channel->run(shared->handlers);
+      if (link->registered) wait = 100;
+      if (link->trouble.empty() || link->trouble == "registering") link->trouble = "the connection was lost";
+      if (!shared->closed) shared->facts.log("tracker " + link->address + ": " + link->trouble + "; trying again");
+      said = true;
+    } catch (const Error& error) {
+      link->trouble = error.what();
+      if (link->trouble.starts_with(link->address + ": ")) link->trouble.erase(0, link->address.size() + 2);
+      if (!said && !shared->closed)
+        shared->facts.log("tracker " + link->address + ": " + link->trouble + "; trying again");
+      said = true;
+    }
+    link->channel.reset();
+    if (std::exchange(link->registered, false)) link->was_there = link->lost = Clock::now();
+    shared->changed.notify();
+    if (shared->closed) co_return;
+    co_await sleep_for(milliseconds(std::uniform_int_distribution<int>(wait / 2, wait)(shared->random)));
+    wait = std::min(wait * 2, 2000);
+  }
+}
+
+Task<void> TrackerLinks::enlist(std::shared_ptr<Shared> shared, std::shared_ptr<Link> link) {
+  const auto channel = link->channel;
+  try {
+    Hello hello = shared->facts.hello();
+    hello.proof = shared->facts.prove(*channel);
+    const Welcome welcome = co_await channel->request(hello, seconds(10));
+    shared->facts.welcomed(welcome);
+    if (!welcome.known_as.empty())
+      shared->facts.log("another node of the mesh is called " + hello.node + ", too: this one is known as " +
+                        welcome.known_as + " meanwhile; give each a --name of its own");
+    InventoryDelta page;
+    page.begin = true;
+    for (std::string after;;) {
+      page.put = shared->facts.page(after, page_entries);
+      if (page.put.empty() && !page.begin) break;
+      if (!page.put.empty()) after = page.put.back().path;
+      channel->note(page);
+      if (page.put.empty()) break;
+      page.begin = false;
+      co_await channel->drained();
+    }
+    if (link->channel != channel) co_return;
+    link->told = true;
+    shared->finish(*link);
+    for (auto ready : shared->facts.loaded()) {
+      if (link->address.empty()) ready.shares = false;  // plans are a tracker's
+      std::optional<Error> trouble;
+      try {
+        co_await channel->request(ready, seconds(10));
+      } catch (const Error& error) {
+        trouble = error;  // while keys change, the swarm may go on under the other one
+      }
+      if (trouble && !channel->is_open()) throw *trouble;
+    }
+    if (!link->address.empty()) shared->facts.log("tracker " + link->address + ": registered");
+  } catch (const Error& error) {
+    link->trouble = error.what();
+    channel->close();
+  }
+}
+
+void TrackerLinks::adopt(ChannelPtr channel) {
+  auto link = std::make_shared<Link>();
+  link->channel = std::move(channel);
+  std::erase_if(shared_->adopted, [](const auto& old) { return !old->channel->is_open(); });
+  shared_->adopted.push_back(link);
+  spawn(shared_->io, enlist(shared_, link));
+}
+
+bool TrackerLinks::is_told(const ChannelPtr& channel) const {
+  return std::ranges::any_of(shared_->adopted,
+                             [&](const auto& link) { return link->channel == channel && link->registered; });
+}
+
+void TrackerLinks::tell_ready(const Ready& ready, const ChannelPtr& channel) {
+  auto tell = [](ChannelPtr to, Ready what) -> Task<void> {
+    try {
+      static_cast<void>(co_await to->request(what, seconds(10)));
+    } catch (const std::exception&) {
+      // It will be told when it is back.
+    }
+  };
+  Ready told = ready;
+  told.shares = false;  // plans come from the one that was asked
+  for (const auto& link : shared_->all())
+    if (link->told && link->channel != channel) spawn(shared_->io, tell(link->channel, told));
+}
+
+Task<ChannelPtr> TrackerLinks::first(milliseconds limit) {
+  const auto shared = shared_;
+  const auto deadline = Clock::now() + limit;
+  if (shared->links.empty() && !shared->facts.fallback)
+    throw Error(Status::unreachable,
+                "no tracker is known; name one with --tracker HOST:PORT, MESH_TRACKER or the configuration file");
+  for (;;) {
+    for (const auto& link : shared->links)
+      if (link->registered && link->channel && link->channel->is_open()) co_return link->channel;
+    // A node that is still scanning its files has a tracker, only not yet a whole inventory to show to it.
+    const bool alone = shared->facts.fallback && shared->has_lost_all();
+    const bool scanning =
+        !shared->facts.scan_complete() &&
+        (alone || std::ranges::any_of(shared->links, [](const auto& link) { return link->told && link->channel; }));
+    if (!shared->closed && !scanning && alone) {
+      const ChannelPtr channel = co_await shared->facts.fallback(limit);
+      if (channel) co_return channel;
+    }
+    if (shared->closed || (Clock::now() >= deadline && !scanning)) break;
+    co_await sleep_for(milliseconds(10));
+  }
+  if (shared->links.empty())
+    throw Error(Status::unreachable,
+                "no tracker is known, nor another node; name one with --tracker HOST:PORT, MESH_TRACKER or the "
+                "configuration file, or a node with --peer HOST:PORT");
+  std::string text = "no tracker is reachable:";
+  for (const auto& link : shared->links)
+    text += " " + link->address + " (" + (link->trouble.empty() ? "registering" : link->trouble) + ")";
+  if (shared->facts.fallback) text += "; nor is another node that is known";
+  throw Error(Status::unreachable, text);
+}
+
+bool TrackerLinks::any() const {
+  return std::ranges::any_of(shared_->links, [](const auto& link) { return link->registered; });
+}
+
+void TrackerLinks::note_all(const InventoryDelta& delta) {
+  // A node that has not told its inventory yet sends deltas all the same: each says how things are now.
+  for (const auto& link : shared_->all()) link->channel->note(delta);
+}
+
+void TrackerLinks::note_all(const Unloaded& note) {
+  for (const auto& link : shared_->all()) link->channel->note(note);
+}
+
+void TrackerLinks::scan_completed() {
+  for (const auto& link : shared_->all()) shared_->finish(*link);
+}
+
+}  // namespace mesh

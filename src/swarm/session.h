@@ -1,0 +1,172 @@
+// The node's one libtorrent session: torrents loaded while somebody needs them, for seeding or downloading.
+//
+// Runs on the node's loop; libtorrent's own thread is reached only through its asynchronous calls and alerts, which are
+// pumped into the loop. Torrents are named by content id here; libtorrent knows their infohashes.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <libtorrent/session.hpp>
+#include <libtorrent/torrent_handle.hpp>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <unordered_map>
+
+#include "core/error.h"
+#include "core/piece_plan.h"
+#include "disk/mesh_disk.h"
+#include "library/maker.h"
+#include "swarm/network_thread.h"
+#include "swarm/unauthenticated_connections.h"
+#include "wire/access.h"
+#include "wire/flow.h"
+#include "wire/messages.h"
+
+namespace mesh {
+
+/// One loaded torrent. Lives while it is in the session or somebody holds it.
+struct SwarmTorrent {
+  using Clock = std::chrono::steady_clock;
+
+  explicit SwarmTorrent(asio::io_context& io) : changed(io) {}
+
+  SwarmSpec torrent;
+  const MeshKey* key = nullptr;  ///< under which it is
+  StoragePtr storage;
+  lt::torrent_handle handle;
+  bool downloading = false;
+  bool spooled = false;      ///< its bytes are no file of the files dir, but a stream's
+  bool provisional = false;  ///< its id is no content's: a file on its way from a URL
+  ContentId foreign{};       ///< set: its id is no content's, it is this content's for other clients
+  bool guest = false;        ///< the same, for one from outside the mesh, until it is unloaded
+  bool in_order = false;     ///< its gate sees to it that pieces come in order
+  bool at_an_end = true;     ///< of a download: it has hardly any pieces yet, or nearly all
+  bool checked = false;      ///< libtorrent has taken it in and can connect
+  std::string path;          ///< of a provisional or foreign one
+  std::string error;         ///< what stopped it, in words; a download can go on after `resume`
+  int error_code = 0;        ///< errno of the same
+  Event changed;             ///< a piece, an error, or the end
+  Clock::time_point last_needed = Clock::now();
+
+  int pieces_have = 0;
+  int peers = 0;
+  int sources_connected = 0;
+  std::int64_t down_rate = 0;
+  std::int64_t up_rate = 0;
+  std::int64_t sent = 0;
+  std::int64_t got = 0;        ///< payload bytes received
+  std::int64_t got_wrong = 0;  ///< of these, in pieces that failed their hashes
+  int hash_failures = 0;
+  std::int64_t max_down = 0;  ///< the limits that are set; 0: none
+  std::int64_t max_up = 0;
+
+  std::unique_ptr<PieceGate> gate;                     ///< null: what there is, the rarest first
+  std::uint64_t self = 0;                              ///< this node among the swarm's getters
+  std::set<lt::tcp::endpoint> sources;                 ///< peers that had everything when they came
+  std::set<lt::tcp::endpoint> banned;                  ///< peers that sent wrong bytes
+  std::map<lt::tcp::endpoint, std::int64_t> received;  ///< payload bytes by peer
+
+  /// What it is of, unless it is provisional.
+  [[nodiscard]] const ContentId& content() const { return foreign.is_set() ? foreign : torrent.id; }
+};
+using SwarmTorrentPtr = std::shared_ptr<SwarmTorrent>;
+
+class Session {
+ public:
+  struct Options {
+    std::vector<lt::tcp::endpoint> listen;
+    bool pick_free_port = false;  ///< where the wanted port is taken, the next free one serves as well
+    std::chrono::seconds idle{60};
+    std::int64_t max_down = 0;  ///< bytes per second over all torrents; 0: as fast as it goes
+    std::int64_t max_up = 0;
+    int max_peers = 2'000;
+    Access access;
+    std::optional<UnauthenticatedConnections::Limits>
+        strangers{};  ///< watch who connects; in a mesh with a key it is always done
+  };
+  using Log = std::function<void(std::string)>;
+
+  /// Listens at once; throws Error(failed) where it cannot.
+  Session(asio::io_context& io, const Options& options, Log log);
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  [[nodiscard]] std::uint16_t port() const { return port_; }
+  [[nodiscard]] const std::vector<lt::tcp::endpoint>& listens_at() const { return listen_; }
+
+  /// Called when a torrent has been unloaded because nobody needs it.
+  std::function<void(const ContentId&)> on_unloaded;
+
+  [[nodiscard]] SwarmTorrentPtr find(const ContentId& id) const;
+  [[nodiscard]] std::vector<SwarmTorrentPtr> all() const;
+
+  /// Loads a torrent whose storage is at hand, and returns when libtorrent has taken it in. A torrent that is loaded
+  /// already is returned as it is. `gate`: of a download that wants its pieces in an order of its own; without one it
+  /// takes what sources offer (swarm_plugin.h). `key`: under which the torrent is.
+  Task<SwarmTorrentPtr> load(SwarmSpec torrent, const MeshKey* key, StoragePtr storage, bool downloading,
+                             std::unique_ptr<PieceGate> gate = nullptr);
+  /// Loads a torrent of `content` for other clients: whoever knows its infohash may take it. A guest's stays, whether
+  /// somebody needs it or not.
+  Task<SwarmTorrentPtr> load_foreign(SwarmSpec torrent, StoragePtr storage, ContentId content, bool guest);
+  void unload(const ContentId& id);
+
+  /// Begins to connect to the peers that a tracker named.
+  void introduce(const SwarmTorrentPtr& torrent, const Introduced& introduced);
+  /// Connects to peers within a second or so.
+  void connect(SwarmTorrent& torrent, const std::vector<std::string>& peers);
+  void plan(const ContentId& id, const std::vector<std::uint64_t>& getters);
+
+  /// Brings counters up to date; called a few times a second while something is going on.
+  void refresh(SwarmTorrent& torrent);
+  /// Opens what the gate lets through now.
+  void update_gate(SwarmTorrent& torrent);
+  /// Limits of one torrent, in bytes per second; 0: as fast as it goes.
+  void limit(SwarmTorrent& torrent, std::int64_t down, std::int64_t up);
+  /// After an error (a full disk): goes on.
+  void resume(SwarmTorrent& torrent);
+  /// The download is in place: the torrent is a seed from now on.
+  void seed(const SwarmTorrentPtr& torrent);
+
+  void unload_idle();
+  /// Where strangers are watched: hangs up on those who connected and did not become peers. Called every second.
+  void hang_up_on_strangers();
+
+ private:
+  struct Purpose {
+    bool downloading = false;
+    ContentId foreign{};
+    bool guest = false;
+  };
+  Task<SwarmTorrentPtr> load_for(Purpose purpose, SwarmSpec torrent, const MeshKey* key, StoragePtr storage,
+                                 std::unique_ptr<PieceGate> gate);
+  [[nodiscard]] std::string interfaces() const;
+  [[nodiscard]] static bool is_wanted(const SwarmTorrent& torrent);
+  [[nodiscard]] std::shared_ptr<lt::torrent_plugin> plugin_for(const SwarmTorrent& torrent);
+  void hurry();
+  void pump();
+  void handle(lt::alert* alert);
+  [[nodiscard]] SwarmTorrentPtr find(const lt::torrent_handle& handle) const;
+
+  asio::io_context& io_;
+  Log log_;
+  std::chrono::seconds idle_;
+  Access access_;
+  MeshKeysPtr keys_;
+  std::shared_ptr<StorageRegistry> registry_ = std::make_shared<StorageRegistry>();
+  NetworkThread loop_;
+  std::optional<NetworkThread::Attention> hurry_;
+  std::unique_ptr<lt::session> session_;
+  std::uint16_t port_ = 0;
+  UnauthenticatedConnections strangers_;
+  bool watches_strangers_;
+  std::vector<lt::tcp::endpoint> listen_;
+  std::unordered_map<ContentId, SwarmTorrentPtr> torrents_;
+  std::map<lt::sha1_hash, ContentId> by_infohash_;
+  std::set<lt::sha1_hash> leaving_;  ///< unloaded before libtorrent said that it had added them
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace mesh
