@@ -245,6 +245,12 @@ int parse(CLI::App& app, CommonOptions& options, int argc, char** argv) {
                 "--control-group: the state directory is closed to others; name a socket outside of it with --control");
   if (options.node.discover && !options.node.keys)
     throw Error(Status::usage, "--discover: needs --key, by which members know each other's broadcasts");
+  // For tests of what never gets better (docs/testing.md).
+  if (const char* ms = std::getenv("MESH_TEST_STALL_MS"); ms != nullptr && std::atoi(ms) > 0) {
+    auto& stall = options.node.stall;
+    stall.ask = std::chrono::milliseconds(std::atoi(ms));
+    stall.give_up = 2 * stall.ask;
+  }
   return -1;
 }
 

@@ -480,7 +480,7 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
   const auto swarm = co_await session_.load(known->torrent, known->key, storage, true, std::move(gate));
   swarm->in_order = in_order;
   job->swarm = swarm;
-  Feed feed(session_, links_, wanted, swarm, job->info);
+  Feed feed(session_, links_, options_.stall, wanted, swarm, job->info);
   std::optional<Error> trouble;
   try {
     if (feed.missing() > 0) {

@@ -11,15 +11,17 @@ using std::chrono::seconds;
 
 constexpr auto refresh_every = milliseconds(250);
 constexpr auto refresh_gate_every = milliseconds(100);
-constexpr auto stalled_after = seconds(3);
-constexpr auto version_gone_after = seconds(6);
-constexpr auto unreachable_after = seconds(30);
-constexpr auto hopeless_after = seconds(180);
 
 }  // namespace
 
-Feed::Feed(Session& session, TrackerLinks& links, FileEntry wanted, SwarmTorrentPtr swarm, TransferInfo& info)
-    : session_(session), links_(links), wanted_(std::move(wanted)), swarm_(std::move(swarm)), info_(info) {}
+Feed::Feed(Session& session, TrackerLinks& links, const StallTimes& times, FileEntry wanted, SwarmTorrentPtr swarm,
+           TransferInfo& info)
+    : session_(session),
+      links_(links),
+      wanted_(std::move(wanted)),
+      swarm_(std::move(swarm)),
+      info_(info),
+      stall_(times, Clock::now()) {}
 
 Ready ready_of(const SwarmTorrent& swarm) {
   Ready out;
@@ -56,15 +58,10 @@ Task<void> Feed::tend(bool patient) {
     info_.peers = swarm_->peers;
     info_.eta = info_.down_rate > 0 ? (info_.total - info_.done) / info_.down_rate : -1;
     // Wrong bytes are no progress.
-    if (swarm_->got - swarm_->got_wrong > got_) {
-      got_ = swarm_->got - swarm_->got_wrong;
-      progressed_ = now;
-      info_.detail.clear();
-    }
+    if (stall_.received(swarm_->got - swarm_->got_wrong, now)) info_.detail.clear();
   }
-  if (now - progressed_ < stalled_after || now - asked_ < stalled_after) co_return;
+  if (!stall_.asks(now)) co_return;
   // Peers may have gone, and others come: ask again. The answer may also be that nobody has it any more.
-  asked_ = now;
   std::optional<Error> why;
   try {
     const auto tracker = co_await links_.first(milliseconds(100));
@@ -76,28 +73,36 @@ Task<void> Feed::tend(bool patient) {
   } catch (const Error& error) {
     why = error;
   }
-  const auto still = Clock::now() - progressed_;
   info_.detail = why ? std::string("stalled: ") + why->what() : "stalled: no peer sends";
+  StallPolicy::Situation found;
+  found.is_refused = why && why->status() != Status::unreachable;
+  found.has_peers = swarm_->peers > 0;
+  found.has_banned = !swarm_->banned.empty();
+  found.is_patient = patient;
+  const auto verdict = stall_.judge(found, Clock::now());
+  if (verdict == StallPolicy::Verdict::go_on) co_return;
+  version_gone_ = verdict == StallPolicy::Verdict::version_gone || verdict == StallPolicy::Verdict::wrong_bytes;
+  throw hopeless(verdict, why);
+}
+
+Error Feed::hopeless(StallPolicy::Verdict verdict, const std::optional<Error>& why) const {
   const auto name = printable(wanted_.path);
-  if (why && why->status() != Status::unreachable && still > version_gone_after) {
-    version_gone_ = true;
-    throw Error(Status::failed,
-                name + ": its last holder went away or changed it before a whole copy was out: " + why->what());
+  switch (verdict) {
+    case StallPolicy::Verdict::version_gone:
+      return {Status::failed,
+              name + ": its last holder went away or changed it before a whole copy was out: " + why->what()};
+    case StallPolicy::Verdict::wrong_bytes: {
+      std::string who;
+      for (const auto& peer : swarm_->banned) who += (who.empty() ? "" : ", ") + to_text(peer);
+      return {Status::failed, name + ": whoever has it sent wrong bytes: " + who};
+    }
+    case StallPolicy::Verdict::unreachable:
+      return {Status::unreachable, name + (why ? std::string(": no peer is left, and ") + why->what()
+                                               : ": no node that has it can be reached on its peer port")};
+    default:
+      return {Status::failed, name + ": no peer has sent anything for " +
+                                  human_seconds(std::chrono::duration_cast<seconds>(stall_.times().hopeless).count())};
   }
-  // A bad cable or a bad disk may be good again; a new swarm has banned nobody.
-  if (swarm_->peers == 0 && !swarm_->banned.empty() && still > version_gone_after) {
-    version_gone_ = true;
-    std::string who;
-    for (const auto& peer : swarm_->banned) who += (who.empty() ? "" : ", ") + to_text(peer);
-    throw Error(Status::failed, name + ": whoever has it sent wrong bytes: " + who);
-  }
-  if (patient) co_return;
-  if (swarm_->peers == 0 && still > unreachable_after)
-    throw Error(Status::unreachable, name + (why ? std::string(": no peer is left, and ") + why->what()
-                                                 : ": no node that has it can be reached on its peer port"));
-  if (still > hopeless_after)
-    throw Error(Status::failed,
-                name + ": no peer has sent anything for " + human_seconds(seconds(hopeless_after).count()));
 }
 
 void Feed::finish() {

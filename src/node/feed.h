@@ -3,10 +3,12 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 
 #include "core/error.h"
 #include "mesh/tracker_links.h"
 #include "swarm/session.h"
+#include "transfer/stall_policy.h"
 
 namespace mesh {
 
@@ -18,14 +20,15 @@ Task<void> join_swarm(Session& session, TrackerLinks& links, SwarmTorrentPtr swa
 class Feed {
  public:
   /// `info` is kept up to date and must outlive this. `wanted.id` is set.
-  Feed(Session& session, TrackerLinks& links, FileEntry wanted, SwarmTorrentPtr swarm, TransferInfo& info);
+  Feed(Session& session, TrackerLinks& links, const StallTimes& times, FileEntry wanted, SwarmTorrentPtr swarm,
+       TransferInfo& info);
 
   Task<void> join();
   /// One turn, to be called ten times a second or more. `patient`: no peer for however long is no error. Throws Error
   /// when there is no hope left.
   Task<void> tend(bool patient);
   /// What was waited for until now was not the peers' fault.
-  void forgive() { progressed_ = Clock::now(); }
+  void forgive() { stall_.forgive(Clock::now()); }
   /// After an error: the version is not to be had any more, another may be.
   [[nodiscard]] bool version_is_gone() const { return version_gone_; }
   /// Bytes of pieces that are not here.
@@ -34,16 +37,15 @@ class Feed {
   void finish();
 
  private:
-  using Clock = std::chrono::steady_clock;
+  using Clock = StallPolicy::Clock;
+  [[nodiscard]] Error hopeless(StallPolicy::Verdict verdict, const std::optional<Error>& why) const;
   Session& session_;
   TrackerLinks& links_;
   FileEntry wanted_;
   SwarmTorrentPtr swarm_;
   TransferInfo& info_;
+  StallPolicy stall_;
   Clock::time_point refreshed_{};
-  Clock::time_point progressed_ = Clock::now();
-  Clock::time_point asked_ = Clock::now();
-  std::int64_t got_ = -1;
   bool version_gone_ = false;
 };
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "transfer/stall_policy.h"
 #include "wire/access.h"
 #include "wire/task.h"
 
@@ -47,6 +48,7 @@ struct NodeOptions {
   /// Set for a node that lives for one command: how long it stays when nobody needs it any more.
   std::optional<int> linger_seconds;
   std::size_t most_watches = SIZE_MAX;
+  StallTimes stall;  ///< when a download is given up
 
   [[nodiscard]] bool is_on_network() const { return open || keys; }
   [[nodiscard]] Access access() const {

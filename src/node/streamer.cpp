@@ -286,7 +286,7 @@ Task<Streamer::SpoolPtr> Streamer::open_spool(FileEntry wanted, Torrent torrent,
 
 /// Until everything is there, or nobody reads any more.
 Task<void> Streamer::fill(SpoolPtr spool, std::shared_ptr<void> mark) {
-  Feed feed(session_, links_, spool->wanted, spool->swarm, spool->info);
+  Feed feed(session_, links_, options_.stall, spool->wanted, spool->swarm, spool->info);
   try {
     if (feed.missing() > 0) co_await feed.join();
     while (!workers_.stopping() && !spool->readers.empty()) {

@@ -230,6 +230,7 @@ TEST_CASE("the only source sends wrong bytes for a while, is banned, and is aske
   CHECK((read_file(mesh.files("n1") / "x") == bytes));
   // What never gets better ends, and the error says who.
   write_file(marker, "");
+  mesh.set_environment("n2", {"MESH_TEST_STALL_MS=500"});
   mesh.start_node("n2");
   mesh.stop_node("n1", SIGTERM);
   const auto hopeless = mesh.get("n2", {"x"}, seconds(100));
