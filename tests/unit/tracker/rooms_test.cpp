@@ -1,0 +1,483 @@
+// The tracker's rooms, each over channels to nodes that do as they are told here.
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/address.hpp>
+
+#include "bittorrent.h"
+#include "core/format.h"
+#include "fan_out.h"
+#include "lookup.h"
+#include "members.h"
+#include "swarms.h"
+#include "test.h"
+#include "wire/identity.h"
+
+using namespace mesh;
+
+namespace {
+
+constexpr std::int64_t size_of_file = 10'000;  // one piece: its root is its id
+
+Digest<32> seed(char first) {
+  Digest<32> out;
+  out.bytes.fill(first);
+  return out;
+}
+ContentId content(char first) { return seed(first); }
+InfoHash infohash(char first) {
+  InfoHash out;
+  out.bytes.fill(first);
+  return out;
+}
+
+FileEntry file(const std::string& path, char id = 0, std::int64_t size = size_of_file) {
+  FileEntry out;
+  out.path = path;
+  out.size = size;
+  out.mtime = 1'700'000'000'000'000'000;
+  out.mode = 0644;
+  if (id != 0) out.id = content(id);
+  return out;
+}
+
+/// One that is in the mesh: this end of its channel, and the tracker's.
+struct FakeNode {
+  explicit FakeNode(char first) : identity(seed(first)) {}
+  [[nodiscard]] Hello hello(const std::string& name) const {
+    Hello out;
+    out.version = protocol_version;
+    out.instance = identity.instance();
+    out.public_key = identity.public_key();
+    out.proof = identity.prove(Hello::name, own->binding());
+    out.node = name;
+    out.addresses = {"10.0.0." + std::to_string(static_cast<int>(name.back()))};
+    out.advertised = true;
+    out.peer_port = 6881;
+    out.channel_port = 6882;
+    return out;
+  }
+  Identity identity;
+  Handlers handlers;  ///< what it answers
+  ChannelPtr own;
+  ChannelPtr tracker;
+  NodeKey key = 0;
+};
+using Files = std::vector<FileEntry>;
+using FakeNodePtr = std::shared_ptr<FakeNode>;
+
+struct Rooms {
+  explicit Rooms(std::size_t max_paths = 1000) : lookup(io, members, max_paths) {
+    members.on_left = [this](NodeKey node) {
+      left.push_back(node);
+      lookup.forget(node);
+      swarms.leave_all(node);
+    };
+    lookup.on_hashed = [this](const ContentId& id) { swarms.plan_soon(id); };
+  }
+  /// Runs `work` to its end.
+  void run(const std::function<Task<void>()>& work) {
+    io.restart();
+    static_cast<void>(run_to_end<int>(io, finished(work)));
+  }
+  static Task<int> finished(const std::function<Task<void>()>& work) {
+    co_await work();
+    co_return 0;
+  }
+  Task<FakeNodePtr> open(char first) {
+    auto node = std::make_shared<FakeNode>(first);
+    const auto ends = co_await make_channel_pair("the tracker", "a node");
+    node->tracker = ends.near;
+    node->own = ends.far;
+    auto serve = [](FakeNodePtr who) -> Task<void> { co_await who->own->run(who->handlers); };
+    auto ask = [](FakeNodePtr who, const Handlers& nothing) -> Task<void> { co_await who->tracker->run(nothing); };
+    spawn(io, serve(node));
+    spawn(io, ask(node, none));
+    members.opened(node->tracker);
+    co_return node;
+  }
+  Task<FakeNodePtr> join(char first, const std::string& name, std::vector<FileEntry> files = {}) {
+    auto node = co_await open(first);
+    node->key = members.enlist(node->tracker, node->hello(name)).key;
+    InventoryDelta delta;
+    delta.put = std::move(files);
+    delta.end = true;
+    lookup.take_inventory(node->tracker, delta);
+    nodes.push_back(node);
+    co_return node;
+  }
+  void leave(const FakeNodePtr& node) {
+    members.closed(node->tracker);
+    node->tracker->close();
+    node->own->close();
+  }
+  ~Rooms() {
+    for (const auto& node : nodes) {
+      node->tracker->close();
+      node->own->close();
+    }
+    io.restart();
+    io.run_for(std::chrono::milliseconds(50));
+  }
+
+  asio::io_context io{1};
+  Handlers none;
+  std::vector<FakeNodePtr> nodes;
+  std::vector<NodeKey> left;
+  Members members{nullptr, true};
+  Lookup lookup;
+  AnnouncedPeers announced{1000, std::chrono::minutes(4)};
+  Swarms swarms{io, members, lookup, announced};
+  BitTorrent bittorrent{members, lookup, swarms, announced, 2};
+  FanOut fan_out{io, members};
+};
+
+template <class Work>
+Status status_of(Work work) {
+  try {
+    work();
+  } catch (const Error& error) {
+    return error.status();
+  }
+  return Status::ok;
+}
+
+/// What a task throws, in words; empty where it throws nothing.
+template <class T>
+Task<std::string> trouble_of(Task<T> task) {
+  std::string out;
+  try {
+    static_cast<void>(co_await std::move(task));
+  } catch (const Error& error) {
+    out = std::to_string(static_cast<int>(error.status())) + " " + error.what();
+  }
+  co_return out;
+}
+
+Resolve resolve_of(const std::string& path) {
+  Resolve out;
+  out.pattern = path;
+  return out;
+}
+
+Torrent torrent_of(const ContentId& id) {
+  Torrent out;
+  out.id = id;
+  out.infohash = infohash('i');
+  out.size = size_of_file;
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("members: a hello counts once, in this version, and when it is proven") {
+  Rooms rooms;
+  rooms.run([&]() -> Task<void> {
+    const auto node = co_await rooms.open('a');
+    auto old = node->hello("n1");
+    old.version = protocol_version - 1;
+    CHECK(status_of([&] { rooms.members.enlist(node->tracker, old); }) == Status::refused);
+    auto liar = node->hello("n1");
+    liar.proof[0] ^= 1;
+    CHECK(status_of([&] { rooms.members.enlist(node->tracker, liar); }) == Status::refused);
+    auto named = node->hello("n1");
+    named.node = "n#1";
+    CHECK(status_of([&] { rooms.members.enlist(node->tracker, named); }) == Status::refused);
+    CHECK(rooms.members.size() == 0);
+    CHECK(status_of([&] { rooms.members.enlist(node->tracker, node->hello("n1")); }) == Status::ok);
+    CHECK(status_of([&] { rooms.members.enlist(node->tracker, node->hello("n1")); }) == Status::refused);
+    CHECK(rooms.members.size() == 1);
+    rooms.leave(node);
+    CHECK(rooms.members.size() == 0);
+    CHECK(rooms.left.size() == 1);
+  });
+}
+
+TEST_CASE("members: a name is the first node's; another of that name is told apart, and says so in errors") {
+  Rooms rooms;
+  rooms.run([&]() -> Task<void> {
+    const auto first = co_await rooms.join('a', "n1");
+    const auto second = co_await rooms.join('b', "n1");
+    const auto* other = rooms.members.of(second->tracker);
+    REQUIRE(other != nullptr);
+    const auto apart = "n1#" + second->identity.instance().substr(0, 8);
+    CHECK(rooms.members.name_of(*other) == apart);
+    CHECK(rooms.members.named("n1") == first->key);
+    CHECK(rooms.members.named(apart) == second->key);
+    CHECK(rooms.members.named(second->identity.instance()) == second->key);
+    rooms.leave(first);
+    // For a minute it may be back.
+    CHECK_FALSE(rooms.members.named("n1"));
+    CHECK(rooms.members.no_such_node("n1").find(apart) != std::string::npos);
+    CHECK(rooms.members.no_such_node("n9") == "no node of this name is in the mesh");
+    rooms.leave(second);
+    CHECK(rooms.members.no_such_node("n1") == "has left the mesh");
+    CHECK(rooms.members.absent().contains("n1"));
+  });
+}
+
+TEST_CASE("members: a node that is back before it was missed takes its own place") {
+  Rooms rooms;
+  rooms.run([&]() -> Task<void> {
+    const auto before = co_await rooms.join('a', "n1");
+    const auto after = co_await rooms.join('a', "n1");
+    CHECK(rooms.members.size() == 1);
+    CHECK(rooms.left == std::vector<NodeKey>{before->key});
+    CHECK_FALSE(before->tracker->is_open());
+    CHECK(rooms.members.named("n1") == after->key);
+  });
+}
+
+TEST_CASE("lookup: a path, its holders and where they are; what makes no sense is left out") {
+  Rooms rooms;
+  rooms.run([&]() -> Task<void> {
+    const Files files1{file("d/x", 'x'), file("../x", 'x')};
+    co_await rooms.join('a', "n1", files1);
+    const Files files2{file("d/x", 'x'), file("d/y", 'y', 10)};
+    co_await rooms.join('b', "n2", files2);
+    const auto asker = co_await rooms.join('c', "n3");
+    CHECK(rooms.lookup.path_count() == 2);
+    const Resolved found = co_await rooms.lookup.resolve(asker->tracker, resolve_of("d"));
+    REQUIRE(found.files.size() == 2);
+    CHECK(found.files[0].entry.path == "d/x");
+    CHECK(found.files[0].holders.size() == 2);
+    CHECK(found.files[1].holders.size() == 1);
+    CHECK(found.nodes.size() == 2);
+    CHECK(found.nodes[0].addresses == std::vector<std::string>{"10.0.0." + std::to_string(int{'1'})});
+    const auto trouble = co_await trouble_of(rooms.lookup.resolve(asker->tracker, resolve_of("e")));
+    CHECK(trouble == "3 e: not found on any of 3 nodes");
+    const auto bad = co_await trouble_of(rooms.lookup.resolve(asker->tracker, resolve_of("../x")));
+    CHECK(bad.starts_with("2 "));
+  });
+}
+
+TEST_CASE("lookup: what a node had counts no more from the moment that it is gone") {
+  Rooms rooms;
+  rooms.run([&]() -> Task<void> {
+    const Files files3{file("x", 'x')};
+    const auto holder = co_await rooms.join('a', "n1", files3);
+    const auto other = co_await rooms.join('b', "n2");
+    CHECK(rooms.lookup.holders(content('x'), size_of_file) == std::vector<NodeKey>{holder->key});
+    rooms.leave(holder);
+    CHECK(rooms.lookup.holders(content('x'), size_of_file).empty());
+    const auto trouble = co_await trouble_of(rooms.lookup.resolve(other->tracker, resolve_of("x")));
+    CHECK(trouble == "3 x: not found on any of 1 node");
+    co_await sleep_for(std::chrono::milliseconds(20));
+    CHECK(rooms.lookup.path_count() == 0);
+  });
+}
+
+TEST_CASE("lookup: a node's paths are bounded, and it is told once") {
+  Rooms rooms(2);
+  int told = 0;
+  rooms.run([&]() -> Task<void> {
+    const auto node = co_await rooms.join('a', "n1");
+    node->handlers.on_note<Notice>([&](const ChannelPtr&, const Notice& notice) {
+      ++told;
+      CHECK(notice.text.find("more than 2 paths") != std::string::npos);
+    });
+    InventoryDelta delta;
+    for (const char* path : {"a", "b", "c", "d"}) delta.put.push_back(file(path, 'x'));
+    rooms.lookup.take_inventory(node->tracker, delta);
+    CHECK(rooms.lookup.path_count() == 2);
+    delta = {};
+    delta.removed = {"a"};
+    delta.put = {file("e", 'x')};
+    rooms.lookup.take_inventory(node->tracker, delta);
+    CHECK(rooms.lookup.path_count() == 2);
+    while (told == 0) co_await sleep_for(std::chrono::milliseconds(5));
+    co_await sleep_for(std::chrono::milliseconds(20));
+    CHECK(told == 1);
+  });
+}
+
+TEST_CASE("lookup: where the choice hangs on it, candidates are hashed first; who cannot says why") {
+  Rooms rooms;
+  rooms.run([&]() -> Task<void> {
+    const Files files4{file("x"), file("y")};
+    const auto one = co_await rooms.join('a', "n1", files4);
+    const Files files5{file("x")};
+    const auto two = co_await rooms.join('b', "n2", files5);
+    const auto asker = co_await rooms.join('c', "n3");
+    const auto answer = [&rooms](const FakeNodePtr& node) {
+      node->handlers.on<Make>([&rooms, node](ChannelPtr, Make asked) -> Task<Made> {
+        Made out;
+        InventoryDelta delta;
+        for (auto& entry : asked.files) {
+          const bool readable = entry.path != "y";
+          if (readable) {
+            entry.id = content('x');
+            delta.put.push_back(entry);
+          }
+          out.errors.push_back(readable ? "" : "y: permission denied");
+          out.files.push_back(entry);
+        }
+        rooms.lookup.take_inventory(node->tracker, delta);
+        co_return out;
+      });
+    };
+    answer(one);
+    answer(two);
+    const Resolved same = co_await rooms.lookup.resolve(asker->tracker, resolve_of("x"));
+    REQUIRE(same.files.size() == 1);
+    CHECK(same.files[0].problem.empty());
+    CHECK(same.files[0].entry.id == content('x'));
+    CHECK(same.files[0].holders.size() == 2);
+    Resolve strict = resolve_of("y");
+    strict.strict = true;
+    const Resolved lone = co_await rooms.lookup.resolve(asker->tracker, strict);
+    REQUIRE(lone.files.size() == 1);
+    const bool is_told = lone.files[0].problem == "on n1: y: permission denied" || lone.files[0].problem.empty();
+    CHECK(is_told);
+  });
+}
+
+TEST_CASE("swarms: a getter joins once a holder has the torrent loaded, and is introduced to those that are ready") {
+  Rooms rooms;
+  rooms.run([&]() -> Task<void> {
+    const Files files6{file("x", 'x')};
+    const auto holder = co_await rooms.join('a', "n1", files6);
+    const auto first = co_await rooms.join('b', "n2");
+    const auto second = co_await rooms.join('c', "n3");
+    int loads = 0;
+    holder->handlers.on<Load>([&](ChannelPtr, Load asked) -> Task<Torrent> {
+      ++loads;
+      co_return torrent_of(asked.id);
+    });
+    Join question;
+    question.file = file("x", 'x');
+    const Torrent torrent = co_await rooms.swarms.join(first->tracker, question);
+    CHECK(torrent.infohash == infohash('i'));
+    CHECK(torrent.holders == 1);
+    const Torrent again = co_await rooms.swarms.join(second->tracker, question);
+    CHECK(again.infohash == infohash('i'));
+    CHECK(loads == 1);
+    Ready ready;
+    ready.id = content('x');
+    ready.infohash = infohash('i');
+    ready.size = size_of_file;
+    const Introduced met = co_await rooms.swarms.introduce(first->tracker, ready);
+    CHECK(met.peers.size() == 1);
+    CHECK(met.sources == met.peers);
+    const Introduced more = co_await rooms.swarms.introduce(second->tracker, ready);
+    CHECK(more.peers.size() == 2);
+    CHECK(more.sources.size() == 1);
+    Ready other = ready;
+    other.infohash = infohash('j');
+    const auto wrong = co_await trouble_of(rooms.swarms.introduce(second->tracker, other));
+    CHECK(wrong.find("another infohash") != std::string::npos);
+    CHECK(rooms.swarms.contains(infohash('i')));
+    for (const auto& node : rooms.nodes) rooms.leave(node);
+    CHECK(rooms.swarms.size() == 0);
+    CHECK_FALSE(rooms.swarms.contains(infohash('i')));
+  });
+}
+
+TEST_CASE("swarms: a torrent whose id does not follow from its roots is nobody's, and the error names the node") {
+  Rooms rooms;
+  rooms.run([&]() -> Task<void> {
+    const Files files7{file("x", 'x', 100'000'000)};
+    const auto holder = co_await rooms.join('a', "n1", files7);
+    const auto getter = co_await rooms.join('b', "n2");
+    holder->handlers.on<Load>([&](ChannelPtr, Load asked) -> Task<Torrent> {
+      Torrent out = torrent_of(asked.id);
+      out.size = asked.size;
+      out.roots.assign(64, 'r');
+      co_return out;
+    });
+    Join question;
+    question.file = file("x", 'x', 100'000'000);
+    auto trouble = co_await trouble_of(rooms.swarms.join(getter->tracker, question));
+    CHECK(trouble == "1 n1: n1: told a torrent that is not sound");
+    CHECK(rooms.swarms.size() == 0);
+    question.file = file("none", 'n');
+    trouble = co_await trouble_of(rooms.swarms.join(getter->tracker, question));
+    CHECK(trouble == "1 no node holds it any more");
+    const auto stranger = co_await rooms.open('z');
+    trouble = co_await trouble_of(rooms.swarms.join(stranger->tracker, question));
+    CHECK(trouble.starts_with("5 "));
+    stranger->own->close();
+    stranger->tracker->close();
+  });
+}
+
+TEST_CASE("swarms: getters that share stripes hear who they are, and of each that comes and goes") {
+  Rooms rooms;
+  std::vector<std::size_t> plans;
+  rooms.run([&]() -> Task<void> {
+    const auto one = co_await rooms.join('a', "n1");
+    const auto two = co_await rooms.join('b', "n2");
+    one->handlers.on_note<Plan>([&](const ChannelPtr&, const Plan& plan) { plans.push_back(plan.getters.size()); });
+    Ready ready;
+    ready.id = content('x');
+    ready.infohash = infohash('i');
+    ready.size = size_of_file;
+    ready.shares = true;
+    co_await rooms.swarms.introduce(one->tracker, ready);
+    const auto heard = [&](std::size_t count) { return !plans.empty() && plans.back() == count; };
+    while (!heard(1)) co_await sleep_for(std::chrono::milliseconds(5));
+    const Introduced met = co_await rooms.swarms.introduce(two->tracker, ready);
+    CHECK(met.getters.size() == 2);
+    while (!heard(2)) co_await sleep_for(std::chrono::milliseconds(5));
+    rooms.leave(two);
+    while (!heard(1)) co_await sleep_for(std::chrono::milliseconds(5));
+  });
+}
+
+TEST_CASE("bittorrent: what nobody knows is asked for once in ten seconds; who asks too much is told so") {
+  Rooms rooms;
+  int asked = 0;
+  rooms.run([&]() -> Task<void> {
+    const auto node = co_await rooms.join('a', "n1");
+    node->handlers.on<Load>([&](ChannelPtr, Load) -> Task<Torrent> {
+      ++asked;
+      throw Error(Status::not_found, "has no such torrent");
+      co_return Torrent{};
+    });
+    const auto remote = asio::ip::make_address("10.1.1.1");
+    const std::string query =
+        "info_hash=iiiiiiiiiiiiiiiiiiii&peer_id=pppppppppppppppppppp&port=6881&left=1&uploaded=0&downloaded=0";
+    CHECK_FALSE(rooms.bittorrent.announce_now(query, asio::ip::make_address("127.0.0.1")));
+    const auto local = asio::ip::make_address("127.0.0.1");
+    const std::string said = co_await rooms.bittorrent.announce(query, local);
+    CHECK(said.find("not in the mesh") != std::string::npos);
+    CHECK(asked == 1);
+    const auto again = rooms.bittorrent.announce_now(query, local);
+    REQUIRE(again);
+    CHECK(again->find("not in the mesh") != std::string::npos);
+    CHECK(asked == 1);
+    // Two a second of one address, saved up for ten.
+    bool refused = false;
+    for (int i = 0; i < 30 && !refused; ++i)
+      refused = rooms.bittorrent.announce_now(query, remote)->find("too many announces") != std::string::npos;
+    CHECK(refused);
+    CHECK(rooms.bittorrent.scrape("info_hash=iiiiiiiiiiiiiiiiiiii", remote).find("too many") != std::string::npos);
+    CHECK(rooms.bittorrent.scrape("info_hash=iiiiiiiiiiiiiiiiiiii", local).find("too many") == std::string::npos);
+  });
+}
+
+TEST_CASE("fan-out: orders carry the name of who asks; who is not there, or says too much, is an answer, too") {
+  Rooms rooms;
+  rooms.run([&]() -> Task<void> {
+    const auto asker = co_await rooms.join('a', "n1");
+    const auto one = co_await rooms.join('b', "n2");
+    const auto loud = co_await rooms.join('c', "n3");
+    std::string heard;
+    one->handlers.on<Order>([&](ChannelPtr, Order order) -> Task<Ordered> {
+      heard = order.asker;
+      co_return Ordered{"done"};
+    });
+    loud->handlers.on<Order>([](ChannelPtr, Order) -> Task<Ordered> { co_return Ordered{std::string(20'000, 'x')}; });
+    Relay relay;
+    relay.nodes = {"n2", "n3", "n9"};
+    relay.order.asker = "somebody else";
+    const Relayed all = co_await rooms.fan_out.relay(asker->tracker, relay);
+    REQUIRE(all.answers.size() == 3);
+    CHECK(heard == "n1");
+    CHECK(all.answers[0].body == "done");
+    CHECK(all.answers[1].error == "answered at too great length");
+    CHECK(all.answers[2].status == static_cast<int>(Status::not_found));
+    const StatusReply status = co_await rooms.fan_out.status();
+    REQUIRE(status.nodes.size() == 3);
+    CHECK(status.nodes[0].node == "n1");
+    CHECK_FALSE(status.nodes[0].error.empty());
+  });
+}

@@ -1,0 +1,395 @@
+#include "lookup.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/format.h"
+#include "core/glob.h"
+#include "core/piece_plan.h"
+#include "no_such.h"
+
+namespace mesh {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr auto make_limit = std::chrono::hours(24);  // a terabyte from a slow disk; a lost node ends it at once
+constexpr auto probe_limit = milliseconds(300);
+constexpr std::size_t path_bytes = 100;  // of a path, on average; as much again is kept beside it
+constexpr std::size_t most_located = 8;  // holders of one small file; a getter spreads its questions over them
+constexpr std::size_t most_holders = 16;
+
+FileEntry entry_of(const std::string& path, const Copy& copy) {
+  return {path,
+          copy.kind,
+          copy.size,
+          copy.mtime,
+          copy.mode,
+          std::string(copy.target),
+          copy.id != nullptr ? *copy.id : ContentId{}};
+}
+
+}  // namespace
+
+void Lookup::Told::count(const Catalog::Change& change) {
+  paths += static_cast<std::size_t>(change.paths);
+  path_bytes += static_cast<std::size_t>(change.bytes);
+}
+
+bool Lookup::put(const Members::Node& node, const FileEntry& entry) {
+  auto& told = told_[node.key];
+  const auto change = catalog_.put(node.key, entry);
+  told.count(change);
+  const bool is_full = told.paths > max_paths_ || told.path_bytes > max_paths_ * path_bytes;
+  if (!is_full || (change.paths == 0 && change.bytes <= 0)) return true;
+  told.count(catalog_.remove(node.key, entry.path));
+  if (!std::exchange(told.has_too_many, true))
+    node.channel->note(
+        Notice{"this node offers more than " + std::to_string(max_paths_) +
+               " paths (the tracker's --max-paths), or as many long ones as take their memory; the others "
+               "are not in the mesh, the first of them " +
+               printable(entry.path)});
+  return false;
+}
+
+void Lookup::take_inventory(const ChannelPtr& channel, const InventoryDelta& delta) {
+  const auto* node = members_.of(channel);
+  if (node == nullptr) return;
+  auto& told = told_[node->key];
+  for (const auto& path : delta.removed) told.count(catalog_.remove(node->key, path));
+  for (const auto& entry : delta.put)
+    if (entry_fault(entry).empty() && put(*node, entry) && entry.id.is_set()) on_hashed(entry.id);
+  if (delta.end) members_.set_registered(node->key);
+}
+
+void Lookup::forget(NodeKey node) {
+  const auto it = told_.find(node);
+  if (it == told_.end()) return;
+  const bool has_any = it->second.paths > 0;
+  told_.erase(it);
+  if (!has_any) return;
+  gone_.insert(node);
+  if (gone_.size() == 1) spawn(io_, sweep());
+}
+
+std::vector<NodeKey> Lookup::holders(const ContentId& id, std::int64_t size) const {
+  std::vector<NodeKey> out;
+  for (const auto& holder : catalog_.holders(id, size))
+    if (!gone_.contains(holder.node)) out.push_back(holder.node);
+  return out;
+}
+
+/// Takes what nodes that are gone have said out of the catalog, a slice at a time; it counts no more from the first on.
+Task<void> Lookup::sweep() {
+  Slice slice;
+  const Catalog::Due due = [&] { return slice.is_over(); };
+  while (!gone_.empty()) {
+    const auto leaving = gone_;
+    std::string after;
+    while (auto reached = catalog_.remove_nodes(leaving, after, due)) {
+      after = std::move(*reached);
+      co_await slice.next();
+    }
+    for (const auto key : leaving) gone_.erase(key);
+  }
+}
+
+/// Catalog::walk, a slice at a time.
+Task<void> Lookup::walk(What what, std::string after, Catalog::Visit visit) {
+  Slice slice;
+  const Catalog::Due due = [&] { return slice.is_over(); };
+  for (;;) {
+    auto reached = catalog_.walk(what, after, visit, due);
+    if (!reached) co_return;
+    after = std::move(*reached);
+    co_await slice.next();
+  }
+}
+
+Task<bool> Lookup::probe(std::string path) {
+  const auto found = std::make_shared<bool>(false);
+  Together asked(io_);
+  ProbePath question;
+  question.path = path;
+  // A node that does not answer in time has no say.
+  auto ask = [](Lookup* self, NodeKey key, ChannelPtr channel, ProbePath asked_for,
+                std::shared_ptr<bool> hit) -> Task<void> {
+    const Probed reply = co_await channel->request(asked_for, probe_limit);
+    for (const auto& entry : reply.found)
+      if (entry.path == asked_for.path && entry_fault(entry).empty())
+        if (const auto node = self->members_.find(key); node != nullptr && self->put(*node, entry)) *hit = true;
+  };
+  for (const auto& [key, node] : members_.all()) asked.add(ask(this, key, node.channel, question, found));
+  co_await asked.all();
+  co_return *found;
+}
+
+Task<void> Lookup::hash(std::map<NodeKey, Make> work, std::shared_ptr<Refusals> refusals) {
+  Together asked(io_);
+  // What was hashed is in the catalog by the time of the reply: the node's delta came before it on the same channel.
+  // When a node goes, its copies go with it, and the question is settled too.
+  auto ask = [](NodeKey key, ChannelPtr channel, Make request, std::shared_ptr<Refusals> refused) -> Task<void> {
+    const Made reply = co_await channel->request(request, make_limit);
+    for (std::size_t i = 0; i < request.files.size() && i < reply.errors.size(); ++i)
+      if (!reply.errors[i].empty()) (*refused)[request.files[i].path][key] = reply.errors[i];
+  };
+  for (auto& [key, request] : work)
+    if (const auto* node = members_.find(key); node != nullptr)
+      asked.add(ask(key, node->channel, std::move(request), refusals));
+  co_await asked.all();
+}
+
+std::vector<Copy> Lookup::copies(std::string_view path) const {
+  auto out = catalog_.copies(path);
+  if (!gone_.empty()) std::erase_if(out, [this](const Copy& copy) { return gone_.contains(copy.node); });
+  for (auto& copy : out)
+    if (const auto* node = members_.find(copy.node); node != nullptr) copy.head = members_.is_head(*node);
+  return out;
+}
+
+/// The paths that a question names, a page of them. Throws Error.
+Task<std::vector<std::string>> Lookup::find_paths(Resolve question) {
+  const What what{question.pattern, question.pattern, question.glob};
+  if (!what.pattern.empty() && !is_mesh_path(what.pattern))
+    throw Error(Status::usage, printable(what.pattern) + ": the path " + std::string(path_fault(what.pattern)));
+  if (what.is_glob)
+    if (const auto fault = glob_fault(what.pattern); !fault.empty())
+      throw Error(Status::usage, printable(what.pattern) + ": the path " + std::string(fault));
+  std::vector<std::string> paths;
+  const Catalog::Visit take = [&](const std::string& path) {
+    if (!gone_.empty() && copies(path).empty()) return true;
+    paths.push_back(path);
+    return paths.size() < page_entries;
+  };
+  // A path that is there is told at once.
+  if (what.is_glob || members_.is_brief() || !catalog_.contains(what.pattern)) co_await members_.settle(false);
+  co_await walk(what, question.after, take);
+  if (paths.empty() && question.after.empty()) {
+    co_await members_.settle(true);
+    co_await walk(what, question.after, take);
+    if (paths.empty() && !what.is_glob && !what.pattern.empty()) {
+      co_await probe(what.pattern);
+      co_await walk(what, question.after, take);
+    }
+    if (paths.empty()) {
+      if (what.pattern.empty() && members_.size() > 0) co_return paths;  // the whole of an empty mesh
+      throw Error(Status::not_found, no_such(what.pattern, members_.size()));
+    }
+  }
+  co_return paths;
+}
+
+void Lookup::name_holders(ResolvedFile& file, const Copy& chosen, NodeKey asker) {
+  if (chosen.id != nullptr && file.entry.size <= small_file_bytes) {
+    // Small files are fetched by path.
+    for (const auto& copy : copies(file.entry.path))
+      if (copy.node != asker && copy.id != nullptr && *copy.id == file.entry.id) file.holders.push_back(copy.node);
+    if (file.holders.empty()) file.holders.push_back(chosen.node);
+  } else if (chosen.id != nullptr) {
+    for (const auto& holder : holders(*chosen.id, file.entry.size))
+      if (holder != asker || chosen.node == asker) file.holders.push_back(holder);
+  } else {
+    file.holders.push_back(chosen.node);
+  }
+  if (file.holders.size() > most_holders) {
+    std::ranges::shuffle(file.holders, random_);
+    file.holders.resize(most_holders);
+  }
+}
+
+/// The directories that these paths lie in, and that are not among them.
+std::vector<FileEntry> Lookup::above(const std::vector<std::string>& paths) const {
+  std::set<std::string> directories;
+  for (const auto& path : paths)
+    for (auto up = parent_path(path); !up.empty(); up = parent_path(up))
+      if (!directories.emplace(up).second) break;
+  for (const auto& path : paths) directories.erase(path);
+  std::vector<FileEntry> out;
+  for (const auto& path : directories) {
+    auto field = copies(path);
+    std::erase_if(field, [](const Copy& copy) { return copy.kind != Kind::directory; });
+    if (const auto choice = choose_version(field, {}); choice.chosen) out.push_back(entry_of(path, *choice.chosen));
+  }
+  return out;
+}
+
+Task<Resolved> Lookup::resolve(ChannelPtr channel, Resolve question) {
+  const auto paths = co_await find_paths(question);
+  const auto* asker = members_.of(channel);
+  const NodeKey own = asker != nullptr ? asker->key : 0;
+  std::optional<NodeKey> from;
+  if (!question.from.empty()) {
+    from = members_.named(question.from);
+    if (!from) throw Error(Status::not_found, printable(question.from) + ": " + members_.no_such_node(question.from));
+  }
+  const auto refusals = std::make_shared<Refusals>();
+  const auto choose = [&](const std::string& path) {
+    auto field = copies(path);
+    if (!from && field.size() > 1) std::erase_if(field, [&](const Copy& c) { return c.node == own; });
+    if (const auto it = refusals->find(path); it != refusals->end())
+      std::erase_if(field, [&](const Copy& c) { return c.id == nullptr && it->second.contains(c.node); });
+    return choose_version(field, {from, question.strict});
+  };
+  // Each round hashes what the choice hangs on; files that change meanwhile may need another.
+  for (int round = 0; round < 3; ++round) {
+    std::map<NodeKey, Make> work;
+    for (const auto& path : paths)
+      for (const auto key : choose(path).to_hash) {
+        for (const auto& copy : copies(path))
+          if (copy.node == key) work[key].files.push_back(entry_of(path, copy));
+      }
+    if (work.empty()) break;
+    co_await hash(std::move(work), refusals);
+  }
+  Resolved out;
+  std::set<NodeKey> mentioned;
+  for (const auto& path : paths) {
+    const auto choice = choose(path);
+    ResolvedFile file;
+    file.entry.path = path;
+    if (choice.conflict) {
+      file.problem = "several versions, and --strict allows one:";
+      for (const auto& copy : copies(path)) {
+        file.problem +=
+            " " + members_.node_name(copy.node) + " (" + human_bytes(copy.size) + ", " + human_time(copy.mtime);
+        if (copy.id != nullptr) file.problem += ", " + copy.id->hex().substr(0, 12);
+        file.problem += ")";
+      }
+    } else if (!choice.chosen) {
+      if (from) continue;
+      file.problem = choice.to_hash.empty() ? "no node holds it any more"
+                                            : "it changes faster than it can be hashed; try again later";
+      if (const auto it = refusals->find(path); it != refusals->end())
+        file.problem = "on " + members_.node_name(it->second.begin()->first) + ": " + it->second.begin()->second;
+    } else if (choice.chosen->kind == Kind::outside) {
+      file.problem = "on " + members_.node_name(choice.chosen->node) + " it is a link out of the files directory, to " +
+                     printable(choice.chosen->target) + "; start meshseed there with --follow DIR for where it leads";
+    } else {
+      file.entry = entry_of(path, *choice.chosen);
+      if (!from) {
+        const auto all = choose_version(copies(path), {});
+        file.own_wins = all.chosen && all.chosen->node == own;
+      }
+      name_holders(file, *choice.chosen, own);
+      mentioned.insert(file.holders.begin(), file.holders.end());
+    }
+    out.files.push_back(std::move(file));
+  }
+  out.above = above(paths);
+  if (paths.size() == page_entries) out.next = paths.back();
+  if (from && out.files.empty() && question.after.empty() && out.next.empty())
+    throw Error(Status::not_found, printable(question.pattern) + ": not found on node " + printable(question.from));
+  for (const auto key : mentioned)
+    if (const auto* node = members_.find(key); node != nullptr)
+      out.nodes.push_back(members_.reference(*node, channel->remote()));
+  co_return out;
+}
+
+Task<Located> Lookup::locate(ChannelPtr channel, Locate question) {
+  const auto* asker = members_.of(channel);
+  const NodeKey own = asker != nullptr ? asker->key : 0;
+  Located out;
+  std::set<NodeKey> mentioned;
+  if (question.files.size() > page_entries) question.files.resize(page_entries);
+  for (const auto& file : question.files) {
+    auto& holders = out.files.emplace_back().nodes;
+    for (const auto& copy : copies(file.path)) {
+      if (copy.node == own || copy.kind != Kind::file || copy.size != file.size) continue;
+      if (file.id.is_set() ? copy.id != nullptr && *copy.id == file.id : copy.mtime == file.mtime)
+        holders.push_back(copy.node);
+    }
+    if (holders.size() > most_located) {
+      std::ranges::shuffle(holders, random_);
+      holders.resize(most_located);
+    }
+    mentioned.insert(holders.begin(), holders.end());
+  }
+  for (const auto key : mentioned)
+    if (const auto* node = members_.find(key); node != nullptr)
+      out.nodes.push_back(members_.reference(*node, channel->remote()));
+  co_return out;
+}
+
+Task<Listed> Lookup::list(List question) {
+  co_await members_.settle(false);
+  Listed out;
+  std::string last;
+  const auto add = [&](const std::string& path) {
+    const auto all = copies(path);
+    if (all.empty()) return true;
+    ListItem item;
+    const auto choice = choose_version(all, {});
+    // An undecided choice still has a newest mtime to show.
+    const auto& shown = choice.chosen ? *choice.chosen : *std::ranges::max_element(all, {}, &Copy::mtime);
+    item.entry = entry_of(path, shown);
+    item.holders = static_cast<int>(all.size());
+    const auto versions = count_versions(all);
+    item.versions = versions.certain;
+    item.unsure = versions.unsure;
+    out.items.push_back(std::move(item));
+    last = path;
+    return out.items.size() < page_entries;
+  };
+  const What what{question.pattern, question.pattern, question.glob};
+  if (what.is_glob)
+    if (const auto fault = glob_fault(what.pattern); !fault.empty())
+      throw Error(Status::usage, printable(what.pattern) + ": the path " + std::string(fault));
+  const Catalog::Visit visit = add;
+  const auto page = [&]() -> Task<void> {
+    if (what.is_glob || question.recursive) {
+      co_await walk(what, question.after, visit);
+      co_return;
+    }
+    // A file is listed as itself, a directory as what is in it.
+    const auto own = copies(what.pattern);
+    const bool directory = what.pattern.empty() || own.empty() ||
+                           std::ranges::any_of(own, [](const Copy& c) { return c.kind == Kind::directory; });
+    if (directory)
+      catalog_.list(what.pattern, question.prefix, question.after, add);
+    else if (question.after.empty())
+      add(what.pattern);
+  };
+  co_await page();
+  if (out.items.empty() && question.after.empty() && question.prefix.empty()) {
+    co_await members_.settle(true);
+    co_await page();
+    const bool empty_directory = !what.is_glob && (what.pattern.empty() || !copies(what.pattern).empty());
+    if (out.items.empty() && !empty_directory) throw Error(Status::not_found, no_such(what.pattern, members_.size()));
+  }
+  if (out.items.size() >= page_entries) out.next = last;
+  co_return out;
+}
+
+Task<Versions> Lookup::info(Info question) {
+  if (members_.is_brief() || !catalog_.contains(question.path)) co_await members_.settle(false);
+  if (!is_mesh_path(question.path))
+    throw Error(Status::usage, printable(question.path) + ": the path " + std::string(path_fault(question.path)));
+  auto all = copies(question.path);
+  if (all.empty()) {
+    co_await members_.settle(true);
+    co_await probe(question.path);
+    all = copies(question.path);
+  }
+  if (all.empty()) throw Error(Status::not_found, no_such(question.path, members_.size()));
+  const auto choice = choose_version(all, {});
+  Versions out;
+  for (const auto& copy : all) {
+    auto entry = entry_of(question.path, copy);
+    auto it = std::ranges::find_if(out.versions, [&](const VersionInfo& v) {
+      if (v.entry.kind != entry.kind) return false;
+      if (entry.kind == Kind::file) return entry.id.is_set() && v.entry.id == entry.id;
+      return v.entry.target == entry.target;
+    });
+    if (it == out.versions.end()) {
+      out.versions.push_back({entry, false, {}});
+      it = std::prev(out.versions.end());
+    }
+    if (entry.mtime > it->entry.mtime) it->entry = entry;
+    it->nodes.push_back(members_.node_name(copy.node));
+    if (choice.chosen && choice.chosen->node == copy.node) it->chosen = true;
+  }
+  co_return out;
+}
+
+}  // namespace mesh

@@ -1,0 +1,79 @@
+// Which files there are, and which version of each an asker is to have: the catalog, and the questions to it.
+//
+// All on the tracker's loop; what looks at many paths gives way now and then.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <random>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/catalog.h"
+#include "members.h"
+#include "wire/flow.h"
+
+namespace mesh {
+
+class Lookup {
+ public:
+  /// `max_paths`: of one node, of 100 bytes on average at most. `members` must outlive this.
+  Lookup(asio::io_context& io, Members& members, std::size_t max_paths)
+      : io_(io), members_(members), max_paths_(max_paths) {}
+
+  /// Told of each content of which a node says that it has it now.
+  std::function<void(const ContentId&)> on_hashed;
+
+  /// What a node says of its files.
+  void take_inventory(const ChannelPtr& channel, const InventoryDelta& delta);
+  /// A node is gone: what it had counts no more, and goes out of the catalog bit by bit.
+  void forget(NodeKey node);
+
+  Task<Resolved> resolve(ChannelPtr channel, Resolve question);
+  Task<Located> locate(ChannelPtr channel, Locate question);
+  Task<Listed> list(List question);
+  Task<Versions> info(Info question);
+
+  /// Nodes that have all of this content.
+  [[nodiscard]] std::vector<NodeKey> holders(const ContentId& id, std::int64_t size) const;
+  [[nodiscard]] bool is_holder(const ContentId& id, std::int64_t size, NodeKey node) const {
+    return catalog_.is_holder(id, size, node);
+  }
+  [[nodiscard]] std::size_t path_count() const { return catalog_.path_count(); }
+  [[nodiscard]] std::size_t copy_count() const { return catalog_.copy_count(); }
+
+ private:
+  /// What a node has in the catalog.
+  struct Told {
+    std::size_t paths = 0;
+    std::size_t path_bytes = 0;
+    bool has_too_many = false;  ///< it was told
+    void count(const Catalog::Change& change);
+  };
+  /// Why a node could not hash a path, by path and node.
+  using Refusals = std::map<std::string, std::map<NodeKey, std::string>>;
+
+  /// False where the node has too many paths already.
+  bool put(const Members::Node& node, const FileEntry& entry);
+  Task<void> sweep();
+  Task<void> walk(What what, std::string after, Catalog::Visit visit);
+  Task<std::vector<std::string>> find_paths(Resolve question);
+  Task<bool> probe(std::string path);
+  Task<void> hash(std::map<NodeKey, Make> work, std::shared_ptr<Refusals> refusals);
+  [[nodiscard]] std::vector<Copy> copies(std::string_view path) const;
+  void name_holders(ResolvedFile& file, const Copy& chosen, NodeKey asker);
+  [[nodiscard]] std::vector<FileEntry> above(const std::vector<std::string>& paths) const;
+
+  asio::io_context& io_;
+  Members& members_;
+  std::size_t max_paths_;
+  std::mt19937 random_{std::random_device{}()};
+  Catalog catalog_;
+  std::map<NodeKey, Told> told_;
+  std::set<NodeKey> gone_;  ///< nodes of which the catalog may still have something
+};
+
+}  // namespace mesh

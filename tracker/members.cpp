@@ -1,0 +1,179 @@
+#include "members.h"
+
+#include <algorithm>
+
+#include "core/format.h"
+#include "wire/identity.h"
+
+namespace mesh {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr auto settle_limit = seconds(2);  // nodes reconnect within this after a restart
+constexpr std::size_t most_absent = 10'000;
+constexpr auto name_kept = std::chrono::minutes(1);  // for a node that may be back in a moment
+constexpr std::ptrdiff_t most_members_told = 32;
+
+}  // namespace
+
+void Members::opened(const ChannelPtr& channel) {
+  if (is_brief_) silent_[channel.get()] = Clock::now();
+}
+
+void Members::closed(const ChannelPtr& channel) {
+  silent_.erase(channel.get());
+  if (const auto it = by_channel_.find(channel.get()); it != by_channel_.end()) drop(it->second);
+}
+
+Welcome Members::enlist(const ChannelPtr& channel, Hello hello) {
+  if (hello.version != protocol_version)
+    throw Error(Status::refused, "this tracker speaks protocol " + std::to_string(protocol_version) + ", " +
+                                     printable(hello.node) + " speaks " + std::to_string(hello.version) +
+                                     "; install one version everywhere");
+  if (by_channel_.contains(channel.get())) throw Error(Status::refused, "a second hello on one channel");
+  if (const auto fault = node_name_fault(hello.node); !fault.empty()) throw Error(Status::refused, fault);
+  if (hello.addresses.size() > 32) throw Error(Status::refused, "no sensible hello");
+  if (!is_proven(hello.instance, hello.public_key, Hello::name, channel->binding(), hello.proof))
+    throw Error(Status::refused, printable(hello.node) + ": does not prove that it is the node that it says it is");
+  // A node that lost its connection may be back before this side has noticed.
+  std::vector<NodeKey> stale;
+  for (const auto& [key, node] : nodes_)
+    if (node.hello.instance == hello.instance) stale.push_back(key);
+  for (const auto key : stale) {
+    const auto old = nodes_[key].channel;
+    drop(key);
+    old->close();
+  }
+  claim_name(hello);
+  const auto key = next_key_++;
+  channel->set_where(hello.node);
+  absent_.erase(hello.node);
+  silent_.erase(channel.get());
+  by_channel_[channel.get()] = key;
+  ++names_[hello.node];
+  nodes_[key] = Node{key, std::move(hello), channel, false, Clock::now()};
+  Welcome out;
+  if (const auto name = name_of(nodes_[key]); name != nodes_[key].hello.node) out.known_as = name;
+  out.observed = channel->remote().to_string();
+  out.key = key;
+  std::vector<const Node*> others;
+  for (const auto& [other, node] : nodes_)
+    if (other != key) others.push_back(&node);
+  std::vector<const Node*> some;
+  std::ranges::sample(others, std::back_inserter(some), most_members_told, random_);
+  for (const auto* node : some)
+    out.members.push_back({node->hello.instance, node->hello.node, addresses(*node, channel->remote()),
+                           node->hello.peer_port, node->hello.channel_port, 0});
+  return out;
+}
+
+void Members::claim_name(const Hello& hello) {
+  if (owners_.size() >= most_absent) std::erase_if(owners_, [&](const auto& pair) { return is_free(pair.second); });
+  const auto [at, fresh] = owners_.try_emplace(hello.node);
+  auto& owner = at->second;
+  // One that is here by this name already has it before any that comes.
+  if (!fresh && is_free(owner) && owner.instance != hello.instance)
+    for (const auto& [key, node] : nodes_)
+      if (node.hello.node == hello.node) {
+        owner = {node.hello.instance, std::nullopt};
+        break;
+      }
+  if (fresh || is_free(owner) || owner.instance == hello.instance) owner = {hello.instance, std::nullopt};
+}
+
+void Members::drop(NodeKey key) {
+  const auto it = nodes_.find(key);
+  if (it == nodes_.end()) return;
+  by_channel_.erase(it->second.channel.get());
+  const auto name = it->second.hello.node;
+  if (const auto owner = owners_.find(name);
+      owner != owners_.end() && owner->second.instance == it->second.hello.instance)
+    owner->second.left = Clock::now();
+  nodes_.erase(it);
+  if (--names_[name] == 0) {
+    names_.erase(name);
+    absent_[name] = Clock::now();
+    if (absent_.size() > most_absent)
+      absent_.erase(std::ranges::min_element(absent_, {}, [](const auto& pair) { return pair.second; }));
+  }
+  on_left(key);
+}
+
+const Members::Node* Members::of(const ChannelPtr& channel) const {
+  const auto it = by_channel_.find(channel.get());
+  return it == by_channel_.end() ? nullptr : &nodes_.at(it->second);
+}
+
+const Members::Node* Members::find(NodeKey key) const {
+  const auto it = nodes_.find(key);
+  return it == nodes_.end() ? nullptr : &it->second;
+}
+
+std::optional<NodeKey> Members::named(const std::string& name) const {
+  std::optional<NodeKey> out;
+  for (const auto& [key, node] : nodes_)
+    if (name_of(node) == name || node.hello.instance == name) out = key;
+  return out;
+}
+
+bool Members::is_head(const Node& node) const { return keys_ ? keys_->is_head(node.hello.instance) : node.hello.head; }
+
+std::string Members::node_name(NodeKey key) const {
+  const auto it = nodes_.find(key);
+  return it == nodes_.end() ? "a node that is gone" : name_of(it->second);
+}
+
+bool Members::is_free(const Owner& owner) { return owner.left && Clock::now() - *owner.left > name_kept; }
+
+std::string Members::name_of(const Node& node) const {
+  const auto& name = node.hello.node;
+  const auto it = owners_.find(name);
+  bool owns = it == owners_.end() || it->second.instance == node.hello.instance;
+  // A name whose node has been gone for a while is the next one's, by the time that they have been here.
+  if (!owns && is_free(it->second))
+    owns = std::ranges::none_of(
+        nodes_, [&](const auto& pair) { return pair.first < node.key && pair.second.hello.node == name; });
+  return owns ? name : name + "#" + node.hello.instance.substr(0, 8);
+}
+
+std::string Members::no_such_node(const std::string& name) const {
+  std::string several;
+  for (const auto& [key, node] : nodes_)
+    if (node.hello.node == name) several += (several.empty() ? "" : ", ") + name_of(node);
+  if (!several.empty()) return "the node of this name is not in the mesh now; others that are called so: " + several;
+  return absent_.contains(name) ? "has left the mesh" : "no node of this name is in the mesh";
+}
+
+std::vector<std::string> Members::addresses(const Node& node, const asio::ip::address& asker) const {
+  if (node.hello.advertised) return node.hello.addresses;
+  const auto seen = node.channel->remote();
+  // The node that this tracker is within.
+  if (seen.is_unspecified()) return asker.is_loopback() ? std::vector{asker.to_string()} : node.hello.addresses;
+  // A node beside the tracker is seen on loopback, which serves only its neighbours there.
+  if (!seen.is_loopback()) return {seen.to_string()};
+  if (asker.is_loopback() || asker.is_unspecified()) return {seen.to_string()};
+  return node.hello.addresses;
+}
+
+NodeRef Members::reference(const Node& node, const asio::ip::address& asker) const {
+  return {node.key, name_of(node), addresses(node, asker), node.hello.peer_port, node.hello.channel_port};
+}
+
+Task<void> Members::settle(bool nothing_found) const {
+  const auto deadline = Clock::now() + settle_limit;
+  const auto settled = [&] {
+    const auto now = Clock::now();
+    const bool fresh = is_brief_ || now - started_ < settle_limit;
+    if (now > deadline || (!nothing_found && !fresh)) return true;
+    if (nothing_found && !is_brief_ && fresh) return false;
+    const auto is_new = [&](Clock::time_point since) { return now - since < settle_limit; };
+    return std::ranges::none_of(silent_, [&](const auto& pair) { return is_new(pair.second); }) &&
+           std::ranges::none_of(nodes_,
+                                [&](const auto& pair) { return !pair.second.registered && is_new(pair.second.since); });
+  };
+  while (!settled()) co_await sleep_for(milliseconds(20));
+}
+
+}  // namespace mesh

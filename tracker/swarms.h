@@ -1,0 +1,98 @@
+// Which node has which torrent loaded, and who is told of whom: getters are introduced to sources and to each other.
+//
+// All on the tracker's loop.
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <random>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "announced.h"
+#include "lookup.h"
+#include "members.h"
+#include "wire/flow.h"
+
+namespace mesh {
+
+class Swarms {
+ public:
+  using Clock = std::chrono::steady_clock;
+  /// A swarm that the mesh's nodes are in. Exists while any of them has the torrent loaded.
+  struct Swarm {
+    InfoHash infohash;
+    std::int64_t size = 0;
+    std::string roots;     ///< as in Torrent
+    bool is_told = false;  ///< a node has told `roots`, which of one piece are empty
+    ContentId foreign;     ///< set, where that is known: what it is to other clients
+    std::string info;      ///< of a foreign one
+    bool is_foreign = false;
+    std::set<NodeKey> ready;
+    std::set<NodeKey> sharing;  ///< those of `ready` that share stripes
+    bool plan_due = false;
+    Clock::time_point spread{};  ///< when more holders were asked to seed a foreign one
+    std::set<NodeKey> asked;     ///< to do that
+  };
+  using Entry = std::pair<const ContentId, Swarm>;
+
+  /// `announced`: clients from outside the mesh. All must outlive this.
+  Swarms(asio::io_context& io, const Members& members, const Lookup& lookup, AnnouncedPeers& announced)
+      : io_(io), members_(members), lookup_(lookup), announced_(announced) {}
+
+  /// The torrent of a file, once at least one node that is not the asker seeds it. Throws Error.
+  Task<Torrent> join(ChannelPtr channel, Join question);
+  /// A node has a torrent loaded: whom to connect to.
+  Task<Introduced> introduce(ChannelPtr channel, Ready question);
+  void leave(NodeKey node, const ContentId& id);
+  void leave_all(NodeKey node);
+  /// The getters of `id`, where there are any, hear soon who shares its stripes now.
+  void plan_soon(const ContentId& id);
+
+  /// Has a node load its torrent of this content for other clients. `info`: of the torrent, where it is known already.
+  Task<Torrent> load_foreign(NodeKey node, ContentId id, std::int64_t size, std::string info);
+  /// Asks the nodes for a torrent of which no swarm is loaded; false where nobody has it.
+  Task<bool> find_torrent(InfoHash infohash);
+  /// Other clients want it: more of its holders seed it, and connect to those who have announced themselves. None is
+  /// asked twice.
+  void spread(const ContentId& own);
+  /// Other clients arrive in bunches; one note for a bunch.
+  void meet_soon(NodeKey node, const ContentId& id, std::string peer);
+
+  [[nodiscard]] bool contains(const InfoHash& infohash) const { return by_infohash_.contains(infohash); }
+  /// Null where there is none.
+  [[nodiscard]] const Entry* find(const InfoHash& infohash) const;
+  /// Whether `node`, which is ready in this swarm, has all of it.
+  [[nodiscard]] bool has_all(const ContentId& id, const Swarm& swarm, NodeKey node) const {
+    return swarm.is_foreign || lookup_.is_holder(id, swarm.size, node);
+  }
+  [[nodiscard]] std::size_t size() const { return swarms_.size(); }
+
+ private:
+  void seeds(NodeKey node, const Torrent& torrent);
+  void seeds_foreign(NodeKey node, const Torrent& torrent);
+  Task<Torrent> ask_to_load(NodeKey node, Load request, std::chrono::seconds limit);
+  Task<Torrent> load(NodeKey node, ContentId id, std::int64_t size);
+  Task<void> help_with(NodeKey node, ContentId own);
+  void meet_getters(NodeKey node, const ContentId& id);
+  Task<Torrent> seeded(ContentId id, std::int64_t size, NodeKey asker);
+  [[nodiscard]] std::vector<std::uint64_t> sharing(const ContentId& id, const Swarm& swarm) const;
+  void enter(NodeKey node, Swarm& swarm);
+
+  asio::io_context& io_;
+  const Members& members_;
+  const Lookup& lookup_;
+  AnnouncedPeers& announced_;
+  std::mt19937 random_{std::random_device{}()};
+  std::unordered_map<ContentId, Swarm> swarms_;
+  std::unordered_map<InfoHash, ContentId> by_infohash_;
+  std::map<NodeKey, std::size_t> memberships_;                               ///< how many swarms each node is in
+  std::map<std::pair<NodeKey, ContentId>, std::vector<std::string>> meets_;  ///< to be told in a moment
+  SingleFlight<std::pair<NodeKey, ContentId>, Torrent> loads_;
+  SingleFlight<std::pair<NodeKey, std::string>, FileEntry> makes_;
+};
+
+}  // namespace mesh
