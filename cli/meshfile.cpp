@@ -608,6 +608,7 @@ int main(int argc, char** argv) {
     add_node(app, options, hash);
     for (auto* option : app.get_options())
       if (std::ranges::find(shown, option) == shown.end()) option->group("");
+    under(app, "Options");
     app.add_flag("--json", asked.as_json, "JSON on stdout");
     app.fallthrough();
     const auto add_on = [&](CLI::App* command, const char* help) {

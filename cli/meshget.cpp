@@ -219,19 +219,23 @@ int main(int argc, char** argv) {
     CommonOptions options;
     Asked asked;
     std::string hash = "ondemand";
-    add_common(app, options);
-    add_node(app, options, hash);
+    under(app, "This get");
     add_get(app, asked.get);
     app.add_flag("--detach", asked.get.detach, "Return at once; the node goes on (meshfile status shows it)");
+    app.add_flag("--quiet", asked.quiet, "No progress");
+    app.add_flag("--json", asked.json, "The outcome as JSON");
+    app.add_flag("--print0", asked.print0, "Paths end with NUL instead of a newline");
+    under(app, "URLs");
+    add_url(app, asked.get, asked.cacert);
+    under(app, "Archives (tar:)");
+    add_unpack(app, asked.limits);
+    add_common(app, options);
+    add_node(app, options, hash, "The node that it becomes where none runs");
+    under(app, "The node that it becomes where none runs");
     app.add_option("--linger", asked.linger,
                    "Where no meshseed runs: go on serving others for this long after they last needed it")
         ->type_name("SECONDS")
         ->check(CLI::Range(0, 86400).description(""));
-    add_url(app, asked.get, asked.cacert);
-    add_unpack(app, asked.limits);
-    app.add_flag("--quiet", asked.quiet, "No progress");
-    app.add_flag("--json", asked.json, "The outcome as JSON");
-    app.add_flag("--print0", asked.print0, "Paths end with NUL instead of a newline");
     app.footer(
         "Prints one absolute local path for each WHAT that it got; for a glob, one for each file; for tar:, the "
         "directory.\n\n"

@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
     add_common(app, options);
     add_node(app, options, hash);
     bool print_identity = false;
+    under(app, "Node");
     app.add_flag(
         "--print-identity", print_identity,
         "Print by what this node is known to the others, whatever its name, and exit: head = and this in the key "

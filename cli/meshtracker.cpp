@@ -32,6 +32,7 @@ int main(int argc, char** argv) {
                    "Where to listen (default: 0.0.0.0:6969; 127.0.0.1:6969 without --key or --open)")
         ->type_name("ADDR:PORT");
     TrackerOptions tracker_options;
+    under(app, "Limits");
     add_connections(app, tracker_options.connections);
     add_count(app, "--max-paths", tracker_options.max_paths, "Paths of one node; further ones are not in the mesh");
     add_count(

@@ -51,8 +51,12 @@ void read_config(CLI::App& app, const fs::path& file) {
 
 }  // namespace
 
+void under(CLI::App& app, const char* heading) { app.option_defaults()->group(heading); }
+
 void add_common(CLI::App& app, CommonOptions& options) {
+  under(app, "Options");
   app.set_version_flag("--version", std::string(MESH_VERSION));
+  under(app, "Connection");
   app.add_option("--files", options.node.files, "The files directory")
       ->envname("MESH_FILES")
       ->type_name("DIR")
@@ -89,8 +93,9 @@ void add_common(CLI::App& app, CommonOptions& options) {
   add_count(app, "--max-log-lines", options.max_log_lines, "Lines in the log of a service, a minute");
 }
 
-void add_node(CLI::App& app, CommonOptions& options, std::string& hash) {
+void add_node(CLI::App& app, CommonOptions& options, std::string& hash, const char* heading) {
   auto& node = options.node;
+  under(app, heading);
   node.hub = [](asio::io_context& io, Access access) {
     TrackerOptions tracker_options;
     tracker_options.access = std::move(access);
@@ -129,10 +134,6 @@ void add_node(CLI::App& app, CommonOptions& options, std::string& hash) {
   app.add_option("--hash", hash, "When to hash files: ondemand, or eager, at idle priority")
       ->check(CLI::IsMember({"ondemand", "eager"}).description(""))
       ->type_name("WHEN");
-  add_connections(app, node.connections);
-  add_limits(app, node.max_down, node.max_up, node.max_active);
-  add_count(app, "--max-gets", node.max_gets, "Gets under way at once, those that wait included");
-  add_count(app, "--max-peers", node.max_peers, "Connections to other nodes' and clients' swarms at once");
   app.add_option(
          "--refuse", node.refuse,
          "What not to do for other nodes: get (meshfile get --on), url (the same of a URL), delete (meshfile delete "
@@ -142,6 +143,11 @@ void add_node(CLI::App& app, CommonOptions& options, std::string& hash) {
       ->allow_extra_args(false);
   app.add_flag("--local-urls", node.local_urls,
                "Get URLs at this machine's own addresses, and link-local ones, for other nodes, too");
+  under(app, "Limits");
+  add_limits(app, node.max_down, node.max_up, node.max_active);
+  add_connections(app, node.connections);
+  add_count(app, "--max-gets", node.max_gets, "Gets under way at once, those that wait included");
+  add_count(app, "--max-peers", node.max_peers, "Connections to other nodes' and clients' swarms at once");
 }
 
 void add_connections(CLI::App& app, ConnectionLimits& limits) {

@@ -22,11 +22,13 @@ struct CommonOptions {
   int max_log_lines = 1000;  ///< a minute
 };
 
+/// Options that are added from now on stand under this heading in --help.
+void under(CLI::App& app, const char* heading);
 /// --files, --tracker, --open, --key, --control, --state, --config, --log-level, --max-log-lines, --version.
 void add_common(CLI::App& app, CommonOptions& options);
 /// The flags of a node: --listen, --advertise, --name, --head, --follow, --ignore, --hash, --max-down, --max-up,
 /// --max-active, --refuse.
-void add_node(CLI::App& app, CommonOptions& options, std::string& hash);
+void add_node(CLI::App& app, CommonOptions& options, std::string& hash, const char* heading = "Node");
 /// WHAT... and the flags of a get: --from, --strict, --force, --wait, --no-backing.
 void add_get(CLI::App& app, Get& get);
 /// --refresh, --cacert, --timeout: of URLs.

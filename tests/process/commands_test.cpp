@@ -10,6 +10,9 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <regex>
+#include <set>
+#include <sstream>
 
 #include "process.h"
 #include "test.h"
@@ -821,4 +824,43 @@ TEST_CASE("bounds on gets, paths and announces, each with an error that names it
   CHECK(many.find("--max-announces") != std::string::npos);
   CHECK(many.find("5:files") != std::string::npos);
   CHECK(other.run({"curl", "-sf", "http://" + other.tracker() + "/healthz"}).status == 0);
+}
+
+namespace {
+
+/// The flags that a text names at the beginning of its lines: --help's, or the terms of a manual page.
+std::set<std::string> flags_in(const std::string& text, const std::string& begins) {
+  std::set<std::string> out;
+  const std::regex flag("--[a-z0-9-]+");
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    if (!line.starts_with(begins)) continue;
+    const auto term = line.substr(0, line.find("  ", begins.size()));  // what follows is prose
+    for (std::sregex_iterator it(term.begin(), term.end(), flag), end; it != end; ++it) out.insert(it->str());
+  }
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("manual pages name the flags that there are, and no others") {
+  Mesh mesh;
+  for (const char* page : {"meshget.1", "meshfile.1", "meshkey.1", "meshseed.8", "meshtracker.8"}) {
+    const std::string name = std::string(page).substr(0, std::string(page).find('.'));
+    const auto text = read_file(fs::path(MESH_SOURCE_DIR) / "docs/man" / (std::string(page) + ".md"));
+    auto help = mesh.run({program(name), "--help"}).out;
+    std::string commands = help.find("Subcommands:") == std::string::npos ? "" : help.substr(help.find("Subcommands:"));
+    std::istringstream lines(commands);
+    for (std::string line; std::getline(lines, line);)
+      if (line.starts_with("  ") && line.size() > 2 && line[2] != ' ') {
+        const auto command = line.substr(2, line.find(' ', 2) - 2);
+        INFO(command);
+        CHECK(text.find(name + " " + command) != std::string::npos);
+        help += mesh.run({program(name), command, "--help"}).out;
+      }
+    INFO(page);
+    const auto real = flags_in(help, "  -");
+    CHECK(real.size() >= 2);
+    CHECK(flags_in(text, "**-") == real);
+  }
 }
