@@ -136,7 +136,7 @@ Task<std::optional<bool>> ask_to_make_way(const NodeOptions& options) {
   const ChannelPtr channel = co_await find_node(options);
   if (!channel) co_return std::nullopt;
   run_to_ask(channel);
-  const MakeWay question;
+  const Handover question;
   std::optional<bool> leaves;
   try {
     const WayMade made = co_await channel->request(question, seconds(5));

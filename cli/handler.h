@@ -20,7 +20,7 @@ class Handler {
   /// The WHAT that the node is to bring; nothing where it is on this node, outside the files directory.
   [[nodiscard]] virtual std::optional<std::string> source() const = 0;
   /// Where the node keeps its files and its state. Before what follows; not called without a source.
-  virtual void set_places(const Places& places) = 0;
+  virtual void set_places(const NodePaths& places) = 0;
   /// The source's bytes while they arrive, from the beginning after each begin; perhaps none of them. They are not
   /// proved to be what the mesh has until `finish`. False: it has seen enough and will fail.
   virtual bool begin(const StreamBegin& file) = 0;

@@ -46,7 +46,7 @@ Task<std::optional<GetReply>> get_once(ChannelPtr channel, const Handlers& handl
   try {
     if (handler != nullptr) {
       const PlacesAsk question;
-      const Places places = co_await channel->request(question, std::chrono::seconds(10));
+      const NodePaths places = co_await channel->request(question, std::chrono::seconds(10));
       handler->set_places(places);
     }
     co_return co_await channel->request(request, std::chrono::hours(24 * 365));

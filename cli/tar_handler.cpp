@@ -165,7 +165,7 @@ class TarHandler final : public Handler {
   std::optional<std::string> source() const override {
     return outside_.empty() ? std::optional(source_) : std::nullopt;
   }
-  void set_places(const Places& places) override {
+  void set_places(const NodePaths& places) override {
     options_.files = places.files;
     options_.state = places.state;
     state_.reset();

@@ -84,7 +84,7 @@ std::string BitTorrent::answer(const AnnounceQuery& query, const asio::ip::addre
   std::vector<AnnouncedPeer> peers;
   if (const auto* swarm = swarms_.find(query.infohash); swarm != nullptr) {
     std::vector<HandoutMember> members;
-    if (comes && now - swarm->second.spread >= spread_every) swarms_.spread(swarm->first);
+    if (comes && now - swarm->second.spread >= spread_every) swarms_.recruit_seeders(swarm->first);
     for (const auto key : swarm->second.ready)
       members.push_back({key, swarms_.has_all(swarm->first, swarm->second, key)});
     for (const auto key : hand_out(members, {}, random_)) {
@@ -132,7 +132,7 @@ Task<TorrentFile> BitTorrent::make_torrent(ChannelPtr channel, std::string path)
     if (node == nullptr) continue;
     const auto holder = node->channel;
     try {
-      Make make;
+      HashFiles make;
       make.files.push_back(file.entry);
       make.foreign = true;
       const Made made = co_await holder->request(make, make_limit);

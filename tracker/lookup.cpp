@@ -125,11 +125,11 @@ Task<bool> Lookup::probe(std::string path) {
   co_return *found;
 }
 
-Task<void> Lookup::hash(std::map<NodeKey, Make> work, std::shared_ptr<Refusals> refusals) {
+Task<void> Lookup::hash(std::map<NodeKey, HashFiles> work, std::shared_ptr<Refusals> refusals) {
   Together asked(io_);
   // What was hashed is in the catalog by the time of the reply: the node's delta came before it on the same channel.
   // When a node goes, its copies go with it, and the question is settled too.
-  auto ask = [](NodeKey key, ChannelPtr channel, Make request, std::shared_ptr<Refusals> refused) -> Task<void> {
+  auto ask = [](NodeKey key, ChannelPtr channel, HashFiles request, std::shared_ptr<Refusals> refused) -> Task<void> {
     const Made reply = co_await channel->request(request, make_limit);
     for (std::size_t i = 0; i < request.files.size() && i < reply.errors.size(); ++i)
       if (!reply.errors[i].empty()) (*refused)[request.files[i].path][key] = reply.errors[i];
@@ -233,7 +233,7 @@ Task<Resolved> Lookup::resolve(ChannelPtr channel, Resolve question) {
   };
   // Each round hashes what the choice hangs on; files that change meanwhile may need another.
   for (int round = 0; round < 3; ++round) {
-    std::map<NodeKey, Make> work;
+    std::map<NodeKey, HashFiles> work;
     for (const auto& path : paths)
       for (const auto key : choose(path).to_hash) {
         for (const auto& copy : copies(path))

@@ -62,7 +62,7 @@ class Lookup {
   Task<void> walk(What what, std::string after, Catalog::Visit visit);
   Task<std::vector<std::string>> find_paths(Resolve question);
   Task<bool> probe(std::string path);
-  Task<void> hash(std::map<NodeKey, Make> work, std::shared_ptr<Refusals> refusals);
+  Task<void> hash(std::map<NodeKey, HashFiles> work, std::shared_ptr<Refusals> refusals);
   [[nodiscard]] std::vector<Copy> copies(std::string_view path) const;
   void name_holders(ResolvedFile& file, const Copy& chosen, NodeKey asker);
   [[nodiscard]] std::vector<FileEntry> above(const std::vector<std::string>& paths) const;

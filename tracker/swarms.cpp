@@ -57,7 +57,7 @@ void Swarms::seeds_foreign(NodeKey node, const Torrent& torrent) {
 
 Task<Torrent> Swarms::load(NodeKey node, ContentId id, std::int64_t size) {
   std::function<Task<Torrent>()> work = [this, node, id, size]() -> Task<Torrent> {
-    Load request;
+    Seed request;
     request.id = id;
     request.size = size;
     if (const auto swarm = swarms_.find(id); swarm != swarms_.end() && !swarm->second.ready.empty())
@@ -70,7 +70,7 @@ Task<Torrent> Swarms::load(NodeKey node, ContentId id, std::int64_t size) {
   return loads_.run({node, id}, std::move(work));
 }
 
-Task<Torrent> Swarms::ask_to_load(NodeKey node, Load request, std::chrono::seconds limit) {
+Task<Torrent> Swarms::ask_to_load(NodeKey node, Seed request, std::chrono::seconds limit) {
   const auto* asked = members_.find(node);
   if (asked == nullptr) throw Error(Status::unreachable, "the node is gone");
   const auto channel = asked->channel;
@@ -82,7 +82,7 @@ Task<Torrent> Swarms::ask_to_load(NodeKey node, Load request, std::chrono::secon
 
 /// `info`: of the torrent, where it is known already.
 Task<Torrent> Swarms::load_foreign(NodeKey node, ContentId id, std::int64_t size, std::string info) {
-  Load request;
+  Seed request;
   request.id = id;
   request.size = size;
   request.foreign = true;
@@ -92,7 +92,7 @@ Task<Torrent> Swarms::load_foreign(NodeKey node, ContentId id, std::int64_t size
   co_return torrent;
 }
 
-Task<void> Swarms::help_with(NodeKey node, ContentId own) {
+Task<void> Swarms::add_seeder(NodeKey node, ContentId own) {
   try {
     const auto it = swarms_.find(own);
     if (it == swarms_.end()) co_return;
@@ -112,7 +112,7 @@ Task<void> Swarms::help_with(NodeKey node, ContentId own) {
 
 /// Other clients want it: more of its holders seed it, and connect to those who have announced themselves. None is
 /// asked twice.
-void Swarms::spread(const ContentId& own) {
+void Swarms::recruit_seeders(const ContentId& own) {
   const auto it = swarms_.find(own);
   if (it == swarms_.end() || !it->second.is_foreign) return;
   auto& swarm = it->second;
@@ -131,7 +131,7 @@ void Swarms::spread(const ContentId& own) {
   for (std::size_t seeds = swarm.ready.size(); seeds < static_cast<std::size_t>(early_sources) && !more.empty();
        ++seeds) {
     swarm.asked.insert(more.back());
-    spawn(io_, help_with(more.back(), own));
+    spawn(io_, add_seeder(more.back(), own));
     more.pop_back();
   }
 }
@@ -144,7 +144,7 @@ void Swarms::meet_getters(NodeKey node, const ContentId& id) {
   std::vector<HandoutMember> getters;
   for (const auto key : swarm->second.ready)
     if (!has_all(id, swarm->second, key)) getters.push_back({key, false});
-  Meet meet;
+  ConnectTo meet;
   meet.id = id;
   for (const auto key : hand_out(getters, {}, random_))
     if (const auto* getter = members_.find(key); getter != nullptr)
@@ -208,7 +208,7 @@ Task<Torrent> Swarms::seeded(ContentId id, std::int64_t size, NodeKey asker) {
   co_return *torrent;
 }
 
-Task<Torrent> Swarms::join(ChannelPtr channel, Join question) {
+Task<Torrent> Swarms::join(ChannelPtr channel, PrepareSwarm question) {
   const auto* asker = members_.of(channel);
   if (asker == nullptr) throw Error(Status::refused, "only a registered node can join a swarm");
   const auto own = asker->key;
@@ -220,7 +220,7 @@ Task<Torrent> Swarms::join(ChannelPtr channel, Join question) {
     std::function<Task<FileEntry>()> work = [this, holder, file = question.file]() -> Task<FileEntry> {
       const auto* asked = members_.find(holder);
       if (asked == nullptr) throw Error(Status::failed, printable(file.path) + ": the node that held it is gone");
-      Make request;
+      HashFiles request;
       request.files.push_back(file);
       const auto to = asked->channel;
       const Made made = co_await to->request(request, make_limit);
@@ -240,7 +240,7 @@ Task<Torrent> Swarms::join(ChannelPtr channel, Join question) {
   co_return co_await seeded(id, size, own);
 }
 
-Task<Introduced> Swarms::introduce(ChannelPtr channel, Ready question) {
+Task<Introduced> Swarms::introduce(ChannelPtr channel, JoinSwarm question) {
   const auto* asker = members_.of(channel);
   if (asker == nullptr) throw Error(Status::refused, "only a registered node can join a swarm");
   if (memberships_[asker->key] >= most_swarms) throw Error(Status::failed, "this node is in too many swarms at once");
@@ -317,7 +317,7 @@ void Swarms::meet_soon(NodeKey node, const ContentId& id, std::string peer) {
     co_await sleep_for(milliseconds(20));
     for (auto& [who, peers] : std::exchange(self->meets_, {}))
       if (const auto* to = self->members_.find(who.first); to != nullptr)
-        to->channel->note(Meet{who.second, std::move(peers)});
+        to->channel->note(ConnectTo{who.second, std::move(peers)});
   };
   spawn(io_, tell(this));
 }
@@ -326,7 +326,7 @@ Task<bool> Swarms::find_torrent(InfoHash infohash) {
   const auto found = std::make_shared<bool>(false);
   Together asked(io_);
   auto ask = [](Swarms* self, NodeKey key, ChannelPtr channel, InfoHash hash, std::shared_ptr<bool> hit) -> Task<void> {
-    Load request;
+    Seed request;
     request.infohash = hash;
     const Torrent torrent = co_await channel->request(request, seconds(2));
     if (torrent.infohash != hash || !self->members_.contains(key)) co_return;

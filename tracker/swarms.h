@@ -44,9 +44,9 @@ class Swarms {
       : io_(io), members_(members), lookup_(lookup), announced_(announced) {}
 
   /// The torrent of a file, once at least one node that is not the asker seeds it. Throws Error.
-  Task<Torrent> join(ChannelPtr channel, Join question);
+  Task<Torrent> join(ChannelPtr channel, PrepareSwarm question);
   /// A node has a torrent loaded: whom to connect to.
-  Task<Introduced> introduce(ChannelPtr channel, Ready question);
+  Task<Introduced> introduce(ChannelPtr channel, JoinSwarm question);
   void leave(NodeKey node, const ContentId& id);
   void leave_all(NodeKey node);
   /// The getters of `id`, where there are any, hear soon who shares its stripes now.
@@ -58,7 +58,7 @@ class Swarms {
   Task<bool> find_torrent(InfoHash infohash);
   /// Other clients want it: more of its holders seed it, and connect to those who have announced themselves. None is
   /// asked twice.
-  void spread(const ContentId& own);
+  void recruit_seeders(const ContentId& own);
   /// Other clients arrive in bunches; one note for a bunch.
   void meet_soon(NodeKey node, const ContentId& id, std::string peer);
 
@@ -74,9 +74,9 @@ class Swarms {
  private:
   void seeds(NodeKey node, const Torrent& torrent);
   void seeds_foreign(NodeKey node, const Torrent& torrent);
-  Task<Torrent> ask_to_load(NodeKey node, Load request, std::chrono::seconds limit);
+  Task<Torrent> ask_to_load(NodeKey node, Seed request, std::chrono::seconds limit);
   Task<Torrent> load(NodeKey node, ContentId id, std::int64_t size);
-  Task<void> help_with(NodeKey node, ContentId own);
+  Task<void> add_seeder(NodeKey node, ContentId own);
   void meet_getters(NodeKey node, const ContentId& id);
   Task<Torrent> seeded(ContentId id, std::int64_t size, NodeKey asker);
   [[nodiscard]] std::vector<std::uint64_t> sharing(const ContentId& id, const Swarm& swarm) const;

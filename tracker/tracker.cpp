@@ -53,13 +53,15 @@ Handlers Tracker::make_handlers() {
       [this](ChannelPtr channel, Locate question) { return lookup_.locate(std::move(channel), std::move(question)); });
   h.on<List>([this](ChannelPtr, List question) { return lookup_.list(std::move(question)); });
   h.on<Info>([this](ChannelPtr, Info question) { return lookup_.info(std::move(question)); });
-  h.on<Join>(
-      [this](ChannelPtr channel, Join question) { return swarms_.join(std::move(channel), std::move(question)); });
-  h.on<Ready>([this](ChannelPtr channel, Ready question) { return swarms_.introduce(std::move(channel), question); });
+  h.on<PrepareSwarm>([this](ChannelPtr channel, PrepareSwarm question) {
+    return swarms_.join(std::move(channel), std::move(question));
+  });
+  h.on<JoinSwarm>(
+      [this](ChannelPtr channel, JoinSwarm question) { return swarms_.introduce(std::move(channel), question); });
   h.on_note<Unloaded>([this](const ChannelPtr& channel, const Unloaded& note) {
     if (const auto* node = members_.of(channel)) swarms_.leave(node->key, note.id);
   });
-  h.on<UrlTurn>([this](ChannelPtr channel, UrlTurn said) -> Task<UrlOrders> {
+  h.on<OriginReport>([this](ChannelPtr channel, OriginReport said) -> Task<OriginAssignment> {
     const auto* node = members_.of(channel);
     if (node == nullptr) throw Error(Status::refused, "only a registered node can get a URL with others");
     co_return urls_.turn(node->key, said, UrlPlans::Clock::now());

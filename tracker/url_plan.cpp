@@ -94,7 +94,7 @@ void UrlPlan::take_facts(NodeKey node, const UrlFacts& facts, TimePoint now) {
   }
 }
 
-void UrlPlan::take_pieces(NodeKey node, const UrlTurn& said, TimePoint now) {
+void UrlPlan::take_pieces(NodeKey node, const OriginReport& said, TimePoint now) {
   for (const auto& one : said.pieces) {
     if (one.index < 0 || static_cast<std::size_t>(one.index) >= pieces_.size() || !one.root.is_set())
       throw Error(Status::failed, "no sensible piece of a URL");
@@ -126,7 +126,7 @@ void UrlPlan::take_pieces(NodeKey node, const UrlTurn& said, TimePoint now) {
   }
 }
 
-void UrlPlan::assign(NodeKey node, UrlOrders& orders, TimePoint now) {
+void UrlPlan::assign(NodeKey node, OriginAssignment& orders, TimePoint now) {
   if (now < hold_until_) return;
   if (facts_.size < 0) {
     if (first_ == 0) first_ = node;
@@ -164,7 +164,7 @@ void UrlPlan::assign(NodeKey node, UrlOrders& orders, TimePoint now) {
   orders.end = static_cast<int>(end - pieces_.begin());
 }
 
-UrlOrders UrlPlan::turn(NodeKey node, const UrlTurn& said, TimePoint now) {
+OriginAssignment UrlPlan::turn(NodeKey node, const OriginReport& said, TimePoint now) {
   expire(now);
   if (said.leave) {
     leave(node);
@@ -184,7 +184,7 @@ UrlOrders UrlPlan::turn(NodeKey node, const UrlTurn& said, TimePoint now) {
   }
   // Who is behind the times is told the news first.
   if (facts_.size < 0 || said.epoch == epoch_) take_facts(node, said.facts, now);
-  UrlOrders out;
+  OriginAssignment out;
   const bool current = said.epoch == epoch_;
   // Facts that it has from elsewhere may be others than these.
   if (facts_.size >= 0 && (current || said.facts == facts_)) take_pieces(node, said, now);

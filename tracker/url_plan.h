@@ -22,7 +22,7 @@ class UrlPlan {
   explicit UrlPlan(std::int64_t epoch) : epoch_(epoch) {}
 
   /// One turn of a member, or of one that becomes it. Throws Error(failed) for a turn that makes no sense.
-  UrlOrders turn(NodeKey node, const UrlTurn& said, TimePoint now);
+  OriginAssignment turn(NodeKey node, const OriginReport& said, TimePoint now);
   void leave(NodeKey node);
   /// Nobody is left who still gets it.
   [[nodiscard]] bool is_over() const;
@@ -45,8 +45,8 @@ class UrlPlan {
 
   void expire(TimePoint now);
   void take_facts(NodeKey node, const UrlFacts& facts, TimePoint now);
-  void take_pieces(NodeKey node, const UrlTurn& said, TimePoint now);
-  void assign(NodeKey node, UrlOrders& orders, TimePoint now);
+  void take_pieces(NodeKey node, const OriginReport& said, TimePoint now);
+  void assign(NodeKey node, OriginAssignment& orders, TimePoint now);
   void release(NodeKey node);
   void begin_anew();
   [[nodiscard]] int able_members() const;

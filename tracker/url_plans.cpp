@@ -10,7 +10,7 @@ constexpr std::size_t most_pieces = 2'000'000;  // of all, some 60 bytes each
 
 }  // namespace
 
-UrlOrders UrlPlans::turn(NodeKey node, const UrlTurn& said, Clock::time_point now) {
+OriginAssignment UrlPlans::turn(NodeKey node, const OriginReport& said, Clock::time_point now) {
   auto it = plans_.find(said.url);
   if (it == plans_.end()) {
     if (said.leave || said.whole) return {};

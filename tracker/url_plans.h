@@ -14,7 +14,7 @@ class UrlPlans {
  public:
   using Clock = std::chrono::steady_clock;
   /// What a node says of a URL, and what it is to do. Throws Error where too much is on its way.
-  UrlOrders turn(NodeKey node, const UrlTurn& said, Clock::time_point now);
+  OriginAssignment turn(NodeKey node, const OriginReport& said, Clock::time_point now);
   void leave(NodeKey node);
 
  private:

@@ -66,9 +66,9 @@ std::size_t step(std::string_view pattern, std::size_t p, std::string_view text,
 /// All ways through a part's pattern at once, a bit for each place in it, so that the cost is the length of the text
 /// whatever the pattern (Baeza-Yates and Gonnet 1992, with loops for stars).
 bool part_matches_at_length(std::string_view pattern, std::string_view text) {
-  using Places = std::bitset<max_part_bytes + 1>;
+  using NodePaths = std::bitset<max_part_bytes + 1>;
   std::vector<std::size_t> begins;  // of the pattern's elements
-  Places stars;
+  NodePaths stars;
   for (std::size_t p = 0; p < pattern.size();) {
     if (pattern[p] == '*') {
       if (begins.empty() || !stars[begins.size() - 1]) {
@@ -88,8 +88,8 @@ bool part_matches_at_length(std::string_view pattern, std::string_view text) {
     if (pattern[p] == '\\' && p + 1 < pattern.size()) ++p;
     p += character_bytes(pattern, p);
   }
-  std::map<std::string_view, Places> takes;  // by character: the elements that take it
-  Places at;
+  std::map<std::string_view, NodePaths> takes;  // by character: the elements that take it
+  NodePaths at;
   at.set(0);
   const auto pass_stars = [&] { at |= (at & stars) << 1; };
   pass_stars();

@@ -121,8 +121,8 @@ HashedFile hash_file(int fd, std::int64_t size, unsigned threads, const std::ato
   return out;
 }
 
-std::string still_there(const PieceLayout& layout, int fd, std::string have, std::string_view roots, unsigned threads,
-                        const std::atomic<bool>& stop) {
+std::string verify_pieces(const PieceLayout& layout, int fd, std::string have, std::string_view roots, unsigned threads,
+                          const std::atomic<bool>& stop) {
   const auto pieces = static_cast<std::size_t>(layout.count());
   if (have.size() != pieces || roots.size() != pieces * 32) return std::string(pieces, '\0');
   std::once_flag zeros_once;
@@ -178,11 +178,11 @@ std::optional<HashedFile> read_file_of(const ContentId& id, std::int64_t size, s
   return out;
 }
 
-void keep(StateDb& db, const HashedFile& file) {
+void store_roots(StateDb& db, const HashedFile& file) {
   if (const auto roots = roots_of(file); !roots.empty()) db.put_roots(file.id, roots);
 }
 
-std::optional<HashedFile> kept(StateDb& db, const ContentId& id, std::int64_t size) {
+std::optional<HashedFile> load_roots(StateDb& db, const ContentId& id, std::int64_t size) {
   return read_file_of(id, size, size > 0 && piece_count_for(size) > 1 ? db.find_roots(id) : std::string());
 }
 
@@ -200,8 +200,8 @@ SwarmSpec make_torrent(const HashedFile& file, const MeshKey* key) {
   return out;
 }
 
-std::optional<Recognised> recognise(const ContentId& id, std::int64_t size, std::string_view roots,
-                                    const InfoHash& infohash, const MeshKeysPtr& keys) {
+std::optional<VerifiedTorrent> verify_torrent(const ContentId& id, std::int64_t size, std::string_view roots,
+                                              const InfoHash& infohash, const MeshKeysPtr& keys) {
   auto file = read_file_of(id, size, roots);
   if (!file) return std::nullopt;
   std::vector<const MeshKey*> under;
@@ -211,11 +211,11 @@ std::optional<Recognised> recognise(const ContentId& id, std::int64_t size, std:
     under.push_back(nullptr);
   for (const auto* key : under)
     if (auto torrent = make_torrent(*file, key); torrent.infohash == infohash)
-      return Recognised{std::move(*file), key, std::move(torrent)};
+      return VerifiedTorrent{std::move(*file), key, std::move(torrent)};
   return std::nullopt;
 }
 
-SwarmSpec salt(const std::string& foreign_info, const std::string& name) {
+SwarmSpec make_guest_torrent(const std::string& foreign_info, const std::string& name) {
   lt::entry info(parse_bencode(foreign_info));
   info["name"] = name;
   info["private"] = 1;

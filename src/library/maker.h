@@ -33,8 +33,8 @@ struct HashedFile {
 
 /// Which of the pieces that `have` (a byte a piece) says are in `fd` are there: those whose SHA-256 root is the one in
 /// `roots` (32 bytes a piece) and in the layout, where that has any. Reads them all; throws as hash_file does.
-[[nodiscard]] std::string still_there(const PieceLayout& layout, int fd, std::string have, std::string_view roots,
-                                      unsigned threads, const std::atomic<bool>& stop);
+[[nodiscard]] std::string verify_pieces(const PieceLayout& layout, int fd, std::string have, std::string_view roots,
+                                        unsigned threads, const std::atomic<bool>& stop);
 
 /// The SHA-256 of all that an open file has from its beginning, in hex. Throws Error(failed); Error(interrupted) when
 /// `stop` is set.
@@ -46,9 +46,9 @@ struct HashedFile {
 [[nodiscard]] std::optional<HashedFile> read_file_of(const ContentId& id, std::int64_t size, std::string_view roots);
 
 /// Remembers what was hashed.
-void keep(StateDb& db, const HashedFile& file);
+void store_roots(StateDb& db, const HashedFile& file);
 /// What is remembered of content `id`; nothing where that does not make sense.
-[[nodiscard]] std::optional<HashedFile> kept(StateDb& db, const ContentId& id, std::int64_t size);
+[[nodiscard]] std::optional<HashedFile> load_roots(StateDb& db, const ContentId& id, std::int64_t size);
 
 /// What a swarm is of, for libtorrent.
 struct SwarmSpec {
@@ -61,19 +61,20 @@ struct SwarmSpec {
 /// connects to it is shown that, so a secret stands beside it, without which the infohash cannot be computed.
 [[nodiscard]] SwarmSpec make_torrent(const HashedFile& file, const MeshKey* key = nullptr);
 
-struct Recognised {
+struct VerifiedTorrent {
   HashedFile file;
   const MeshKey* key = nullptr;  ///< under which `torrent` is; lives as long as the keys
   SwarmSpec torrent;
 };
 /// A torrent of the mesh that came from elsewhere; nothing unless its id follows from the roots, and its infohash from
 /// those and, where there are any, one of `keys`.
-[[nodiscard]] std::optional<Recognised> recognise(const ContentId& id, std::int64_t size, std::string_view roots,
-                                                  const InfoHash& infohash, const MeshKeysPtr& keys);
+[[nodiscard]] std::optional<VerifiedTorrent> verify_torrent(const ContentId& id, std::int64_t size,
+                                                            std::string_view roots, const InfoHash& infohash,
+                                                            const MeshKeysPtr& keys);
 
 /// A foreign torrent made private (BEP 27), with this name in place of the content's and a random salt: its infohash
 /// cannot be guessed.
-[[nodiscard]] SwarmSpec salt(const std::string& foreign_info, const std::string& name);
+[[nodiscard]] SwarmSpec make_guest_torrent(const std::string& foreign_info, const std::string& name);
 
 /// A .torrent file around an info dictionary.
 [[nodiscard]] std::string torrent_file(std::string_view info, const std::vector<std::string>& announce_urls);

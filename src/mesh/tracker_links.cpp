@@ -171,15 +171,15 @@ bool TrackerLinks::is_told(const ChannelPtr& channel) const {
                              [&](const auto& link) { return link->channel == channel && link->registered; });
 }
 
-void TrackerLinks::tell_ready(const Ready& ready, const ChannelPtr& channel) {
-  auto tell = [](ChannelPtr to, Ready what) -> Task<void> {
+void TrackerLinks::tell_ready(const JoinSwarm& ready, const ChannelPtr& channel) {
+  auto tell = [](ChannelPtr to, JoinSwarm what) -> Task<void> {
     try {
       static_cast<void>(co_await to->request(what, seconds(10)));
     } catch (const std::exception&) {
       // It will be told when it is back.
     }
   };
-  Ready told = ready;
+  JoinSwarm told = ready;
   told.shares = false;  // plans come from the one that was asked
   for (const auto& link : shared_->all())
     if (link->told && link->channel != channel) spawn(shared_->io, tell(link->channel, told));

@@ -28,7 +28,7 @@ class TrackerLinks {
     std::function<std::string(const Channel&)> prove;  ///< Hello::proof, for this channel
     std::function<std::vector<FileEntry>(std::string_view after, std::size_t limit)> page;
     std::function<bool()> scan_complete;
-    std::function<std::vector<Ready>()> loaded;
+    std::function<std::vector<JoinSwarm>()> loaded;
     std::function<void(const Welcome&)> welcomed;
     /// A channel that answers like a tracker's when no tracker does; null where there is none within about so long. May
     /// be unset.
@@ -72,7 +72,7 @@ class TrackerLinks {
   /// Whether this node's inventory has been told on `channel`.
   [[nodiscard]] bool is_told(const ChannelPtr& channel) const;
   /// Tells all but `channel` that a torrent is loaded here: who joins its swarm by way of them is introduced, too.
-  void tell_ready(const Ready& ready, const ChannelPtr& channel);
+  void tell_ready(const JoinSwarm& ready, const ChannelPtr& channel);
 
   void note_all(const InventoryDelta& delta);
   void note_all(const Unloaded& note);

@@ -178,10 +178,10 @@ Task<Torrent> Downloads::ask_for_torrent(FileJobPtr job) {
     std::optional<Torrent> torrent;
     std::optional<Error> trouble;
   };
-  Join question;
+  PrepareSwarm question;
   question.file = job->wanted;
   question.holder = job->holders.empty() ? 0 : job->holders.front();
-  auto ask = [](Downloads* self, FileJobPtr asker, Join asked, std::shared_ptr<Answer> answer) -> Task<void> {
+  auto ask = [](Downloads* self, FileJobPtr asker, PrepareSwarm asked, std::shared_ptr<Answer> answer) -> Task<void> {
     try {
       answer->torrent = co_await self->links_.ask(asked, tracker_limit, question_limit);
     } catch (const Error& error) {
@@ -374,7 +374,7 @@ Task<std::shared_ptr<Downloads::Part>> Downloads::open_part(FileJobPtr job, Cont
   job->info.state = "checking";
   const auto check = [this, part, &layout] {
     const unsigned threads = std::max(1U, std::thread::hardware_concurrency());
-    return still_there(layout, part->file.get(), part->have, part->roots, threads, workers_.stopping());
+    return verify_pieces(layout, part->file.get(), part->have, part->roots, threads, workers_.stopping());
   };
   part->have = co_await run_on(workers_.reading(), check);
   if (const auto lost = claimed - std::ranges::count(part->have, '\1'); lost > 0)
@@ -383,7 +383,7 @@ Task<std::shared_ptr<Downloads::Part>> Downloads::open_part(FileJobPtr job, Cont
   co_return part;
 }
 
-Task<void> Downloads::mend_disk(FileJobPtr job, SwarmTorrentPtr swarm, std::int64_t needed) {
+Task<void> Downloads::recover_disk(FileJobPtr job, SwarmTorrentPtr swarm, std::int64_t needed) {
   const auto name = printable(job->wanted.path);
   const int code = swarm->error_code;
   if (job->wanted_by.empty() || workers_.stopping()) throw interrupted(*job);
@@ -450,7 +450,7 @@ Task<void> Downloads::put_in_place(FileJobPtr job, SwarmTorrentPtr swarm, std::f
 Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
   const auto& wanted = job->wanted;
   const auto name = printable(wanted.path);
-  const auto known = recognise(torrent.id, wanted.size, torrent.roots, torrent.infohash, options_.keys);
+  const auto known = verify_torrent(torrent.id, wanted.size, torrent.roots, torrent.infohash, options_.keys);
   if (!known) throw Error(Status::failed, name + ": the torrent that the tracker handed on is not sound");
   const auto id = known->file.id;
   const auto* layout = &known->file.layout;
@@ -469,7 +469,7 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
   const auto part = library_.part_file(id);
   const auto opened = co_await open_part(job, id, *layout);
   const auto open = [&] {
-    keep(library_.db(), known->file);
+    store_roots(library_.db(), known->file);
     return std::make_shared<Storage>(*layout, std::move(opened->file), opened->have, opened->roots);
   };
   const StoragePtr storage = co_await run_on(workers_.brief(), open);
@@ -495,7 +495,7 @@ Task<void> Downloads::download(FileJobPtr job, const Torrent& torrent) {
       co_await feed.tend(is_patient(*job));
       job->reservation.set(feed.missing());
       if (!swarm->error.empty()) {
-        co_await mend_disk(job, swarm, feed.missing());
+        co_await recover_disk(job, swarm, feed.missing());
         feed.forgive();
       }
       if (Clock::now() - synced >= checkpoint_every) {

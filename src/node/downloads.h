@@ -83,7 +83,7 @@ class Downloads {
   /// Returns when there is room for `needed` bytes more; throws Error where nobody would wait for that.
   Task<void> wait_for_room(FileJobPtr job, std::int64_t needed);
   /// A write has failed: goes on when there is room again; throws Error for anything else.
-  Task<void> mend_disk(FileJobPtr job, SwarmTorrentPtr swarm, std::int64_t needed);
+  Task<void> recover_disk(FileJobPtr job, SwarmTorrentPtr swarm, std::int64_t needed);
   /// Writes down what has arrived and is on the disk.
   Task<void> checkpoint(SwarmTorrentPtr torrent, std::string path);
   void drop_partial(const ContentId& id);

@@ -23,8 +23,8 @@ Feed::Feed(Session& session, TrackerLinks& links, const StallTimes& times, FileE
       info_(info),
       stall_(times, Clock::now()) {}
 
-Ready ready_of(const SwarmTorrent& swarm) {
-  Ready out;
+JoinSwarm ready_of(const SwarmTorrent& swarm) {
+  JoinSwarm out;
   out.id = swarm.torrent.id;
   out.infohash = swarm.torrent.infohash;
   out.shares = swarm.gate && !swarm.gate->takes_offers();
@@ -34,7 +34,7 @@ Ready ready_of(const SwarmTorrent& swarm) {
 }
 
 Task<void> join_swarm(Session& session, TrackerLinks& links, SwarmTorrentPtr swarm) {
-  const Ready ready = ready_of(*swarm);
+  const JoinSwarm ready = ready_of(*swarm);
   ChannelPtr tracker;
   const Introduced introduced = co_await links.ask(ready, tracker_limit, seconds(10), &tracker);
   session.introduce(swarm, introduced);
@@ -65,7 +65,7 @@ Task<void> Feed::tend(bool patient) {
   std::optional<Error> why;
   try {
     const auto tracker = co_await links_.first(milliseconds(100));
-    Join again;
+    PrepareSwarm again;
     again.file = wanted_;
     const Torrent answer = co_await tracker->request(again, seconds(15));
     if (answer.holders == 0) why = Error(Status::failed, "no node holds all of it");

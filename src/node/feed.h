@@ -13,7 +13,7 @@
 namespace mesh {
 
 /// What this node says to a tracker of a torrent that it has loaded.
-[[nodiscard]] Ready ready_of(const SwarmTorrent& swarm);
+[[nodiscard]] JoinSwarm ready_of(const SwarmTorrent& swarm);
 /// Enters the swarm of a torrent that is loaded: from now on others are sent here, and this node to them.
 Task<void> join_swarm(Session& session, TrackerLinks& links, SwarmTorrentPtr swarm);
 

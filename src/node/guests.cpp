@@ -31,10 +31,10 @@ Task<TorrentFile> Guests::issue(std::string path, std::chrono::seconds time, std
                 printable(path) + ": is no file of this node, which would have to serve it; meshget brings it here");
   const FileEntry entry = item->entry;
   if (entry.size == 0) throw Error(Status::usage, printable(path) + ": is empty, and a torrent has at least one byte");
-  const FileEntry made = co_await offer_.make(entry, true);
-  const Foreign foreign = co_await offer_.foreign(made.id, made.size);
-  const Offer::Held held = co_await offer_.hold(made.id, made.size, foreign.pieces);
-  const SwarmSpec torrent = salt(foreign.info, std::string(last_part(path)));
+  const FileEntry made = co_await seeder_.make(entry, true);
+  const Foreign foreign = co_await seeder_.foreign(made.id, made.size);
+  const Seeder::Held held = co_await seeder_.open_for_seeding(made.id, made.size, foreign.pieces);
+  const SwarmSpec torrent = make_guest_torrent(foreign.info, std::string(last_part(path)));
   if (!swarm_) {
     Session::Options options;
     options.listen = listen_;

@@ -13,7 +13,7 @@
 #include <string>
 
 #include "node/node_options.h"
-#include "node/offer.h"
+#include "node/seeder.h"
 #include "wire/server.h"
 
 namespace mesh {
@@ -21,13 +21,13 @@ namespace mesh {
 class Guests {
  public:
   /// `listen`: the addresses of the node's own swarm, at which a port is taken.
-  Guests(Workers& workers, const NodeOptions& options, Log log, const Library& library, Offer& offer,
+  Guests(Workers& workers, const NodeOptions& options, Log log, const Library& library, Seeder& offer,
          std::vector<lt::tcp::endpoint> listen)
       : workers_(workers),
         options_(options),
         log_(std::move(log)),
         library_(library),
-        offer_(offer),
+        seeder_(offer),
         listen_(std::move(listen)) {}
 
   /// A torrent of the file at `path`, which must be here, good for so long, that names this node by `addresses`. Throws
@@ -54,7 +54,7 @@ class Guests {
   const NodeOptions& options_;
   Log log_;
   const Library& library_;
-  Offer& offer_;
+  Seeder& seeder_;
   std::vector<lt::tcp::endpoint> listen_;
   std::unique_ptr<Session> swarm_;  ///< while there are guest torrents
   std::map<InfoHash, Guest> guests_;

@@ -17,13 +17,13 @@
 #include "core/memory.h"
 #include "disk/state_dir.h"
 #include "library/watcher.h"
-#include "mesh/mesh_view.h"
+#include "mesh/gossip.h"
 #include "node/feed.h"
 #include "node/gets.h"
 #include "node/getter.h"
 #include "node/guests.h"
-#include "node/offer.h"
-#include "node/orders.h"
+#include "node/remote_commands.h"
+#include "node/seeder.h"
 #include "node/streamer.h"
 #include "wire/endpoint.h"
 #include "wire/server.h"
@@ -189,22 +189,22 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
   const Pacer upload(options_.max_up);
   listen();
   links_ = make_links();
-  offer_ = std::make_unique<Offer>(*workers_, options_.keys, *library_, *session_, upload);
-  guests_ = std::make_unique<Guests>(*workers_, options_, log_, *library_, *offer_, session_->listens_at());
+  seeder_ = std::make_unique<Seeder>(*workers_, options_.keys, *library_, *session_, upload);
+  guests_ = std::make_unique<Guests>(*workers_, options_, log_, *library_, *seeder_, session_->listens_at());
   getter_ = std::make_unique<Getter>(*workers_, options_, log_, *library_, *session_, *links_, *room_, download,
                                      mesh_handlers_);
   streamer_ = std::make_unique<Streamer>(*workers_, options_, *library_, *session_, *links_, *room_, *getter_);
   gets_ = std::make_unique<Gets>(*workers_, options_, log_, *library_, *room_, *getter_, *streamer_);
-  orders_ = std::make_unique<Orders>(*workers_, options_, log_, *library_, *links_, *gets_);
+  remote_commands_ = std::make_unique<RemoteCommands>(*workers_, options_, log_, *library_, *links_, *gets_);
   serve_mesh();
   serve_commands();
-  view_ = make_view();
+  gossip_ = make_gossip();
   // Orders come by way of a tracker alone, or of what stands in for one.
   tracker_handlers_ = mesh_handlers_;
-  orders_->serve_mesh(tracker_handlers_);
+  remote_commands_->serve_mesh(tracker_handlers_);
   listen_to_library();
   spawn(io, tick());
-  if (options_.hash_eagerly) spawn(io, offer_->hash_eagerly());
+  if (options_.hash_eagerly) spawn(io, seeder_->hash_eagerly());
   gets_->resume();
 }
 
@@ -244,28 +244,28 @@ std::unique_ptr<TrackerLinks> Node::make_links() {
   facts.page = [this](std::string_view after, std::size_t limit) { return library_->inventory().page(after, limit); };
   facts.scan_complete = [this] { return library_->inventory().is_complete(); };
   facts.loaded = [this] {
-    std::vector<Ready> out;
+    std::vector<JoinSwarm> out;
     for (const auto& torrent : session_->all())
       if (torrent->checked) out.push_back(ready_of(*torrent));
     return out;
   };
-  facts.welcomed = [this](const Welcome& welcome) { view_->welcomed(welcome); };
-  if (options_.hub) facts.fallback = [this](milliseconds limit) { return view_->open(limit); };
+  facts.welcomed = [this](const Welcome& welcome) { gossip_->welcomed(welcome); };
+  if (options_.hub) facts.fallback = [this](milliseconds limit) { return gossip_->open(limit); };
   facts.log = log_;
   facts.access = options_.access();
   return std::make_unique<TrackerLinks>(io_, options_.trackers, std::move(facts), tracker_handlers_);
 }
 
-std::unique_ptr<MeshView> Node::make_view() {
+std::unique_ptr<Gossip> Node::make_gossip() {
   constexpr const char* note = "members";
-  MeshView::Facts facts;
+  Gossip::Facts facts;
   facts.hello = [this] { return hello(); };
   facts.scan_complete = [this] { return library_->inventory().is_complete(); };
   facts.recall = [this] { return library_->db().find_note(note); };
   facts.remember = [this](const std::string& text) { library_->db().put_note(note, text); };
   facts.identity = identity_;
   facts.log = log_;
-  return std::make_unique<MeshView>(*workers_, options_, std::move(facts), *links_, tracker_handlers_, mesh_handlers_);
+  return std::make_unique<Gossip>(*workers_, options_, std::move(facts), *links_, tracker_handlers_, mesh_handlers_);
 }
 
 Node::~Node() {
@@ -395,7 +395,7 @@ std::vector<std::string> Node::guest_addresses(const Hello& self) const {
 
 Task<void> Node::serve_channel(std::string path, ChannelPtr channel, const Handlers& handlers) {
   const bool command = &handlers == &command_handlers_;
-  const bool views = !command && view_->is_asked(path);
+  const bool views = !command && gossip_->is_asked(path);
   if (!command && !views && path != "/node") co_return;
   if (command) ++commands_;
   channels_.insert(channel);
@@ -413,12 +413,12 @@ Task<void> Node::serve_channel(std::string path, ChannelPtr channel, const Handl
 }
 
 void Node::serve_mesh() {
-  offer_->serve(mesh_handlers_);
+  seeder_->serve(mesh_handlers_);
   mesh_handlers_.on_note<Notice>([this](const ChannelPtr& channel, const Notice& notice) {
     log_(channel->where() + " says: " + printable(std::string_view(notice.text).substr(0, most_notice_bytes)));
   });
   mesh_handlers_.on_note<Plan>([this](const ChannelPtr&, Plan plan) { session_->plan(plan.id, plan.getters); });
-  mesh_handlers_.on_note<Meet>([this](const ChannelPtr&, Meet meet) {
+  mesh_handlers_.on_note<ConnectTo>([this](const ChannelPtr&, ConnectTo meet) {
     if (const auto torrent = session_->find(meet.id); torrent && torrent->checked)
       session_->connect(*torrent, meet.peers);
   });
@@ -431,16 +431,16 @@ void Node::serve_mesh() {
 
 void Node::serve_commands() {
   auto& h = command_handlers_;
-  orders_->serve_commands(h);
+  remote_commands_->serve_commands(h);
   h.on<Stream>(
       [this](ChannelPtr channel, Stream asked) { return streamer_->stream(std::move(channel), std::move(asked)); });
-  h.on<PlacesAsk>([this](ChannelPtr, PlacesAsk) -> Task<Places> {
-    Places out;
+  h.on<PlacesAsk>([this](ChannelPtr, PlacesAsk) -> Task<NodePaths> {
+    NodePaths out;
     out.files = library_->gate().files_dir().string();
     out.state = state_->path().string();
     co_return out;
   });
-  h.on<MakeWay>([this](ChannelPtr, MakeWay) -> Task<WayMade> {
+  h.on<Handover>([this](ChannelPtr, Handover) -> Task<WayMade> {
     WayMade out;
     auto& linger = options_.linger_seconds;
     out.leaves = linger.has_value();
@@ -455,7 +455,7 @@ void Node::serve_commands() {
     }
     ChannelPtr tracker;
     out = co_await links_->ask(question, tracker_limit, seconds(10), &tracker);
-    out.view = view_->describe(tracker);
+    out.view = gossip_->describe(tracker);
     co_return out;
   });
   h.on<List>([this](ChannelPtr, List question) -> Task<Listed> {
@@ -476,7 +476,7 @@ void Node::serve_commands() {
     }
     ChannelPtr tracker;
     Listed out = co_await links_->ask(question, tracker_limit, seconds(120), &tracker);
-    out.view = view_->describe(tracker);
+    out.view = gossip_->describe(tracker);
     co_return out;
   });
   h.on<Info>([this](ChannelPtr, Info question) -> Task<Versions> {
@@ -505,7 +505,7 @@ NodeStatus Node::status() const {
   out.node = options_.name;
   out.tracker_connected = links_->any();
   out.files = static_cast<int>(library_->inventory().size());
-  out.members = static_cast<int>(view_->known());
+  out.members = static_cast<int>(gossip_->known());
   out.gets = gets_->list();
   out.transfers = getter_->downloads().transfers();
   for (auto& info : streamer_->transfers()) out.transfers.push_back(std::move(info));
@@ -585,7 +585,7 @@ Task<void> Node::stop() {
   const auto deadline = Clock::now() + save_limit;
   while ((!getter_->is_idle() || !streamer_->is_idle()) && Clock::now() < deadline)
     co_await sleep_for(milliseconds(20));
-  co_await view_->close();
+  co_await gossip_->close();
   links_->close();
   getter_->close();
   for (const auto& channel : std::set<ChannelPtr>(channels_)) channel->close();

@@ -35,9 +35,9 @@ class Getter;
 class Guests;
 class Library;
 class LocalServer;
-class MeshView;
-class Offer;
-class Orders;
+class Gossip;
+class Seeder;
+class RemoteCommands;
 class Room;
 class Server;
 class Session;
@@ -66,7 +66,7 @@ class Node {
   void listen_locally();
   void listen_to_library();
   [[nodiscard]] std::unique_ptr<TrackerLinks> make_links();
-  [[nodiscard]] std::unique_ptr<MeshView> make_view();
+  [[nodiscard]] std::unique_ptr<Gossip> make_gossip();
   bool look_after_state();
   Hello hello() const;
   [[nodiscard]] std::vector<std::string> guest_addresses(const Hello& self) const;
@@ -89,13 +89,13 @@ class Node {
   Handlers tracker_handlers_;  ///< for trackers: the same, and orders
   Handlers command_handlers_;
   std::unique_ptr<TrackerLinks> links_;
-  std::unique_ptr<Offer> offer_;
+  std::unique_ptr<Seeder> seeder_;
   std::unique_ptr<Guests> guests_;
   std::unique_ptr<Getter> getter_;
   std::unique_ptr<Streamer> streamer_;
   std::unique_ptr<Gets> gets_;
-  std::unique_ptr<Orders> orders_;
-  std::unique_ptr<MeshView> view_;
+  std::unique_ptr<RemoteCommands> remote_commands_;
+  std::unique_ptr<Gossip> gossip_;
   std::unique_ptr<Server> server_;
   std::unique_ptr<LocalServer> local_;
   std::set<ChannelPtr> channels_;  ///< that others opened

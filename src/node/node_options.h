@@ -16,7 +16,7 @@ namespace mesh {
 
 /// Makes what answers on control channels as a tracker does, within this process: the returned function serves one
 /// until it ends. It lives as long as that function.
-using HubFactory = std::function<std::function<Task<void>(ChannelPtr)>(asio::io_context&, Access)>;
+using EmbeddedTrackerFactory = std::function<std::function<Task<void>(ChannelPtr)>(asio::io_context&, Access)>;
 
 struct NodeOptions {
   std::filesystem::path files = "/tmp/minimega/files";
@@ -26,7 +26,7 @@ struct NodeOptions {
   std::vector<std::string> trackers;
   bool discover = false;           ///< find other nodes by broadcast; needs keys
   std::vector<std::string> peers;  ///< other nodes, as HOST:PORT of their --listen
-  HubFactory hub;                  ///< what stands in for trackers; may be unset
+  EmbeddedTrackerFactory hub;      ///< what stands in for trackers; may be unset
   std::string listen;              ///< empty: port 6881, or the next free one
   std::vector<std::string> advertise;
   std::vector<std::string> http_names;  ///< what else this machine is called in HTTP requests

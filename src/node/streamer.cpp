@@ -80,7 +80,7 @@ Task<StreamEnd> Streamer::stream(ChannelPtr channel, Stream asked) {
     end.from_sources = end.size;
     co_return end;
   }
-  Join question;
+  PrepareSwarm question;
   question.file = wanted;
   question.holder = chosen.file.holders.empty() ? 0 : chosen.file.holders.front();
   const Torrent torrent = co_await links_.ask(question, tracker_limit, question_limit);
@@ -230,7 +230,7 @@ Task<void> Streamer::send_stored(ChannelPtr channel, SwarmTorrentPtr swarm, Spoo
 }
 
 Task<Streamer::SpoolPtr> Streamer::open_spool(FileEntry wanted, Torrent torrent, std::int64_t limit) {
-  const auto known = recognise(torrent.id, wanted.size, torrent.roots, torrent.infohash, options_.keys);
+  const auto known = verify_torrent(torrent.id, wanted.size, torrent.roots, torrent.infohash, options_.keys);
   if (!known)
     throw Error(Status::failed, printable(wanted.path) + ": the torrent that the tracker handed on is not sound");
   const auto* layout = &known->file.layout;
@@ -268,7 +268,7 @@ Task<Streamer::SpoolPtr> Streamer::open_spool(FileEntry wanted, Torrent torrent,
     if (!fd || ::ftruncate(fd.get(), wanted.size) != 0)
       throw Error(Status::failed, printable(wanted.path) + ": cannot make its spool in " +
                                       options_.state_dir().string() + ": " + std::generic_category().message(errno));
-    keep(library_.db(), known->file);
+    store_roots(library_.db(), known->file);
     return std::make_shared<Storage>(*layout, std::move(fd), "", "");
   };
   spool->storage = co_await run_on(workers_.brief(), open);

@@ -94,7 +94,7 @@ Task<void> UrlDownload::run() {
   if (!trouble) co_return;
   co_await close(!job_->discard);
   try {
-    UrlTurn bye;
+    OriginReport bye;
     bye.url = key_;
     bye.leave = true;
     const auto tracker = co_await links_.first(milliseconds(100));
@@ -118,7 +118,7 @@ Task<void> UrlDownload::get() {
     if (now >= next_turn_) co_await turn();
     if (swarm_) {
       if (now - counted_ >= count_every) count();
-      if (!swarm_->error.empty()) co_await downloads_.mend_disk(job_, swarm_, missing());
+      if (!swarm_->error.empty()) co_await downloads_.recover_disk(job_, swarm_, missing());
       if (swarm_->storage->is_complete()) {
         co_await finish();
         break;
@@ -175,8 +175,8 @@ void UrlDownload::give(UrlFetch::Piece piece) {
 }
 
 /// What the tracker may not know yet; `telling` becomes what it knows then.
-UrlTurn UrlDownload::statement(std::vector<bool>& telling) const {
-  UrlTurn said;
+OriginReport UrlDownload::statement(std::vector<bool>& telling) const {
+  OriginReport said;
   said.url = key_;
   said.path = job_->wanted.path;
   said.epoch = epoch_;
@@ -206,7 +206,7 @@ UrlTurn UrlDownload::statement(std::vector<bool>& telling) const {
 Task<void> UrlDownload::turn() {
   std::vector<bool> telling;
   const auto said = statement(telling);
-  std::optional<UrlOrders> orders;
+  std::optional<OriginAssignment> orders;
   std::optional<Error> trouble;
   try {
     const auto tracker = co_await links_.first(milliseconds(100));
@@ -229,7 +229,7 @@ Task<void> UrlDownload::turn() {
   co_await obey(std::move(*orders));
 }
 
-Task<void> UrlDownload::obey(UrlOrders orders) {
+Task<void> UrlDownload::obey(OriginAssignment orders) {
   const auto name = printable(job_->wanted.path);
   if (orders.epoch != epoch_) {
     // A tracker that has heard nothing yet, or an origin that has changed its mind: all is said and asked anew.
@@ -374,7 +374,7 @@ Task<void> UrlDownload::finish() {
   const auto keep_torrent = [this, storage, id] {
     HashedFile file{id, storage->layout()};
     file.layout.roots = storage->roots();
-    keep(library_.db(), file);
+    store_roots(library_.db(), file);
     if (!facts_.validator.empty()) library_.db().put_note("origin " + id.hex(), facts_.validator);
   };
   co_await run_on(workers_.brief(), keep_torrent);
@@ -394,7 +394,7 @@ Task<void> UrlDownload::finish_whole(UrlFetch::Whole whole) {
     const Fd fd(::open(whole_part_.c_str(), O_RDONLY | O_CLOEXEC));
     if (!fd) throw Error(Status::failed, whole_part_.string() + ": " + std::generic_category().message(errno));
     auto hashed = hash_file(fd.get(), whole.size, 2, workers_.stopping());
-    keep(library_.db(), hashed);
+    store_roots(library_.db(), hashed);
     if (!whole.validator.empty()) library_.db().put_note("origin " + hashed.id.hex(), whole.validator);
     return hashed.id;
   };

@@ -32,9 +32,9 @@ class UrlDownload {
 
   Task<void> get();
   Task<void> take_news();
-  [[nodiscard]] UrlTurn statement(std::vector<bool>& telling) const;
+  [[nodiscard]] OriginReport statement(std::vector<bool>& telling) const;
   Task<void> turn();
-  Task<void> obey(UrlOrders orders);
+  Task<void> obey(OriginAssignment orders);
   Task<void> open(UrlFacts facts);
   Task<void> close(bool keep);
   void give(UrlFetch::Piece piece);

@@ -2,7 +2,7 @@
 
 #include <pthread.h>
 
-#include "core/moderation.h"
+#include "core/wakeup_coalescing.h"
 
 namespace mesh {
 namespace {
@@ -11,8 +11,8 @@ constexpr int most_in_a_round = 256;
 
 }
 
-void NetworkThread::start(std::function<void(bool)> on_surge) {
-  thread_ = std::thread([this, on_surge = std::move(on_surge)] { run(on_surge); });
+void NetworkThread::start(std::function<void(bool)> on_ramp_up) {
+  thread_ = std::thread([this, on_ramp_up = std::move(on_ramp_up)] { run(on_ramp_up); });
   ::pthread_setname_np(thread_.native_handle(), "swarm");
 }
 
@@ -20,21 +20,22 @@ void NetworkThread::join() {
   if (thread_.joinable()) thread_.join();
 }
 
-void NetworkThread::run(const std::function<void(bool)>& on_surge) {
-  Moderation moderation;
-  bool is_surge = false;
+void NetworkThread::run(const std::function<void(bool)>& on_ramp_up) {
+  WakeupCoalescing coalescing;
+  bool is_ramping_up = false;
   while (io_.run_one() > 0) {
     // What flows fast is ready again before a round is over: it would never end.
     int ran = 1;
     while (ran < most_in_a_round && io_.poll_one() > 0) ++ran;
-    const auto now = Moderation::Clock::now();
-    Moderation::Clock::duration time{};
+    const auto now = WakeupCoalescing::Clock::now();
+    WakeupCoalescing::Clock::duration time{};
     if (ran < most_in_a_round)
-      time = moderation.pause(moved_, now);
+      time = coalescing.pause(moved_, now);
     else
-      moderation.measure(moved_, now);
-    if (moderation.is_surge() != is_surge && !io_.stopped()) on_surge(is_surge = moderation.is_surge());
-    if (time > Moderation::Clock::duration::zero()) pause(time);
+      coalescing.measure(moved_, now);
+    if (coalescing.is_ramping_up() != is_ramping_up && !io_.stopped())
+      on_ramp_up(is_ramping_up = coalescing.is_ramping_up());
+    if (time > WakeupCoalescing::Clock::duration::zero()) pause(time);
   }
 }
 
@@ -43,12 +44,12 @@ void NetworkThread::pause(std::chrono::steady_clock::duration time) {
   wanted_.wait_for(lock, time, [this] { return attention_ > 0; });
 }
 
-NetworkThread::Attention::Attention(NetworkThread& loop) : loop_(loop) {
+NetworkThread::NoPause::NoPause(NetworkThread& loop) : loop_(loop) {
   const std::lock_guard lock(loop_.mutex_);
   if (++loop_.attention_ == 1) loop_.wanted_.notify_one();
 }
 
-NetworkThread::Attention::~Attention() {
+NetworkThread::NoPause::~NoPause() {
   const std::lock_guard lock(loop_.mutex_);
   --loop_.attention_;
 }

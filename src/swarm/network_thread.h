@@ -1,4 +1,4 @@
-// The thread that libtorrent's session runs on: its io_context, in rounds with pauses between them (core/moderation.h).
+// The thread that libtorrent's session runs on: its io_context, in rounds with pauses between them (core/coalescing.h).
 #pragma once
 
 #include <chrono>
@@ -22,12 +22,12 @@ class NetworkThread {
 
   /// While one lives, there are no pauses: for calls of libtorrent's that wait for its thread, and for times at which
   /// each round trip counts. Any thread.
-  class Attention {
+  class NoPause {
    public:
-    explicit Attention(NetworkThread& loop);
-    ~Attention();
-    Attention(const Attention&) = delete;
-    Attention& operator=(const Attention&) = delete;
+    explicit NoPause(NetworkThread& loop);
+    ~NoPause();
+    NoPause(const NoPause&) = delete;
+    NoPause& operator=(const NoPause&) = delete;
 
    private:
     NetworkThread& loop_;
@@ -36,14 +36,14 @@ class NetworkThread {
   /// Connections to peers; for the loop's thread alone.
   [[nodiscard]] int& connections() { return connections_; }
 
-  /// Call once the session is there. `on_surge` is called on the loop's thread when much begins to flow, and when
-  /// libtorrent has had the time to notice or it has ended (Moderation::is_surge).
-  void start(std::function<void(bool)> on_surge);
+  /// Call once the session is there. `on_ramp_up` is called on the loop's thread when much begins to flow, and when
+  /// libtorrent has had the time to notice or it has ended (WakeupCoalescing::is_ramping_up).
+  void start(std::function<void(bool)> on_ramp_up);
   /// Returns when the session has nothing more to do, which it has after session::abort().
   void join();
 
  private:
-  void run(const std::function<void(bool)>& on_surge);
+  void run(const std::function<void(bool)>& on_ramp_up);
   void pause(std::chrono::steady_clock::duration time);
 
   lt::io_context io_{1};

@@ -24,7 +24,7 @@ namespace {
 /// So much is queued for a peer at least: until libtorrent knows its rate, which takes a second, at most that much.
 /// Where a fast link has one peer or a few, it would stay half empty for that second.
 constexpr int few_queued = 16 * 1024;
-int few_queued_in_a_surge(int connections) {
+int few_queued_while_ramping_up(int connections) {
   return std::clamp(3 * 1024 * 1024 / std::max(connections, 1), few_queued, 256 * 1024);
 }
 
@@ -64,7 +64,7 @@ lt::settings_pack settings(const std::string& listen, const Session::Options& op
   s.set_int(p::max_queued_disk_bytes, 32 * 1024 * 1024);
   // With gated priorities a torrent looks finished for a while; its sources must not be dropped for it.
   s.set_bool(p::close_redundant_connections, false);
-  // Who has a piece need not hear that others have it, too (who offers it does: swarm_plugin.h).
+  // Who has a piece need not hear that others have it, too (who offers it does: super_seed_plugin.h).
   s.set_bool(p::send_redundant_have, false);
   s.set_int(p::connections_limit, options.max_peers);
   s.set_int(p::connection_speed, 200);
@@ -132,10 +132,10 @@ Session::Session(asio::io_context& io, const Options& options, Log log)
   // Not smart_ban, which bans by address, and with the culprit whoever shares a machine with it: who sent a bad piece
   // alone is banned at once, and of several each has to send whole pieces alone from then on.
   session_ = std::make_unique<lt::session>(std::move(params), loop_.io());
-  loop_.start([session = lt::session_handle(*session_), &connections = loop_.connections()](bool surge) mutable {
+  loop_.start([session = lt::session_handle(*session_), &connections = loop_.connections()](bool ramps_up) mutable {
     lt::settings_pack change;
     change.set_int(lt::settings_pack::send_buffer_low_watermark,
-                   surge ? few_queued_in_a_surge(connections) : few_queued);
+                   ramps_up ? few_queued_while_ramping_up(connections) : few_queued);
     session.apply_settings(std::move(change));
   });
   // libtorrent exempts private networks from the limits, which is all that a mesh has.
@@ -223,7 +223,7 @@ Task<SwarmTorrentPtr> Session::load_foreign(SwarmSpec torrent, StoragePtr storag
 void Session::hang_up_on_strangers() {
   if (!watches_strangers_) return;
   const auto peers = [this] {
-    const NetworkThread::Attention attention(loop_);
+    const NetworkThread::NoPause attention(loop_);
     UnauthenticatedConnections::Endpoints out;
     for (const auto& [id, torrent] : torrents_) {
       if (!torrent->handle.is_valid()) continue;
@@ -334,7 +334,7 @@ void Session::introduce(const SwarmTorrentPtr& torrent, const Introduced& introd
   }
   // Resuming a paused torrent connects at once to the peers that it knows; otherwise they wait for libtorrent's next
   // tick, up to a second.
-  const NetworkThread::Attention attention(loop_);
+  const NetworkThread::NoPause attention(loop_);
   const bool fresh = static_cast<bool>(torrent->handle.flags() & lt::torrent_flags::paused);
   connect(*torrent, introduced.peers);
   torrent->self = introduced.self;
@@ -353,7 +353,7 @@ void Session::plan(const ContentId& id, const std::vector<std::uint64_t>& getter
 
 void Session::update_gate(SwarmTorrent& torrent) {
   if (!torrent.gate || !torrent.downloading) return;
-  const NetworkThread::Attention attention(loop_);
+  const NetworkThread::NoPause attention(loop_);
   const auto verified = torrent.storage->verified();
   std::vector<bool> have(verified.size());
   for (std::size_t i = 0; i < verified.size(); ++i) have[i] = verified[i] != 0;
@@ -376,7 +376,7 @@ void Session::limit(SwarmTorrent& torrent, std::int64_t down, std::int64_t up) {
 
 void Session::refresh(SwarmTorrent& torrent) {
   if (!torrent.handle.is_valid()) return;
-  const NetworkThread::Attention attention(loop_);
+  const NetworkThread::NoPause attention(loop_);
   const auto status = torrent.handle.status({});
   torrent.peers = status.num_peers;
   torrent.sources_connected = status.num_seeds;
@@ -439,7 +439,7 @@ bool Session::is_wanted(const SwarmTorrent& torrent) {
 }
 
 void Session::unload_idle() {
-  const NetworkThread::Attention attention(loop_);
+  const NetworkThread::NoPause attention(loop_);
   const auto now = SwarmTorrent::Clock::now();
   for (const auto& torrent : all()) {
     if (torrent->downloading || torrent->guest || !torrent->checked) continue;

@@ -105,7 +105,7 @@ class Session {
 
   /// Loads a torrent whose storage is at hand, and returns when libtorrent has taken it in. A torrent that is loaded
   /// already is returned as it is. `gate`: of a download that wants its pieces in an order of its own; without one it
-  /// takes what sources offer (swarm_plugin.h). `key`: under which the torrent is.
+  /// takes what sources offer (super_seed_plugin.h). `key`: under which the torrent is.
   Task<SwarmTorrentPtr> load(SwarmSpec torrent, const MeshKey* key, StoragePtr storage, bool downloading,
                              std::unique_ptr<PieceGate> gate = nullptr);
   /// Loads a torrent of `content` for other clients: whoever knows its infohash may take it. A guest's stays, whether
@@ -157,7 +157,7 @@ class Session {
   MeshKeysPtr keys_;
   std::shared_ptr<StorageRegistry> registry_ = std::make_shared<StorageRegistry>();
   NetworkThread loop_;
-  std::optional<NetworkThread::Attention> hurry_;
+  std::optional<NetworkThread::NoPause> hurry_;
   std::unique_ptr<lt::session> session_;
   std::uint16_t port_ = 0;
   UnauthenticatedConnections strangers_;

@@ -11,7 +11,7 @@
 #include <random>
 #include <set>
 
-#include "core/offer_book.h"
+#include "core/super_seed_policy.h"
 #include "wire/socket_owner.h"
 
 namespace mesh {
@@ -137,7 +137,7 @@ class SwarmPlugin final : public lt::torrent_plugin, public std::enable_shared_f
   }
 
   const SuperSeedPluginOptions options;
-  OfferBook book;
+  SuperSeedPolicy book;
   /// Peers that sent wrong bytes. libtorrent connects to none of them, but takes them for others when they connect from
   /// other ports.
   std::set<lt::tcp::endpoint> banned;

@@ -1,4 +1,4 @@
-// What libtorrent lets a plugin do for a swarm: a source offers its pieces a few at a time (core/offer_book.h).
+// What libtorrent lets a plugin do for a swarm: a source offers its pieces a few at a time (core/super_seed_policy.h).
 //
 // Two nodes agree on it by the key "ms_offers" of their extension handshakes (BEP 10). A source's HAVE_ALL (BEP 6) then
 // counts as none, and HAVE messages follow. Any other client sees an ordinary seed. Runs on libtorrent's network

@@ -163,7 +163,7 @@ struct Torrent {
 };
 
 /// "I want to download this": the torrent is made where needed and loaded at holders before the reply.
-struct Join {
+struct PrepareSwarm {
   static constexpr const char* name = "join";
   using Reply = Torrent;
   FileEntry file;  ///< `file.id` unset: the candidate on node `holder` must be hashed first
@@ -187,7 +187,7 @@ struct Introduced {
 };
 
 /// "My torrent is loaded": the asker may be introduced from now on, and learns whom to connect to.
-struct Ready {
+struct JoinSwarm {
   static constexpr const char* name = "ready";
   using Reply = Introduced;
   ContentId id;
@@ -214,7 +214,7 @@ struct Plan {
 
 /// A note to nodes that seed: connect to these peers ("addr:port"), clients of another make that may not find the way
 /// themselves.
-struct Meet {
+struct ConnectTo {
   static constexpr const char* name = "meet";
   ContentId id;
   std::vector<std::string> peers;
@@ -278,7 +278,7 @@ struct UrlPiece {
 };
 
 /// The tracker's word to one of those who get a URL.
-struct UrlOrders {
+struct OriginAssignment {
   static constexpr const char* name = "url-orders";
   std::int64_t epoch = 0;  ///< another one than before: say and ask everything again
   UrlFacts facts;          ///< as the first fetcher found them
@@ -299,9 +299,9 @@ struct UrlOrders {
 };
 
 /// "I am getting this URL": said a few times a second for as long as that is so. Who is silent for long has gone.
-struct UrlTurn {
+struct OriginReport {
   static constexpr const char* name = "url-turn";
-  using Reply = UrlOrders;
+  using Reply = OriginAssignment;
   ContentId url;  ///< SHA-256 of the URL without secrets and fragment
   std::string path;
   std::int64_t epoch = 0;        ///< of the last orders; 0 at first
@@ -335,7 +335,7 @@ struct Made {
 };
 
 /// Hash these files and say their content ids; for those above `small_file_bytes` the torrent is kept ready.
-struct Make {
+struct HashFiles {
   static constexpr const char* name = "make";
   using Reply = Made;
   std::vector<FileEntry> files;
@@ -348,7 +348,7 @@ struct Make {
 
 /// Load the torrent of these bytes, named by one of the two, for seeding and say what it is. By both: in this swarm and
 /// no other.
-struct Load {
+struct Seed {
   static constexpr const char* name = "load";
   using Reply = Torrent;
   ContentId id;           ///< unset: whatever foreign torrent has this infohash
@@ -619,7 +619,7 @@ struct TorrentAsk {
 
 // --- local socket --------------------------------------------------------------------------------------------------
 
-struct Places {
+struct NodePaths {
   static constexpr const char* name = "places";
   std::string files;  ///< absolute
   std::string state;
@@ -632,7 +632,7 @@ struct Places {
 /// Which directories are this node's.
 struct PlacesAsk {
   static constexpr const char* name = "places-ask";
-  using Reply = Places;
+  using Reply = NodePaths;
   template <class V>
   void describe(V&) {}
 };
@@ -647,7 +647,7 @@ struct WayMade {
 };
 
 /// A meshseed wants the files directory: a node that lives for a command alone leaves as soon as that has ended.
-struct MakeWay {
+struct Handover {
   static constexpr const char* name = "make-way";
   using Reply = WayMade;
   template <class V>

@@ -12,12 +12,12 @@ namespace {
 
 using namespace mesh;
 
-using All =
-    std::tuple<Welcome, Greeted, Greet, Hello, InventoryDelta, Resolved, Resolve, Torrent, Join, Introduced, Ready,
-               Plan, Meet, Unloaded, UrlOrders, UrlTurn, Made, Make, Load, Probed, ProbePath, Fetched, Fetch, Located,
-               Locate, Listed, List, Versions, Info, StatusReply, StatusAsk, TorrentFile, TorrentAsk, Places, PlacesAsk,
-               WayMade, MakeWay, Outcomes, GetReply, Get, Wait, Cancelled, Cancel, Deleted, Delete, Ordered, Order,
-               Relayed, Relay, StreamEnd, StreamBegin, StreamData, Stream, Progress, Notice>;
+using All = std::tuple<Welcome, Greeted, Greet, Hello, InventoryDelta, Resolved, Resolve, Torrent, PrepareSwarm,
+                       Introduced, JoinSwarm, Plan, ConnectTo, Unloaded, OriginAssignment, OriginReport, Made,
+                       HashFiles, Seed, Probed, ProbePath, Fetched, Fetch, Located, Locate, Listed, List, Versions,
+                       Info, StatusReply, StatusAsk, TorrentFile, TorrentAsk, NodePaths, PlacesAsk, WayMade, Handover,
+                       Outcomes, GetReply, Get, Wait, Cancelled, Cancel, Deleted, Delete, Ordered, Order, Relayed,
+                       Relay, StreamEnd, StreamBegin, StreamData, Stream, Progress, Notice>;
 
 template <class Message>
 void read(const std::string& bytes) {

@@ -6,18 +6,18 @@
 #include <map>
 #include <set>
 
-#include "core/offer_book.h"
+#include "core/super_seed_policy.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   std::size_t at = 0;
   const auto byte = [&]() -> int { return at < size ? data[at++] : 0; };
   const int pieces = byte() % 40;
-  mesh::OfferBook book(pieces, std::int64_t{1} << (byte() % 24), 1);
-  mesh::OfferBook::Time now{std::chrono::hours(1)};
-  std::map<mesh::OfferBook::Getter, std::set<int>> had;
+  mesh::SuperSeedPolicy book(pieces, std::int64_t{1} << (byte() % 24), 1);
+  mesh::SuperSeedPolicy::Time now{std::chrono::hours(1)};
+  std::map<mesh::SuperSeedPolicy::Getter, std::set<int>> had;
   while (at < size) {
     const auto kind = byte();
-    const auto getter = static_cast<mesh::OfferBook::Getter>(byte() % 6);
+    const auto getter = static_cast<mesh::SuperSeedPolicy::Getter>(byte() % 6);
     const int piece = byte() - 100;
     now += std::chrono::milliseconds(byte() * 20);
     switch (kind % 6) {
@@ -51,7 +51,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       default:
         break;
     }
-    std::set<std::pair<mesh::OfferBook::Getter, int>> offered;
+    std::set<std::pair<mesh::SuperSeedPolicy::Getter, int>> offered;
     for (const auto& offer : book.next(now)) {
       const auto it = had.find(offer.to);
       if (it == had.end() || offer.piece < 0 || offer.piece >= pieces || it->second.contains(offer.piece) ||

@@ -12,7 +12,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   std::size_t at = 0;
   const auto byte = [&]() -> int { return at < size ? data[at++] : 0; };
   for (int turns = 0; turns < 40 && at < size; ++turns) {
-    mesh::UrlTurn said;
+    mesh::OriginReport said;
     const int kind = byte();
     const auto node = static_cast<mesh::NodeKey>(byte() % 5 + 1);
     said.epoch = 1000 + byte() % 3 - 1;

@@ -8,7 +8,7 @@
 #include <queue>
 #include <random>
 
-#include "core/offer_book.h"
+#include "core/super_seed_policy.h"
 #include "peer_handout.h"
 
 namespace mesh::test {
@@ -96,9 +96,9 @@ class Sim {
   }
 
  private:
-  [[nodiscard]] OfferBook::Time clock() const {
-    return OfferBook::Time(
-        std::chrono::duration_cast<OfferBook::Time::duration>(std::chrono::duration<double>(now_ * 10)));
+  [[nodiscard]] SuperSeedPolicy::Time clock() const {
+    return SuperSeedPolicy::Time(
+        std::chrono::duration_cast<SuperSeedPolicy::Time::duration>(std::chrono::duration<double>(now_ * 10)));
   }
   void push(Event event) {
     event.order = order_++;
@@ -119,7 +119,7 @@ class Sim {
       for (int p = 0; p < options_.pieces; ++p)
         if (test(at(other).known, p)) ++peer.availability[static_cast<std::size_t>(p)];
     }
-    book_.join(static_cast<OfferBook::Getter>(me), std::vector<bool>(static_cast<std::size_t>(options_.pieces)),
+    book_.join(static_cast<SuperSeedPolicy::Getter>(me), std::vector<bool>(static_cast<std::size_t>(options_.pieces)),
                clock());
     offers();
     receive(me);
@@ -161,7 +161,7 @@ class Sim {
     auto& r = at(event.to);
     s.up_used = std::max(0.0, s.up_used - event.rate);
     r.down_used = std::max(0.0, r.down_used - event.rate);
-    if (event.from == 0) book_.sent(static_cast<OfferBook::Getter>(event.to), 64 * 1024, clock());
+    if (event.from == 0) book_.sent(static_cast<SuperSeedPolicy::Getter>(event.to), 64 * 1024, clock());
     if (++r.have == options_.pieces) {
       r.done = now_;
       ++done_;
@@ -178,11 +178,11 @@ class Sim {
     auto& peer = at(me);
     set(peer.known, piece);
     for (const int other : peer.neighbours) ++at(other).availability[static_cast<std::size_t>(piece)];
-    book_.has(static_cast<OfferBook::Getter>(me), piece, clock());
+    book_.has(static_cast<SuperSeedPolicy::Getter>(me), piece, clock());
     offers();
     if (peer.done >= 0 && peer.link.leaves_when_done && peer.here) {
       peer.here = false;
-      book_.leave(static_cast<OfferBook::Getter>(me));
+      book_.leave(static_cast<SuperSeedPolicy::Getter>(me));
       return;
     }
     send(me);
@@ -224,7 +224,7 @@ class Sim {
   std::minstd_rand random_;
   std::mt19937 handout_random_{1};
   std::size_t words_;
-  OfferBook book_;
+  SuperSeedPolicy book_;
   std::vector<Peer> peers_;
   std::priority_queue<Event, std::vector<Event>, std::greater<>> events_;
   std::uint64_t order_ = 0;

@@ -130,7 +130,7 @@ Task<void> seed(const Announces& count, std::string tracker) {
   const auto channel =
       co_await connect_channel(tracker, "/control", std::chrono::seconds(30), Access{nullptr, true, {}});
   Handlers handlers;
-  handlers.on<mesh::Load>([](const ChannelPtr&, mesh::Load asked) -> Task<Torrent> {
+  handlers.on<mesh::Seed>([](const ChannelPtr&, mesh::Seed asked) -> Task<Torrent> {
     Torrent out;
     for (const auto& torrent : torrents())
       if (torrent.infohash == asked.infohash) {
@@ -141,7 +141,7 @@ Task<void> seed(const Announces& count, std::string tracker) {
       }
     co_return out;
   });
-  handlers.on_note<Meet>([](const ChannelPtr&, const Meet&) {});
+  handlers.on_note<ConnectTo>([](const ChannelPtr&, const ConnectTo&) {});
   spawn(co_await asio::this_coro::executor, channel->run(handlers));
   co_await channel->request(hello_of(*channel, "seed"), std::chrono::seconds(60));
   InventoryDelta nothing;
@@ -331,7 +331,7 @@ Task<void> look_up(Load& load) {
 
 Task<void> join(Load& load, int node, std::vector<double>& took, Clock::time_point begun) {
   try {
-    Ready ready;
+    JoinSwarm ready;
     ready.id.bytes.fill(7);
     ready.infohash.bytes.fill(9);
     const auto introduced =

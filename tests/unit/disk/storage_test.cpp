@@ -222,7 +222,7 @@ TEST_CASE("storage: a download goes on from a snapshot") {
   }
   const auto still = [&](const PieceLayout& layout) {
     const Fd part = open_file(scratch.path / "part", O_RDONLY);
-    return still_there(layout, part.get(), snapshot.have, snapshot.roots, 2, false);
+    return verify_pieces(layout, part.get(), snapshot.have, snapshot.roots, 2, false);
   };
   auto layout = file.layout;
   CHECK(still(layout) == snapshot.have);
@@ -341,26 +341,27 @@ TEST_CASE("torrents: only what a content id and a key make is recognised") {
   const auto keys = std::make_shared<const MeshKeys>(
       parse_keys("meshswarm-key-1 " + std::string(64, '5') + "\nmeshswarm-key-1 " + std::string(64, '6'), "test"));
   const auto size = file.layout.size;
-  const auto read = recognise(file.id, size, roots, torrent.infohash, nullptr);
+  const auto read = verify_torrent(file.id, size, roots, torrent.infohash, nullptr);
   REQUIRE(read);
   CHECK(read->file.layout.roots == file.layout.roots);
   CHECK(read->file.layout.hashes == file.layout.hashes);
   for (const auto& other :
        {std::string(), roots.substr(32), roots + roots, roots.substr(32) + roots.substr(0, 32), roots + "x"})
-    CHECK_FALSE(recognise(file.id, size, other, torrent.infohash, nullptr));
-  CHECK_FALSE(recognise(ContentId{}, size, roots, torrent.infohash, nullptr));
-  CHECK_FALSE(recognise(file.id, size, roots, InfoHash{}, nullptr));
-  CHECK_FALSE(recognise(file.id, size + 1, roots, torrent.infohash, nullptr));  // the roots alone do not say the size
+    CHECK_FALSE(verify_torrent(file.id, size, other, torrent.infohash, nullptr));
+  CHECK_FALSE(verify_torrent(ContentId{}, size, roots, torrent.infohash, nullptr));
+  CHECK_FALSE(verify_torrent(file.id, size, roots, InfoHash{}, nullptr));
+  CHECK_FALSE(
+      verify_torrent(file.id, size + 1, roots, torrent.infohash, nullptr));  // the roots alone do not say the size
   for (const auto wrong : {std::int64_t{0}, std::int64_t{-1}, size * 2, most_torrent_bytes + 1, INT64_MAX})
-    CHECK_FALSE(recognise(file.id, wrong, roots, torrent.infohash, nullptr));
+    CHECK_FALSE(verify_torrent(file.id, wrong, roots, torrent.infohash, nullptr));
   // Under a key its infohash is another, and tells which key it is.
-  CHECK_FALSE(recognise(file.id, size, roots, torrent.infohash, keys));
+  CHECK_FALSE(verify_torrent(file.id, size, roots, torrent.infohash, keys));
   for (const auto& key : keys->all()) {
     const auto sealed = make_torrent(file, &key);
-    const auto known = recognise(file.id, size, roots, sealed.infohash, keys);
+    const auto known = verify_torrent(file.id, size, roots, sealed.infohash, keys);
     REQUIRE(known);
     CHECK(known->key == &key);
-    CHECK_FALSE(recognise(file.id, size, roots, sealed.infohash, nullptr));
+    CHECK_FALSE(verify_torrent(file.id, size, roots, sealed.infohash, nullptr));
   }
 }
 
@@ -369,14 +370,14 @@ TEST_CASE("torrents: a file of one piece has its content id for a root, and neit
   write_file(scratch.path / "f", noise(20'000, 7));
   const auto file = hashed(scratch.path / "f");
   CHECK(roots_of(file).empty());
-  const auto read = recognise(file.id, file.layout.size, "", make_torrent(file).infohash, nullptr);
+  const auto read = verify_torrent(file.id, file.layout.size, "", make_torrent(file).infohash, nullptr);
   REQUIRE(read);
   CHECK(read->file.layout.roots == std::vector<Sha256>{file.id});
-  CHECK_FALSE(recognise(file.id, file.layout.size, file.id.view(), make_torrent(file).infohash, nullptr));
+  CHECK_FALSE(verify_torrent(file.id, file.layout.size, file.id.view(), make_torrent(file).infohash, nullptr));
   StateDb db(scratch.path / "state.db");
-  keep(db, file);
+  store_roots(db, file);
   CHECK(db.find_roots(file.id).empty());
-  REQUIRE(kept(db, file.id, file.layout.size));
+  REQUIRE(load_roots(db, file.id, file.layout.size));
 }
 
 TEST_CASE("torrents: what is kept of a file is of use only while it makes its content id") {
@@ -384,12 +385,12 @@ TEST_CASE("torrents: what is kept of a file is of use only while it makes its co
   write_file(scratch.path / "f", noise(200'000, 7));
   const auto file = hashed(scratch.path / "f");
   StateDb db(scratch.path / "state.db");
-  CHECK_FALSE(kept(db, file.id, file.layout.size));
-  keep(db, file);
-  REQUIRE(kept(db, file.id, file.layout.size));
-  CHECK(kept(db, file.id, file.layout.size)->layout.roots == file.layout.roots);
+  CHECK_FALSE(load_roots(db, file.id, file.layout.size));
+  store_roots(db, file);
+  REQUIRE(load_roots(db, file.id, file.layout.size));
+  CHECK(load_roots(db, file.id, file.layout.size)->layout.roots == file.layout.roots);
   db.put_roots(file.id, std::string(32 * 4, 'x'));
-  CHECK_FALSE(kept(db, file.id, file.layout.size));
+  CHECK_FALSE(load_roots(db, file.id, file.layout.size));
 }
 
 TEST_CASE("torrents: other clients get one with the SHA-1 of the pieces, and no other is taken from others") {

@@ -298,7 +298,7 @@ TEST_CASE("lookup: where the choice hangs on it, candidates are hashed first; wh
     const auto two = co_await rooms.join('b', "n2", files5);
     const auto asker = co_await rooms.join('c', "n3");
     const auto answer = [&rooms](const FakeNodePtr& node) {
-      node->handlers.on<Make>([&rooms, node](ChannelPtr, Make asked) -> Task<Made> {
+      node->handlers.on<HashFiles>([&rooms, node](ChannelPtr, HashFiles asked) -> Task<Made> {
         Made out;
         InventoryDelta delta;
         for (auto& entry : asked.files) {
@@ -338,11 +338,11 @@ TEST_CASE("swarms: a getter joins once a holder has the torrent loaded, and is i
     const auto first = co_await rooms.join('b', "n2");
     const auto second = co_await rooms.join('c', "n3");
     int loads = 0;
-    holder->handlers.on<Load>([&](ChannelPtr, Load asked) -> Task<Torrent> {
+    holder->handlers.on<Seed>([&](ChannelPtr, Seed asked) -> Task<Torrent> {
       ++loads;
       co_return torrent_of(asked.id);
     });
-    Join question;
+    PrepareSwarm question;
     question.file = file("x", 'x');
     const Torrent torrent = co_await rooms.swarms.join(first->tracker, question);
     CHECK(torrent.infohash == infohash('i'));
@@ -350,7 +350,7 @@ TEST_CASE("swarms: a getter joins once a holder has the torrent loaded, and is i
     const Torrent again = co_await rooms.swarms.join(second->tracker, question);
     CHECK(again.infohash == infohash('i'));
     CHECK(loads == 1);
-    Ready ready;
+    JoinSwarm ready;
     ready.id = content('x');
     ready.infohash = infohash('i');
     ready.size = size_of_file;
@@ -360,7 +360,7 @@ TEST_CASE("swarms: a getter joins once a holder has the torrent loaded, and is i
     const Introduced more = co_await rooms.swarms.introduce(second->tracker, ready);
     CHECK(more.peers.size() == 2);
     CHECK(more.sources.size() == 1);
-    Ready other = ready;
+    JoinSwarm other = ready;
     other.infohash = infohash('j');
     const auto wrong = co_await trouble_of(rooms.swarms.introduce(second->tracker, other));
     CHECK(wrong.find("another infohash") != std::string::npos);
@@ -377,13 +377,13 @@ TEST_CASE("swarms: a torrent whose id does not follow from its roots is nobody's
     const Files files7{file("x", 'x', 100'000'000)};
     const auto holder = co_await rooms.join('a', "n1", files7);
     const auto getter = co_await rooms.join('b', "n2");
-    holder->handlers.on<Load>([&](ChannelPtr, Load asked) -> Task<Torrent> {
+    holder->handlers.on<Seed>([&](ChannelPtr, Seed asked) -> Task<Torrent> {
       Torrent out = torrent_of(asked.id);
       out.size = asked.size;
       out.roots.assign(64, 'r');
       co_return out;
     });
-    Join question;
+    PrepareSwarm question;
     question.file = file("x", 'x', 100'000'000);
     auto trouble = co_await trouble_of(rooms.swarms.join(getter->tracker, question));
     CHECK(trouble == "1 n1: n1: told a torrent that is not sound");
@@ -406,7 +406,7 @@ TEST_CASE("swarms: getters that share stripes hear who they are, and of each tha
     const auto one = co_await rooms.join('a', "n1");
     const auto two = co_await rooms.join('b', "n2");
     one->handlers.on_note<Plan>([&](const ChannelPtr&, const Plan& plan) { plans.push_back(plan.getters.size()); });
-    Ready ready;
+    JoinSwarm ready;
     ready.id = content('x');
     ready.infohash = infohash('i');
     ready.size = size_of_file;
@@ -427,7 +427,7 @@ TEST_CASE("bittorrent: what nobody knows is asked for once in ten seconds; who a
   int asked = 0;
   rooms.run([&]() -> Task<void> {
     const auto node = co_await rooms.join('a', "n1");
-    node->handlers.on<Load>([&](ChannelPtr, Load) -> Task<Torrent> {
+    node->handlers.on<Seed>([&](ChannelPtr, Seed) -> Task<Torrent> {
       ++asked;
       throw Error(Status::not_found, "has no such torrent");
       co_return Torrent{};

@@ -26,13 +26,13 @@ ContentId root_of(int piece) {
 /// A getter that does what it is told.
 struct Member {
   NodeKey key = 0;
-  UrlOrders last{};
+  OriginAssignment last{};
   std::string have{};
   int begin = 0, end = 0;  // being fetched
   std::set<int> told{};
 
-  UrlTurn say() {
-    UrlTurn out;
+  OriginReport say() {
+    OriginReport out;
     out.epoch = last.epoch;
     out.facts = last.facts;
     out.known = last.known;
@@ -42,7 +42,7 @@ struct Member {
       if (have[static_cast<std::size_t>(i)] != 0 && told.insert(i).second) out.pieces.push_back({i, root_of(i), 0});
     return out;
   }
-  void hear(const UrlOrders& orders) {
+  void hear(const OriginAssignment& orders) {
     if (orders.epoch != last.epoch) told.clear();
     last = orders;
     if (orders.facts.size > 0) have.resize(static_cast<std::size_t>(piece_count_for(orders.facts.size)));
@@ -145,11 +145,11 @@ TEST_CASE("URL plan: a silent member is taken for dead; a tracker that begins an
 TEST_CASE("URL plan: nobody can fetch; the origin changes its mind; words that make no sense") {
   UrlPlan plan(1);
   UrlPlan::TimePoint now{};
-  UrlTurn idle;
+  OriginReport idle;
   idle.idle = true;
   CHECK(plan.turn(1, idle, now).first);
   CHECK_FALSE(plan.turn(2, idle, now).first);
-  UrlTurn unable;
+  OriginReport unable;
   unable.error = "HTTP status 404";
   unable.status = 3;
   CHECK(plan.turn(1, unable, now).error.empty());  // the other one may
@@ -159,7 +159,7 @@ TEST_CASE("URL plan: nobody can fetch; the origin changes its mind; words that m
   CHECK(last.status == 3);
 
   UrlPlan changing(1);
-  UrlTurn said;
+  OriginReport said;
   said.facts = facts;
   auto orders = changing.turn(1, said, now);
   for (int i = 0; i < 10 && orders.error.empty(); ++i) {
@@ -170,7 +170,7 @@ TEST_CASE("URL plan: nobody can fetch; the origin changes its mind; words that m
   CHECK(orders.error.find("something else each time") != std::string::npos);
 
   UrlPlan plan2(1);
-  UrlTurn bad;
+  OriginReport bad;
   bad.facts.size = std::int64_t{1} << 60;
   CHECK_THROWS_AS(plan2.turn(1, bad, now), Error);
   bad.facts = facts;
@@ -185,11 +185,11 @@ TEST_CASE("URL plan: without ranges, one fetcher; after its end one pass brings 
   auto whole = facts;
   whole.ranges = false;
   const auto count = piece_count_for(whole.size);
-  UrlTurn said;
+  OriginReport said;
   said.idle = true;
   CHECK(plan.turn(1, said, now).first);
   CHECK_FALSE(plan.turn(2, said, now).first);
-  UrlTurn fetched;
+  OriginReport fetched;
   fetched.epoch = 1;
   fetched.facts = whole;
   static_cast<void>(plan.turn(1, fetched, now));
@@ -199,7 +199,7 @@ TEST_CASE("URL plan: without ranges, one fetcher; after its end one pass brings 
     fetched.pieces.push_back({i, root_of(i), 0});
   }
   static_cast<void>(plan.turn(1, fetched, now));
-  UrlTurn other;
+  OriginReport other;
   other.epoch = 1;
   other.facts = whole;
   other.idle = true;

@@ -32,10 +32,10 @@ TEST_CASE("messages: what is not of the shape is refused") {
   CHECK_THROWS_AS(from_bencode<Resolved>("garbage"), CodecError);
   CHECK_THROWS_AS(from_bencode<Resolved>("le"), CodecError);
   CHECK_THROWS_AS(from_bencode<Resolved>("d5:filesi1ee"), CodecError);
-  CHECK_THROWS_AS(from_bencode<Load>("d2:id3:abce"), CodecError);
+  CHECK_THROWS_AS(from_bencode<Seed>("d2:id3:abce"), CodecError);
   CHECK_THROWS_AS(from_bencode<NodeRef>("d4:peeri70000ee"), CodecError);
   CHECK_THROWS_AS(from_bencode<Resolved>(std::string(100, 'l') + std::string(100, 'e')), CodecError);
-  CHECK(from_bencode<Load>("d7:unknowni1ee").id == ContentId{});
+  CHECK(from_bencode<Seed>("d7:unknowni1ee").id == ContentId{});
 }
 
 TEST_CASE("messages: entries from the network are checked") {

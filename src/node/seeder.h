@@ -11,10 +11,10 @@
 
 namespace mesh {
 
-class Offer {
+class Seeder {
  public:
   /// `upload`: the limit of what goes out on the node channel.
-  Offer(Workers& workers, MeshKeysPtr keys, Library& library, Session& session, Pacer upload)
+  Seeder(Workers& workers, MeshKeysPtr keys, Library& library, Session& session, Pacer upload)
       : workers_(workers), keys_(std::move(keys)), library_(library), session_(session), small_up_(std::move(upload)) {}
 
   /// Answers make, load, probe and fetch on channels with these handlers.
@@ -29,17 +29,17 @@ class Offer {
     HashedFile file;
     StoragePtr storage;
   };
-  Task<Held> hold(ContentId id, std::int64_t size, std::vector<lt::sha1_hash> hashes = {});
+  Task<Held> open_for_seeding(ContentId id, std::int64_t size, std::vector<lt::sha1_hash> hashes = {});
   /// The torrent for other clients of bytes that this node holds; made, where it must be. Throws Error.
   Task<Foreign> foreign(ContentId id, std::int64_t size);
   /// Loads a torrent of bytes that this node holds.
-  Task<Torrent> load(Load asked);
+  Task<Torrent> load(Seed asked);
   /// Hashes what nobody asked for, one file at a time at idle priority, until the node stops.
   Task<void> hash_eagerly();
 
  private:
   Task<FileEntry> make_now(FileEntry asked, bool foreign, bool idle);
-  Task<Torrent> load_foreign(Load asked);
+  Task<Torrent> load_foreign(Seed asked);
   /// Blocks.
   [[nodiscard]] std::optional<Foreign> kept_foreign(const ContentId& id, std::int64_t size) const;
   Task<Probed> probe(ProbePath asked);

@@ -1,4 +1,4 @@
-#include "core/offer_book.h"
+#include "core/super_seed_policy.h"
 
 #include <algorithm>
 
@@ -32,7 +32,7 @@ constexpr unsigned in_order_among = 16;
 
 }  // namespace
 
-OfferBook::OfferBook(int pieces, std::int64_t piece_length, std::uint32_t seed)
+SuperSeedPolicy::SuperSeedPolicy(int pieces, std::int64_t piece_length, std::uint32_t seed)
     : piece_length_(piece_length),
       fewest_(static_cast<int>(std::clamp<std::int64_t>(512 * 1024 / piece_length, 2, 4))),
       fewest_together_(static_cast<int>(std::clamp<std::int64_t>(bytes_together / piece_length, 4, 8))),
@@ -44,7 +44,7 @@ OfferBook::OfferBook(int pieces, std::int64_t piece_length, std::uint32_t seed)
       random_(seed) {}
 
 /// After getters came or went.
-void OfferBook::recount() {
+void SuperSeedPolicy::recount() {
   recounted_ = true;
   unoffered_ = static_cast<int>(std::ranges::count(out_, 0));
   offered_ = 0;
@@ -62,7 +62,7 @@ void OfferBook::recount() {
 }
 
 /// Brings its place in `ready_` up to date.
-void OfferBook::place(Getters::value_type& getter) {
+void SuperSeedPolicy::place(Getters::value_type& getter) {
   auto& [id, known] = getter;
   if (known.key) ready_.erase(*known.key);
   known.key.reset();
@@ -75,7 +75,7 @@ void OfferBook::place(Getters::value_type& getter) {
   ready_.insert(*known.key);
 }
 
-void OfferBook::join(Getter id, const std::vector<bool>& have, Time now, bool in_order) {
+void SuperSeedPolicy::join(Getter id, const std::vector<bool>& have, Time now, bool in_order) {
   leave(id);
   const bool alone = std::ranges::all_of(getters_, [](const auto& other) { return other.second.missing == 0; });
   auto& known = getters_[id];
@@ -95,7 +95,7 @@ void OfferBook::join(Getter id, const std::vector<bool>& have, Time now, bool in
   recounted_ = false;
 }
 
-void OfferBook::leave(Getter id) {
+void SuperSeedPolicy::leave(Getter id) {
   const auto at = getters_.find(id);
   if (at == getters_.end()) return;
   withdraw(at->second);
@@ -110,7 +110,7 @@ void OfferBook::leave(Getter id) {
 }
 
 /// What is on its way to it may be offered to others.
-void OfferBook::withdraw(Known& known) {
+void SuperSeedPolicy::withdraw(Known& known) {
   for (std::size_t i = 0; i < out_.size() && known.offered > 0; ++i) {
     if (known.state[i] != State::offered) continue;
     known.state[i] = State::missing;
@@ -121,7 +121,7 @@ void OfferBook::withdraw(Known& known) {
   }
 }
 
-void OfferBook::has(Getter id, int piece, Time now) {
+void SuperSeedPolicy::has(Getter id, int piece, Time now) {
   const auto at = getters_.find(id);
   if (at == getters_.end() || piece < 0 || static_cast<std::size_t>(piece) >= out_.size()) return;
   auto& known = at->second;
@@ -150,7 +150,7 @@ void OfferBook::has(Getter id, int piece, Time now) {
   place(*at);
 }
 
-void OfferBook::lost(Getter id, int piece) {
+void SuperSeedPolicy::lost(Getter id, int piece) {
   const auto at = getters_.find(id);
   if (at == getters_.end() || piece < 0 || static_cast<std::size_t>(piece) >= out_.size()) return;
   const auto i = static_cast<std::size_t>(piece);
@@ -162,7 +162,7 @@ void OfferBook::lost(Getter id, int piece) {
   recounted_ = false;
 }
 
-bool OfferBook::sent(Getter id, std::int64_t bytes, Time now) {
+bool SuperSeedPolicy::sent(Getter id, std::int64_t bytes, Time now) {
   const auto at = getters_.find(id);
   if (at == getters_.end()) return false;
   at->second.bytes += bytes;
@@ -172,7 +172,7 @@ bool OfferBook::sent(Getter id, std::int64_t bytes, Time now) {
   return true;
 }
 
-void OfferBook::reassess(Time now) {
+void SuperSeedPolicy::reassess(Time now) {
   if (now - assessed_ < assess_every) return;
   assessed_ = now;
   const auto pieces = [&](double bytes_per_second) {
@@ -229,7 +229,7 @@ void OfferBook::reassess(Time now) {
   window_ = std::max({at_least, fewest_together_, pieces(together), window_ * 3 / 4});
 }
 
-int OfferBook::choose(const Known& known) {
+int SuperSeedPolicy::choose(const Known& known) {
   const auto count = out_.size();
   if (in_order_ && unoffered_ > 0) {
     // Not strictly: two sources are to choose differently.
@@ -255,7 +255,7 @@ int OfferBook::choose(const Known& known) {
   return best;
 }
 
-void OfferBook::offer(Getters::value_type& getter, std::vector<Offer>& out, Time now) {
+void SuperSeedPolicy::offer(Getters::value_type& getter, std::vector<Offer>& out, Time now) {
   auto& [id, known] = getter;
   const int piece = choose(known);
   const auto i = static_cast<std::size_t>(piece);
@@ -271,7 +271,7 @@ void OfferBook::offer(Getters::value_type& getter, std::vector<Offer>& out, Time
   out.push_back({id, piece});
 }
 
-std::vector<OfferBook::Offer> OfferBook::next(Time now) {
+std::vector<SuperSeedPolicy::Offer> SuperSeedPolicy::next(Time now) {
   if (!recounted_) recount();
   reassess(now);
   std::vector<Offer> out;

@@ -22,7 +22,7 @@
 
 namespace mesh {
 
-class OfferBook {
+class SuperSeedPolicy {
  public:
   using Getter = std::uint64_t;
   using Time = std::chrono::steady_clock::time_point;
@@ -32,7 +32,7 @@ class OfferBook {
   };
 
   /// `seed`: of the order among equals, so that two sources choose differently.
-  OfferBook(int pieces, std::int64_t piece_length, std::uint32_t seed);
+  SuperSeedPolicy(int pieces, std::int64_t piece_length, std::uint32_t seed);
 
   /// A getter that has these pieces wants the others, `in_order` as far as that goes.
   void join(Getter getter, const std::vector<bool>& have, Time now, bool in_order = false);

@@ -9,7 +9,7 @@
 namespace mesh {
 
 /// Pure: the caller gives the time. For one thread.
-class Moderation {
+class WakeupCoalescing {
  public:
   using Clock = std::chrono::steady_clock;
   /// What may arrive during one pause: a fraction of what sockets hold, and of what is asked for ahead.
@@ -19,7 +19,7 @@ class Moderation {
   /// Bytes per second: below, there is little to save; above, whoever moves them is never idle for long.
   static constexpr double slow = 4e6, fast = 64e6;
   /// libtorrent takes a second to learn a peer's rate.
-  static constexpr Clock::duration surge_lasts = std::chrono::milliseconds(1500);
+  static constexpr Clock::duration ramp_up_lasts = std::chrono::milliseconds(1500);
 
   /// Call after each round. `moved`: bytes that came and went so far. A pause that brings something is followed by a
   /// longer one, up to a thirtieth of the time that the flow has lasted; one that brings nothing by a shorter. So what
@@ -56,11 +56,11 @@ class Moderation {
       since_ = now;
       moved_before_ = moved;
     }
-    is_surge_ = is_fast_ && now - fast_since_ < surge_lasts;
+    is_ramping_up_ = is_fast_ && now - fast_since_ < ramp_up_lasts;
   }
 
-  /// More than `fast` has begun to flow, less than `surge_lasts` before the last look.
-  [[nodiscard]] bool is_surge() const { return is_surge_; }
+  /// More than `fast` has begun to flow, less than `ramp_up_lasts` before the last look.
+  [[nodiscard]] bool is_ramping_up() const { return is_ramping_up_; }
 
  private:
   /// `step_`, or less.
@@ -79,7 +79,7 @@ class Moderation {
   double rate_ = 0;  ///< of the last tenth of a second or so
   bool is_fast_ = false;
   Clock::time_point fast_since_{};
-  bool is_surge_ = false;
+  bool is_ramping_up_ = false;
 };
 
 }  // namespace mesh

@@ -1,4 +1,4 @@
-#include "node/offer.h"
+#include "node/seeder.h"
 
 #include <linux/ioprio.h>
 #include <sys/syscall.h>
@@ -76,8 +76,8 @@ Torrent told_foreign(const SwarmTorrent& loaded) {
 
 }  // namespace
 
-void Offer::serve(Handlers& handlers) {
-  handlers.on<Make>([this](ChannelPtr, Make asked) -> Task<Made> {
+void Seeder::serve(Handlers& handlers) {
+  handlers.on<HashFiles>([this](ChannelPtr, HashFiles asked) -> Task<Made> {
     Made out;
     for (auto& file : asked.files) {
       std::string error;
@@ -91,12 +91,12 @@ void Offer::serve(Handlers& handlers) {
     }
     co_return out;
   });
-  handlers.on<Load>([this](ChannelPtr, Load asked) { return load(asked); });
+  handlers.on<Seed>([this](ChannelPtr, Seed asked) { return load(asked); });
   handlers.on<ProbePath>([this](ChannelPtr, ProbePath asked) { return probe(std::move(asked)); });
   handlers.on<Fetch>([this](ChannelPtr channel, Fetch asked) { return fetch(std::move(channel), std::move(asked)); });
 }
 
-Task<FileEntry> Offer::make(FileEntry asked, bool foreign) {
+Task<FileEntry> Seeder::make(FileEntry asked, bool foreign) {
   const std::string key =
       asked.path + '\0' + std::to_string(asked.size) + ' ' + std::to_string(asked.mtime) + (foreign ? " foreign" : "");
   std::function<Task<FileEntry>()> work = [this, asked = std::move(asked), foreign] {
@@ -105,7 +105,7 @@ Task<FileEntry> Offer::make(FileEntry asked, bool foreign) {
   return making_.run(key, std::move(work));
 }
 
-Task<FileEntry> Offer::make_now(FileEntry asked, bool foreign, bool idle) {
+Task<FileEntry> Seeder::make_now(FileEntry asked, bool foreign, bool idle) {
   const auto* known = library_.inventory().find(asked.path);
   const ContentId known_id = known != nullptr ? known->entry.id : ContentId{};
   const FileStamp known_stamp = known != nullptr ? known->stamp : FileStamp{};
@@ -120,7 +120,7 @@ Task<FileEntry> Offer::make_now(FileEntry asked, bool foreign, bool idle) {
     std::optional<ContentId> id;
     if (known_id.is_set() && known_stamp == stamp) id = known_id;
     if (!id) id = library_.db().find_hash(stamp);
-    const bool is_known = id && (stamp.size == 0 || kept(library_.db(), *id, stamp.size));
+    const bool is_known = id && (stamp.size == 0 || load_roots(library_.db(), *id, stamp.size));
     if (!is_known || (foreign && !kept_foreign(*id, stamp.size))) {
       const IdlePriority priority(idle);
       const auto begun = now_ns();
@@ -131,7 +131,7 @@ Task<FileEntry> Offer::make_now(FileEntry asked, bool foreign, bool idle) {
         throw Error(Status::failed, "it changed while it was hashed");
       id = hashed.id;
       if (begun - std::max(stamp.mtime, stamp.ctime) > settle_ns) library_.db().put_hash(stamp, hashed.id);
-      keep(library_.db(), hashed);
+      store_roots(library_.db(), hashed);
       if (foreign) {
         const auto info = encode_info(hashed.id, stamp.size, sha1);
         library_.db().put_foreign({hashed.id, infohash_of(info), info});
@@ -146,7 +146,7 @@ Task<FileEntry> Offer::make_now(FileEntry asked, bool foreign, bool idle) {
   co_return made.entry;
 }
 
-Task<Torrent> Offer::load(Load asked) {
+Task<Torrent> Seeder::load(Seed asked) {
   const ContentId id = asked.id;
   if (asked.foreign || !id.is_set()) co_return co_await load_foreign(std::move(asked));
   if (const auto loaded = session_.find(id)) {
@@ -155,7 +155,7 @@ Task<Torrent> Offer::load(Load asked) {
     loaded->last_needed = SwarmTorrent::Clock::now();
     co_return told(*loaded);
   }
-  const Held held = co_await hold(id, asked.size);
+  const Held held = co_await open_for_seeding(id, asked.size);
   const auto& keys = keys_;
   const MeshKey* key = keys ? &keys->first() : nullptr;
   // While keys change, a swarm stays with the one under which it began.
@@ -171,7 +171,7 @@ Task<Torrent> Offer::load(Load asked) {
 }
 
 /// Other clients have no way into a mesh with a key.
-Task<Torrent> Offer::load_foreign(Load asked) {
+Task<Torrent> Seeder::load_foreign(Seed asked) {
   if (keys_) throw Error(Status::not_found, "has no such torrent");
   if (!asked.id.is_set()) {
     for (const auto& torrent : session_.all())
@@ -202,7 +202,7 @@ Task<Torrent> Offer::load_foreign(Load asked) {
         if (!asked.info.empty()) throw Error(Status::failed, "seeds it to other clients by another torrent");
         session_.unload(torrent->torrent.id);
       }
-    const Held held = co_await hold(asked.id, asked.size, made.pieces);
+    const Held held = co_await open_for_seeding(asked.id, asked.size, made.pieces);
     SwarmSpec spec;
     spec.id = made.own;
     spec.infohash = made.infohash;
@@ -214,12 +214,12 @@ Task<Torrent> Offer::load_foreign(Load asked) {
   co_return told_foreign(*loaded);
 }
 
-std::optional<Foreign> Offer::kept_foreign(const ContentId& id, std::int64_t size) const {
+std::optional<Foreign> Seeder::kept_foreign(const ContentId& id, std::int64_t size) const {
   const auto stored = library_.db().find_foreign(id);
   return stored ? read_foreign(stored->info, id, size) : std::nullopt;
 }
 
-Task<Foreign> Offer::foreign(ContentId id, std::int64_t size) {
+Task<Foreign> Seeder::foreign(ContentId id, std::int64_t size) {
   const auto* item = library_.inventory().find(id, size);
   if (item == nullptr) throw Error(Status::not_found, "does not hold it any more");
   const FileEntry entry = item->entry;
@@ -233,12 +233,12 @@ Task<Foreign> Offer::foreign(ContentId id, std::int64_t size) {
   co_return std::move(*found);
 }
 
-Task<Offer::Held> Offer::hold(ContentId id, std::int64_t size, std::vector<lt::sha1_hash> hashes) {
+Task<Seeder::Held> Seeder::open_for_seeding(ContentId id, std::int64_t size, std::vector<lt::sha1_hash> hashes) {
   const auto* item = library_.inventory().find(id, size);
   if (item == nullptr) throw Error(Status::not_found, "does not hold it any more");
   const FileEntry entry = item->entry;
   const FileStamp stamp = item->stamp;
-  const auto find = [this, id, size = entry.size] { return kept(library_.db(), id, size); };
+  const auto find = [this, id, size = entry.size] { return load_roots(library_.db(), id, size); };
   auto file = co_await run_on(workers_.brief(), find);
   if (!file) {
     co_await make(entry, false);
@@ -276,7 +276,7 @@ Task<Offer::Held> Offer::hold(ContentId id, std::int64_t size, std::vector<lt::s
   co_return out;
 }
 
-Task<Probed> Offer::probe(ProbePath asked) {
+Task<Probed> Seeder::probe(ProbePath asked) {
   Probed out;
   const auto look = [this, path = asked.path]() -> std::optional<LocalEntry> {
     auto found = library_.gate().look(path);
@@ -298,7 +298,7 @@ Task<Probed> Offer::probe(ProbePath asked) {
   co_return out;
 }
 
-Task<Fetched> Offer::fetch(ChannelPtr channel, Fetch asked) {
+Task<Fetched> Seeder::fetch(ChannelPtr channel, Fetch asked) {
   if (asked.files.size() > fetch_files) asked.files.resize(fetch_files);
   struct Read {
     Fetched reply;
@@ -353,7 +353,7 @@ Task<Fetched> Offer::fetch(ChannelPtr channel, Fetch asked) {
   co_return read.reply;
 }
 
-Task<void> Offer::hash_eagerly() {
+Task<void> Seeder::hash_eagerly() {
   while (!workers_.stopping()) {
     co_await sleep_for(std::chrono::seconds(1));
     if (!library_.inventory().is_complete()) continue;

@@ -1,4 +1,4 @@
-#include "mesh/mesh_view.h"
+#include "mesh/gossip.h"
 
 #include <algorithm>
 
@@ -35,7 +35,7 @@ std::int64_t seconds_of_day() {
 
 }  // namespace
 
-struct MeshView::Dial {
+struct Gossip::Dial {
   Member member;
   ChannelPtr view;  ///< for which it is
   ChannelPtr channel;
@@ -43,8 +43,8 @@ struct MeshView::Dial {
   bool answered = false;  ///< a channel to it was there
 };
 
-MeshView::MeshView(Workers& workers, const NodeOptions& options, Facts facts, TrackerLinks& links,
-                   const Handlers& tracker_handlers, Handlers& handlers)
+Gossip::Gossip(Workers& workers, const NodeOptions& options, Facts facts, TrackerLinks& links,
+               const Handlers& tracker_handlers, Handlers& handlers)
     : workers_(workers),
       options_(options),
       facts_(std::move(facts)),
@@ -92,9 +92,9 @@ MeshView::MeshView(Workers& workers, const NodeOptions& options, Facts facts, Tr
   spawn(workers_.loop(), gossip());
 }
 
-MeshView::~MeshView() { alive_.reset(); }
+Gossip::~Gossip() { alive_.reset(); }
 
-Member MeshView::self() const {
+Member Gossip::self() const {
   const Hello hello = facts_.hello();
   Member out;
   out.instance = hello.instance;
@@ -105,14 +105,14 @@ Member MeshView::self() const {
   return out;
 }
 
-bool MeshView::may_ask(const std::string& address, std::uint16_t port) const {
+bool Gossip::may_ask(const std::string& address, std::uint16_t port) const {
   boost::system::error_code ec;
   const auto parsed = asio::ip::make_address(address, ec);
   if (ec || (!options_.is_on_network() && !parsed.is_loopback())) return false;
   return port != facts_.hello().channel_port || !(parsed.is_loopback() || own_addresses_.contains(address));
 }
 
-void MeshView::hear(const Greeted& said, const asio::ip::address& from) {
+void Gossip::hear(const Greeted& said, const asio::ip::address& from) {
   const auto now = Clock::now();
   Member other = said.self;
   other.age = 0;
@@ -126,7 +126,7 @@ void MeshView::hear(const Greeted& said, const asio::ip::address& from) {
   unsaved_ = unsaved_ || news;
 }
 
-void MeshView::welcomed(const Welcome& welcome) {
+void Gossip::welcomed(const Welcome& welcome) {
   for (std::size_t i = 0; i < std::min(welcome.members.size(), most_told); ++i) {
     Member member = welcome.members[i];
     member.age = 1;
@@ -134,7 +134,7 @@ void MeshView::welcomed(const Welcome& welcome) {
   }
 }
 
-Task<void> MeshView::save() {
+Task<void> Gossip::save() {
   Greeted kept;
   kept.known = members_.tell(10'000, true, Clock::now());
   unsaved_ = false;
@@ -143,7 +143,7 @@ Task<void> MeshView::save() {
 }
 
 /// Greets the node at `address`, which should be the one of instance `expected`; false when it does not answer.
-Task<bool> MeshView::greet(std::string address, std::string expected) {
+Task<bool> Gossip::greet(std::string address, std::string expected) {
   ChannelPtr channel;
   bool answered = false;
   try {
@@ -168,7 +168,7 @@ Task<bool> MeshView::greet(std::string address, std::string expected) {
 
 /// Greets the peers that were named and not met yet, and somebody at random; now and then somebody who did not answer
 /// last time, so that two halves of a mesh that could not reach each other find together again.
-Task<void> MeshView::round(std::set<std::string>& unmet, int number) {
+Task<void> Gossip::round(std::set<std::string>& unmet, int number) {
   const auto alive = std::weak_ptr<bool>(alive_);
   for (const auto& peer : std::set<std::string>(unmet)) {
     const auto at = parse_host_port(peer, default_peer_port);
@@ -201,7 +201,7 @@ Task<void> MeshView::round(std::set<std::string>& unmet, int number) {
 }
 
 /// Whom one node knows gets around among n nodes in some log n rounds.
-Task<void> MeshView::gossip() {
+Task<void> Gossip::gossip() {
   const auto alive = std::weak_ptr<bool>(alive_);
   std::set<std::string> unmet(options_.peers.begin(), options_.peers.end());
   co_await sleep_for(milliseconds(std::uniform_int_distribution<int>(100, 1000)(random_)));
@@ -225,7 +225,7 @@ Task<void> MeshView::gossip() {
   }
 }
 
-Task<ChannelPtr> MeshView::connect_any(Member member, std::string path) {
+Task<ChannelPtr> Gossip::connect_any(Member member, std::string path) {
   for (const auto& address : member.addresses) {
     if (!may_ask(address, member.channel_port)) continue;
     ChannelPtr channel;
@@ -239,7 +239,7 @@ Task<ChannelPtr> MeshView::connect_any(Member member, std::string path) {
   co_return nullptr;
 }
 
-void MeshView::dial(const Member& member) {
+void Gossip::dial(const Member& member) {
   const auto same = [&](const DialPtr& other) { return other->member.instance == member.instance; };
   if (std::ranges::any_of(dials_, same)) return;
   const auto dial = std::make_shared<Dial>();
@@ -249,7 +249,7 @@ void MeshView::dial(const Member& member) {
   spawn(workers_.loop(), keep(dial));
 }
 
-Task<void> MeshView::keep(DialPtr dial) {
+Task<void> Gossip::keep(DialPtr dial) {
   const auto alive = std::weak_ptr<bool>(alive_);
   const std::string path = "/view/" + instance_ + "/" + dial->member.instance;
   const ChannelPtr channel = co_await connect_any(dial->member, path);
@@ -273,7 +273,7 @@ Task<void> MeshView::keep(DialPtr dial) {
   opened_.notify();
 }
 
-Task<ChannelPtr> MeshView::open(milliseconds limit) {
+Task<ChannelPtr> Gossip::open(milliseconds limit) {
   const auto alive = std::weak_ptr<bool>(alive_);
   used_ = Clock::now();
   if (!opening_ && channel_ && channel_->is_open() && answering() > 0) co_return channel_;
@@ -293,7 +293,7 @@ Task<ChannelPtr> MeshView::open(milliseconds limit) {
 }
 
 /// Opens the view: this node registers with the hub, and the others are asked to.
-Task<void> MeshView::make() {
+Task<void> Gossip::make() {
   const auto alive = std::weak_ptr<bool>(alive_);
   bool any = false;
   try {
@@ -346,7 +346,7 @@ Task<void> MeshView::make() {
 
 /// While the view is open: who was heard of since is asked, too. It ends when nobody has asked anything for a while,
 /// soon after a tracker is back.
-Task<void> MeshView::tend() {
+Task<void> Gossip::tend() {
   const auto alive = std::weak_ptr<bool>(alive_);
   const auto view = channel_;
   while (view->is_open() && !closed_) {
@@ -364,31 +364,31 @@ Task<void> MeshView::tend() {
   if (view == channel_) hang_up();
 }
 
-std::size_t MeshView::answering() const {
+std::size_t Gossip::answering() const {
   return static_cast<std::size_t>(
       std::ranges::count_if(dials_, [](const auto& dial) { return dial->answered && !dial->over; }));
 }
 
-void MeshView::hang_up() {
+void Gossip::hang_up() {
   for (const auto& dial : dials_)
     if (dial->channel) dial->channel->close();
   dials_.clear();
 }
 
-bool MeshView::is_asked(const std::string& path) const {
+bool Gossip::is_asked(const std::string& path) const {
   constexpr std::string_view prefix = "/view/";
   return path.starts_with(prefix) && path.ends_with("/" + instance_) &&
          path.size() == prefix.size() + 2 * instance_.size() + 1 &&
          path.substr(prefix.size(), instance_.size()) != instance_;
 }
 
-std::string MeshView::describe(const ChannelPtr& channel) const {
+std::string Gossip::describe(const ChannelPtr& channel) const {
   if (!channel || channel != channel_) return {};
   return "this is the word of this node and of " + std::to_string(answering()) + " of the " +
          std::to_string(members_.size()) + " others that it knows";
 }
 
-Task<void> MeshView::close() {
+Task<void> Gossip::close() {
   closed_ = true;
   discover_.reset();
   if (channel_) channel_->close();

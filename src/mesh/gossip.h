@@ -25,7 +25,7 @@ namespace mesh {
 /// Of a node's --listen.
 inline constexpr std::uint16_t default_peer_port = 6881;
 
-class MeshView {
+class Gossip {
  public:
   /// `hello`: what this node says of itself. `handlers`: what it answers to those who greet it.
   /// What it takes from the rest of the node.
@@ -39,11 +39,11 @@ class MeshView {
     Log log;
   };
   /// `tracker_handlers`: what it answers to what stands in for a tracker; must outlive this.
-  MeshView(Workers& workers, const NodeOptions& options, Facts facts, TrackerLinks& links,
-           const Handlers& tracker_handlers, Handlers& handlers);
-  ~MeshView();
-  MeshView(const MeshView&) = delete;
-  MeshView& operator=(const MeshView&) = delete;
+  Gossip(Workers& workers, const NodeOptions& options, Facts facts, TrackerLinks& links,
+         const Handlers& tracker_handlers, Handlers& handlers);
+  ~Gossip();
+  Gossip(const Gossip&) = delete;
+  Gossip& operator=(const Gossip&) = delete;
 
   /// How many other nodes this one knows of.
   [[nodiscard]] std::size_t known() const { return members_.size(); }

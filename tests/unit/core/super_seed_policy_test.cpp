@@ -1,4 +1,4 @@
-#include "core/offer_book.h"
+#include "core/super_seed_policy.h"
 
 #include <algorithm>
 #include <map>
@@ -8,7 +8,7 @@
 #include "swarm_sim.h"
 #include "test.h"
 
-using mesh::OfferBook;
+using mesh::SuperSeedPolicy;
 using mesh::test::SimNode;
 using mesh::test::SimOptions;
 using mesh::test::simulate;
@@ -16,9 +16,9 @@ using std::chrono::milliseconds;
 
 namespace {
 
-OfferBook::Time at(int ms) { return OfferBook::Time(milliseconds(1'000'000 + ms)); }
+SuperSeedPolicy::Time at(int ms) { return SuperSeedPolicy::Time(milliseconds(1'000'000 + ms)); }
 
-std::map<std::uint64_t, std::vector<int>> by_getter(const std::vector<OfferBook::Offer>& offers) {
+std::map<std::uint64_t, std::vector<int>> by_getter(const std::vector<SuperSeedPolicy::Offer>& offers) {
   std::map<std::uint64_t, std::vector<int>> out;
   for (const auto& offer : offers) out[offer.to].push_back(offer.piece);
   return out;
@@ -35,7 +35,7 @@ double last(const std::vector<double>& took) {
 }  // namespace
 
 TEST_CASE("offers: while one copy is not out, no piece goes to two getters") {
-  OfferBook book(64, 65536, 1);
+  SuperSeedPolicy book(64, 65536, 1);
   std::vector<int> offered(64);
   std::vector<std::pair<std::uint64_t, int>> open;
   for (std::uint64_t getter = 1; getter <= 4; ++getter) book.join(getter, std::vector<bool>(64), at(0));
@@ -55,7 +55,7 @@ TEST_CASE("offers: while one copy is not out, no piece goes to two getters") {
 }
 
 TEST_CASE("offers: who comes first does not run dry while he is alone, and leaves enough to who comes next") {
-  OfferBook book(1024, 1 << 20, 1);
+  SuperSeedPolicy book(1024, 1 << 20, 1);
   book.join(1, std::vector<bool>(1024), at(0));
   const auto first = by_getter(book.next(at(0)))[1];
   CHECK(first.size() == 16);
@@ -68,14 +68,14 @@ TEST_CASE("offers: who comes first does not run dry while he is alone, and leave
   CHECK(offers[2].size() == 2);
   CHECK(offers[1].empty());
   // Who has everything is nobody to share with.
-  OfferBook other(1024, 1 << 20, 1);
+  SuperSeedPolicy other(1024, 1 << 20, 1);
   other.join(1, std::vector<bool>(1024, true), at(0));
   other.join(2, std::vector<bool>(1024), at(0));
   CHECK(by_getter(other.next(at(0)))[2].size() >= 8);
 }
 
 TEST_CASE("offers: whoever has the most to hand on waits; who handed on is next") {
-  OfferBook book(100, 65536, 1);
+  SuperSeedPolicy book(100, 65536, 1);
   book.join(1, std::vector<bool>(100), at(0));
   book.join(2, std::vector<bool>(100), at(0));
   auto first = by_getter(book.next(at(0)));
@@ -90,7 +90,7 @@ TEST_CASE("offers: whoever has the most to hand on waits; who handed on is next"
 }
 
 TEST_CASE("offers: what a stuck getter was offered goes to others, and it comes back when it moves") {
-  OfferBook book(8, 65536, 1);
+  SuperSeedPolicy book(8, 65536, 1);
   book.join(1, std::vector<bool>(8), at(0));
   book.join(2, std::vector<bool>(8), at(0));
   const auto first = by_getter(book.next(at(0)));
@@ -114,7 +114,7 @@ TEST_CASE("offers: getters that take next to nothing do not keep the others wait
   constexpr int pieces = 64;
   constexpr std::uint64_t slow = 12;
   constexpr std::uint64_t getters = 20;
-  OfferBook book(pieces, 65536, 1);
+  SuperSeedPolicy book(pieces, 65536, 1);
   for (std::uint64_t getter = 1; getter <= getters; ++getter) book.join(getter, std::vector<bool>(pieces), at(0));
   std::map<std::uint64_t, int> got;
   for (int ms = 0; ms < 60'000; ms += 50) {
@@ -132,7 +132,7 @@ TEST_CASE("offers: getters that take next to nothing do not keep the others wait
 }
 
 TEST_CASE("offers: who has no use for what it was offered is offered something else after a while") {
-  OfferBook book(16, 65536, 1);
+  SuperSeedPolicy book(16, 65536, 1);
   book.join(1, std::vector<bool>(16), at(0));
   std::set<int> offered;
   for (int ms = 0; ms < 60'000; ms += 100)
@@ -141,7 +141,7 @@ TEST_CASE("offers: who has no use for what it was offered is offered something e
 }
 
 TEST_CASE("offers: a piece that a getter lost is offered to it again") {
-  OfferBook book(4, 65536, 1);
+  SuperSeedPolicy book(4, 65536, 1);
   book.join(1, {true, true, true, true}, at(0));
   CHECK(book.next(at(0)).empty());
   book.lost(1, 2);
@@ -154,7 +154,7 @@ TEST_CASE("offers: a piece that a getter lost is offered to it again") {
 }
 
 TEST_CASE("offers: in order, as long as somebody wants that") {
-  OfferBook book(1000, 65536, 1);
+  SuperSeedPolicy book(1000, 65536, 1);
   book.join(1, std::vector<bool>(1000), at(0));
   book.join(2, std::vector<bool>(1000), at(0), true);
   std::set<int> offered;
@@ -175,7 +175,7 @@ TEST_CASE("offers: in order, as long as somebody wants that") {
 }
 
 TEST_CASE("offers: a getter that leaves takes nothing with it") {
-  OfferBook book(16, 65536, 1);
+  SuperSeedPolicy book(16, 65536, 1);
   book.join(1, std::vector<bool>(16), at(0));
   CHECK_FALSE(book.next(at(0)).empty());
   book.leave(1);
@@ -191,7 +191,7 @@ TEST_CASE("offers: a getter that leaves takes nothing with it") {
 }
 
 TEST_CASE("offers: one getter alone is offered as much as its link takes") {
-  OfferBook book(1024, 65536, 1);
+  SuperSeedPolicy book(1024, 65536, 1);
   book.join(1, std::vector<bool>(1024), at(0));
   std::vector<int> open;
   std::size_t most = 0;

@@ -1,4 +1,4 @@
-#include "node/orders.h"
+#include "node/remote_commands.h"
 
 #include <algorithm>
 
@@ -26,7 +26,7 @@ std::string bounded(const Reply& reply, List&... lists) {
 
 }  // namespace
 
-void Orders::serve_commands(Handlers& handlers) {
+void RemoteCommands::serve_commands(Handlers& handlers) {
   handlers.on<Get>([this](ChannelPtr channel, Get request) {
     request.ordered = false;
     return gets_.get(std::move(channel), std::move(request));
@@ -41,11 +41,11 @@ void Orders::serve_commands(Handlers& handlers) {
   });
 }
 
-void Orders::serve_mesh(Handlers& handlers) {
-  handlers.on<Order>([this](ChannelPtr, Order order) { return obey(std::move(order)); });
+void RemoteCommands::serve_mesh(Handlers& handlers) {
+  handlers.on<Order>([this](ChannelPtr, Order order) { return execute(std::move(order)); });
 }
 
-Task<Ordered> Orders::obey(Order order) {
+Task<Ordered> RemoteCommands::execute(Order order) {
   const auto refuses = [&](const char* what) {
     const auto& refuse = options_.refuse;
     return std::ranges::find(refuse, what) != refuse.end();
@@ -93,7 +93,7 @@ Task<Ordered> Orders::obey(Order order) {
   co_return out;
 }
 
-Task<Deleted> Orders::remove(Delete asked) {
+Task<Deleted> RemoteCommands::remove(Delete asked) {
   Deleted out;
   std::vector<What> whats;
   if (asked.whats.size() > most_whats)

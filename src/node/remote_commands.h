@@ -8,9 +8,10 @@
 
 namespace mesh {
 
-class Orders {
+class RemoteCommands {
  public:
-  Orders(Workers& workers, const NodeOptions& options, Log log, Library& library, TrackerLinks& links, Gets& gets)
+  RemoteCommands(Workers& workers, const NodeOptions& options, Log log, Library& library, TrackerLinks& links,
+                 Gets& gets)
       : workers_(workers), options_(options), log_(std::move(log)), library_(library), links_(links), gets_(gets) {}
 
   void serve_commands(Handlers& handlers);
@@ -18,7 +19,7 @@ class Orders {
 
  private:
   Task<Deleted> remove(Delete asked);
-  Task<Ordered> obey(Order order);
+  Task<Ordered> execute(Order order);
 
   Workers& workers_;
   const NodeOptions& options_;
