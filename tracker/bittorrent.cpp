@@ -11,10 +11,8 @@
 namespace mesh {
 namespace {
 
-using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-constexpr auto make_limit = std::chrono::hours(24);  // as in lookup.cpp
 constexpr auto spread_every = seconds(10);
 constexpr std::size_t most_counted = 10'000;
 constexpr const char* too_many = "too many announces from this address (the tracker's --max-announces)";

@@ -12,9 +12,7 @@ namespace mesh {
 namespace {
 
 using std::chrono::milliseconds;
-using std::chrono::seconds;
 
-constexpr auto make_limit = std::chrono::hours(24);  // a terabyte from a slow disk; a lost node ends it at once
 constexpr auto probe_limit = milliseconds(300);
 constexpr std::size_t path_bytes = 100;  // of a path, on average; as much again is kept beside it
 constexpr std::size_t most_located = 8;  // holders of one small file; a getter spreads its questions over them
@@ -216,6 +214,7 @@ std::vector<FileEntry> Lookup::above(const std::vector<std::string>& paths) cons
 
 Task<Resolved> Lookup::resolve(ChannelPtr channel, Resolve question) {
   const auto paths = co_await find_paths(question);
+  if (paths.empty() && question.after.empty()) co_return Resolved{};
   const auto* asker = members_.of(channel);
   const NodeKey own = asker != nullptr ? asker->key : 0;
   std::optional<NodeKey> from;

@@ -18,6 +18,9 @@
 
 namespace mesh {
 
+/// How long a node may take to hash: a terabyte from a slow disk. One that is lost ends it at once.
+inline constexpr auto make_limit = std::chrono::hours(24);
+
 class Members {
  public:
   using Clock = std::chrono::steady_clock;

@@ -15,7 +15,6 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-constexpr auto make_limit = std::chrono::hours(24);  // a terabyte from a slow disk; a lost node ends it at once
 constexpr auto load_limit = seconds(10);
 constexpr std::size_t most_peers = 60;  ///< that a getter is introduced to, addresses counted
 constexpr int early_sources = 4;

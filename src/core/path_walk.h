@@ -1,4 +1,4 @@
-// Walks over sorted maps whose keys are mesh paths: catalogs and holdings share them.
+// Walks over sorted maps whose keys are mesh paths: catalogs and inventory share them.
 //
 // Both begin behind `after`, so that long answers can be taken page by page, and stop when `visit(iterator)` returns
 // false. Whole ranges that cannot match are jumped over. Pure.

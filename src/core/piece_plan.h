@@ -26,7 +26,8 @@ class PieceGate {
   using Changes = std::vector<std::pair<int, std::uint8_t>>;
 
   virtual ~PieceGate() = default;
-  /// Whether sources choose which pieces there are to ask for (core/super_seed_policy.h), or the getters share them out.
+  /// Whether sources choose which pieces there are to ask for (core/super_seed_policy.h), or the getters share them
+  /// out.
   [[nodiscard]] virtual bool takes_offers() const { return false; }
   /// `self` and `getters` are ids that the tracker gave; a gate over fewer than two getters shares nothing.
   virtual void set_getters(std::uint64_t self, const std::vector<std::uint64_t>& getters) = 0;

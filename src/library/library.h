@@ -61,8 +61,6 @@ class Library {
   [[nodiscard]] StateDb& db() { return db_; }
   [[nodiscard]] const Inventory& inventory() const { return inventory_; }
   [[nodiscard]] const Installer& installer() const { return installer_; }
-  /// Files that this node puts in place are known before the watcher meets them.
-  [[nodiscard]] OwnFiles& own_files() { return own_files_; }
 
   /// These files, as they are by their stamps, have these bytes.
   void put(const LocalEntry& entry);
@@ -89,7 +87,7 @@ class Library {
   PathGate gate_;
   StateDb db_;
   Inventory inventory_;
-  OwnFiles own_files_;
+  OwnFiles own_files_;  ///< that this node puts in place: known before the watcher meets them
   TreeRecords trees_;
   Installer installer_;
   Watcher::Options watching_;

@@ -43,10 +43,10 @@ struct Gossip::Dial {
   bool answered = false;  ///< a channel to it was there
 };
 
-Gossip::Gossip(Workers& workers, const NodeOptions& options, Facts facts, TrackerLinks& links,
-               const Handlers& tracker_handlers, Handlers& handlers)
+Gossip::Gossip(Workers& workers, Options options, Facts facts, TrackerLinks& links, const Handlers& tracker_handlers,
+               Handlers& handlers)
     : workers_(workers),
-      options_(options),
+      options_(std::move(options)),
       facts_(std::move(facts)),
       links_(links),
       tracker_handlers_(tracker_handlers),
@@ -87,7 +87,7 @@ Gossip::Gossip(Workers& workers, const NodeOptions& options, Facts facts, Tracke
       if (found_.size() < most_found && may_ask(address.to_string(), port))
         found_.insert(to_text(address.to_string(), port));
     };
-    discover_ = std::make_unique<Discover>(workers_.loop(), options_.keys, facts_.hello().channel_port, found);
+    discover_ = std::make_unique<Discover>(workers_.loop(), options_.access.keys, facts_.hello().channel_port, found);
   }
   spawn(workers_.loop(), gossip());
 }
@@ -108,7 +108,7 @@ Member Gossip::self() const {
 bool Gossip::may_ask(const std::string& address, std::uint16_t port) const {
   boost::system::error_code ec;
   const auto parsed = asio::ip::make_address(address, ec);
-  if (ec || (!options_.is_on_network() && !parsed.is_loopback())) return false;
+  if (ec || (options_.access.is_for_own_user() && !parsed.is_loopback())) return false;
   return port != facts_.hello().channel_port || !(parsed.is_loopback() || own_addresses_.contains(address));
 }
 
@@ -147,7 +147,7 @@ Task<bool> Gossip::greet(std::string address, std::string expected) {
   ChannelPtr channel;
   bool answered = false;
   try {
-    channel = co_await connect_channel(address, "/node", connect_limit, options_.access());
+    channel = co_await connect_channel(address, "/node", connect_limit, options_.access);
     run_to_ask(channel);
     Greet said;
     said.self = self();
@@ -230,7 +230,7 @@ Task<ChannelPtr> Gossip::connect_any(Member member, std::string path) {
     if (!may_ask(address, member.channel_port)) continue;
     ChannelPtr channel;
     try {
-      channel = co_await connect_channel(to_text(address, member.channel_port), path, connect_limit, options_.access());
+      channel = co_await connect_channel(to_text(address, member.channel_port), path, connect_limit, options_.access);
     } catch (const Error&) {
       // The next one may lead there.
     }
@@ -297,7 +297,7 @@ Task<void> Gossip::make() {
   const auto alive = std::weak_ptr<bool>(alive_);
   bool any = false;
   try {
-    if (!hub_) hub_ = options_.hub(workers_.loop(), options_.access());
+    if (!hub_) hub_ = options_.hub(workers_.loop(), options_.access);
     if (channel_) channel_->close();
     hang_up();
     const auto ends = co_await make_channel_pair(options_.name, "the mesh");

@@ -15,8 +15,8 @@
 #include "core/log.h"
 #include "core/member_list.h"
 #include "mesh/discover.h"
+#include "mesh/embedded_tracker.h"
 #include "mesh/tracker_links.h"
-#include "node/node_options.h"
 #include "wire/identity.h"
 #include "wire/workers.h"
 
@@ -27,7 +27,6 @@ inline constexpr std::uint16_t default_peer_port = 6881;
 
 class Gossip {
  public:
-  /// `hello`: what this node says of itself. `handlers`: what it answers to those who greet it.
   /// What it takes from the rest of the node.
   struct Facts {
     std::function<Hello()> hello;
@@ -38,9 +37,17 @@ class Gossip {
     IdentityPtr identity;
     Log log;
   };
-  /// `tracker_handlers`: what it answers to what stands in for a tracker; must outlive this.
-  Gossip(Workers& workers, const NodeOptions& options, Facts facts, TrackerLinks& links,
-         const Handlers& tracker_handlers, Handlers& handlers);
+  struct Options {
+    std::string name;
+    std::vector<std::string> peers;  ///< other nodes, as HOST:PORT of their --listen
+    bool discover = false;           ///< by broadcast
+    EmbeddedTrackerFactory hub;      ///< may be unset
+    Access access;
+  };
+  /// `tracker_handlers`: what it answers to what stands in for a tracker; must outlive this. `handlers`: where it adds
+  /// what it answers to those who greet it.
+  Gossip(Workers& workers, Options options, Facts facts, TrackerLinks& links, const Handlers& tracker_handlers,
+         Handlers& handlers);
   ~Gossip();
   Gossip(const Gossip&) = delete;
   Gossip& operator=(const Gossip&) = delete;
@@ -80,7 +87,7 @@ class Gossip {
   void hang_up();
 
   Workers& workers_;
-  const NodeOptions& options_;
+  Options options_;
   Facts facts_;
   TrackerLinks& links_;
   const Handlers& tracker_handlers_;

@@ -223,7 +223,9 @@ bool TrackerLinks::any() const {
 
 void TrackerLinks::note_all(const InventoryDelta& delta) {
   // A node that has not told its inventory yet sends deltas all the same: each says how things are now.
-  for (const auto& link : shared_->all()) link->channel->note(delta);
+  const auto links = shared_->all();
+  for (const auto& page : in_pages(delta))
+    for (const auto& link : links) link->channel->note(page);
 }
 
 void TrackerLinks::note_all(const Unloaded& note) {

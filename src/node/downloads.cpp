@@ -5,7 +5,6 @@
 #include <sys/ioctl.h>
 
 #include <algorithm>
-#include <boost/asio/post.hpp>
 #include <cerrno>
 #include <thread>
 
@@ -227,6 +226,7 @@ Task<void> Downloads::run(FileJobPtr job) {
   }
   if (in_slot) --active_;
   slot_free_.notify();
+  job->reservation.set(0);  // whoever waits for the job may keep it for long
   job->over = true;
   if (const auto it = jobs_.find(job->wanted.path); it != jobs_.end() && it->second == job) jobs_.erase(it);
   job->changed.notify();
@@ -429,8 +429,8 @@ Task<void> Downloads::put_in_place(FileJobPtr job, SwarmTorrentPtr swarm, std::f
   };
   const LocalEntry placed = co_await run_on(workers_.brief(), finish);
   if (swarm) {
-    auto on_fault = [this, path = wanted.path](std::string why) {
-      post_to(workers_.loop(), [this, path, why = std::move(why)] { library_.withdraw(path, why); });
+    auto on_fault = [&loop = workers_.loop(), &library = library_, path = wanted.path](std::string why) {
+      post_to(loop, [&library, path, why = std::move(why)] { library.withdraw(path, why); });
     };
     swarm->storage->freeze(std::move(serving), placed.stamp, on_fault);
     session_.seed(swarm);

@@ -13,10 +13,8 @@
 #include <csignal>
 
 #include "core/format.h"
-#include "core/glob.h"
 #include "core/memory.h"
 #include "disk/state_dir.h"
-#include "library/watcher.h"
 #include "mesh/gossip.h"
 #include "node/feed.h"
 #include "node/gets.h"
@@ -258,6 +256,12 @@ std::unique_ptr<TrackerLinks> Node::make_links() {
 
 std::unique_ptr<Gossip> Node::make_gossip() {
   constexpr const char* note = "members";
+  Gossip::Options options;
+  options.name = options_.name;
+  options.peers = options_.peers;
+  options.discover = options_.discover;
+  options.hub = options_.hub;
+  options.access = options_.access();
   Gossip::Facts facts;
   facts.hello = [this] { return hello(); };
   facts.scan_complete = [this] { return library_->inventory().is_complete(); };
@@ -265,7 +269,8 @@ std::unique_ptr<Gossip> Node::make_gossip() {
   facts.remember = [this](const std::string& text) { library_->db().put_note(note, text); };
   facts.identity = identity_;
   facts.log = log_;
-  return std::make_unique<Gossip>(*workers_, options_, std::move(facts), *links_, tracker_handlers_, mesh_handlers_);
+  return std::make_unique<Gossip>(*workers_, std::move(options), std::move(facts), *links_, tracker_handlers_,
+                                  mesh_handlers_);
 }
 
 Node::~Node() {

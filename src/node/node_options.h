@@ -8,15 +8,12 @@
 #include <string>
 #include <vector>
 
+#include "mesh/embedded_tracker.h"
 #include "transfer/stall_policy.h"
 #include "wire/access.h"
 #include "wire/task.h"
 
 namespace mesh {
-
-/// Makes what answers on control channels as a tracker does, within this process: the returned function serves one
-/// until it ends. It lives as long as that function.
-using EmbeddedTrackerFactory = std::function<std::function<Task<void>(ChannelPtr)>(asio::io_context&, Access)>;
 
 struct NodeOptions {
   std::filesystem::path files = "/tmp/minimega/files";

@@ -4,7 +4,6 @@
 #include <sys/syscall.h>
 
 #include <algorithm>
-#include <boost/asio/post.hpp>
 #include <thread>
 
 #include "core/piece_plan.h"
@@ -247,8 +246,8 @@ Task<Seeder::Held> Seeder::open_for_seeding(ContentId id, std::int64_t size, std
   if (!file) throw Error(Status::failed, printable(entry.path) + ": its torrent cannot be made");
   PieceLayout layout = file->layout;
   if (!hashes.empty()) layout.hashes = std::move(hashes);
-  auto on_fault = [this, path = entry.path](std::string why) {
-    post_to(workers_.loop(), [this, path, why = std::move(why)] { library_.withdraw(path, why); });
+  auto on_fault = [&loop = workers_.loop(), &library = library_, path = entry.path](std::string why) {
+    post_to(loop, [&library, path, why = std::move(why)] { library.withdraw(path, why); });
   };
   std::shared_ptr<Storage> storage;
   std::string trouble;

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 
 #include <algorithm>
-#include <boost/asio/post.hpp>
 #include <list>
 
 #include "core/format.h"
@@ -259,7 +258,7 @@ Task<Streamer::SpoolPtr> Streamer::open_spool(FileEntry wanted, Torrent torrent,
     if (needed > free)
       throw Error(Status::failed, printable(wanted.path) + ": no room for its spool: " + human_bytes(needed) +
                                       " needed, " + human_bytes(free) + " free (--spool SIZE needs less)");
-    Fd fd(::open((library_.state_dir() / "parts").c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+    Fd fd(::open((library_.parts_dir()).c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
     if (!fd && (errno == EOPNOTSUPP || errno == EISDIR)) {
       const auto named = library_.part_file(torrent.id).string() + ".spool";
       fd = Fd(::open(named.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <boost/asio/post.hpp>
 
 #include "core/format.h"
 #include "library/maker.h"
@@ -53,7 +52,7 @@ UrlDownload::UrlDownload(Workers& workers, const NodeOptions& options, Log log, 
       job_(std::move(job)) {
   const auto& source = *job_->url;
   key_ = sha256(source.url.identity);
-  whole_part_ = library_.state_dir() / "parts" / ("url-" + key_.hex());
+  whole_part_ = library_.parts_dir() / ("url-" + key_.hex());
   auto from = origin_options(source);
   from.limits = {download.limit(), source.limit};
   const auto notify = [&io = workers_.loop(), job = std::weak_ptr<FileJob>(job_)] {

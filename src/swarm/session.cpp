@@ -1,7 +1,6 @@
 #include "swarm/session.h"
 
 #include <algorithm>
-#include <boost/asio/post.hpp>
 #include <climits>
 #include <libtorrent/add_torrent_params.hpp>
 #include <libtorrent/alert_types.hpp>

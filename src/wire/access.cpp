@@ -26,13 +26,24 @@ std::vector<std::string> own_names() {
   return {full, full.substr(0, full.find('.'))};
 }
 
-/// Host without the port.
+/// Host without the port (RFC 9110, 7.2); empty where it is neither a name, an address, nor an address in brackets,
+/// with nothing but a port behind it.
 std::string_view without_port(std::string_view host) {
+  auto end = std::min(host.find(':'), host.size());
+  std::string_view out = host.substr(0, end);
   if (host.starts_with('[')) {
-    const auto end = host.find(']');
-    return end == std::string_view::npos ? std::string_view{} : host.substr(1, end - 1);
+    end = host.find(']');
+    if (end == std::string_view::npos) return {};
+    out = host.substr(1, end - 1);
+    ++end;
   }
-  return host.substr(0, host.find(':'));
+  auto port = host.substr(end);
+  if (port.starts_with(':'))
+    port.remove_prefix(1);
+  else if (!port.empty())
+    return {};
+  const bool is_port = std::ranges::all_of(port, [](char c) { return c >= '0' && c <= '9'; });
+  return is_port ? out : std::string_view{};
 }
 
 }  // namespace

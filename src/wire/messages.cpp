@@ -26,4 +26,15 @@ std::string url_facts_fault(const UrlFacts& facts) {
   return {};
 }
 
+std::vector<InventoryDelta> in_pages(const InventoryDelta& delta) {
+  std::vector<InventoryDelta> out;
+  const auto room = [&](auto member) -> auto& {
+    if (out.empty() || out.back().removed.size() + out.back().put.size() >= page_entries) out.emplace_back();
+    return out.back().*member;
+  };
+  for (const auto& path : delta.removed) room(&InventoryDelta::removed).push_back(path);
+  for (const auto& entry : delta.put) room(&InventoryDelta::put).push_back(entry);
+  return out;
+}
+
 }  // namespace mesh

@@ -107,6 +107,8 @@ struct InventoryDelta {
     v("begin", begin), v("end", end), v("put", put), v("del", removed);
   }
 };
+/// The same in notes of at most `page_entries` each, removals first. Without `begin` and `end`.
+[[nodiscard]] std::vector<InventoryDelta> in_pages(const InventoryDelta& delta);
 
 struct ResolvedFile {
   FileEntry entry;                     ///< of the chosen version; `id` unset where nobody has hashed it

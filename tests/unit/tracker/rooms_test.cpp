@@ -152,6 +152,12 @@ Task<std::string> trouble_of(Task<T> task) {
   co_return out;
 }
 
+/// Returns when it is so, or fails.
+Task<void> until(std::function<bool()> done) {
+  for (int i = 0; i < 4000 && !done(); ++i) co_await sleep_for(std::chrono::milliseconds(5));
+  CHECK(done());
+}
+
 Resolve resolve_of(const std::string& path) {
   Resolve out;
   out.pattern = path;
@@ -283,7 +289,7 @@ TEST_CASE("lookup: a node's paths are bounded, and it is told once") {
     delta.put = {file("e", 'x')};
     rooms.lookup.take_inventory(node->tracker, delta);
     CHECK(rooms.lookup.path_count() == 2);
-    while (told == 0) co_await sleep_for(std::chrono::milliseconds(5));
+    co_await until([&] { return told > 0; });
     co_await sleep_for(std::chrono::milliseconds(20));
     CHECK(told == 1);
   });
@@ -298,7 +304,7 @@ TEST_CASE("lookup: where the choice hangs on it, candidates are hashed first; wh
     const auto two = co_await rooms.join('b', "n2", files5);
     const auto asker = co_await rooms.join('c', "n3");
     const auto answer = [&rooms](const FakeNodePtr& node) {
-      node->handlers.on<HashFiles>([&rooms, node](ChannelPtr, HashFiles asked) -> Task<Made> {
+      node->handlers.on<HashFiles>([&rooms, node = node.get()](ChannelPtr, HashFiles asked) -> Task<Made> {
         Made out;
         InventoryDelta delta;
         for (auto& entry : asked.files) {
@@ -413,12 +419,12 @@ TEST_CASE("swarms: getters that share stripes hear who they are, and of each tha
     ready.shares = true;
     co_await rooms.swarms.introduce(one->tracker, ready);
     const auto heard = [&](std::size_t count) { return !plans.empty() && plans.back() == count; };
-    while (!heard(1)) co_await sleep_for(std::chrono::milliseconds(5));
+    co_await until([&] { return heard(1); });
     const Introduced met = co_await rooms.swarms.introduce(two->tracker, ready);
     CHECK(met.getters.size() == 2);
-    while (!heard(2)) co_await sleep_for(std::chrono::milliseconds(5));
+    co_await until([&] { return heard(2); });
     rooms.leave(two);
-    while (!heard(1)) co_await sleep_for(std::chrono::milliseconds(5));
+    co_await until([&] { return heard(1); });
   });
 }
 

@@ -62,3 +62,25 @@ TEST_CASE("messages: an error's status is a known one and never 0, and no enum h
   entry.kind = static_cast<Kind>(4);
   CHECK_THROWS_AS(from_bencode<FileEntry>(to_bencode(entry)), CodecError);
 }
+
+TEST_CASE("a delta of any length goes out in pages, nothing lost and removals first") {
+  InventoryDelta delta;
+  for (int i = 0; i < 250'000; ++i) delta.removed.push_back("gone/" + std::to_string(i));
+  for (int i = 0; i < 4'100; ++i) {
+    FileEntry entry;
+    entry.path = "here/" + std::to_string(i);
+    delta.put.push_back(entry);
+  }
+  std::vector<std::string> removed;
+  std::vector<FileEntry> put;
+  for (const auto& page : in_pages(delta)) {
+    CHECK(page.removed.size() + page.put.size() <= page_entries);
+    CHECK((page.removed.empty() || put.empty()));
+    CHECK_NOTHROW(from_bencode<InventoryDelta>(to_bencode(page)));
+    removed.insert(removed.end(), page.removed.begin(), page.removed.end());
+    put.insert(put.end(), page.put.begin(), page.put.end());
+  }
+  CHECK(removed == delta.removed);
+  CHECK(put == delta.put);
+  CHECK(in_pages({}).empty());
+}
