@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/address.h"
 #include "core/format.h"
 #include "core/mesh_path.h"
 #include "no_such.h"
@@ -91,9 +92,8 @@ std::string BitTorrent::answer(const AnnounceQuery& query, const asio::ip::addre
       // Transmission tries uTP alone for minutes; a connection from this side is TCP.
       if (comes) swarms_.meet_soon(key, swarm->first, to_text(self));
       for (const auto& address : members_.addresses(*node, remote)) {
-        boost::system::error_code ec;
-        const auto parsed = asio::ip::make_address(address, ec);
-        if (!ec && peers.size() < wanted) peers.push_back({{parsed, node->hello.peer_port}, {}});
+        const auto parsed = parse_address(address);
+        if (parsed && peers.size() < wanted) peers.push_back({{*parsed, node->hello.peer_port}, {}});
       }
     }
   }

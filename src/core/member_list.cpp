@@ -1,8 +1,8 @@
 #include "core/member_list.h"
 
 #include <algorithm>
-#include <boost/asio/ip/address.hpp>
 
+#include "core/address.h"
 #include "core/format.h"
 
 namespace mesh {
@@ -23,16 +23,15 @@ bool is_sensible(const Member& member) {
          printable(member.node) == member.node && !member.addresses.empty() &&
          member.addresses.size() <= most_addresses && member.channel_port != 0 &&
          std::ranges::none_of(member.addresses, [](const std::string& text) {
-           boost::system::error_code ec;
            if (text.size() > most_address) return true;
-           const auto address = boost::asio::ip::make_address(text, ec);
-           return ec || address.is_unspecified() || address.is_multicast();
+           const auto address = parse_address(text);
+           return !address || address->is_unspecified() || address->is_multicast();
          });
 }
 
-bool is_loopback(const std::string& address) {
-  boost::system::error_code ec;
-  return boost::asio::ip::make_address(address, ec).is_loopback();
+bool is_loopback(const std::string& text) {
+  const auto address = parse_address(text);
+  return address && address->is_loopback();
 }
 
 }  // namespace

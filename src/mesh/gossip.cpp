@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/address.h"
 #include "core/mesh_path.h"
 #include "wire/endpoint.h"
 
@@ -106,10 +107,9 @@ Member Gossip::self() const {
 }
 
 bool Gossip::may_ask(const std::string& address, std::uint16_t port) const {
-  boost::system::error_code ec;
-  const auto parsed = asio::ip::make_address(address, ec);
-  if (ec || (options_.access.is_for_own_user() && !parsed.is_loopback())) return false;
-  return port != facts_.hello().channel_port || !(parsed.is_loopback() || own_addresses_.contains(address));
+  const auto parsed = parse_address(address);
+  if (!parsed || (options_.access.is_for_own_user() && !parsed->is_loopback())) return false;
+  return port != facts_.hello().channel_port || !(parsed->is_loopback() || own_addresses_.contains(address));
 }
 
 void Gossip::hear(const Greeted& said, const asio::ip::address& from) {

@@ -16,6 +16,7 @@
 #include <thread>
 #include <vector>
 
+#include "core/address.h"
 #include "core/format.h"
 #include "wire/endpoint.h"
 
@@ -56,9 +57,8 @@ bool is_local(const asio::ip::address& given) {
 
 /// By its name alone, for where a proxy would do the looking up.
 bool is_local_name(const std::string& host) {
-  boost::system::error_code ec;
-  const auto address = asio::ip::make_address(host, ec);
-  return ec ? host == "localhost" || host.ends_with(".localhost") : is_local(address);
+  const auto address = parse_address(host);
+  return address ? is_local(*address) : host == "localhost" || host.ends_with(".localhost");
 }
 
 struct Site {
@@ -103,9 +103,8 @@ bool is_own_proxy(const asio::ip::address& address, unsigned port) {
     if (value == nullptr || *value == 0) continue;
     auto proxy = site_of(value, CURLU_DEFAULT_SCHEME | CURLU_NON_SUPPORT_SCHEME | CURLU_GUESS_SCHEME);
     if (proxy.port.empty()) proxy.port = "1080";  // libcurl's
-    boost::system::error_code ec;
-    const auto at = asio::ip::make_address(proxy.host, ec);
-    const bool here = ec ? proxy.host == "localhost" && address.is_loopback() : at == address;
+    const auto at = parse_address(proxy.host);
+    const bool here = at ? *at == address : proxy.host == "localhost" && address.is_loopback();
     if (here && proxy.port == std::to_string(port)) return true;
   }
   return false;

@@ -12,6 +12,8 @@
 #include <libtorrent/torrent_info.hpp>
 #include <libtorrent/torrent_status.hpp>
 
+#include "core/address.h"
+#include "core/format.h"
 #include "library/maker.h"
 #include "swarm/super_seed_plugin.h"
 #include "version.h"
@@ -88,7 +90,9 @@ lt::settings_pack settings(const std::string& listen, const Session::Options& op
 
 lt::tcp::endpoint endpoint_of(const std::string& text) {
   const auto [host, port] = parse_host_port(text);
-  return {lt::make_address(host), port};
+  const auto address = parse_address(host);
+  if (!address) throw Error(Status::usage, printable(text) + ": is no IP address and port");
+  return {*address, port};
 }
 
 lt::sha1_hash to_lt(const InfoHash& hash) { return lt::sha1_hash(hash.bytes.data()); }

@@ -3,8 +3,8 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <boost/asio/ip/address.hpp>
 
+#include "core/address.h"
 #include "core/format.h"
 
 namespace mesh {
@@ -52,9 +52,9 @@ std::string http_refusal(const HttpHead& head, const std::vector<std::string>& n
   if (head.is_upgrade && head.has_origin) return "channels are not for pages in browsers";
   if (head.host.empty()) return head.is_http_1_0 ? std::string() : "the request names no host";
   const auto host = plain(without_port(head.host));
-  boost::system::error_code ec;
-  boost::asio::ip::make_address(host, ec);
-  if (!ec || host == "localhost") return {};
+  // An address's zone is this machine's own affair (RFC 6874): no host of a request has one, and anything can be one.
+  const bool is_address = host.find('%') == std::string::npos && parse_address(host);
+  if (is_address || host == "localhost") return {};
   const auto is_it = [&](const std::string& name) { return plain(name) == host; };
   static const auto own = own_names();
   if (std::ranges::any_of(own, is_it) || std::ranges::any_of(names, is_it)) return {};

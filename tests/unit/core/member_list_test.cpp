@@ -86,6 +86,8 @@ TEST_CASE("members: nonsense is passed over, the list stays bounded, and old mem
   bad = member(1);
   bad.channel_port = 0;
   CHECK_FALSE(list.hear(bad, at(0)));
+  bad = member(1, 0, std::string("10.0.0.1\0and more", 17));
+  CHECK_FALSE(list.hear(bad, at(0)));
   bad = member(1, 0, "0.0.0.0");
   CHECK_FALSE(list.hear(bad, at(0)));
   bad = member(1, 0, "fe80::1%" + std::string(100, 'x'));

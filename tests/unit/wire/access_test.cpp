@@ -24,8 +24,9 @@ TEST_CASE("requests are answered to addresses, localhost and the names that are 
 
 TEST_CASE("a host that has anything else behind it than a port is none") {
   for (const char* host : {"[::0]he]hevil.example:v:", "[::1]evil.example", "[::1]:80evil", "127.0.0.1:evil.example",
-                           "127.0.0.1:80:80", "[::1", "[", ":80", "[]:80"})
+                           "127.0.0.1:80:80", "[::1", "[", ":80", "[]:80", "[::1%evil.example]"})
     CHECK_FALSE(is_answered(host));
+  CHECK_FALSE(is_answered(std::string("[::1\0evil.example]", 18)));
 }
 
 TEST_CASE("no page opens a channel, and a request of HTTP 1.1 names a host") {
