@@ -15,14 +15,15 @@
 #include "core/format.h"
 #include "core/memory.h"
 #include "disk/state_dir.h"
+#include "get/get_queue.h"
+#include "get/getter.h"
 #include "mesh/gossip.h"
-#include "node/feed.h"
-#include "node/gets.h"
-#include "node/getter.h"
 #include "node/guests.h"
 #include "node/remote_commands.h"
 #include "node/seeder.h"
 #include "node/streamer.h"
+#include "transfer/spools.h"
+#include "transfer/transfers.h"
 #include "wire/endpoint.h"
 #include "wire/server.h"
 
@@ -176,7 +177,7 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
       log_(std::move(log)),
       workers_(std::make_unique<Workers>(io)),
       library_(std::make_unique<Library>(io, *state_, library_options(options_), log_)),
-      room_(std::make_unique<Room>()) {
+      room_(std::make_unique<Room>([this] { return library_->installer().free_bytes(); })) {
   identity_ = identity_of(*state_);
   if (options_.keys && options_.head && !options_.keys->is_head(identity_->instance()))
     log_(
@@ -189,10 +190,20 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
   links_ = make_links();
   seeder_ = std::make_unique<Seeder>(*workers_, options_.keys, *library_, *session_, upload);
   guests_ = std::make_unique<Guests>(*workers_, options_, log_, *library_, *seeder_, session_->listens_at());
-  getter_ = std::make_unique<Getter>(*workers_, options_, log_, *library_, *session_, *links_, *room_, download,
-                                     mesh_handlers_);
-  streamer_ = std::make_unique<Streamer>(*workers_, options_, *library_, *session_, *links_, *room_, *getter_);
-  gets_ = std::make_unique<Gets>(*workers_, options_, log_, *library_, *room_, *getter_, *streamer_);
+  transfers_ =
+      std::make_unique<Transfers>(*workers_, Transfers::Options{options_.stall, options_.keys, options_.max_active},
+                                  log_, *library_, *session_, *links_, *room_, download);
+  spools_ = std::make_unique<Spools>(*workers_, Spools::Options{options_.stall, options_.keys}, *library_, *session_,
+                                     *links_, *room_);
+  getter_ =
+      std::make_unique<Getter>(*workers_, Getter::Options{options_.access(), options_.max_active, options_.local_urls},
+                               log_, *library_, *links_, *transfers_, download, mesh_handlers_);
+  streamer_ = std::make_unique<Streamer>(*workers_, *library_, *session_, *spools_, *getter_);
+  const auto pipe = [this](ChannelPtr channel, GetTaskPtr task, std::shared_ptr<bool> over) {
+    return streamer_->pipe(std::move(channel), std::move(task), std::move(over));
+  };
+  gets_ =
+      std::make_unique<GetQueue>(*workers_, options_.max_gets, log_, *library_, *room_, *transfers_, *getter_, pipe);
   remote_commands_ = std::make_unique<RemoteCommands>(*workers_, options_, log_, *library_, *links_, *gets_);
   serve_mesh();
   serve_commands();
@@ -222,7 +233,7 @@ void Node::listen_to_library() {
     if (change.delta.put.empty() && change.delta.removed.empty()) return;
     links_->note_all(change.delta);
     unload_if([&](const SwarmTorrent& torrent) {
-      return !torrent.spooled && !torrent.provisional &&
+      return torrent.role != Role::spool && torrent.role != Role::provisional &&
              library_->inventory().find(torrent.content(), torrent.storage->layout().size) == nullptr;
     });
   };
@@ -244,7 +255,7 @@ std::unique_ptr<TrackerLinks> Node::make_links() {
   facts.loaded = [this] {
     std::vector<JoinSwarm> out;
     for (const auto& torrent : session_->all())
-      if (torrent->checked) out.push_back(ready_of(*torrent));
+      if (torrent->checked) out.push_back(to_message(*torrent));
     return out;
   };
   facts.welcomed = [this](const Welcome& welcome) { gossip_->welcomed(welcome); };
@@ -422,7 +433,7 @@ void Node::serve_mesh() {
   mesh_handlers_.on_note<Notice>([this](const ChannelPtr& channel, const Notice& notice) {
     log_(channel->where() + " says: " + printable(std::string_view(notice.text).substr(0, most_notice_bytes)));
   });
-  mesh_handlers_.on_note<Plan>([this](const ChannelPtr&, Plan plan) { session_->plan(plan.id, plan.getters); });
+  mesh_handlers_.on_note<Plan>([this](const ChannelPtr&, Plan plan) { session_->set_getters(plan.id, plan.getters); });
   mesh_handlers_.on_note<ConnectTo>([this](const ChannelPtr&, ConnectTo meet) {
     if (const auto torrent = session_->find(meet.id); torrent && torrent->checked)
       session_->connect(*torrent, meet.peers);
@@ -512,8 +523,8 @@ NodeStatus Node::status() const {
   out.files = static_cast<int>(library_->inventory().size());
   out.members = static_cast<int>(gossip_->known());
   out.gets = gets_->list();
-  out.transfers = getter_->downloads().transfers();
-  for (auto& info : streamer_->transfers()) out.transfers.push_back(std::move(info));
+  out.transfers = transfers_->infos();
+  for (auto& info : spools_->infos()) out.transfers.push_back(std::move(info));
   auto loaded = session_->all();
   const auto guests = guests_->torrents();
   loaded.insert(loaded.end(), guests.begin(), guests.end());
@@ -522,12 +533,12 @@ NodeStatus Node::status() const {
     if (torrent->downloading || !torrent->checked) continue;
     TransferInfo info;
     const auto* item = library_->inventory().find(torrent->torrent.id, torrent->storage->layout().size);
-    torrent->guest ? guests_->refresh(*torrent) : session_->refresh(*torrent);
-    info.path = item != nullptr                                     ? item->entry.path
-                : torrent->provisional || torrent->foreign.is_set() ? torrent->path
-                                                                    : torrent->torrent.id.hex();
-    info.state = torrent->guest ? "guest" : torrent->foreign.is_set() ? "foreign" : "seeding";
-    if (!torrent->guest) info.infohash = torrent->torrent.infohash.hex();  // a guest's is its secret
+    torrent->role == Role::guest ? guests_->refresh(*torrent) : session_->refresh(*torrent);
+    info.path = item != nullptr                                                ? item->entry.path
+                : torrent->role == Role::provisional || torrent->is_standard() ? torrent->path
+                                                                               : torrent->torrent.id.hex();
+    info.state = torrent->role == Role::guest ? "guest" : torrent->is_standard() ? "foreign" : "seeding";
+    if (torrent->role != Role::guest) info.infohash = torrent->torrent.infohash.hex();  // a guest's is its secret
     info.done = info.total = torrent->storage->layout().size;
     info.up_rate = torrent->up_rate;
     info.sent = torrent->sent;
@@ -584,7 +595,7 @@ Task<void> Node::until_unneeded() {
 
 Task<void> Node::stop() {
   workers_->stop();
-  getter_->downloads().stop();
+  transfers_->stop();
   local_->close();
   server_->close();
   const auto deadline = Clock::now() + save_limit;

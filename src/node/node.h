@@ -30,7 +30,7 @@ bool keep_identity(const StateDir& state, const Identity& identity);
 /// What a node says that finds it taken.
 [[nodiscard]] Error already_runs(const NodeOptions& options);
 
-class Gets;
+class GetQueue;
 class Getter;
 class Guests;
 class Library;
@@ -41,8 +41,10 @@ class RemoteCommands;
 class Room;
 class Server;
 class Session;
+class Spools;
 class Streamer;
 class TrackerLinks;
+class Transfers;
 
 class Node {
  public:
@@ -91,9 +93,11 @@ class Node {
   std::unique_ptr<TrackerLinks> links_;
   std::unique_ptr<Seeder> seeder_;
   std::unique_ptr<Guests> guests_;
+  std::unique_ptr<Transfers> transfers_;
+  std::unique_ptr<Spools> spools_;
   std::unique_ptr<Getter> getter_;
   std::unique_ptr<Streamer> streamer_;
-  std::unique_ptr<Gets> gets_;
+  std::unique_ptr<GetQueue> gets_;
   std::unique_ptr<RemoteCommands> remote_commands_;
   std::unique_ptr<Gossip> gossip_;
   std::unique_ptr<Server> server_;

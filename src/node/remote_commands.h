@@ -3,7 +3,8 @@
 // loop.
 #pragma once
 
-#include "node/gets.h"
+#include "get/get_queue.h"
+#include "node/node_options.h"
 #include "wire/channel.h"
 
 namespace mesh {
@@ -11,7 +12,7 @@ namespace mesh {
 class RemoteCommands {
  public:
   RemoteCommands(Workers& workers, const NodeOptions& options, Log log, Library& library, TrackerLinks& links,
-                 Gets& gets)
+                 GetQueue& gets)
       : workers_(workers), options_(options), log_(std::move(log)), library_(library), links_(links), gets_(gets) {}
 
   void serve_commands(Handlers& handlers);
@@ -26,7 +27,7 @@ class RemoteCommands {
   Log log_;
   Library& library_;
   TrackerLinks& links_;
-  Gets& gets_;
+  GetQueue& gets_;
 };
 
 }  // namespace mesh

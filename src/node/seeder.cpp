@@ -165,7 +165,7 @@ Task<Torrent> Seeder::load(Seed asked) {
     key = &*it;
   }
   const SwarmSpec torrent = make_torrent(held.file, key);
-  const auto loaded = co_await session_.load(torrent, key, held.storage, false);
+  const auto loaded = co_await session_.load(torrent, key, held.storage);
   co_return told(*loaded);
 }
 
@@ -174,7 +174,7 @@ Task<Torrent> Seeder::load_foreign(Seed asked) {
   if (keys_) throw Error(Status::not_found, "has no such torrent");
   if (!asked.id.is_set()) {
     for (const auto& torrent : session_.all())
-      if (torrent->foreign.is_set() && torrent->checked && torrent->torrent.infohash == asked.infohash)
+      if (torrent->is_standard() && torrent->checked && torrent->torrent.infohash == asked.infohash)
         co_return told_foreign(*torrent);
     const auto find = [this, asked] { return library_.db().find_foreign(asked.infohash); };
     const auto stored = co_await run_on(workers_.brief(), find);
@@ -197,7 +197,7 @@ Task<Torrent> Seeder::load_foreign(Seed asked) {
   if (!loaded) {
     // One is right, of however many are told.
     for (const auto& torrent : session_.all())
-      if (torrent->foreign == asked.id) {
+      if (torrent->is_standard() && torrent->foreign == asked.id) {
         if (!asked.info.empty()) throw Error(Status::failed, "seeds it to other clients by another torrent");
         session_.unload(torrent->torrent.id);
       }

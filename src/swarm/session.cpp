@@ -63,7 +63,7 @@ lt::settings_pack settings(const std::string& listen, const Session::Options& op
   s.set_int(p::send_buffer_watermark_factor, 5);
   s.set_int(p::send_buffer_low_watermark, few_queued);
   s.set_int(p::max_queued_disk_bytes, 32 * 1024 * 1024);
-  // With gated priorities a torrent looks finished for a while; its sources must not be dropped for it.
+  // With scheduled priorities a torrent looks finished for a while; its sources must not be dropped for it.
   s.set_bool(p::close_redundant_connections, false);
   // Who has a piece need not hear that others have it, too (who offers it does: super_seed_plugin.h).
   s.set_bool(p::send_redundant_have, false);
@@ -181,20 +181,19 @@ std::vector<SwarmTorrentPtr> Session::all() const {
 }
 
 std::shared_ptr<lt::torrent_plugin> Session::plugin_for(const SwarmTorrent& torrent) {
-  const bool each_piece = torrent.gate != nullptr;
   SuperSeedPluginOptions options;
   options.connections = &loop_.connections();
   options.pieces = torrent.storage->layout().count();
   options.piece_length = torrent.storage->layout().piece_length;
-  options.takes_offers = torrent.downloading && (!torrent.gate || torrent.gate->takes_offers());
-  options.in_order = torrent.gate != nullptr;
+  options.takes_offers = torrent.downloading && torrent.scheduler->takes_offers();
+  options.in_order = torrent.downloading && torrent.scheduler->is_ordered();
   options.makes_offers = !torrent.storage->is_bounded();
   options.for_own_user = access_.is_for_own_user();
   if (!torrent.downloading) return make_super_seed_plugin(std::move(options));
-  options.on_piece = [this, id = torrent.torrent.id, file = torrent.storage, each_piece,
+  options.on_piece = [this, id = torrent.torrent.id, file = torrent.storage, each_piece = torrent.tells_each_piece,
                       alive = std::weak_ptr<bool>(alive_)] {
     // Where pieces come in no order, nobody waits for any but the last.
-    if (!each_piece && !file->is_complete()) return;
+    if (!*each_piece && !file->is_complete()) return;
     post_to(io_, [this, id, alive] {
       if (alive.expired()) return;
       if (const auto still = find(id)) still->changed.notify();
@@ -209,18 +208,34 @@ std::shared_ptr<lt::torrent_plugin> Session::plugin_for(const SwarmTorrent& torr
   return make_super_seed_plugin(std::move(options));
 }
 
-Task<SwarmTorrentPtr> Session::load(SwarmSpec torrent, const MeshKey* key, StoragePtr storage, bool downloading,
-                                    std::unique_ptr<PieceGate> gate) {
-  Purpose purpose;
-  purpose.downloading = downloading;
-  return load_for(purpose, std::move(torrent), key, std::move(storage), std::move(gate));
+Task<SwarmTorrentPtr> Session::load(SwarmSpec spec, const MeshKey* key, StoragePtr storage) {
+  const auto torrent = std::make_shared<SwarmTorrent>(io_);
+  torrent->torrent = std::move(spec);
+  torrent->key = key;
+  torrent->storage = std::move(storage);
+  return take_in(torrent);
 }
 
-Task<SwarmTorrentPtr> Session::load_foreign(SwarmSpec torrent, StoragePtr storage, ContentId content, bool guest) {
-  Purpose purpose;
-  purpose.foreign = content;
-  purpose.guest = guest;
-  co_return co_await load_for(purpose, std::move(torrent), nullptr, std::move(storage), nullptr);
+Task<SwarmTorrentPtr> Session::load(Role role, SwarmSpec spec, const MeshKey* key, StoragePtr storage,
+                                    std::shared_ptr<PieceScheduler> scheduler) {
+  const auto torrent = std::make_shared<SwarmTorrent>(io_);
+  torrent->role = role;
+  torrent->torrent = std::move(spec);
+  torrent->key = key;
+  torrent->storage = std::move(storage);
+  torrent->scheduler = std::move(scheduler);
+  torrent->downloading = true;
+  *torrent->tells_each_piece = torrent->scheduler->is_ordered();
+  return take_in(torrent);
+}
+
+Task<SwarmTorrentPtr> Session::load_foreign(SwarmSpec spec, StoragePtr storage, ContentId content, bool guest) {
+  const auto torrent = std::make_shared<SwarmTorrent>(io_);
+  torrent->role = guest ? Role::guest : Role::standard;
+  torrent->torrent = std::move(spec);
+  torrent->foreign = content;
+  torrent->storage = std::move(storage);
+  return take_in(torrent);
 }
 
 void Session::hang_up_on_strangers() {
@@ -248,27 +263,21 @@ std::string Session::interfaces() const {
   return out;
 }
 
-Task<SwarmTorrentPtr> Session::load_for(Purpose purpose, SwarmSpec torrent, const MeshKey* key, StoragePtr storage,
-                                        std::unique_ptr<PieceGate> gate) {
-  SwarmTorrentPtr loaded = find(torrent.id);
-  if (loaded && purpose.downloading && loaded->storage != storage) {
+/// `torrent`, or the one that is loaded already in its place, when libtorrent knows it.
+Task<SwarmTorrentPtr> Session::take_in(SwarmTorrentPtr torrent) {
+  const auto id = torrent->torrent.id;
+  SwarmTorrentPtr loaded = find(id);
+  if (loaded && torrent->downloading) {
     // A seed whose file is not what is wanted here: the download takes its place.
     if (loaded->downloading) throw Error(Status::failed, "is being downloaded already");
-    unload(torrent.id);
+    unload(id);
     loaded = nullptr;
   }
   if (!loaded) {
     // One that was unloaded before libtorrent had taken it in is still on its way there.
-    while (leaving_.contains(to_lt(torrent.infohash))) co_await sleep_for(std::chrono::milliseconds(5));
-    if (find(torrent.id)) throw Error(Status::failed, "is being loaded otherwise");
-    loaded = std::make_shared<SwarmTorrent>(io_);
-    loaded->torrent = std::move(torrent);
-    loaded->key = key;
-    loaded->foreign = purpose.foreign;
-    loaded->guest = purpose.guest;
-    loaded->storage = std::move(storage);
-    loaded->downloading = purpose.downloading;
-    loaded->gate = std::move(gate);
+    while (leaving_.contains(to_lt(torrent->torrent.infohash))) co_await sleep_for(std::chrono::milliseconds(5));
+    if (find(id)) throw Error(Status::failed, "is being loaded otherwise");
+    loaded = std::move(torrent);
 
     lt::error_code ec;
     lt::add_torrent_params params;
@@ -293,10 +302,9 @@ Task<SwarmTorrentPtr> Session::load_for(Purpose purpose, SwarmSpec torrent, cons
     session_->async_add_torrent(std::move(params));
     hurry();
   }
-  while (!loaded->checked && loaded->error.empty() && find(loaded->torrent.id) == loaded)
-    co_await loaded->changed.wait();
+  while (!loaded->checked && loaded->error.empty() && find(id) == loaded) co_await loaded->changed.wait();
   if (!loaded->checked) {
-    if (find(loaded->torrent.id) == loaded) unload(loaded->torrent.id);
+    if (find(id) == loaded) unload(id);
     throw Error(Status::failed, loaded->error.empty() ? "was unloaded while it was loaded" : loaded->error);
   }
   co_return loaded;
@@ -341,21 +349,23 @@ void Session::introduce(const SwarmTorrentPtr& torrent, const Introduced& introd
   const bool fresh = static_cast<bool>(torrent->handle.flags() & lt::torrent_flags::paused);
   connect(*torrent, introduced.peers);
   torrent->self = introduced.self;
-  if (torrent->gate) torrent->gate->set_getters(torrent->self, introduced.getters);
-  update_gate(*torrent);
+  if (torrent->scheduler) torrent->scheduler->set_getters(torrent->self, introduced.getters);
+  schedule(*torrent);
   if (fresh) torrent->handle.resume();
   torrent->last_needed = SwarmTorrent::Clock::now();
 }
 
-void Session::plan(const ContentId& id, const std::vector<std::uint64_t>& getters) {
+void Session::set_getters(const ContentId& id, const std::vector<std::uint64_t>& getters) {
   const auto torrent = find(id);
-  if (!torrent || !torrent->gate) return;
-  torrent->gate->set_getters(torrent->self, getters);
-  update_gate(*torrent);
+  if (!torrent || !torrent->scheduler) return;
+  torrent->scheduler->set_getters(torrent->self, getters);
+  schedule(*torrent);
 }
 
-void Session::update_gate(SwarmTorrent& torrent) {
-  if (!torrent.gate || !torrent.downloading) return;
+void Session::schedule(SwarmTorrent& torrent) {
+  if (!torrent.scheduler) return;
+  *torrent.tells_each_piece = torrent.scheduler->is_ordered();
+  if (!torrent.scheduler->is_at_work()) return;
   const NetworkThread::NoPause attention(loop_);
   const auto verified = torrent.storage->verified();
   std::vector<bool> have(verified.size());
@@ -363,8 +373,10 @@ void Session::update_gate(SwarmTorrent& torrent) {
   std::vector<int> availability;
   torrent.handle.piece_availability(availability);
   const auto status = torrent.handle.status({});
+  const auto now = PieceScheduler::Clock::now();
   std::vector<std::pair<lt::piece_index_t, lt::download_priority_t>> changes;
-  for (const auto& [piece, priority] : torrent.gate->update(have, availability, std::max(status.num_seeds, 1)))
+  for (const auto& [piece, priority] :
+       torrent.scheduler->update(have, availability, std::max(status.num_seeds, 1), now))
     changes.emplace_back(lt::piece_index_t(piece), lt::download_priority_t(priority));
   if (!changes.empty()) torrent.handle.prioritize_pieces(changes);
 }
@@ -427,7 +439,7 @@ void Session::resume(SwarmTorrent& torrent) {
 
 void Session::seed(const SwarmTorrentPtr& torrent) {
   torrent->downloading = false;
-  torrent->gate.reset();
+  torrent->scheduler.reset();
   hurry();
   torrent->last_needed = SwarmTorrent::Clock::now();
 }
@@ -445,7 +457,7 @@ void Session::unload_idle() {
   const NetworkThread::NoPause attention(loop_);
   const auto now = SwarmTorrent::Clock::now();
   for (const auto& torrent : all()) {
-    if (torrent->downloading || torrent->guest || !torrent->checked) continue;
+    if (torrent->downloading || torrent->role == Role::guest || !torrent->checked) continue;
     if (is_wanted(*torrent)) torrent->last_needed = now;
     if (now - torrent->last_needed > idle_) unload(torrent->torrent.id);
   }

@@ -4,6 +4,7 @@
 // pumped into the loop. Torrents are named by content id here; libtorrent knows their infohashes.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <libtorrent/session.hpp>
@@ -15,7 +16,7 @@
 #include <unordered_map>
 
 #include "core/error.h"
-#include "core/piece_plan.h"
+#include "core/piece_scheduler.h"
 #include "disk/mesh_disk.h"
 #include "library/maker.h"
 #include "swarm/network_thread.h"
@@ -25,6 +26,16 @@
 #include "wire/messages.h"
 
 namespace mesh {
+
+/// What a torrent is loaded for.
+enum class Role {
+  seed,         ///< a file of the files directory, for the mesh
+  download,     ///< one that is to be there, and is a seed from then on
+  spool,        ///< its bytes are no file of the files directory, but a stream's
+  provisional,  ///< its id is no content's: a file on its way from a URL
+  standard,     ///< its id is no content's: for clients other than the mesh's
+  guest,        ///< the same, for one from outside the mesh, until it is unloaded
+};
 
 /// One loaded torrent. Lives while it is in the session or somebody holds it.
 struct SwarmTorrent {
@@ -36,18 +47,17 @@ struct SwarmTorrent {
   const MeshKey* key = nullptr;  ///< under which it is
   StoragePtr storage;
   lt::torrent_handle handle;
+  Role role = Role::seed;
   bool downloading = false;
-  bool spooled = false;      ///< its bytes are no file of the files dir, but a stream's
-  bool provisional = false;  ///< its id is no content's: a file on its way from a URL
-  ContentId foreign{};       ///< set: its id is no content's, it is this content's for other clients
-  bool guest = false;        ///< the same, for one from outside the mesh, until it is unloaded
-  bool in_order = false;     ///< its gate sees to it that pieces come in order
-  bool at_an_end = true;     ///< of a download: it has hardly any pieces yet, or nearly all
-  bool checked = false;      ///< libtorrent has taken it in and can connect
-  std::string path;          ///< of a provisional or foreign one
-  std::string error;         ///< what stopped it, in words; a download can go on after `resume`
-  int error_code = 0;        ///< errno of the same
-  Event changed;             ///< a piece, an error, or the end
+  ContentId foreign{};    ///< of a standard or a guest's: the content that it is of
+  bool at_an_end = true;  ///< of a download: it has hardly any pieces yet, or nearly all
+  bool checked = false;   ///< libtorrent has taken it in and can connect
+  std::string path;       ///< of a provisional, a standard or a guest's
+  std::string error;      ///< what stopped it, in words; a download can go on after `resume`
+  int error_code = 0;     ///< errno of the same
+  Event changed;          ///< a piece, an error, or the end
+  /// Of a download: each piece wakes who waits; otherwise the last alone does. Set here, read by libtorrent's thread.
+  std::shared_ptr<std::atomic<bool>> tells_each_piece = std::make_shared<std::atomic<bool>>(false);
   Clock::time_point last_needed = Clock::now();
 
   int pieces_have = 0;
@@ -62,14 +72,16 @@ struct SwarmTorrent {
   std::int64_t max_down = 0;  ///< the limits that are set; 0: none
   std::int64_t max_up = 0;
 
-  std::unique_ptr<PieceGate> gate;                     ///< null: what there is, the rarest first
+  std::shared_ptr<PieceScheduler> scheduler;           ///< of a download, lent by who brings it
   std::uint64_t self = 0;                              ///< this node among the swarm's getters
   std::set<lt::tcp::endpoint> sources;                 ///< peers that had everything when they came
   std::set<lt::tcp::endpoint> banned;                  ///< peers that sent wrong bytes
   std::map<lt::tcp::endpoint, std::int64_t> received;  ///< payload bytes by peer
 
+  /// Whether it is for clients other than the mesh's.
+  [[nodiscard]] bool is_standard() const { return role == Role::standard || role == Role::guest; }
   /// What it is of, unless it is provisional.
-  [[nodiscard]] const ContentId& content() const { return foreign.is_set() ? foreign : torrent.id; }
+  [[nodiscard]] const ContentId& content() const { return is_standard() ? foreign : torrent.id; }
 };
 using SwarmTorrentPtr = std::shared_ptr<SwarmTorrent>;
 
@@ -103,11 +115,13 @@ class Session {
   [[nodiscard]] SwarmTorrentPtr find(const ContentId& id) const;
   [[nodiscard]] std::vector<SwarmTorrentPtr> all() const;
 
-  /// Loads a torrent whose storage is at hand, and returns when libtorrent has taken it in. A torrent that is loaded
-  /// already is returned as it is. `gate`: of a download that wants its pieces in an order of its own; without one it
-  /// takes what sources offer (super_seed_plugin.h). `key`: under which the torrent is.
-  Task<SwarmTorrentPtr> load(SwarmSpec torrent, const MeshKey* key, StoragePtr storage, bool downloading,
-                             std::unique_ptr<PieceGate> gate = nullptr);
+  /// Loads a torrent whose storage is whole, and returns when libtorrent has taken it in. A torrent that is loaded
+  /// already is returned as it is. `key`: under which the torrent is.
+  Task<SwarmTorrentPtr> load(SwarmSpec torrent, const MeshKey* key, StoragePtr storage);
+  /// The same of a download, a spool or a provisional torrent, whose pieces are asked for as `scheduler` says; it is
+  /// shared with the caller until the torrent is a seed. Throws Error where the torrent is being downloaded already.
+  Task<SwarmTorrentPtr> load(Role role, SwarmSpec torrent, const MeshKey* key, StoragePtr storage,
+                             std::shared_ptr<PieceScheduler> scheduler);
   /// Loads a torrent of `content` for other clients: whoever knows its infohash may take it. A guest's stays, whether
   /// somebody needs it or not.
   Task<SwarmTorrentPtr> load_foreign(SwarmSpec torrent, StoragePtr storage, ContentId content, bool guest);
@@ -117,12 +131,13 @@ class Session {
   void introduce(const SwarmTorrentPtr& torrent, const Introduced& introduced);
   /// Connects to peers within a second or so.
   void connect(SwarmTorrent& torrent, const std::vector<std::string>& peers);
-  void plan(const ContentId& id, const std::vector<std::uint64_t>& getters);
+  /// The getters of a swarm that share its pieces, as a tracker names them.
+  void set_getters(const ContentId& id, const std::vector<std::uint64_t>& getters);
 
   /// Brings counters up to date; called a few times a second while something is going on.
   void refresh(SwarmTorrent& torrent);
-  /// Opens what the gate lets through now.
-  void update_gate(SwarmTorrent& torrent);
+  /// Asks for what the scheduler of a download wants now. Nothing else sets libtorrent's priorities.
+  void schedule(SwarmTorrent& torrent);
   /// Limits of one torrent, in bytes per second; 0: as fast as it goes.
   void limit(SwarmTorrent& torrent, std::int64_t down, std::int64_t up);
   /// After an error (a full disk): goes on.
@@ -135,13 +150,7 @@ class Session {
   void hang_up_on_strangers();
 
  private:
-  struct Purpose {
-    bool downloading = false;
-    ContentId foreign{};
-    bool guest = false;
-  };
-  Task<SwarmTorrentPtr> load_for(Purpose purpose, SwarmSpec torrent, const MeshKey* key, StoragePtr storage,
-                                 std::unique_ptr<PieceGate> gate);
+  Task<SwarmTorrentPtr> take_in(SwarmTorrentPtr torrent);
   [[nodiscard]] std::string interfaces() const;
   [[nodiscard]] static bool is_wanted(const SwarmTorrent& torrent);
   [[nodiscard]] std::shared_ptr<lt::torrent_plugin> plugin_for(const SwarmTorrent& torrent);

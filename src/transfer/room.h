@@ -5,8 +5,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <set>
+#include <stdexcept>
+#include <utility>
 
 #include "core/digest.h"
 
@@ -14,6 +17,11 @@ namespace mesh {
 
 class Room {
  public:
+  /// `free_bytes`: what the disk has left.
+  explicit Room(std::function<std::int64_t()> free_bytes) : free_bytes_(std::move(free_bytes)) {}
+
+  [[nodiscard]] std::int64_t free_bytes() const { return free_bytes_(); }
+
   /// So many bytes will still be written, until this is gone; it may outlive the Room.
   class Reservation {
    public:
@@ -33,15 +41,41 @@ class Room {
     std::int64_t bytes_ = 0;
   };
 
-  /// Marks `id` as being brought, for as long as what is returned lives.
-  [[nodiscard]] std::shared_ptr<void> claim(const ContentId& id) {
-    claimed_->insert(id);
-    return {nullptr, [claimed = claimed_, id](void*) { claimed->erase(id); }};
-  }
+  /// Says that a content is being brought, until this is gone or released; it may outlive the Room.
+  class Claim {
+   public:
+    Claim() = default;
+    Claim(Room& room, const ContentId& id) : claimed_(room.claimed_), id_(id) {
+      if (!claimed_->insert(id).second) throw std::logic_error(id.hex() + ": is claimed already");
+    }
+    ~Claim() { release(); }
+    Claim(const Claim&) = delete;
+    Claim& operator=(const Claim&) = delete;
+    Claim(Claim&& other) noexcept : claimed_(std::exchange(other.claimed_, nullptr)), id_(other.id_) {}
+    Claim& operator=(Claim&& other) noexcept {
+      if (this == &other) return *this;
+      release();
+      claimed_ = std::exchange(other.claimed_, nullptr);
+      id_ = other.id_;
+      return *this;
+    }
+    [[nodiscard]] bool is_of(const ContentId& id) const { return claimed_ != nullptr && id_ == id; }
+    void release() {
+      if (claimed_) claimed_->erase(id_);
+      claimed_ = nullptr;
+    }
+
+   private:
+    std::shared_ptr<std::set<ContentId>> claimed_;
+    ContentId id_{};
+  };
+  /// Nobody else may have claimed it.
+  [[nodiscard]] Claim claim(const ContentId& id) { return {*this, id}; }
   [[nodiscard]] bool is_claimed(const ContentId& id) const { return claimed_->contains(id); }
   [[nodiscard]] const std::set<ContentId>& claimed() const { return *claimed_; }
 
  private:
+  std::function<std::int64_t()> free_bytes_;
   std::shared_ptr<std::int64_t> reserved_ = std::make_shared<std::int64_t>(0);
   std::shared_ptr<std::set<ContentId>> claimed_ = std::make_shared<std::set<ContentId>>();
 };

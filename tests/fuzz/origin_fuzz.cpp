@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "node/origin_answer.h"
+#include "transfer/origin_answer.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   std::string_view text(reinterpret_cast<const char*>(data), size);

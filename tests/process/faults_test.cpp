@@ -492,6 +492,8 @@ TEST_CASE("gets into a directory that is exchanged with a link to outside meanwh
   if (fs::is_symlink(mesh.files("n1") / "d"))
     REQUIRE(::renameat2(AT_FDCWD, trap.c_str(), AT_FDCWD, (mesh.files("n1") / "d").c_str(), RENAME_EXCHANGE) == 0);
   REQUIRE(eventually([&] { return mesh.get("n1", {"--force", "d"}).status == 0; }));
-  CHECK(mesh.run({"diff", "-r", (mesh.files("n0") / "d").string(), (mesh.files("n1") / "d").string()}).status == 0);
+  const auto different = mesh.run({"diff", "-r", (mesh.files("n0") / "d").string(), (mesh.files("n1") / "d").string()});
+  INFO(different.out << different.err);
+  CHECK(different.status == 0);
   CHECK(fs::is_empty(outside / "e"));
 }

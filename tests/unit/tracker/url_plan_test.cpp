@@ -1,4 +1,4 @@
-// Who fetches what of a URL: the tracker's plan, and the getters' gates, over a simulated mesh.
+// Who fetches what of a URL: the tracker's plan, over a simulated mesh.
 #include "url_plan.h"
 
 #include <set>
@@ -211,29 +211,4 @@ TEST_CASE("URL plan: without ranges, one fetcher; after its end one pass brings 
   const auto orders = plan.turn(2, other, now);
   CHECK(orders.begin == 0);
   CHECK(orders.end == count);
-}
-
-TEST_CASE("URL gate: nothing is asked for before its hash is known; where few fetch, one getter asks first") {
-  constexpr int pieces = 64;
-  std::vector<std::uint64_t> getters;
-  for (std::uint64_t i = 1; i <= 20; ++i) getters.push_back(i);
-  std::vector<int> asked(pieces);
-  for (const auto self : getters) {
-    UrlGate gate(pieces);
-    gate.set_getters(self, getters);
-    const std::vector<bool> have(pieces);
-    for (const auto& [piece, priority] : gate.update(have, std::vector<int>(pieces, 1), 1)) CHECK(priority == 0);
-    for (int i = 0; i < pieces; ++i) gate.set_known(i, 1);
-    for (const auto& [piece, priority] : gate.update(have, std::vector<int>(pieces, 1), 1))
-      if (priority > 0 && self != 1) ++asked[static_cast<std::size_t>(piece)];
-    // Handed on, or waited for long enough: open.
-    CHECK(gate.update(have, std::vector<int>(pieces, 2), 1).size() > 30);
-  }
-  for (const int n : asked) CHECK(n == 1);
-  UrlGate gate(1);
-  gate.set_getters(2, getters);
-  for (std::uint64_t by = 1; by <= 10; ++by) gate.set_known(0, by);
-  const auto opened = gate.update({false}, std::vector<int>{1}, 1);
-  REQUIRE(opened.size() == 1);
-  CHECK(opened[0].second > 0);
 }

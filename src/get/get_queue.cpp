@@ -1,4 +1,4 @@
-#include "node/gets.h"
+#include "get/get_queue.h"
 
 #include <algorithm>
 #include <map>
@@ -64,9 +64,9 @@ class AskedFor {
 
 }  // namespace
 
-What Gets::parse(const std::string& text) const { return parse_what(text, library_.gate().files_dir().string()); }
+What GetQueue::parse(const std::string& text) const { return parse_what(text, library_.gate().files_dir().string()); }
 
-std::vector<What> Gets::parse_all(const std::vector<std::string>& texts, const char* for_what) const {
+std::vector<What> GetQueue::parse_all(const std::vector<std::string>& texts, const char* for_what) const {
   if (texts.size() > most_whats)
     throw Error(Status::usage, std::string(for_what) + " names at most " + std::to_string(most_whats) +
                                    " files, directories or globs");
@@ -75,10 +75,10 @@ std::vector<What> Gets::parse_all(const std::vector<std::string>& texts, const c
   return out;
 }
 
-GetTaskPtr Gets::add(Get request) {
+GetTaskPtr GetQueue::add(Get request) {
   auto wanted = parse_all(request.whats, "a get");
   if (wanted.empty()) throw Error(Status::usage, "a get names at least one file, directory or glob");
-  if (std::cmp_greater_equal(running_.size(), options_.max_gets))
+  if (std::cmp_greater_equal(running_.size(), max_gets_))
     throw Error(Status::failed, "as many gets as its --max-gets allows are under way on this node; try again later");
   if (request.pipe && request.whats.size() != 1) throw Error(Status::usage, "the bytes of one file can be followed");
   auto task = std::make_shared<GetTask>();
@@ -90,7 +90,7 @@ GetTaskPtr Gets::add(Get request) {
   return task;
 }
 
-void Gets::resume() {
+void GetQueue::resume() {
   for (const auto& bytes : library_.db().ended()) {
     try {
       auto info = from_bencode<GetInfo>(bytes);
@@ -116,7 +116,7 @@ void Gets::resume() {
   }
 }
 
-Task<GetReply> Gets::get(ChannelPtr channel, Get request) {
+Task<GetReply> GetQueue::get(ChannelPtr channel, Get request) {
   if (request.detach || !channel) {
     // Asked for again while it is under way: that one serves.
     for (const auto& [number, running] : running_)
@@ -128,7 +128,7 @@ Task<GetReply> Gets::get(ChannelPtr channel, Get request) {
     spawn(workers_.loop(), run_detached(task));
     co_return GetReply{};
   }
-  auto report = [](Gets* self, ChannelPtr to, GetTaskPtr about, std::shared_ptr<bool> over) -> Task<void> {
+  auto report = [](GetQueue* self, ChannelPtr to, GetTaskPtr about, std::shared_ptr<bool> over) -> Task<void> {
     while (!*over) {
       if (!to->is_open()) {
         self->getter_.cancel(about);
@@ -141,7 +141,7 @@ Task<GetReply> Gets::get(ChannelPtr channel, Get request) {
   const auto over = std::make_shared<bool>(false);
   spawn(workers_.loop(), report(this, channel, task, over));
   Together piped(workers_.loop());
-  if (task->request.pipe) piped.add(streamer_.pipe(channel, task, over));
+  if (task->request.pipe) piped.add(pipe_(channel, task, over));
   auto outcomes = co_await getter_.run(task);
   *over = true;
   co_await piped.all();
@@ -160,7 +160,7 @@ Task<GetReply> Gets::get(ChannelPtr channel, Get request) {
   co_return reply;
 }
 
-Task<void> Gets::run_detached(GetTaskPtr task) {
+Task<void> GetQueue::run_detached(GetTaskPtr task) {
   // Nobody waits for it, so a tracker or node that cannot be reached for a while is no reason to give it up.
   for (;;) {
     const auto outcomes = co_await getter_.run(task);
@@ -173,7 +173,7 @@ Task<void> Gets::run_detached(GetTaskPtr task) {
       end(task, outcomes, false);
       co_return;
     }
-    task->phase = "trying again soon: " + lost->error;
+    task->enter(GetTask::Phase::waiting, "trying again soon: " + lost->error);
     const auto until = std::chrono::steady_clock::now() + retry_after;
     while (!workers_.stopping() && !task->cancelled && std::chrono::steady_clock::now() < until)
       co_await sleep_for(milliseconds(100));
@@ -181,7 +181,7 @@ Task<void> Gets::run_detached(GetTaskPtr task) {
   }
 }
 
-void Gets::end(const GetTaskPtr& task, const std::vector<GetOutcome>& outcomes, bool reported) {
+void GetQueue::end(const GetTaskPtr& task, const std::vector<GetOutcome>& outcomes, bool reported) {
   auto info = describe(*task);
   Status status = Status::ok;
   for (const auto& one : outcomes) {
@@ -205,7 +205,7 @@ void Gets::end(const GetTaskPtr& task, const std::vector<GetOutcome>& outcomes, 
   ended_.notify();
 }
 
-void Gets::remember(GetInfo info) {
+void GetQueue::remember(GetInfo info) {
   library_.db().put_ended(info.number, to_bencode(info));
   const auto number = info.number;
   over_[number] = std::move(info);
@@ -222,7 +222,7 @@ void Gets::remember(GetInfo info) {
   over_.erase(least);
 }
 
-Task<GetReply> Gets::wait(ChannelPtr channel, Wait request) {
+Task<GetReply> GetQueue::wait(ChannelPtr channel, Wait request) {
   std::set<std::int64_t> awaited;
   std::vector<GetOutcome> unknown;
   if (!request.numbers.empty()) {
@@ -336,18 +336,18 @@ Task<GetReply> Gets::wait(ChannelPtr channel, Wait request) {
   co_return reply;
 }
 
-Task<Cancelled> Gets::drop(What what, bool discard) {
+Task<Cancelled> GetQueue::drop(What what, bool discard) {
   Cancelled out;
-  if (discard) out.discarded = getter_.downloads().discard(what);
-  const auto jobs = getter_.downloads().running(what);
+  if (discard) out.discarded = transfers_.discard(what);
+  const auto downloads = transfers_.running(what);
   std::vector<GetTaskPtr> touched;
   for (const auto& [number, task] : running_) {
     const bool touches = std::ranges::any_of(task->wanted, [&](const What& other) {
       return same(other, what) || what.pattern.empty() || other.pattern.empty() ||
              (!other.is_glob && names(what, other.pattern)) || (!what.is_glob && names(other, what.pattern));
     });
-    const bool has_file =
-        std::ranges::any_of(task->jobs, [&](const FileJobPtr& job) { return names(what, job->wanted.path); });
+    const bool has_file = std::ranges::any_of(
+        task->downloads, [&](const DownloadPtr& download) { return names(what, download->wanted().path); });
     if (!touches && !has_file) continue;
     touched.push_back(task);
     task->except.push_back(what);
@@ -359,14 +359,15 @@ Task<Cancelled> Gets::drop(What what, bool discard) {
     library_.db().change_get(number, to_bencode(task->request));
     out.stopped.push_back(joined(task->request.whats));
   }
-  getter_.downloads().notify();
+  transfers_.wake();
   // What is being written is over when this returns; a question to the tracker may take longer, and does no harm.
-  while (std::ranges::any_of(jobs, [](const FileJobPtr& job) { return !job->over; }) && !workers_.stopping())
+  while (std::ranges::any_of(downloads, [](const DownloadPtr& download) { return !download->is_over(); }) &&
+         !workers_.stopping())
     co_await sleep_for(milliseconds(10));
   // Small files on the way are placed or dropped within moments; those that wait for room are of no concern here.
   const auto placing = [&] {
     return std::ranges::any_of(
-        touched, [](const GetTaskPtr& task) { return task->unplaced > 0 && !task->phase.starts_with("paused"); });
+        touched, [](const GetTaskPtr& task) { return task->unplaced > 0 && task->phase != GetTask::Phase::paused; });
   };
   for (int i = 0; i < 1000 && placing() && !workers_.stopping(); ++i) co_await sleep_for(milliseconds(10));
   const auto ending = [&] {
@@ -391,7 +392,7 @@ Task<Cancelled> Gets::drop(What what, bool discard) {
   co_return out;
 }
 
-Task<Cancelled> Gets::cancel(Cancel request) {
+Task<Cancelled> GetQueue::cancel(Cancel request) {
   Cancelled out;
   const auto wanted = parse_all(request.whats, "a cancel");
   for (std::size_t i = 0; i < wanted.size(); ++i) {
@@ -421,7 +422,7 @@ Task<Cancelled> Gets::cancel(Cancel request) {
   co_return out;
 }
 
-GetInfo Gets::describe(const GetTask& task) const {
+GetInfo GetQueue::describe(const GetTask& task) const {
   GetInfo out;
   const auto progress = getter_.progress(task);
   out.number = task.number;
@@ -433,24 +434,24 @@ GetInfo Gets::describe(const GetTask& task) const {
   out.total = progress.total;
   out.rate = progress.rate;
   out.detail = progress.phase;
-  const auto is = [&](std::string_view state) {
-    return !task.jobs.empty() && task.files_done + static_cast<int>(task.jobs.size()) >= task.files_total &&
-           std::ranges::all_of(task.jobs, [&](const FileJobPtr& job) { return job->info.state == state; });
+  const auto is = [&](TransferState state) {
+    return !task.downloads.empty() && task.files_done + std::ssize(task.downloads) >= task.files_total &&
+           std::ranges::all_of(task.downloads, [&](const auto& download) { return download->state() == state; });
   };
   if (task.cancelled)
     out.state = "stopping";
-  else if (is("paused") || progress.phase.starts_with("paused"))
+  else if (is(TransferState::paused) || task.phase == GetTask::Phase::paused)
     out.state = "paused";
   else
-    out.state = !task.running || is("queued") ? "queued" : "running";
+    out.state = !task.running || is(TransferState::queued) ? "queued" : "running";
   if (out.detail.empty())
-    for (const auto& job : task.jobs)
-      if (out.detail.empty() && !job->info.detail.empty())
-        out.detail = printable(job->wanted.path) + ": " + job->info.detail;
+    for (const auto& download : task.downloads)
+      if (out.detail.empty() && !download->info().detail.empty())
+        out.detail = printable(download->wanted().path) + ": " + download->info().detail;
   return out;
 }
 
-std::vector<GetInfo> Gets::list() const {
+std::vector<GetInfo> GetQueue::list() const {
   std::vector<GetInfo> out;
   for (const auto& [number, task] : running_) out.push_back(describe(*task));
   for (const auto& [number, info] : over_)

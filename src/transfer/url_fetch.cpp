@@ -1,4 +1,4 @@
-#include "node/url_fetch.h"
+#include "transfer/url_fetch.h"
 
 #include <fcntl.h>
 #include <unistd.h>

@@ -13,7 +13,7 @@
 
 #include "core/error.h"
 #include "core/rate_limit.h"
-#include "node/origin_answer.h"
+#include "transfer/origin_answer.h"
 
 namespace mesh {
 

@@ -6,9 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "get/get_task.h"
+#include "get/local_rules.h"
 #include "library/library.h"
 #include "mesh/tracker_links.h"
-#include "node/get_task.h"
 #include "wire/channel.h"
 #include "wire/pacer.h"
 #include "wire/workers.h"

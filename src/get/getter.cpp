@@ -1,4 +1,4 @@
-#include "node/getter.h"
+#include "get/getter.h"
 
 #include <algorithm>
 
@@ -6,7 +6,8 @@
 #include "core/piece_plan.h"
 #include "core/qcow2.h"
 #include "library/maker.h"
-#include "node/url_download.h"
+#include "transfer/origin.h"
+#include "transfer/url_fetch.h"
 
 namespace mesh {
 namespace {
@@ -32,19 +33,15 @@ bool is_dropped(const GetTask& task, const What& what) {
 
 }  // namespace
 
-Getter::Getter(Workers& workers, const NodeOptions& options, Log log, Library& library, Session& session,
-               TrackerLinks& links, Room& room, Pacer download, const Handlers& handlers)
+Getter::Getter(Workers& workers, Options options, Log log, Library& library, TrackerLinks& links, Transfers& transfers,
+               const Pacer& from_nodes, const Handlers& handlers)
     : workers_(workers),
-      options_(options),
+      options_(std::move(options)),
       log_(std::move(log)),
       library_(library),
       links_(links),
-      downloads_(workers, options, log_, library, session, links, room, *this,
-                 [=, this, &workers, &options, &library, &session, &links, &room](FileJobPtr job) -> Task<void> {
-                   UrlDownload from(workers, options, log_, library, session, links, room, download, downloads_, job);
-                   co_await from.run();
-                 }),
-      small_(workers, options.access(), log_, library, links, download, handlers, *this) {}
+      transfers_(transfers),
+      small_(workers, options_.access, log_, library, links, from_nodes, handlers, rules_) {}
 
 GetOutcome Getter::outcome(const Planned& planned) const {
   GetOutcome out;
@@ -57,15 +54,6 @@ GetOutcome Getter::outcome(const Planned& planned) const {
   return out;
 }
 
-std::string Getter::conflict(const FileEntry& wanted, const LocalState& local,
-                             const std::vector<std::uint32_t>& holders) const {
-  const auto name = holders.empty() ? node_names_.end() : node_names_.find(holders.front());
-  return printable(wanted.path) + ": kept: the local file (" + human_bytes(local.entry.size) + " of " +
-         human_time(local.entry.mtime) + ") was made or changed here; the mesh has " + human_bytes(wanted.size) +
-         " of " + human_time(wanted.mtime) + (name == node_names_.end() ? "" : " on " + name->second) +
-         " (--force replaces it)";
-}
-
 /// A file that is here already must have the SHA-256 that was asked for, too. Blocks.
 void Getter::check_sha256(const Planned& planned) const {
   if (planned.sha256.empty() || planned.before.verdict != LocalState::Verdict::same) return;
@@ -76,38 +64,12 @@ void Getter::check_sha256(const Planned& planned) const {
                                   " (--refresh asks the origin for another one)");
 }
 
-bool Getter::keeps(const Planned& planned, bool force) const {
-  using Verdict = LocalState::Verdict;
-  const auto& before = planned.before;
-  const auto& own_wins = planned.file.own_wins;
-  switch (before.verdict) {
-    case Verdict::absent:
-      return false;
-    case Verdict::same:
-      return true;
-    case Verdict::ours:
-    case Verdict::unknown:
-      return own_wins && !force;  // the version here is the mesh's choice; others are about to get it
-    case Verdict::other_kind:
-      if (before.entry.kind != Kind::directory && force) return false;
-      throw Error(Status::failed,
-                  printable(planned.file.entry.path) + ": kept: a file in the mesh, but here it is a " +
-                      (before.entry.kind == Kind::directory ? "directory" : "link (--force replaces it)"));
-    case Verdict::users:
-      if (force) return false;
-      // The author's own newer file is what the mesh is about to offer to others.
-      if (!before.received && own_wins) return true;
-      throw Error(Status::failed, conflict(planned.file.entry, before, planned.file.holders));
-  }
-  return false;
-}
-
 /// Waits; false when the get was cancelled.
-Task<bool> Getter::pause(GetTaskPtr task, std::string phase, milliseconds time) {
-  task->phase = std::move(phase);
+Task<bool> Getter::pause(GetTaskPtr task, std::string why, milliseconds time) {
+  task->enter(GetTask::Phase::waiting, std::move(why));
   const auto until = Clock::now() + time;
   while (!task->cancelled && Clock::now() < until) co_await sleep_for(std::min(tick, time));
-  task->phase.clear();
+  task->enter(GetTask::Phase::none);
   co_return !task->cancelled;
 }
 
@@ -123,7 +85,7 @@ Task<void> Getter::resolve_one(const Get& asked, int index, What what, Plan& pla
     const Resolved reply = co_await links_.ask(question, tracker_limit, question_limit);
     for (const auto& node : reply.nodes) {
       plan.nodes[node.key] = node;
-      node_names_[node.key] = node.name;
+      rules_.learn(node);
     }
     const auto keep_mode = [&](FileEntry& entry) {
       if (asked.no_preserve_modes) entry.mode &= ~022U;
@@ -258,7 +220,7 @@ Task<void> Getter::resolve_url(GetTaskPtr task, int index, What what, Plan& plan
 
 /// Whether the origin still has what the mesh has.
 Task<bool> Getter::is_current(GetTaskPtr task, UrlSource source, FileEntry entry) {
-  task->phase = "asking " + printable(source.url.shown);
+  task->enter(GetTask::Phase::asking, "asking " + printable(source.url.shown));
   const auto ask = [this, task, source, entry] {
     auto options = origin_options(source);
     options.stopped = [this, task] { return task->cancelled || workers_.stopping(); };
@@ -314,7 +276,7 @@ Task<std::vector<GetOutcome>> Getter::run(GetTaskPtr task) {
   Results results;
   Plan plan;
   try {
-    task->phase = "asking the tracker";
+    task->enter(GetTask::Phase::asking, "asking the tracker");
     for (int i = 0; i < static_cast<int>(task->request.whats.size()) && !task->cancelled; ++i)
       co_await resolve(task, i, plan, results);
     task->running = true;
@@ -327,7 +289,7 @@ Task<std::vector<GetOutcome>> Getter::run(GetTaskPtr task) {
     results.push_back(std::move(failed));
   }
   task->running = false;
-  task->phase.clear();
+  task->enter(GetTask::Phase::none);
   if (task->cancelled) {
     GetOutcome stopped;
     stopped.status = static_cast<int>(Status::interrupted);
@@ -355,7 +317,7 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
     ++task->files_done;
     if (planned.file.entry.kind == Kind::file) task->settled_bytes += planned.file.entry.size;
   };
-  task->phase = "comparing with what is here";
+  task->enter(GetTask::Phase::comparing, "comparing with what is here");
   for (const auto& [path, planned] : plan.files)
     if (planned.file.entry.kind == Kind::file && planned.file.problem.empty() && !planned.url)
       task->total_bytes += planned.file.entry.size;
@@ -373,7 +335,7 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
     }
   };
   co_await run_on(workers_.reading(), compare);
-  task->phase.clear();
+  task->enter(GetTask::Phase::none);
   std::vector<Planned*> small;
   std::vector<Planned*> large;
   std::vector<Planned*> directories;
@@ -394,7 +356,7 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
         settle(planned, false);
       } else if (wanted.kind == Kind::link) {
         settle(planned, library_.installer().make_link(wanted, task->request.force));
-      } else if (keeps(planned, task->request.force)) {
+      } else if (rules_.keeps(planned, task->request.force)) {
         if (before.verdict == LocalState::Verdict::same && before.received)
           library_.installer().refresh_attributes(wanted, before);
         settle(planned, true);
@@ -485,13 +447,39 @@ Task<void> Getter::get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> 
   co_await small_.get(task, plan.nodes, std::move(files), finish, again);
 }
 
+/// The download of one large file, when it is over. Where another one to its path came before, what is here is looked
+/// at again.
+Task<DownloadPtr> Getter::bring(GetTaskPtr task, Planned& planned) {
+  const AskerPtr asker = task;
+  for (;;) {
+    FileOrder order;
+    order.wanted = planned.file.entry;
+    order.holders = planned.file.holders;
+    order.before = planned.before;
+    order.url = planned.url;
+    order.sha256 = planned.sha256;
+    order.force = task->request.force;
+    auto download = co_await transfers_.get(asker, order);
+    // What is to be had of a URL by now is for the mesh to say.
+    if (!download || planned.url || download->outcome().end != Download::End::look_again) co_return download;
+    const auto look = [this, entry = planned.file.entry] {
+      return library_.installer().examine(entry, workers_.stopping());
+    };
+    planned.before = co_await run_on(workers_.reading(), look);
+    if (rules_.keeps(planned, task->request.force)) {
+      download->end({Download::End::kept, Status::ok, {}});
+      co_return download;
+    }
+  }
+}
+
 Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results, int attempt) {
   const auto path = planned.file.entry.path;
   auto size = planned.url ? 0 : planned.file.entry.size;
-  FileJobPtr job;
+  DownloadPtr download;
   std::optional<Error> refused;
   try {
-    job = co_await downloads_.get(task, planned);
+    download = co_await bring(task, planned);
   } catch (const Error& e) {
     refused = e;
   }
@@ -504,17 +492,22 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results
     ++task->files_done;
     co_return;
   }
-  if (!job || !job->over || job->status == Status::interrupted) {
+  using End = Download::End;
+  if (!download || !download->is_over() || download->outcome().end == End::interrupted) {
     if (!task->cancelled && task->excludes(path)) co_return;  // fulfil says so for all of its WHAT
     auto stopped = outcome(planned);
     stopped.status = static_cast<int>(Status::interrupted);
-    if (job) stopped.error = job->error;
+    if (download) stopped.error = download->outcome().error;
     stopped.print = false;
     results.push_back(std::move(stopped));
     co_return;
   }
-  std::string error = job->error;
-  if (job->version_gone && attempt < most_attempts && !task->cancelled) {
+  auto [end, status, error] = download->outcome();
+  if (end == End::in_the_way) {
+    status = Status::failed;
+    error = rules_.conflict(download->wanted(), planned.before, planned.file.holders);
+  }
+  if ((end == End::version_gone || end == End::look_again) && attempt < most_attempts && !task->cancelled) {
     std::string trouble;
     const auto named = error.starts_with(printable(path)) ? error : printable(path) + ": " + error;
     try {
@@ -556,7 +549,7 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results
             check_sha256(planned);
           };
           co_await run_on(workers_.reading(), look_again);
-          if (keeps(planned, task->request.force)) {
+          if (rules_.keeps(planned, task->request.force)) {
             auto kept = outcome(planned);
             kept.kept = true;
             results.push_back(std::move(kept));
@@ -577,23 +570,24 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results
     }
     if (!trouble.empty()) error += "; " + trouble;
   }
-  if (planned.url && job->status == Status::ok) {
-    planned.file.entry = job->wanted;
-    size = job->wanted.size;
+  const bool well = status == Status::ok;
+  if (planned.url && well) {
+    planned.file.entry = download->wanted();
+    size = download->wanted().size;
     task->total_bytes += size;
   }
   auto one = outcome(planned);
-  one.status = static_cast<int>(job->status);
+  one.status = static_cast<int>(status);
   one.error = error;
-  one.kept = job->kept;
-  one.id = job->wanted.id;
-  one.from_sources = job->info.from_sources;
-  one.from_getters = job->info.from_getters;
-  one.from_origin = job->info.from_origin;
-  one.print = one.print && job->status == Status::ok;
+  one.kept = end == End::kept;
+  one.id = download->wanted().id;
+  one.from_sources = download->info().from_sources;
+  one.from_getters = download->info().from_getters;
+  one.from_origin = download->info().from_origin;
+  one.print = one.print && well;
   results.push_back(std::move(one));
   ++task->files_done;
-  if (job->status == Status::ok) task->settled_bytes += size;
+  if (well) task->settled_bytes += size;
 }
 
 /// One file, and what its links lead to; no directory, nothing below one.
@@ -706,7 +700,7 @@ Task<void> Getter::get_backing(GetTaskPtr task, Plan& plan, Results& results) {
 
 void Getter::cancel(const GetTaskPtr& task) {
   task->cancelled = true;
-  downloads_.notify();
+  transfers_.wake();
 }
 
 Progress Getter::progress(const GetTask& task) const {
@@ -715,14 +709,15 @@ Progress Getter::progress(const GetTask& task) const {
   out.total = task.total_bytes;
   out.files_done = task.files_done;
   out.files_total = task.files_total;
-  out.phase = task.phase;
-  for (const auto& job : task.jobs) {
-    if (job->over) continue;
-    out.active.push_back(job->info);
-    if (job->url) out.total += job->info.total;
-    out.done += job->info.done;
-    out.rate += job->info.down_rate;
-    out.peers += job->info.peers;
+  out.phase = task.phase_text;
+  for (const auto& download : task.downloads) {
+    if (download->is_over()) continue;
+    const auto& info = download->info();
+    out.active.push_back(info);
+    if (download->order().url) out.total += info.total;
+    out.done += info.done;
+    out.rate += info.down_rate;
+    out.peers += info.peers;
   }
   return out;
 }

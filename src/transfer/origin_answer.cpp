@@ -1,4 +1,4 @@
-#include "node/origin_answer.h"
+#include "transfer/origin_answer.h"
 
 #include <curl/curl.h>
 

@@ -7,54 +7,54 @@
 #pragma once
 
 #include <chrono>
+#include <filesystem>
 #include <memory>
+#include <optional>
 #include <vector>
 
-#include "node/downloads.h"
-#include "node/url_fetch.h"
+#include "transfer/download.h"
+#include "transfer/source.h"
+#include "transfer/url_fetch.h"
+#include "wire/pacer.h"
 
 namespace mesh {
 
-class UrlDownload {
+class OriginSource final : public Source {
  public:
-  /// `download`: the limit of what comes from origins.
-  UrlDownload(Workers& workers, const NodeOptions& options, Log log, Library& library, Session& session,
-              TrackerLinks& links, Room& room, const Pacer& download, Downloads& downloads, FileJobPtr job);
-  ~UrlDownload();
-  UrlDownload(const UrlDownload&) = delete;
-  UrlDownload& operator=(const UrlDownload&) = delete;
+  /// `from_origins`: the limit of what comes from origins.
+  OriginSource(Workers& workers, TrackerLinks& links, Room& room, Parts& parts, MeshKeysPtr keys, Log log,
+               const Pacer& from_origins, DownloadPtr download);
+  ~OriginSource() override;
 
-  /// Returns when the file is in place; throws Error.
-  Task<void> run();
+  Task<bool> tend() override;
+  [[nodiscard]] std::chrono::milliseconds tick() const override { return std::chrono::milliseconds(50); }
+  /// All pieces are here: puts the file in place, and tells the tracker. Throws Error.
+  Task<void> finish();
+  /// The last call: nothing is fetched any more when it returns. `failed`: the tracker is told that this node gives up.
+  Task<void> leave(bool failed);
 
  private:
   using Clock = std::chrono::steady_clock;
 
-  Task<void> get();
   Task<void> take_news();
   [[nodiscard]] OriginReport statement(std::vector<bool>& telling) const;
-  Task<void> turn();
-  Task<void> obey(OriginAssignment orders);
+  Task<void> take_turn();
+  Task<void> follow(OriginAssignment assignment);
   Task<void> open(UrlFacts facts);
-  Task<void> close(bool keep);
-  void give(UrlFetch::Piece piece);
-  void count();
-  Task<void> finish();
-  Task<void> finish_whole(UrlFetch::Whole whole);
-  Task<void> say_whole();
+  void add_piece(UrlFetch::Piece piece);
+  void set_known(const std::vector<UrlPiece>& pieces);
+  void watch_progress();
+  Task<void> place_whole(UrlFetch::Whole whole);
+  Task<void> place(ContentId id, std::filesystem::path part, std::string validator);
   Error changed();
-  void check_wanted() const;
-  [[nodiscard]] std::int64_t missing() const;
 
   Workers& workers_;
-  const NodeOptions& options_;
-  Log log_;
-  Library& library_;
-  Session& session_;
   TrackerLinks& links_;
   Room& room_;
-  Downloads& downloads_;
-  FileJobPtr job_;
+  Parts& parts_;
+  MeshKeysPtr keys_;
+  Log log_;
+  DownloadPtr download_;
   ContentId key_;                     ///< of the URL
   std::filesystem::path whole_part_;  ///< where a file goes that needs no swarm
   std::shared_ptr<UrlFetch> fetch_;
@@ -66,13 +66,9 @@ class UrlDownload {
   std::optional<Error> unable_;           ///< to fetch from the origin
   std::vector<UrlFetch::Piece> waiting_;  ///< from the origin, until there is a swarm to give them to
   std::vector<bool> told_;                ///< pieces that the tracker knows of
+  SwarmTorrentPtr torrent_;               ///< while this node is in its swarm
 
-  SwarmTorrentPtr swarm_;
-  UrlGate* gate_ = nullptr;  ///< owned by the swarm, while it downloads
-  std::shared_ptr<void> claim_;
   Clock::time_point next_turn_{};
-  Clock::time_point counted_{};
-  Clock::time_point synced_ = Clock::now();
   Clock::time_point progressed_ = Clock::now();
   Clock::time_point heard_tracker_ = Clock::now();
   std::int64_t had_ = -1;

@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "core/merkle.h"
-#include "node/get_task.h"
-#include "node/origin.h"
+#include "transfer/order.h"
+#include "transfer/origin.h"
 #include "wire/flow.h"
 #include "wire/messages.h"
 

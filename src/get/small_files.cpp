@@ -1,4 +1,4 @@
-#include "node/small_files.h"
+#include "get/small_files.h"
 
 #include <sys/resource.h>
 
@@ -273,7 +273,8 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
   // A get that nobody waits for, or that was told to wait, waits for room.
   while (std::ranges::any_of(*held, &Installer::Small::no_room) && run->task->waits_for_room() &&
          !run->task->cancelled && !workers_.stopping()) {
-    run->task->phase = "paused: " + std::ranges::find_if(*held, &Installer::Small::no_room)->error;
+    run->task->enter(GetTask::Phase::paused,
+                     "paused: " + std::ranges::find_if(*held, &Installer::Small::no_room)->error);
     co_await sleep_for(milliseconds(500));
     std::vector<Installer::Small> rest;
     std::vector<std::size_t> places;
@@ -289,7 +290,7 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
     const auto write_again = [this, others] { library_.installer().write_small(*others); };
     co_await run_on(workers_.brief(), write_again);
     for (std::size_t i = 0; i < places.size(); ++i) (*held)[places[i]] = std::move((*others)[i]);
-    run->task->phase.clear();
+    run->task->enter(GetTask::Phase::none);
   }
   for (std::size_t i = 0; i < held->size(); ++i) {
     auto& small = (*held)[i];

@@ -1,4 +1,4 @@
-#include "node/origin.h"
+#include "transfer/origin.h"
 
 #include <curl/curl.h>
 #include <sys/socket.h>

@@ -3,28 +3,33 @@
 // ended. On the node's loop.
 #pragma once
 
+#include <functional>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
 
-#include "node/getter.h"
-#include "node/streamer.h"
+#include "get/getter.h"
 #include "wire/channel.h"
 
 namespace mesh {
 
-class Gets {
+class GetQueue {
  public:
-  Gets(Workers& workers, const NodeOptions& options, Log log, Library& library, const Room& room, Getter& getter,
-       Streamer& streamer)
+  /// Sends the file of a get along while it arrives (Streamer::pipe).
+  using Pipe = std::function<Task<void>(ChannelPtr, GetTaskPtr, std::shared_ptr<bool> over)>;
+  /// `max_gets`: under way, those that wait included.
+  GetQueue(Workers& workers, int max_gets, Log log, Library& library, const Room& room, Transfers& transfers,
+           Getter& getter, Pipe pipe)
       : workers_(workers),
-        options_(options),
+        max_gets_(max_gets),
         log_(std::move(log)),
         library_(library),
         room_(room),
+        transfers_(transfers),
         getter_(getter),
-        streamer_(streamer),
+        pipe_(std::move(pipe)),
         ended_(workers.loop()) {}
 
   /// Goes on with what had not ended when the node went down.
@@ -54,12 +59,13 @@ class Gets {
   [[nodiscard]] std::vector<What> parse_all(const std::vector<std::string>& texts, const char* for_what) const;
 
   Workers& workers_;
-  const NodeOptions& options_;
+  int max_gets_;
   Log log_;
   Library& library_;
   const Room& room_;
+  Transfers& transfers_;
   Getter& getter_;
-  Streamer& streamer_;
+  Pipe pipe_;
   std::map<std::int64_t, GetTaskPtr> running_;
   std::map<std::int64_t, GetInfo> over_;  ///< by number; some of the newest that have ended
   std::multiset<std::int64_t> awaited_;   ///< by those who wait

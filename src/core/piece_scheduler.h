@@ -1,0 +1,112 @@
+// Which pieces of a torrent to ask for now, and how urgently: what is wanted here (demand) times whom one may ask
+// (sharing). Pure, and time comes in; one thread at a time. Priorities are libtorrent's: 0 is not asked for, 4 is what
+// a piece has of which nothing is said, 7 is the most urgent.
+//
+// Demand is the whole file, or what cursors are about to read, or both: then what is read next comes first.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <set>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace mesh {
+
+class PieceScheduler {
+ public:
+  using Clock = std::chrono::steady_clock;
+  using Changes = std::vector<std::pair<int, std::uint8_t>>;
+  /// Whom one may ask for a piece.
+  enum class Sharing {
+    /// Whoever has it: sources say which pieces there are to ask for (core/super_seed_policy.h).
+    offered,
+    /// Each getter wants a share of the pieces of its own from the source first, and leaves the others alone until a
+    /// getter has them. Shares come from rendezvous hashing over the swarm's getters, so a join or a leave moves 1/n.
+    striped,
+    /// For a file that arrives from its origin while others get it: a piece can be asked for once its root is known.
+    /// The node that fetched it is to send it once, so it goes to one other getter first, which hands it on; where
+    /// about all getters fetch, each sends what it fetched to all.
+    first_hop,
+  };
+  struct Options {
+    int pieces = 0;
+    Sharing sharing = Sharing::offered;
+    /// All pieces are wanted; otherwise only those that lie in the window ahead of a cursor.
+    bool whole = true;
+    /// Without `whole`: pieces ahead of the slowest cursor that may be asked for, at least one.
+    int window = 1;
+    /// Pieces behind the window may be dropped, so that it keeps to the slowest cursor itself. Otherwise it begins at
+    /// the first piece that is missing there.
+    bool drops = false;
+  };
+  using CursorId = std::uint64_t;
+
+  explicit PieceScheduler(const Options& options);
+
+  // Demand.
+
+  /// Somebody reads in order, `piece` next.
+  CursorId add_cursor(int piece);
+  void remove_cursor(CursorId cursor) { cursors_.erase(cursor); }
+  /// It reads `piece` now, and does not wait.
+  void move_cursor(CursorId cursor, int piece);
+  /// It waits for its piece, since `now` unless it did before.
+  void wait_at_cursor(CursorId cursor, Clock::time_point now);
+  /// The piece of the slowest cursor; none: -1.
+  [[nodiscard]] int slowest_cursor() const;
+  [[nodiscard]] bool has_cursors() const { return !cursors_.empty(); }
+  /// Whether something is wanted that is missing: that nothing comes is somebody's fault.
+  [[nodiscard]] bool is_hungry() const;
+  /// Pieces are wanted in an order, and each is worth telling of.
+  [[nodiscard]] bool is_ordered() const { return options_.sharing != Sharing::offered || has_cursors(); }
+  /// Whether `update` may have something to say: all pieces alike, the rarest first, take no scheduling.
+  [[nodiscard]] bool is_at_work() const { return is_ordered() || !fronts_.empty(); }
+
+  // Sharing.
+
+  [[nodiscard]] bool takes_offers() const { return options_.sharing == Sharing::offered; }
+  /// `self` and `getters` are ids that the tracker gave; fewer than two getters share nothing.
+  void set_getters(std::uint64_t self, const std::vector<std::uint64_t>& getters);
+  /// Of `first_hop`: the root of `piece` is known, and getter `by` has it from the origin.
+  void set_known(int piece, std::uint64_t by);
+
+  /// The pieces whose priority changes, given what is here and how many connected peers have each piece (counting
+  /// `sources` peers that have all of them). To be called about ten times a second.
+  [[nodiscard]] Changes update(const std::vector<bool>& have, std::span<const int> availability, int sources,
+                               Clock::time_point now);
+
+ private:
+  struct Cursor {
+    int piece = 0;
+    Clock::time_point waiting_since{};  ///< zero while it does not wait
+  };
+  struct Piece {
+    bool mine = true;             ///< of this getter's stripe, or it is the one to ask first
+    bool known = false;           ///< its root is
+    bool open = false;            ///< it may be asked for, and was
+    std::uint64_t by = 0;         ///< the getter that has it from the origin
+    int waited = 0;               ///< updates since it could have been asked for
+    std::uint8_t priority = 255;  ///< none: the first update sets it
+  };
+  void look_at_cursors(const std::vector<bool>& have, Clock::time_point now);
+  void assign(Piece& piece, std::size_t index) const;
+  [[nodiscard]] std::uint8_t of_stripe(const Piece& piece, int index, bool elsewhere, bool shared) const;
+  [[nodiscard]] std::uint8_t of_whole(int index) const;
+  [[nodiscard]] bool may_be_asked_for(Piece& piece, int holders) const;
+
+  Options options_;
+  std::vector<Piece> pieces_;
+  std::map<CursorId, Cursor> cursors_;
+  CursorId last_cursor_ = 0;
+  std::set<int> fronts_;  ///< the pieces that cursors need next
+  int position_ = 0;      ///< where the window begins
+  int reach_ = 1;         ///< how many pieces ahead are asked for, whoever's they are
+  std::uint64_t self_ = 0;
+  std::vector<std::uint64_t> getters_;
+  std::set<std::uint64_t> fetchers_;  ///< getters that have pieces from the origin
+};
+
+}  // namespace mesh

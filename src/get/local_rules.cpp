@@ -1,0 +1,43 @@
+#include "get/local_rules.h"
+
+#include "core/error.h"
+#include "core/format.h"
+
+namespace mesh {
+
+bool LocalRules::keeps(const Planned& planned, bool force) const {
+  using Verdict = LocalState::Verdict;
+  const auto& before = planned.before;
+  const auto& own_wins = planned.file.own_wins;
+  switch (before.verdict) {
+    case Verdict::absent:
+      return false;
+    case Verdict::same:
+      return true;
+    case Verdict::ours:
+    case Verdict::unknown:
+      return own_wins && !force;  // the version here is the mesh's choice; others are about to get it
+    case Verdict::other_kind:
+      if (before.entry.kind != Kind::directory && force) return false;
+      throw Error(Status::failed,
+                  printable(planned.file.entry.path) + ": kept: a file in the mesh, but here it is a " +
+                      (before.entry.kind == Kind::directory ? "directory" : "link (--force replaces it)"));
+    case Verdict::users:
+      if (force) return false;
+      // The author's own newer file is what the mesh is about to offer to others.
+      if (!before.received && own_wins) return true;
+      throw Error(Status::failed, conflict(planned.file.entry, before, planned.file.holders));
+  }
+  return false;
+}
+
+std::string LocalRules::conflict(const FileEntry& wanted, const LocalState& local,
+                                 const std::vector<std::uint32_t>& holders) const {
+  const auto name = holders.empty() ? node_names_.end() : node_names_.find(holders.front());
+  return printable(wanted.path) + ": kept: the local file (" + human_bytes(local.entry.size) + " of " +
+         human_time(local.entry.mtime) + ") was made or changed here; the mesh has " + human_bytes(wanted.size) +
+         " of " + human_time(wanted.mtime) + (name == node_names_.end() ? "" : " on " + name->second) +
+         " (--force replaces it)";
+}
+
+}  // namespace mesh

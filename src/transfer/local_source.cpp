@@ -1,0 +1,26 @@
+#include "transfer/local_source.h"
+
+#include "core/format.h"
+
+namespace mesh {
+
+Task<bool> LocalSource::tend() {
+  const auto wanted = download_.wanted();
+  const auto* item = library_.inventory().find(wanted.id, wanted.size);
+  if (item == nullptr || item->entry.path == wanted.path) co_return false;
+  const std::string from = item->entry.path;
+  download_.show_copying(from);
+  std::optional<Error> trouble;
+  try {
+    co_await parts_.copy(download_.order(), wanted.id, from, download_.stop());
+  } catch (const Error& error) {
+    trouble = error;
+  }
+  if (!trouble) co_return true;
+  download_.check_wanted();
+  log_(printable(wanted.path) + ": cannot be copied from " + printable(from) + ": " + trouble->what() +
+       "; it is fetched");
+  co_return false;
+}
+
+}  // namespace mesh

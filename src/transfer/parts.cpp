@@ -1,0 +1,190 @@
+#include "transfer/parts.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <system_error>
+#include <thread>
+
+#include "core/format.h"
+#include "wire/flow.h"
+
+namespace mesh {
+namespace {
+
+constexpr off_t copy_bytes = off_t{64} << 20;  // between two looks whether it is still wanted
+
+Error system_error() { return {Status::failed, std::generic_category().message(errno)}; }
+
+Fd open_whole(const std::filesystem::path& part) {
+  Fd fd(::open(part.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) throw Error(Status::failed, part.string() + ": " + std::generic_category().message(errno));
+  return fd;
+}
+
+/// The open file must have the SHA-256 that was asked for. Blocks.
+void check_sha256(const FileOrder& order, int fd, const std::atomic<bool>& stop) {
+  if (order.sha256.empty()) return;
+  const auto found = sha256_of(fd, stop);
+  if (found == order.sha256) return;
+  throw Parts::Mismatch(Status::failed, printable(order.wanted.path) + ": has SHA-256 " + found + ", not " +
+                                            order.sha256 + "; it is not put in place");
+}
+
+/// Makes `to` the same as `from`, `size` bytes long. Blocks; `is_stopped` is asked now and then.
+void copy_bytes_of(int from, int to, std::int64_t size, const std::function<bool()>& is_stopped) {
+  if (::ioctl(to, FICLONE, from) != 0) {
+    if (::ftruncate(to, size) != 0) throw system_error();
+    // Data only: holes stay holes.
+    for (off_t at = 0; at < size;) {
+      const off_t data = ::lseek(from, at, SEEK_DATA);
+      if (data < 0) break;
+      const off_t end = ::lseek(from, data, SEEK_HOLE);
+      for (off_t in = data, out = data; in < end;) {
+        if (is_stopped()) throw Error(Status::interrupted, "stopped");
+        const auto length = std::min<off_t>(end - in, copy_bytes);
+        if (::copy_file_range(from, &in, to, &out, static_cast<std::size_t>(length), 0) <= 0) throw system_error();
+      }
+      at = end;
+    }
+  }
+  if (::ftruncate(to, size) != 0) throw system_error();
+}
+
+}  // namespace
+
+Task<std::shared_ptr<Parts::Part>> Parts::open(std::string path, ContentId id, const PieceLayout& layout,
+                                               std::function<void()> on_check) {
+  const auto open = [this, id, size = layout.size] {
+    const auto file = path_of(id);
+    struct stat s {};
+    const auto known = library_.db().find_part(id);
+    const bool resumed = known && ::stat(file.c_str(), &s) == 0 && s.st_size == size;
+    // The record never outlives the bytes that it speaks of.
+    if (!resumed) library_.db().remove_part(id);
+    ::chmod(file.c_str(), 0600);
+    auto out = std::make_shared<Part>();
+    out->file = Fd(::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | (resumed ? 0 : O_TRUNC), 0600));
+    if (!out->file || ::ftruncate(out->file.get(), size) != 0)
+      throw Error(Status::failed, file.string() + ": " + std::generic_category().message(errno));
+    if (resumed) out->have = known->have, out->roots = known->roots;
+    return out;
+  };
+  std::shared_ptr<Part> part = co_await run_on(workers_.brief(), open);
+  const auto claimed = std::ranges::count_if(part->have, [](char byte) { return byte != 0; });
+  if (claimed == 0) co_return part;
+  on_check();
+  const auto check = [this, part, &layout] {
+    const unsigned threads = std::max(1U, std::thread::hardware_concurrency());
+    return verify_pieces(layout, part->file.get(), part->have, part->roots, threads, workers_.stopping());
+  };
+  part->have = co_await run_on(workers_.reading(), check);
+  if (const auto lost = claimed - std::ranges::count(part->have, '\1'); lost > 0)
+    log_(printable(path) + ": " + std::to_string(lost) +
+         " pieces of what had arrived are not what they should be; they are fetched again");
+  co_return part;
+}
+
+Task<void> Parts::save(SwarmTorrentPtr torrent, std::string path) {
+  const auto save = [this, torrent, path] {
+    const auto snapshot = torrent->storage->sync();
+    if (!snapshot.error) library_.db().put_part({torrent->torrent.id, snapshot.have, snapshot.roots, path});
+  };
+  co_await run_on(workers_.brief(), save);
+}
+
+void Parts::drop(const ContentId& id) {
+  ::unlink(path_of(id).c_str());
+  library_.db().remove_part(id);
+}
+
+void Parts::drop_older(const std::string& path) {
+  for (const auto& old : library_.db().parts_of(path))
+    if (!room_.is_claimed(old)) drop(old);
+}
+
+Task<ContentId> Parts::hash(std::filesystem::path part, std::int64_t size) {
+  const auto hash = [this, part, size] {
+    const auto hashed = hash_file(open_whole(part).get(), size, 2, workers_.stopping());
+    store_roots(library_.db(), hashed);
+    return hashed.id;
+  };
+  co_return co_await run_on(workers_.reading(), hash);
+}
+
+Task<void> Parts::remember_roots(const HashedFile& file) {
+  const auto remember = [this, &file] { store_roots(library_.db(), file); };
+  co_await run_on(workers_.brief(), remember);
+}
+
+Task<void> Parts::remember_origin(ContentId id, std::string validator) {
+  if (validator.empty()) co_return;
+  const auto remember = [this, id, validator] { library_.db().put_note("origin " + id.hex(), validator); };
+  co_await run_on(workers_.brief(), remember);
+}
+
+Task<void> Parts::check(const FileOrder& order, const std::atomic<bool>& stop) {
+  const auto look = [this, &order, &stop] {
+    check_sha256(order, library_.gate().open_file(order.wanted.path).get(), stop);
+  };
+  co_await run_on(workers_.reading(), look);
+}
+
+Task<void> Parts::place(const FileOrder& order, ContentId id, std::filesystem::path part, SwarmTorrentPtr torrent,
+                        const std::atomic<bool>& stop) {
+  if (!order.sha256.empty()) {
+    const auto check = [part, &order, &stop] { check_sha256(order, open_whole(part).get(), stop); };
+    co_await run_on(workers_.reading(), check);
+  }
+  auto wanted = order.wanted;
+  wanted.id = id;
+  Fd serving;
+  const auto finish = [&] {
+    const Fd finished = open_whole(part);
+    serving = open_whole(part);
+    library_.installer().finish_file(finished.get(), wanted);
+    if (torrent) torrent->storage->freeze(open_whole(part), std::nullopt, {});
+    auto out = library_.installer().place(part, serving.get(), wanted, order.before, id);
+    if (torrent) library_.db().remove_part(torrent->torrent.id);
+    return out;
+  };
+  const LocalEntry placed = co_await run_on(workers_.brief(), finish);
+  if (torrent) {
+    auto on_fault = [&loop = workers_.loop(), &library = library_, path = wanted.path](std::string why) {
+      post_to(loop, [&library, path, why = std::move(why)] { library.withdraw(path, why); });
+    };
+    torrent->storage->freeze(std::move(serving), placed.stamp, on_fault);
+  }
+  library_.put(placed);
+}
+
+Task<void> Parts::copy(const FileOrder& order, ContentId id, std::string from, const std::atomic<bool>& stop) {
+  const auto part = std::filesystem::path(path_of(id).string() + ".copy");
+  const auto is_stopped = [this, &stop] { return stop || workers_.stopping(); };
+  const auto copy = [&] {
+    const auto& wanted = order.wanted;
+    const Fd source = library_.gate().open_file(from);
+    Fd target(::open(part.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+    if (!target) throw system_error();
+    copy_bytes_of(source.get(), target.get(), wanted.size, is_stopped);
+    if (hash_file(target.get(), wanted.size, 2, stop).id != id) throw Error(Status::failed, "it has changed");
+    check_sha256(order, target.get(), stop);
+    library_.installer().finish_file(target.get(), wanted);
+    target = open_whole(part);
+    return library_.installer().place(part, target.get(), wanted, order.before, id);
+  };
+  try {
+    const LocalEntry placed = co_await run_on(workers_.reading(), copy);
+    library_.put(placed);
+  } catch (const Error&) {
+    ::unlink(part.c_str());
+    throw;
+  }
+}
+
+}  // namespace mesh

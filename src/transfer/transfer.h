@@ -1,0 +1,140 @@
+// One file on its way: a storage that fills, the torrent by which it does and serves others meanwhile, the scheduler
+// that says which pieces to ask for, and how far it is. What brings the bytes is a Source, what takes them a Reader;
+// where they lie and who wants them is for Download (download.h) and Spool (spools.h) to say. On the node's loop;
+// blocking work goes to the pools.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "core/entry.h"
+#include "core/error.h"
+#include "core/piece_scheduler.h"
+#include "library/maker.h"
+#include "mesh/tracker_links.h"
+#include "swarm/session.h"
+#include "transfer/room.h"
+#include "transfer/source.h"
+#include "wire/workers.h"
+
+namespace mesh {
+
+enum class TransferState { queued, connecting, hashing, checking, copying, paused, downloading, streaming, placing };
+/// As people read it.
+[[nodiscard]] const char* to_text(TransferState state);
+
+/// Payload bytes that came from peers.
+struct Received {
+  std::int64_t from_sources = 0;  ///< that had everything when they connected
+  std::int64_t from_getters = 0;
+};
+[[nodiscard]] Received received_of(const SwarmTorrent& torrent);
+
+/// What this node says to a tracker of a torrent that it has loaded.
+[[nodiscard]] JoinSwarm to_message(const SwarmTorrent& torrent);
+
+class Transfer {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  Transfer(Workers& workers, Session& session, TrackerLinks& links, Room& room, FileEntry wanted);
+  virtual ~Transfer() = default;
+  Transfer(const Transfer&) = delete;
+  Transfer& operator=(const Transfer&) = delete;
+
+  /// Its id is not known at first, and of a URL nothing but its path.
+  [[nodiscard]] const FileEntry& wanted() const { return wanted_; }
+  [[nodiscard]] TransferState state() const { return state_; }
+  [[nodiscard]] const TransferInfo& info() const { return info_; }
+  /// Loaded while bytes arrive by it, and null before; another one after it where the version has changed.
+  [[nodiscard]] const SwarmTorrentPtr& torrent() const { return torrent_; }
+  [[nodiscard]] PieceScheduler& scheduler() { return *scheduler_; }
+  /// Bytes of pieces that are not here.
+  [[nodiscard]] std::int64_t missing() const { return torrent_ ? torrent_->storage->missing() : 0; }
+  /// Whoever wants it waits for whatever it takes: no peer for however long is no error.
+  [[nodiscard]] virtual bool is_patient() const { return false; }
+
+  /// Whoever waits for something of it looks again.
+  void wake();
+  Task<void> wait() { return changed_.wait(); }
+  Task<void> wait_for(std::chrono::milliseconds time) { return changed_.wait_for(time); }
+
+  // For its sources.
+
+  /// What is known of the file by now.
+  void learn(FileEntry wanted);
+  void show(TransferState state, std::string detail = {});
+  void show_copying(const std::string& from);
+  void show_detail(std::string detail) { info_.detail = std::move(detail); }
+  /// Of a source whose bytes libtorrent does not count.
+  void show_rate(std::int64_t down);
+  void show_from_origin(std::int64_t bytes) { info_.from_origin = bytes; }
+  [[nodiscard]] bool is_unwanted() const { return !is_wanted() || workers_.stopping(); }
+  /// Throws Error(interrupted) when nobody wants it any more.
+  void check_wanted() const {
+    if (is_unwanted()) throw stopped();
+  }
+
+  /// Makes the storage, with what is there already, and loads the torrent. Nobody else may have claimed the content.
+  /// Throws Error; `close` is to be called then as well.
+  Task<void> open(VerifiedTorrent torrent, Role role, PieceScheduler::Options demand);
+  /// Enters the swarm, once there is room for what is missing. Without effect where nothing is.
+  Task<void> join();
+  /// From now on others are sent here, and this node to them. Throws Error.
+  Task<void> enter_swarm();
+  /// Until all pieces are here, or the source has brought the file otherwise. Throws Error.
+  Task<void> fill(Source& source);
+  /// Ends it: the torrent is unloaded, and what has arrived is kept or dropped; nothing is written any more when this
+  /// returns. Without effect where nothing is open.
+  Task<void> close(bool keep);
+
+ protected:
+  /// Somebody waits for it.
+  [[nodiscard]] virtual bool is_wanted() const = 0;
+  /// What `check_wanted` throws.
+  [[nodiscard]] virtual Error stopped() const = 0;
+  /// Where the bytes go, and what of them is there.
+  virtual Task<StoragePtr> make_storage(const VerifiedTorrent& torrent, Role role) = 0;
+  /// Called when there is a scheduler, before the torrent is loaded.
+  virtual void prepare() {}
+  /// Returns when there is room for what is missing. Throws Error.
+  virtual Task<void> wait_for_room() = 0;
+  /// Says how much will still be written.
+  virtual void reserve() = 0;
+  /// A write has failed: goes on when there is room again. Throws Error for anything else.
+  virtual Task<void> recover_disk() = 0;
+  virtual void adjust_limits() {}
+  /// Writes down what has arrived: every few seconds, and at the end.
+  virtual Task<void> save() { co_return; }
+  /// What has arrived is of no use.
+  virtual void drop(const ContentId&) {}
+
+  /// Brings the counters up to date, for the last time.
+  void finish_counters();
+  /// The torrent stays loaded, and this transfer has no part in it any more.
+  void let_go();
+
+  Workers& workers_;
+  Session& session_;
+  TrackerLinks& links_;
+  Room& room_;
+  Room::Reservation reservation_;  ///< what it will still write
+  FileEntry wanted_;
+  TransferInfo info_;
+  SwarmTorrentPtr torrent_;
+  std::shared_ptr<PieceScheduler> scheduler_;
+  Room::Claim claim_;  ///< of the content: nobody else brings it meanwhile
+
+ private:
+  [[nodiscard]] bool is_complete() const { return torrent_ && torrent_->storage->is_complete(); }
+  Task<void> tend(Source& source);
+  void count();
+
+  TransferState state_ = TransferState::queued;
+  Event changed_;
+  Clock::time_point counted_{};
+  Clock::time_point saved_{};
+};
+
+}  // namespace mesh

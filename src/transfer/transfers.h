@@ -1,0 +1,67 @@
+// Large files on their way into the files directory. One download a path; it is shared by the askers that want the same
+// version. On the node's loop.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/glob.h"
+#include "core/log.h"
+#include "library/library.h"
+#include "transfer/download.h"
+#include "transfer/stall_policy.h"
+#include "wire/pacer.h"
+
+namespace mesh {
+
+class Transfers {
+ public:
+  struct Options {
+    StallTimes stall;
+    MeshKeysPtr keys;
+    int max_active = 1;  ///< downloads at once; the others wait
+  };
+  /// `from_origins`: the limit of what comes from origins of URLs.
+  Transfers(Workers& workers, Options options, Log log, Library& library, Session& session, TrackerLinks& links,
+            Room& room, Pacer from_origins);
+
+  /// Gets one file; returns when the download is over, or when the asker does not want it any more. Null where it did
+  /// not want it before it began.
+  Task<DownloadPtr> get(AskerPtr asker, FileOrder order);
+
+  /// The node is going: what is done on the pools ends soon.
+  void stop();
+  /// An asker does not want all that it wanted.
+  void wake();
+  /// Downloads whose path `what` names lose their partial when they are stopped. Returns their paths.
+  std::vector<std::string> discard(const What& what);
+  /// Downloads under way whose path `what` names.
+  [[nodiscard]] std::vector<DownloadPtr> running(const What& what) const;
+  [[nodiscard]] std::vector<TransferInfo> infos() const;
+
+ private:
+  Task<void> run(DownloadPtr download);
+  Task<Download::End> bring(DownloadPtr download);
+  Task<Download::End> from_swarm(DownloadPtr download);
+  Task<void> from_origin(DownloadPtr download);
+  Task<void> wait_for_slot(DownloadPtr download);
+  [[nodiscard]] DownloadPtr make(FileOrder order);
+
+  Workers& workers_;
+  Options options_;
+  Log log_;
+  Library& library_;
+  Session& session_;
+  TrackerLinks& links_;
+  Room& room_;
+  Pacer from_origins_;
+  Parts parts_;
+  std::map<std::string, DownloadPtr> downloads_;  ///< by path
+  std::deque<DownloadPtr> queue_;                 ///< waiting for a slot, the first first
+  int active_ = 0;
+  Event slot_free_;
+};
+
+}  // namespace mesh
