@@ -8,6 +8,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <ctime>
+#include <sstream>
 #include <thread>
 
 #include "core/format.h"
@@ -108,9 +109,10 @@ void start_private_node(const NodeOptions& options) {
           },
           [&](asio::io_context&) { tell("ready"); });
     } catch (const Error& error) {
-      tell(std::to_string(static_cast<int>(error.status())) + " " + error.what());
+      tell(std::to_string(static_cast<int>(error.status())) + " " + std::to_string(error.code().value()) + " " +
+           error.what());
     } catch (const std::exception& error) {
-      tell(std::string("1 ") + error.what());
+      tell(std::string("1 0 ") + error.what());
     }
     std::_Exit(status);
   }
@@ -122,11 +124,15 @@ void start_private_node(const NodeOptions& options) {
     said.append(buffer, static_cast<std::size_t>(n));
   ::close(ends[0]);
   if (said == "ready") return;
-  const auto space = said.find(' ');
-  if (space == std::string::npos)
+  std::istringstream words(said);
+  int status = 0;
+  int code = 0;
+  if (!(words >> status >> code))
     throw Error(Status::failed,
                 "the node ended before it served; see " + (options.state_dir() / "meshget.log").string());
-  throw Error(known_status(std::atoi(said.c_str())), said.substr(space + 1));
+  std::string text;
+  std::getline(words >> std::ws, text, '\0');
+  throw Error(known_status(status), text, {code, std::generic_category()});
 }
 
 namespace {
@@ -181,7 +187,7 @@ void ensure_node(const NodeOptions& options) {
     start_private_node(options);
   } catch (const Error& error) {
     // Another command was quicker, or the last node is just going: whoever asks next waits for it.
-    if (std::string(error.what()).find("another node runs here already") == std::string::npos) throw;
+    if (error.code() != std::errc::device_or_resource_busy) throw;
   }
 }
 

@@ -119,13 +119,13 @@ Task<void> get_handled(const NodeOptions& node, Get request, int what, ProgressV
       static_cast<void>(co_await get(node, request, view, &handler, outcomes));
       for (auto& one : outcomes) {
         one.what = what;
-        if (one.status == 0 && one.print && one.error.empty()) {
+        if (one.status == Status::ok && one.print && one.error.empty()) {
           brought = std::move(one);
           continue;
         }
-        failed = failed || one.status != 0;
+        failed = failed || one.status != Status::ok;
         one.print = false;
-        if (one.status != 0 || !one.error.empty()) results.push_back(std::move(one));
+        if (one.status != Status::ok || !one.error.empty()) results.push_back(std::move(one));
       }
     }
     if (!failed) {
@@ -142,13 +142,13 @@ Task<void> get_handled(const NodeOptions& node, Get request, int what, ProgressV
     GetOutcome trouble;
     trouble.what = what;
     trouble.mesh_path = brought.mesh_path;
-    trouble.status = static_cast<int>(error.status());
+    trouble.status = error.status();
     trouble.error = error.what();
     results.push_back(std::move(trouble));
   }
 }
 
-Task<int> run(const NodeOptions& node, const Asked& asked, const HandlerOptions& handling, ProgressView& view) {
+Task<Status> run(const NodeOptions& node, const Asked& asked, const HandlerOptions& handling, ProgressView& view) {
   Get plain = asked.get;
   plain.whats.clear();
   std::vector<int> index;  // of the plain ones, in what was asked for
@@ -172,9 +172,9 @@ Task<int> run(const NodeOptions& node, const Asked& asked, const HandlerOptions&
   interruption.check();
   std::ranges::stable_sort(outcomes, {}, &GetOutcome::what);
   view.clear();
-  int status = 0;
+  Status status = Status::ok;
   for (const auto& one : outcomes) {
-    status = static_cast<int>(worst(static_cast<Status>(status), static_cast<Status>(one.status)));
+    status = worst(status, one.status);
     if (!one.error.empty()) say("meshget", one.error);
     if (one.kept && one.print && !asked.quiet)
       say("meshget", printable(one.mesh_path.empty() ? one.path : one.mesh_path) + ": is here already");
@@ -283,7 +283,7 @@ int main(int argc, char** argv) {
       signals.async_wait(interrupt);
     };
     signals.async_wait(interrupt);
-    std::optional<int> status;
+    std::optional<Status> status;
     try {
       status = run_to_end(io, run(options.node, asked, handling, view));
     } catch (const Error&) {
@@ -295,7 +295,7 @@ int main(int argc, char** argv) {
       std::_Exit(static_cast<int>(Status::interrupted));
     }
     std::fflush(stdout);
-    std::_Exit(*status);
+    std::_Exit(static_cast<int>(*status));
     return 0;
   });
 }

@@ -132,13 +132,13 @@ Task<TorrentFile> BitTorrent::make_torrent(ChannelPtr channel, std::string path)
     try {
       HashFiles make;
       make.files.push_back(file.entry);
-      make.foreign = true;
+      make.standard = true;
       const Made made = co_await holder->request(make, make_limit);
       if (made.files.size() != 1 || made.errors.size() != 1) continue;
       if (!made.errors[0].empty()) throw Error(Status::failed, made.errors[0]);
       TorrentFile out;
       const std::string unknown;
-      out.torrent = co_await swarms_.load_foreign(key, made.files[0].id, made.files[0].size, unknown);
+      out.torrent = co_await swarms_.load_standard(key, made.files[0].id, made.files[0].size, unknown);
       out.file_name = std::string(last_part(path));
       co_return out;
     } catch (const Error& error) {

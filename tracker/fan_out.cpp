@@ -27,7 +27,7 @@ Task<Relayed> FanOut::relay(ChannelPtr channel, Relay asked) {
       if (done.body.size() > most_answer_bytes) throw Error(Status::failed, "answered at too great length");
       answer.body = std::move(done.body);
     } catch (const Error& error) {
-      answer.status = static_cast<int>(error.status());
+      answer.status = error.status();
       answer.error = error.what();
     }
     all->answers.push_back(std::move(answer));
@@ -45,7 +45,7 @@ Task<Relayed> FanOut::relay(ChannelPtr channel, Relay asked) {
     if (found.contains(name)) continue;
     Relayed::Answer answer;
     answer.node = name;
-    answer.status = static_cast<int>(members_.absent().contains(name) ? Status::unreachable : Status::not_found);
+    answer.status = members_.absent().contains(name) ? Status::unreachable : Status::not_found;
     answer.error = members_.no_such_node(name);
     reply->answers.push_back(std::move(answer));
   }

@@ -7,7 +7,7 @@
 #include "core/piece_plan.h"
 #include "peer_handout.h"
 #include "wire/endpoint.h"
-#include "wire/foreign.h"
+#include "wire/standard_torrent.h"
 
 namespace mesh {
 namespace {
@@ -40,14 +40,14 @@ void Swarms::seeds(NodeKey node, const Torrent& torrent) {
   by_infohash_[torrent.infohash] = torrent.id;
 }
 
-void Swarms::seeds_foreign(NodeKey node, const Torrent& torrent) {
-  const auto read = read_foreign(torrent.info, torrent.id, torrent.size);
+void Swarms::seeds_standard(NodeKey node, const Torrent& torrent) {
+  const auto read = read_standard_torrent(torrent.info, torrent.id, torrent.size);
   if (!read || read->infohash != torrent.infohash)
     throw Error(Status::failed, members_.node_name(node) + ": told a torrent that is not sound");
   auto& swarm = swarms_[read->own];
   swarm.infohash = torrent.infohash;
-  swarm.is_foreign = true;
-  swarm.foreign = torrent.id;
+  swarm.is_standard = true;
+  swarm.standard_of = torrent.id;
   swarm.size = torrent.size;
   swarm.info = torrent.info;
   enter(node, swarm);
@@ -80,14 +80,14 @@ Task<Torrent> Swarms::ask_to_load(NodeKey node, Seed request, std::chrono::secon
 }
 
 /// `info`: of the torrent, where it is known already.
-Task<Torrent> Swarms::load_foreign(NodeKey node, ContentId id, std::int64_t size, std::string info) {
+Task<Torrent> Swarms::load_standard(NodeKey node, ContentId id, std::int64_t size, std::string info) {
   Seed request;
   request.id = id;
   request.size = size;
-  request.foreign = true;
+  request.standard = true;
   request.info = std::move(info);
   const Torrent torrent = co_await ask_to_load(node, request, make_limit);
-  seeds_foreign(node, torrent);
+  seeds_standard(node, torrent);
   co_return torrent;
 }
 
@@ -95,10 +95,10 @@ Task<void> Swarms::add_seeder(NodeKey node, ContentId own) {
   try {
     const auto it = swarms_.find(own);
     if (it == swarms_.end()) co_return;
-    const ContentId content = it->second.foreign;
+    const ContentId content = it->second.standard_of;
     const auto size = it->second.size;
     const std::string info = it->second.info;
-    co_await load_foreign(node, content, size, info);
+    co_await load_standard(node, content, size, info);
     const auto found = swarms_.find(own);
     if (found == swarms_.end()) co_return;
     std::vector<AnnouncedPeer> others;
@@ -113,10 +113,10 @@ Task<void> Swarms::add_seeder(NodeKey node, ContentId own) {
 /// asked twice.
 void Swarms::recruit_seeders(const ContentId& own) {
   const auto it = swarms_.find(own);
-  if (it == swarms_.end() || !it->second.is_foreign) return;
+  if (it == swarms_.end() || !it->second.is_standard) return;
   auto& swarm = it->second;
   swarm.spread = Clock::now();
-  if (!swarm.foreign.is_set()) {  // told by a node that has had it loaded since before this tracker began
+  if (!swarm.standard_of.is_set()) {  // told by a node that has had it loaded since before this tracker began
     auto ask = [](Swarms* self, InfoHash infohash) -> Task<void> {
       static_cast<void>(co_await self->find_torrent(infohash));
     };
@@ -124,7 +124,7 @@ void Swarms::recruit_seeders(const ContentId& own) {
     return;
   }
   std::vector<NodeKey> more;
-  for (const auto holder : lookup_.holders(swarm.foreign, swarm.size))
+  for (const auto holder : lookup_.holders(swarm.standard_of, swarm.size))
     if (!swarm.ready.contains(holder) && !swarm.asked.contains(holder)) more.push_back(holder);
   std::ranges::shuffle(more, random_);
   for (std::size_t seeds = swarm.ready.size(); seeds < static_cast<std::size_t>(early_sources) && !more.empty();
@@ -248,12 +248,12 @@ Task<Introduced> Swarms::introduce(ChannelPtr channel, JoinSwarm question) {
     throw Error(Status::failed, "this swarm has another infohash; install one version everywhere");
   swarm.infohash = question.infohash;
   if (swarm.ready.empty()) swarm.size = question.size;
-  if (swarm.ready.empty()) swarm.is_foreign = question.foreign;
+  if (swarm.ready.empty()) swarm.is_standard = question.standard;
   by_infohash_[question.infohash] = question.id;
   std::vector<HandoutMember> members;
   Introduced reply;
   for (const auto key : swarm.ready)
-    if (key != asker->key && !question.foreign) members.push_back({key, has_all(question.id, swarm, key)});
+    if (key != asker->key && !question.standard) members.push_back({key, has_all(question.id, swarm, key)});
   for (const auto key : hand_out(members, {}, random_)) {
     const auto* node = members_.find(key);
     if (node == nullptr) continue;
@@ -262,7 +262,7 @@ Task<Introduced> Swarms::introduce(ChannelPtr channel, JoinSwarm question) {
       if (has_all(question.id, swarm, key)) reply.sources.push_back(reply.peers.back());
     }
   }
-  if (question.foreign) {
+  if (question.standard) {
     std::vector<AnnouncedPeer> others;
     announced_.choose(swarm.infohash, {}, most_peers, Clock::now(), random_, others);
     for (const auto& peer : others) reply.peers.push_back(to_text(peer.endpoint));
@@ -298,7 +298,7 @@ void Swarms::plan_soon(const ContentId& id) {
     const auto found = self->swarms_.find(what);
     if (found == self->swarms_.end()) co_return;
     found->second.plan_due = false;
-    Plan plan;
+    StripeMembers plan;
     plan.id = what;
     plan.getters = self->sharing(what, found->second);
     for (const auto key : plan.getters)
@@ -329,7 +329,7 @@ Task<bool> Swarms::find_torrent(InfoHash infohash) {
     request.infohash = hash;
     const Torrent torrent = co_await channel->request(request, seconds(2));
     if (torrent.infohash != hash || !self->members_.contains(key)) co_return;
-    self->seeds_foreign(key, torrent);
+    self->seeds_standard(key, torrent);
     *hit = true;
   };
   for (const auto& [key, node] : members_.all()) asked.add(ask(this, key, node.channel, infohash, found));

@@ -26,15 +26,15 @@ class Swarms {
   struct Swarm {
     InfoHash infohash;
     std::int64_t size = 0;
-    std::string roots;     ///< as in Torrent
-    bool is_told = false;  ///< a node has told `roots`, which of one piece are empty
-    ContentId foreign;     ///< set, where that is known: what it is to other clients
-    std::string info;      ///< of a foreign one
-    bool is_foreign = false;
+    std::string roots;      ///< as in Torrent
+    bool is_told = false;   ///< a node has told `roots`, which of one piece are empty
+    ContentId standard_of;  ///< set, where that is known: what it is to other clients
+    std::string info;       ///< of a standard one
+    bool is_standard = false;
     std::set<NodeKey> ready;
     std::set<NodeKey> sharing;  ///< those of `ready` that share stripes
     bool plan_due = false;
-    Clock::time_point spread{};  ///< when more holders were asked to seed a foreign one
+    Clock::time_point spread{};  ///< when more holders were asked to seed a standard one
     std::set<NodeKey> asked;     ///< to do that
   };
   using Entry = std::pair<const ContentId, Swarm>;
@@ -53,7 +53,7 @@ class Swarms {
   void plan_soon(const ContentId& id);
 
   /// Has a node load its torrent of this content for other clients. `info`: of the torrent, where it is known already.
-  Task<Torrent> load_foreign(NodeKey node, ContentId id, std::int64_t size, std::string info);
+  Task<Torrent> load_standard(NodeKey node, ContentId id, std::int64_t size, std::string info);
   /// Asks the nodes for a torrent of which no swarm is loaded; false where nobody has it.
   Task<bool> find_torrent(InfoHash infohash);
   /// Other clients want it: more of its holders seed it, and connect to those who have announced themselves. None is
@@ -67,13 +67,13 @@ class Swarms {
   [[nodiscard]] const Entry* find(const InfoHash& infohash) const;
   /// Whether `node`, which is ready in this swarm, has all of it.
   [[nodiscard]] bool has_all(const ContentId& id, const Swarm& swarm, NodeKey node) const {
-    return swarm.is_foreign || lookup_.is_holder(id, swarm.size, node);
+    return swarm.is_standard || lookup_.is_holder(id, swarm.size, node);
   }
   [[nodiscard]] std::size_t size() const { return swarms_.size(); }
 
  private:
   void seeds(NodeKey node, const Torrent& torrent);
-  void seeds_foreign(NodeKey node, const Torrent& torrent);
+  void seeds_standard(NodeKey node, const Torrent& torrent);
   Task<Torrent> ask_to_load(NodeKey node, Seed request, std::chrono::seconds limit);
   Task<Torrent> load(NodeKey node, ContentId id, std::int64_t size);
   Task<void> add_seeder(NodeKey node, ContentId own);

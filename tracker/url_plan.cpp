@@ -75,7 +75,7 @@ void UrlPlan::take_facts(NodeKey node, const UrlFacts& facts, TimePoint now) {
     // The word of the one who asks now counts: it has asked last. All begin anew.
     if (++changes_ > most_changes) {
       error_ = "the origin has something else each time that it is asked";
-      status_ = static_cast<int>(Status::failed);
+      status_ = Status::failed;
       return;
     }
     begin_anew();
@@ -109,7 +109,7 @@ void UrlPlan::take_pieces(NodeKey node, const OriginReport& said, TimePoint now)
     if (piece.root.is_set()) {
       // The same facts and other bytes: two versions that the origin does not tell apart.
       error_ = "the origin's file changed while it was fetched";
-      status_ = static_cast<int>(Status::failed);
+      status_ = Status::failed;
       broken_ = true;
       return;
     }

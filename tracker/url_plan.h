@@ -61,7 +61,7 @@ class UrlPlan {
   TimePoint hold_until_{};  ///< nothing is dealt out before
   bool broken_ = false;     ///< there is no good way on
   std::string error_;
-  int status_ = 0;
+  Status status_ = Status::ok;
 };
 
 }  // namespace mesh

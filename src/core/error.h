@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 
 namespace mesh {
 
@@ -43,11 +44,15 @@ enum class Status : int {
 /// Thrown where a request cannot be met; crosses channels as (status, text) and is thrown again at the asker.
 class Error : public std::runtime_error {
  public:
-  Error(Status status, const std::string& text) : std::runtime_error(text), status_(status) {}
+  Error(Status status, const std::string& text, std::error_code code = {})
+      : std::runtime_error(text), status_(status), code_(code) {}
   [[nodiscard]] Status status() const { return status_; }
+  /// Which reason it is, where somebody tells one from another by it: texts are for people. It crosses no channel.
+  [[nodiscard]] const std::error_code& code() const { return code_; }
 
  private:
   Status status_;
+  std::error_code code_;
 };
 
 [[nodiscard]] inline Status worst(Status a, Status b) { return static_cast<int>(a) < static_cast<int>(b) ? b : a; }

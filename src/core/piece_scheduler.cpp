@@ -105,15 +105,20 @@ void PieceScheduler::look_at_cursors(const std::vector<bool>& have, Clock::time_
 /// reaches over them, further each time.
 std::uint8_t PieceScheduler::of_stripe(const Piece& piece, int index, bool elsewhere, bool shared) const {
   const int ahead = index - position_;
-  if (!options_.whole && (ahead < 0 || ahead >= options_.window)) return 0;
-  const int nearness = ahead < 8 ? 2 : ahead < 32 ? 1 : 0;
+  const int nearness = ahead < 0 ? 0 : ahead < 8 ? 2 : ahead < 32 ? 1 : 0;
   // The source has the others' pieces too: it must be asked for those of this stripe first.
   if (!shared || piece.mine || (ahead < reach_ && !elsewhere)) return static_cast<std::uint8_t>(5 + nearness);
   return elsewhere ? static_cast<std::uint8_t>(2 + nearness) : 0;
 }
 
-/// Of a file that is wanted whole.
-std::uint8_t PieceScheduler::of_whole(int index) const {
+bool PieceScheduler::is_wanted(int index) const {
+  if (options_.whole) return true;
+  const int ahead = index - position_;
+  return !fronts_.empty() && ahead >= 0 && ahead < options_.window;
+}
+
+/// What is read next first, whoever has it.
+std::uint8_t PieceScheduler::by_nearness(int index) const {
   auto front = fronts_.upper_bound(index);
   if (front == fronts_.begin()) return 4;
   const int ahead = index - *--front;
@@ -141,10 +146,10 @@ PieceScheduler::Changes PieceScheduler::update(const std::vector<bool>& have, st
     const int index = static_cast<int>(i);
     const int holders = i < availability.size() ? availability[i] : 0;
     std::uint8_t wanted = 0;
-    if (options_.sharing == Sharing::striped)
-      wanted = of_stripe(piece, index, holders > sources, shared);
-    else if (may_be_asked_for(piece, holders))
-      wanted = of_whole(index);
+    const bool is_open = may_be_asked_for(piece, holders);
+    if (is_open && is_wanted(index))
+      wanted = options_.sharing == Sharing::striped ? of_stripe(piece, index, holders > sources, shared)
+                                                    : by_nearness(index);
     if (wanted == piece.priority) continue;
     piece.priority = wanted;
     changes.emplace_back(index, wanted);

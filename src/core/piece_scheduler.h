@@ -34,9 +34,10 @@ class PieceScheduler {
   struct Options {
     int pieces = 0;
     Sharing sharing = Sharing::offered;
-    /// All pieces are wanted; otherwise only those that lie in the window ahead of a cursor.
+    /// All pieces are wanted; otherwise only those that lie in the window ahead of the slowest cursor, and none where
+    /// nobody reads.
     bool whole = true;
-    /// Without `whole`: pieces ahead of the slowest cursor that may be asked for, at least one.
+    /// Without `whole`: how many pieces the window has, at least one.
     int window = 1;
     /// Pieces behind the window may be dropped, so that it keeps to the slowest cursor itself. Otherwise it begins at
     /// the first piece that is missing there.
@@ -63,7 +64,7 @@ class PieceScheduler {
   /// Pieces are wanted in an order, and each is worth telling of.
   [[nodiscard]] bool is_ordered() const { return options_.sharing != Sharing::offered || has_cursors(); }
   /// Whether `update` may have something to say: all pieces alike, the rarest first, take no scheduling.
-  [[nodiscard]] bool is_at_work() const { return is_ordered() || !fronts_.empty(); }
+  [[nodiscard]] bool is_at_work() const { return is_ordered() || !options_.whole || !fronts_.empty(); }
 
   // Sharing.
 
@@ -93,8 +94,9 @@ class PieceScheduler {
   };
   void look_at_cursors(const std::vector<bool>& have, Clock::time_point now);
   void assign(Piece& piece, std::size_t index) const;
+  [[nodiscard]] bool is_wanted(int index) const;
   [[nodiscard]] std::uint8_t of_stripe(const Piece& piece, int index, bool elsewhere, bool shared) const;
-  [[nodiscard]] std::uint8_t of_whole(int index) const;
+  [[nodiscard]] std::uint8_t by_nearness(int index) const;
   [[nodiscard]] bool may_be_asked_for(Piece& piece, int holders) const;
 
   Options options_;

@@ -148,8 +148,7 @@ Task<GetReply> GetQueue::get(ChannelPtr channel, Get request) {
   if (!workers_.stopping() || !channel->is_open()) end(task, outcomes, true);
   if (channel->is_open()) channel->note(getter_.progress(*task));
   GetReply reply;
-  for (const auto& one : outcomes)
-    reply.status = static_cast<int>(worst(static_cast<Status>(reply.status), static_cast<Status>(one.status)));
+  for (const auto& one : outcomes) reply.status = worst(reply.status, one.status);
   for (std::size_t at = 0; at < outcomes.size() && channel->is_open(); at += page_entries) {
     Outcomes page;
     for (std::size_t i = at; i < std::min(at + page_entries, outcomes.size()); ++i)
@@ -165,11 +164,10 @@ Task<void> GetQueue::run_detached(GetTaskPtr task) {
   for (;;) {
     const auto outcomes = co_await getter_.run(task);
     if (workers_.stopping()) co_return;  // it goes on at the next start
-    const auto lost = std::ranges::find_if(
-        outcomes, [](const auto& one) { return static_cast<Status>(one.status) == Status::unreachable; });
+    const auto lost = std::ranges::find_if(outcomes, [](const auto& one) { return one.status == Status::unreachable; });
     if (lost == outcomes.end() || task->cancelled) {
       for (const auto& one : outcomes)
-        if (one.status != 0 && !one.error.empty()) log_("get: " + one.error);
+        if (one.status != Status::ok && !one.error.empty()) log_("get: " + one.error);
       end(task, outcomes, false);
       co_return;
     }
@@ -185,14 +183,14 @@ void GetQueue::end(const GetTaskPtr& task, const std::vector<GetOutcome>& outcom
   auto info = describe(*task);
   Status status = Status::ok;
   for (const auto& one : outcomes) {
-    status = worst(status, static_cast<Status>(one.status));
+    status = worst(status, one.status);
     if (!one.error.empty() && info.errors.size() < most_errors) info.errors.push_back(one.error);
   }
-  info.status = static_cast<int>(status);
+  info.status = status;
   info.state = status == Status::ok ? "done" : status == Status::interrupted ? "stopped" : "failed";
   // Whoever stopped it knows.
   info.reported = reported || std::ranges::all_of(outcomes, [](const GetOutcome& one) {
-                    return one.status == 0 || one.status == static_cast<int>(Status::interrupted);
+                    return one.status == Status::ok || one.status == Status::interrupted;
                   });
   if (status == Status::ok) info.reported = reported;
   info.ended = ++endings_;
@@ -214,7 +212,9 @@ void GetQueue::remember(GetInfo info) {
   auto least = over_.end();
   for (auto it = over_.begin(); it != over_.end(); ++it) {
     if (it->first == number || awaited_.contains(it->first)) continue;
-    const auto rank = [](const GetInfo& one) { return std::pair(one.status != 0 && !one.reported, one.ended); };
+    const auto rank = [](const GetInfo& one) {
+      return std::pair(one.status != Status::ok && !one.reported, one.ended);
+    };
     if (least == over_.end() || rank(it->second) < rank(least->second)) least = it;
   }
   if (least == over_.end()) return;
@@ -265,7 +265,7 @@ Task<GetReply> GetQueue::wait(ChannelPtr channel, Wait request) {
     if (found.empty()) {
       GetOutcome none;
       none.mesh_path = without_secrets(request.whats[i]);
-      none.status = static_cast<int>(Status::not_found);
+      none.status = Status::not_found;
       none.error = printable(none.mesh_path) + ": no get of it is under way on this node, or was";
       unknown.push_back(std::move(none));
     }
@@ -315,7 +315,7 @@ Task<GetReply> GetQueue::wait(ChannelPtr channel, Wait request) {
     const auto it = over_.find(number);
     if (it == over_.end()) continue;
     auto& info = it->second;
-    reply.status = static_cast<int>(worst(static_cast<Status>(reply.status), static_cast<Status>(info.status)));
+    reply.status = worst(reply.status, info.status);
     for (const auto& error : info.errors) {
       GetOutcome one;
       one.status = info.status;
@@ -328,11 +328,11 @@ Task<GetReply> GetQueue::wait(ChannelPtr channel, Wait request) {
       library_.db().put_ended(number, to_bencode(info));
     }
   }
-  for (const auto& one : out.outcomes) reply.status = std::max(reply.status, one.status);
+  for (const auto& one : out.outcomes) reply.status = worst(reply.status, one.status);
   if (channel)
     channel->note(out);
   else if (!out.outcomes.empty())
-    throw Error(static_cast<Status>(reply.status), out.outcomes.front().error);
+    throw Error(reply.status, out.outcomes.front().error);
   co_return reply;
 }
 
@@ -455,7 +455,7 @@ std::vector<GetInfo> GetQueue::list() const {
   std::vector<GetInfo> out;
   for (const auto& [number, task] : running_) out.push_back(describe(*task));
   for (const auto& [number, info] : over_)
-    if (!info.reported && info.status != 0) out.push_back(info);
+    if (!info.reported && info.status != Status::ok) out.push_back(info);
   return out;
 }
 

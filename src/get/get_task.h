@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,6 +14,7 @@
 #include "transfer/order.h"
 #include "wire/messages.h"
 #include "wire/pacer.h"
+#include "wire/task.h"
 
 namespace mesh {
 
@@ -68,5 +70,8 @@ struct GetTask : Asker {
   [[nodiscard]] std::int64_t max_up() const override { return request.max_up; }
 };
 using GetTaskPtr = std::shared_ptr<GetTask>;
+
+/// Waits, and says why meanwhile; false when the get was cancelled.
+Task<bool> pause(GetTaskPtr task, std::string why, std::chrono::milliseconds time);
 
 }  // namespace mesh

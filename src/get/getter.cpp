@@ -4,7 +4,6 @@
 
 #include "core/format.h"
 #include "core/piece_plan.h"
-#include "core/qcow2.h"
 #include "library/maker.h"
 #include "transfer/origin.h"
 #include "transfer/url_fetch.h"
@@ -16,20 +15,10 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using Clock = std::chrono::steady_clock;
 
-constexpr auto tick = milliseconds(100);
 constexpr int most_attempts = 5;
 constexpr auto holder_may_be_back = seconds(30);
-constexpr int longest_chain = 64;  // of backing files, and of links
 
 bool is_large(const FileEntry& entry) { return entry.kind == Kind::file && entry.size > small_file_bytes; }
-
-/// Whether all of what `what` names was cancelled.
-bool is_dropped(const GetTask& task, const What& what) {
-  return task.cancelled || std::ranges::any_of(task.except, [&](const What& except) {
-           return except.pattern.empty() || (except.pattern == what.pattern && except.is_glob == what.is_glob) ||
-                  (!what.is_glob && names(except, what.pattern));
-         });
-}
 
 }  // namespace
 
@@ -39,9 +28,15 @@ Getter::Getter(Workers& workers, Options options, Log log, Library& library, Tra
       options_(std::move(options)),
       log_(std::move(log)),
       library_(library),
-      links_(links),
       transfers_(transfers),
-      small_(workers, options_.access, log_, library, links, from_nodes, handlers, rules_) {}
+      resolver_(
+          {library.gate().files_dir().string(), options_.local_urls},
+          [&links](Resolve question) { return links.ask(question, tracker_limit, question_limit); },
+          [this](GetTaskPtr task, UrlSource source, FileEntry entry) { return is_current(task, source, entry); },
+          rules_),
+      small_(workers, options_.access, log_, library, links, from_nodes, handlers, rules_),
+      backing_(workers, library, resolver_,
+               [this](GetTaskPtr task, Plan& plan, Results& results) { return fulfil(task, plan, results); }) {}
 
 GetOutcome Getter::outcome(const Planned& planned) const {
   GetOutcome out;
@@ -62,160 +57,6 @@ void Getter::check_sha256(const Planned& planned) const {
   if (found == planned.sha256) return;
   throw Error(Status::failed, "it is what the mesh has, and has SHA-256 " + found + ", not " + planned.sha256 +
                                   " (--refresh asks the origin for another one)");
-}
-
-/// Waits; false when the get was cancelled.
-Task<bool> Getter::pause(GetTaskPtr task, std::string why, milliseconds time) {
-  task->enter(GetTask::Phase::waiting, std::move(why));
-  const auto until = Clock::now() + time;
-  while (!task->cancelled && Clock::now() < until) co_await sleep_for(std::min(tick, time));
-  task->enter(GetTask::Phase::none);
-  co_return !task->cancelled;
-}
-
-// --- resolving -----------------------------------------------------------------------------------------------------
-
-Task<void> Getter::resolve_one(const Get& asked, int index, What what, Plan& plan, bool print, GetTaskPtr task) {
-  Resolve question;
-  question.pattern = what.pattern;
-  question.glob = what.is_glob;
-  question.from = asked.from;
-  question.strict = asked.strict;
-  do {
-    const Resolved reply = co_await links_.ask(question, tracker_limit, question_limit);
-    for (const auto& node : reply.nodes) {
-      plan.nodes[node.key] = node;
-      rules_.learn(node);
-    }
-    const auto keep_mode = [&](FileEntry& entry) {
-      if (asked.no_preserve_modes) entry.mode &= ~022U;
-    };
-    for (auto entry : reply.above) {
-      if (!is_mesh_path(entry.path) || entry.kind != Kind::directory) continue;
-      keep_mode(entry);
-      plan.above.try_emplace(entry.path, entry);
-    }
-    for (const auto& file : reply.files) {
-      if (!is_mesh_path(file.entry.path) || (file.problem.empty() && !entry_fault(file.entry).empty())) continue;
-      const bool named = print && (what.is_glob ? file.entry.kind != Kind::directory : file.entry.path == what.pattern);
-      Planned planned;
-      planned.file = file;
-      keep_mode(planned.file.entry);
-      planned.what = index;
-      planned.print = named;
-      plan.files.try_emplace(file.entry.path, std::move(planned));
-    }
-    question.after = reply.next;
-  } while (!question.after.empty() && !(task && task->cancelled));
-}
-
-Task<void> Getter::resolve(GetTaskPtr task, int index, Plan& plan, Results& results) {
-  const auto& text = task->request.whats[static_cast<std::size_t>(index)];
-  const auto shown = without_secrets(text);
-  for (bool again = true; again;) {
-    again = false;
-    Error trouble(Status::ok, "");
-    bool dropped = false;
-    try {
-      const What what = parse_what(text, library_.gate().files_dir().string());
-      dropped = is_dropped(*task, what);
-      if (!dropped && !what.url.empty()) {
-        co_await resolve_url(task, index, what, plan);
-        co_return;
-      }
-      if (!dropped) {
-        co_await resolve_one(task->request, index, what, plan, true, task);
-        if (what.pattern.empty()) {
-          // The root is in no inventory; that it was asked for is answered all the same.
-          GetOutcome root;
-          root.path = library_.gate().files_dir().string();
-          root.mesh_path = "/";
-          root.what = index;
-          root.print = true;
-          results.push_back(std::move(root));
-        }
-        if (what.is_glob || what.pattern.empty()) co_return;
-        // A link that was asked for by name is of little use without what it leads to.
-        std::string path = what.pattern;
-        for (int depth = 0; depth < longest_chain; ++depth) {
-          const auto it = plan.files.find(path);
-          if (it == plan.files.end() || it->second.file.entry.kind != Kind::link) break;
-          path = link_destination(path, it->second.file.entry.target);
-          if (path.empty() || plan.files.contains(path)) break;
-          const What target{path, path, false};
-          try {
-            co_await resolve_one(task->request, index, target, plan, false, task);
-          } catch (const Error& error) {
-            if (error.status() != Status::not_found) throw;  // a link into nowhere arrives as one
-          }
-        }
-        co_return;
-      }
-    } catch (const Error& error) {
-      trouble = error;
-    }
-    const bool may_come = trouble.status() == Status::not_found || trouble.status() == Status::unreachable;
-    if (!dropped && task->request.wait && may_come) {
-      again = co_await pause(task, std::string("waiting: ") + trouble.what(), seconds(1));
-      if (again) continue;
-    }
-    GetOutcome failed;
-    failed.what = index;
-    failed.mesh_path = shown;
-    failed.status = static_cast<int>(task->cancelled || dropped ? Status::interrupted : trouble.status());
-    failed.error = dropped ? printable(shown) + ": stopped by meshfile cancel" : trouble.what();
-    results.push_back(std::move(failed));
-  }
-}
-
-/// What the mesh has under the URL's path, or, where it has nothing or something older, the URL itself.
-Task<void> Getter::resolve_url(GetTaskPtr task, int index, What what, Plan& plan) {
-  const auto url = parse_url(what.url);
-  UrlSource source;
-  source.url = url;
-  source.ca = task->request.ca;
-  source.timeout = task->request.timeout;
-  source.ordered = task->request.ordered;
-  source.local = options_.local_urls;
-  source.limit = task->pacer.limit();
-  bool found = false;
-  Plan of_mesh;
-  try {
-    co_await resolve_one(task->request, index, what, of_mesh, true, task);
-    found = true;
-  } catch (const Error& error) {
-    if (error.status() != Status::not_found || !task->request.from.empty()) throw;
-  }
-  const auto it = of_mesh.files.find(url.path);
-  if (found && (it == of_mesh.files.end() || it->second.file.entry.kind != Kind::file))
-    throw Error(Status::failed,
-                printable(url.path) + ": is a " +
-                    (it != of_mesh.files.end() && it->second.file.entry.kind == Kind::link ? "link" : "directory") +
-                    " in the mesh, which is in the way of " + printable(url.shown));
-  plan.nodes.merge(of_mesh.nodes);
-  plan.above.merge(of_mesh.above);
-  bool current = found;
-  if (found && task->request.refresh) current = co_await is_current(task, source, it->second.file.entry);
-  Planned planned;
-  if (current) {
-    planned = std::move(it->second);
-  } else {
-    planned.file.entry.path = url.path;
-    planned.file.entry.size = -1;
-    planned.what = index;
-    planned.print = true;
-    planned.url = source;
-  }
-  planned.origin = source;
-  planned.sha256 = url.sha256;
-  const auto [there, fresh] = plan.files.try_emplace(url.path, planned);
-  if (fresh) co_return;
-  // Another WHAT names the same path.
-  auto& other = there->second;
-  const bool same_source = !planned.url || (other.url && other.url->url.identity == planned.url->url.identity);
-  if (!same_source || (!other.sha256.empty() && !url.sha256.empty() && other.sha256 != url.sha256))
-    throw Error(Status::usage, printable(url.shown) + ": another WHAT brings another file to " + printable(url.path));
-  if (other.sha256.empty()) other.sha256 = url.sha256;
 }
 
 /// Whether the origin still has what the mesh has.
@@ -240,34 +81,6 @@ Task<bool> Getter::is_current(GetTaskPtr task, UrlSource source, FileEntry entry
   co_return co_await run_on(workers_.origins(), ask);
 }
 
-Task<Getter::Chosen> Getter::choose(std::string path, std::string from, bool strict) {
-  Get asked;
-  asked.from = std::move(from);
-  asked.strict = strict;
-  for (int depth = 0; depth < longest_chain; ++depth) {
-    Plan plan;
-    const What what{path, path, false};
-    co_await resolve_one(asked, 0, what, plan, false, nullptr);
-    const auto it = plan.files.find(path);
-    if (it == plan.files.end()) throw Error(Status::not_found, printable(path) + ": not found");
-    const auto& file = it->second.file;
-    if (!file.problem.empty()) throw Error(Status::failed, printable(path) + ": " + file.problem);
-    if (file.entry.kind == Kind::link) {
-      const auto link = std::exchange(path, link_destination(path, file.entry.target));
-      if (path.empty()) throw Error(Status::failed, printable(link) + ": is a link out of the files directory");
-      continue;
-    }
-    if (file.entry.kind != Kind::file) throw Error(Status::usage, printable(path) + ": is a directory, not a file");
-    Chosen out;
-    out.file = file;
-    out.nodes = std::move(plan.nodes);
-    co_return out;
-  }
-  throw Error(Status::failed, printable(path) + ": its links lead in a circle");
-}
-
-// --- one get -------------------------------------------------------------------------------------------------------
-
 Task<std::vector<GetOutcome>> Getter::run(GetTaskPtr task) {
   tasks_.insert(task);
   task->pacer = Pacer(task->request.max_down);
@@ -278,13 +91,13 @@ Task<std::vector<GetOutcome>> Getter::run(GetTaskPtr task) {
   try {
     task->enter(GetTask::Phase::asking, "asking the tracker");
     for (int i = 0; i < static_cast<int>(task->request.whats.size()) && !task->cancelled; ++i)
-      co_await resolve(task, i, plan, results);
+      co_await resolver_.resolve(task, i, plan, results);
     task->running = true;
     co_await fulfil(task, plan, results);
-    if (!task->request.no_backing) co_await get_backing(task, plan, results);
+    if (!task->request.no_backing) co_await backing_.get(task, plan, results);
   } catch (const std::exception& error) {
     GetOutcome failed;
-    failed.status = static_cast<int>(Status::failed);
+    failed.status = Status::failed;
     failed.error = error.what();
     results.push_back(std::move(failed));
   }
@@ -292,7 +105,7 @@ Task<std::vector<GetOutcome>> Getter::run(GetTaskPtr task) {
   task->enter(GetTask::Phase::none);
   if (task->cancelled) {
     GetOutcome stopped;
-    stopped.status = static_cast<int>(Status::interrupted);
+    stopped.status = Status::interrupted;
     results.push_back(std::move(stopped));
   }
   std::ranges::stable_sort(results, {}, [](const GetOutcome& o) { return std::pair(o.what, o.mesh_path); });
@@ -304,7 +117,7 @@ Task<std::vector<GetOutcome>> Getter::run(GetTaskPtr task) {
 Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
   const auto fail = [&](const Planned& planned, const Error& error) {
     auto failed = outcome(planned);
-    failed.status = static_cast<int>(error.status());
+    failed.status = error.status();
     failed.error = error.what();
     failed.print = false;
     results.push_back(std::move(failed));
@@ -383,14 +196,14 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
   std::set<int> dropped;
   std::set<std::string_view> settled;
   for (const auto& one : results)
-    if (one.status == 0) settled.insert(one.mesh_path);
+    if (one.status == Status::ok) settled.insert(one.mesh_path);
   for (const auto& [path, planned] : plan.files)
     if (!task->cancelled && task->excludes(path) && !settled.contains(path)) dropped.insert(planned.what);
   for (const int what : dropped) {
     GetOutcome stopped;
     stopped.what = what;
     stopped.mesh_path = without_secrets(task->request.whats.at(static_cast<std::size_t>(what)));
-    stopped.status = static_cast<int>(Status::interrupted);
+    stopped.status = Status::interrupted;
     stopped.error = printable(stopped.mesh_path) + ": stopped by meshfile cancel";
     std::erase_if(results, [&](const GetOutcome& one) { return one.what == what && one.error == stopped.error; });
     results.push_back(std::move(stopped));
@@ -421,7 +234,7 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
 Task<void> Getter::get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> files, Results& results) {
   const SmallFiles::Finish finish = [&](const Planned& planned, Status status, const std::string& error, bool kept) {
     auto one = outcome(planned);
-    one.status = static_cast<int>(status);
+    one.status = status;
     one.error = error;
     one.kept = kept;
     if (status == Status::ok && !kept) one.from_sources = one.size;
@@ -434,7 +247,7 @@ Task<void> Getter::get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> 
     Plan fresh;
     const auto path = planned.file.entry.path;
     const What what{path, path, false};
-    co_await resolve_one(task->request, planned.what, what, fresh, planned.print, task);
+    co_await resolver_.resolve_path(task->request, planned.what, what, fresh, planned.print, task);
     const auto it = fresh.files.find(path);
     if (it == fresh.files.end()) co_return false;
     const auto& file = it->second.file;
@@ -485,7 +298,7 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results
   }
   if (refused) {
     auto failed = outcome(planned);
-    failed.status = static_cast<int>(refused->status());
+    failed.status = refused->status();
     failed.error = refused->what();
     failed.print = false;
     results.push_back(std::move(failed));
@@ -496,7 +309,7 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results
   if (!download || !download->is_over() || download->outcome().end == End::interrupted) {
     if (!task->cancelled && task->excludes(path)) co_return;  // fulfil says so for all of its WHAT
     auto stopped = outcome(planned);
-    stopped.status = static_cast<int>(Status::interrupted);
+    stopped.status = Status::interrupted;
     if (download) stopped.error = download->outcome().error;
     stopped.print = false;
     results.push_back(std::move(stopped));
@@ -520,7 +333,7 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results
       bool gone = false;
       for (const auto begun = Clock::now();;) {
         try {
-          co_await resolve_one(task->request, planned.what, what, fresh, planned.print, task);
+          co_await resolver_.resolve_path(task->request, planned.what, what, fresh, planned.print, task);
           break;
         } catch (const Error& e) {
           if (e.status() != Status::not_found) throw;
@@ -577,7 +390,7 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results
     task->total_bytes += size;
   }
   auto one = outcome(planned);
-  one.status = static_cast<int>(status);
+  one.status = status;
   one.error = error;
   one.kept = end == End::kept;
   one.id = download->wanted().id;
@@ -588,114 +401,6 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results
   results.push_back(std::move(one));
   ++task->files_done;
   if (well) task->settled_bytes += size;
-}
-
-/// One file, and what its links lead to; no directory, nothing below one.
-Task<void> Getter::resolve_file(Get asked, int index, std::string path, Plan& plan, GetTaskPtr task) {
-  for (int depth = 0; depth < longest_chain && !plan.files.contains(path); ++depth) {
-    Plan found;
-    const What what{path, path, false};
-    co_await resolve_one(asked, index, what, found, false, task);
-    const auto it = found.files.find(path);
-    if (it == found.files.end() || it->second.file.entry.kind == Kind::directory)
-      throw Error(Status::failed, printable(path) + ": is a directory in the mesh");
-    plan.nodes.merge(found.nodes);
-    plan.above.merge(found.above);
-    const auto entry = it->second.file.entry;
-    plan.files.insert(found.files.extract(it));
-    if (entry.kind != Kind::link) co_return;
-    path = link_destination(path, entry.target);
-    if (path.empty())
-      throw Error(Status::failed,
-                  printable(entry.path) + ": is a link out of the files directory, to " + printable(entry.target));
-  }
-}
-
-/// The backing files of the disk images that are here now, and theirs, down the chain.
-Task<void> Getter::get_backing(GetTaskPtr task, Plan& plan, Results& results) {
-  struct Needed {
-    std::string image;
-    int what = 0;
-    Backing backing;
-  };
-  std::set<std::string> known;
-  for (const auto& [path, planned] : plan.files) known.insert(path);
-  std::vector<const Planned*> fresh;
-  for (const auto& [path, planned] : plan.files) fresh.push_back(&planned);
-  std::vector<std::unique_ptr<Plan>> plans;  // `fresh` points into them
-  for (int depth = 0; depth < longest_chain && !fresh.empty() && !task->cancelled; ++depth) {
-    const auto read_headers = [&] {
-      std::vector<Needed> out;
-      for (const auto* planned : fresh) {
-        const auto& entry = planned->file.entry;
-        if (entry.kind != Kind::file || entry.size < std::int64_t{qcow2_head_bytes} || planned->no_image ||
-            !planned->file.problem.empty())
-          continue;
-        try {
-          const Fd fd = library_.gate().open_file(entry.path);
-          std::string head(qcow2_head_bytes, '\0');
-          if (::pread(fd.get(), head.data(), head.size(), 0) != static_cast<ssize_t>(head.size())) continue;
-          const auto where = find_backing_name(head);
-          if (!where) continue;
-          std::string name(where->size, '\0');
-          if (::pread(fd.get(), name.data(), name.size(), static_cast<off_t>(where->offset)) !=
-              static_cast<ssize_t>(name.size()))
-            continue;
-          Needed needed;
-          needed.image = entry.path;
-          needed.what = planned->what;
-          needed.backing = locate_backing(entry.path, name, library_.gate().files_dir().string());
-          if (needed.backing.path.empty())
-            needed.backing.fault =
-                printable(name.substr(0, 80)) + (name.size() > 80 ? "..." : "") + " " + needed.backing.fault;
-          out.push_back(std::move(needed));
-        } catch (const Error&) {
-          // It did not arrive; why is said already.
-        }
-      }
-      return out;
-    };
-    const auto needed = co_await run_on(workers_.brief(), read_headers);
-    fresh.clear();
-    for (const auto& one : needed) {
-      GetOutcome trouble;
-      trouble.what = one.what;
-      trouble.mesh_path = one.image;
-      if (one.backing.path.empty()) {
-        trouble.error = printable(one.image) + ": its backing file " + one.backing.fault + "; it is not fetched";
-        results.push_back(std::move(trouble));
-        continue;
-      }
-      if (task->excludes(one.backing.path) || !known.insert(one.backing.path).second) continue;
-      auto more = std::make_unique<Plan>();
-      std::optional<Error> failed;
-      // The node that an image is wanted from may have its backing file from elsewhere.
-      for (bool any_node = task->request.from.empty();; any_node = true) {
-        failed.reset();
-        more->files.clear();
-        Get asked = task->request;
-        if (any_node) asked.from.clear();
-        try {
-          co_await resolve_file(asked, one.what, one.backing.path, *more, task);
-        } catch (const Error& error) {
-          failed = error;
-        }
-        if (!failed || any_node || failed->status() != Status::not_found) break;
-      }
-      if (failed) {
-        trouble.status = static_cast<int>(failed->status());
-        trouble.error = printable(one.image) + ": its backing file: " + failed->what();
-        results.push_back(std::move(trouble));
-        continue;
-      }
-      co_await fulfil(task, *more, results);
-      for (const auto& [path, planned] : more->files) {
-        known.insert(path);
-        fresh.push_back(&planned);
-      }
-      plans.push_back(std::move(more));
-    }
-  }
 }
 
 void Getter::cancel(const GetTaskPtr& task) {

@@ -7,8 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "get/backing.h"
 #include "get/get_task.h"
 #include "get/local_rules.h"
+#include "get/resolver.h"
 #include "get/small_files.h"
 #include "transfer/transfers.h"
 #include "wire/channel.h"
@@ -32,12 +34,7 @@ class Getter {
   void cancel(const GetTaskPtr& task);
   [[nodiscard]] Progress progress(const GetTask& task) const;
 
-  /// What the tracker chose for one path, links followed; with the nodes that it mentions. Throws Error.
-  struct Chosen {
-    ResolvedFile file;
-    SmallFiles::Nodes nodes;
-  };
-  Task<Chosen> choose(std::string path, std::string from, bool strict);
+  [[nodiscard]] Resolver& resolver() { return resolver_; }
   [[nodiscard]] SmallFiles& small_files() { return small_; }
 
   /// Closes the channels to other nodes.
@@ -45,25 +42,11 @@ class Getter {
   [[nodiscard]] bool is_idle() const { return tasks_.empty(); }
 
  private:
-  using Results = std::vector<GetOutcome>;
-  struct Plan {
-    std::map<std::string, Planned> files;
-    std::map<std::string, FileEntry> above;  ///< directories that `files` lie in
-    SmallFiles::Nodes nodes;
-  };
-
-  Task<void> resolve(GetTaskPtr task, int index, Plan& plan, Results& results);
-  Task<void> resolve_url(GetTaskPtr task, int index, What what, Plan& plan);
   Task<bool> is_current(GetTaskPtr task, UrlSource source, FileEntry entry);
-  Task<void> resolve_one(const Get& asked, int index, What what, Plan& plan, bool print, GetTaskPtr task);
   Task<void> fulfil(GetTaskPtr task, Plan& plan, Results& results);
   Task<void> get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> files, Results& results);
   Task<DownloadPtr> bring(GetTaskPtr task, Planned& planned);
   Task<void> get_large(GetTaskPtr task, Planned& planned, Results& results, int attempt);
-  Task<void> resolve_file(Get asked, int index, std::string path, Plan& plan, GetTaskPtr task);
-  Task<void> get_backing(GetTaskPtr task, Plan& plan, Results& results);
-  Task<bool> pause(GetTaskPtr task, std::string why, std::chrono::milliseconds time);
-
   GetOutcome outcome(const Planned& planned) const;
   void check_sha256(const Planned& planned) const;
 
@@ -71,10 +54,11 @@ class Getter {
   Options options_;
   Log log_;
   Library& library_;
-  TrackerLinks& links_;
   Transfers& transfers_;
   LocalRules rules_;
+  Resolver resolver_;
   SmallFiles small_;
+  BackingFiles backing_;
   std::set<GetTaskPtr> tasks_;
 };
 

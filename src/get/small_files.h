@@ -8,6 +8,7 @@
 
 #include "get/get_task.h"
 #include "get/local_rules.h"
+#include "get/resolver.h"
 #include "library/library.h"
 #include "mesh/tracker_links.h"
 #include "wire/channel.h"
@@ -18,7 +19,7 @@ namespace mesh {
 
 class SmallFiles {
  public:
-  using Nodes = std::map<std::uint32_t, NodeRef>;
+  using Nodes = NodesByKey;
   /// What became of one file. `error` is empty where it went well.
   using Finish = std::function<void(const Planned&, Status, const std::string& error, bool kept)>;
   /// Asks the tracker what a path is now; false when it is no small file any more.

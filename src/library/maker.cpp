@@ -215,8 +215,8 @@ std::optional<VerifiedTorrent> verify_torrent(const ContentId& id, std::int64_t 
   return std::nullopt;
 }
 
-SwarmSpec make_guest_torrent(const std::string& foreign_info, const std::string& name) {
-  lt::entry info(parse_bencode(foreign_info));
+SwarmSpec make_guest_torrent(const std::string& standard_info, const std::string& name) {
+  lt::entry info(parse_bencode(standard_info));
   info["name"] = name;
   info["private"] = 1;
   info["salt"] = random_secret().hex();

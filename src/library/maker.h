@@ -3,7 +3,7 @@
 // In the mesh a torrent is a function of the content alone: one file in the form of BitTorrent v1 (BEP 3), named by the
 // content id in hex, piece length by piece_length_for, and where BEP 3 has the pieces' SHA-1, the beginning of their
 // SHA-256 merkle roots, by which nodes check them. So SHA-1 is computed of nothing but what other clients are to get:
-// they have a torrent of their own of the same bytes, the foreign one (wire/foreign.h, docs/decisions/0016).
+// they have a torrent of their own of the same bytes, the standard one (wire/standard_torrent.h, docs/decisions/0016).
 // Thread-safe; hash_file blocks and uses `threads` threads.
 #pragma once
 
@@ -16,8 +16,8 @@
 #include "core/digest.h"
 #include "disk/storage.h"
 #include "library/state_db.h"
-#include "wire/foreign.h"
 #include "wire/mesh_key.h"
+#include "wire/standard_torrent.h"
 
 namespace mesh {
 
@@ -72,9 +72,9 @@ struct VerifiedTorrent {
                                                             std::string_view roots, const InfoHash& infohash,
                                                             const MeshKeysPtr& keys);
 
-/// A foreign torrent made private (BEP 27), with this name in place of the content's and a random salt: its infohash
+/// A standard torrent made private (BEP 27), with this name in place of the content's and a random salt: its infohash
 /// cannot be guessed.
-[[nodiscard]] SwarmSpec make_guest_torrent(const std::string& foreign_info, const std::string& name);
+[[nodiscard]] SwarmSpec make_guest_torrent(const std::string& standard_info, const std::string& name);
 
 /// A .torrent file around an info dictionary.
 [[nodiscard]] std::string torrent_file(std::string_view info, const std::vector<std::string>& announce_urls);

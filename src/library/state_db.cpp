@@ -212,23 +212,23 @@ void StateDb::put_roots(const ContentId& id, std::string_view roots) {
   Statement(*this, "INSERT OR REPLACE INTO roots VALUES(?,?)").bind(id.view()).bind(roots).run();
 }
 
-std::optional<StoredForeign> StateDb::find_foreign(const ContentId& id) {
+std::optional<StoredStandardTorrent> StateDb::find_standard_torrent(const ContentId& id) {
   Statement s(*this, "SELECT infohash, info FROM foreign_torrents WHERE id=?");
   if (!s.bind(id.view()).row()) return std::nullopt;
   const auto infohash = InfoHash::from(s.bytes(0));
   if (!infohash) return std::nullopt;
-  return StoredForeign{id, *infohash, s.bytes(1)};
+  return StoredStandardTorrent{id, *infohash, s.bytes(1)};
 }
 
-std::optional<StoredForeign> StateDb::find_foreign(const InfoHash& infohash) {
+std::optional<StoredStandardTorrent> StateDb::find_standard_torrent(const InfoHash& infohash) {
   Statement s(*this, "SELECT id, info FROM foreign_torrents WHERE infohash=?");
   if (!s.bind(infohash.view()).row()) return std::nullopt;
   const auto id = ContentId::from(s.bytes(0));
   if (!id) return std::nullopt;
-  return StoredForeign{*id, infohash, s.bytes(1)};
+  return StoredStandardTorrent{*id, infohash, s.bytes(1)};
 }
 
-void StateDb::put_foreign(const StoredForeign& torrent) {
+void StateDb::put_standard_torrent(const StoredStandardTorrent& torrent) {
   Statement(*this, "INSERT OR REPLACE INTO foreign_torrents VALUES(?,?,?)")
       .bind(torrent.id.view())
       .bind(torrent.infohash.view())

@@ -23,8 +23,8 @@ struct sqlite3_stmt;
 
 namespace mesh {
 
-/// The torrent of a file for other BitTorrent clients (wire/foreign.h), as this node has computed it.
-struct StoredForeign {
+/// The torrent of a file for other BitTorrent clients (wire/standard_torrent.h), as this node has computed it.
+struct StoredStandardTorrent {
   ContentId id;  ///< the file's
   InfoHash infohash;
   std::string info;
@@ -72,9 +72,9 @@ class StateDb {
   [[nodiscard]] std::string find_roots(const ContentId& id);
   void put_roots(const ContentId& id, std::string_view roots);
 
-  [[nodiscard]] std::optional<StoredForeign> find_foreign(const ContentId& id);
-  [[nodiscard]] std::optional<StoredForeign> find_foreign(const InfoHash& infohash);
-  void put_foreign(const StoredForeign& torrent);
+  [[nodiscard]] std::optional<StoredStandardTorrent> find_standard_torrent(const ContentId& id);
+  [[nodiscard]] std::optional<StoredStandardTorrent> find_standard_torrent(const InfoHash& infohash);
+  void put_standard_torrent(const StoredStandardTorrent& torrent);
 
   [[nodiscard]] std::optional<StoredPart> find_part(const ContentId& id);
   void put_part(const StoredPart& part);

@@ -36,7 +36,7 @@ std::int64_t seconds_of_day() {
 
 }  // namespace
 
-struct Gossip::Dial {
+struct Gossip::PeerLink {
   Member member;
   ChannelPtr view;  ///< for which it is
   ChannelPtr channel;
@@ -239,37 +239,37 @@ Task<ChannelPtr> Gossip::connect_any(Member member, std::string path) {
   co_return nullptr;
 }
 
-void Gossip::dial(const Member& member) {
-  const auto same = [&](const DialPtr& other) { return other->member.instance == member.instance; };
-  if (std::ranges::any_of(dials_, same)) return;
-  const auto dial = std::make_shared<Dial>();
-  dial->member = member;
-  dial->view = channel_;
-  dials_.push_back(dial);
-  spawn(workers_.loop(), keep(dial));
+void Gossip::connect(const Member& member) {
+  const auto same = [&](const PeerLinkPtr& other) { return other->member.instance == member.instance; };
+  if (std::ranges::any_of(peer_links_, same)) return;
+  const auto link = std::make_shared<PeerLink>();
+  link->member = member;
+  link->view = channel_;
+  peer_links_.push_back(link);
+  spawn(workers_.loop(), keep(link));
 }
 
-Task<void> Gossip::keep(DialPtr dial) {
+Task<void> Gossip::keep(PeerLinkPtr link) {
   const auto alive = std::weak_ptr<bool>(alive_);
-  const std::string path = "/view/" + instance_ + "/" + dial->member.instance;
-  const ChannelPtr channel = co_await connect_any(dial->member, path);
+  const std::string path = "/view/" + instance_ + "/" + link->member.instance;
+  const ChannelPtr channel = co_await connect_any(link->member, path);
   if (alive.expired()) co_return;
-  if (channel && dial->view == channel_ && channel_->is_open()) {
-    dial->channel = channel;
-    dial->answered = true;
+  if (channel && link->view == channel_ && channel_->is_open()) {
+    link->channel = channel;
+    link->answered = true;
     opened_.notify();
-    members_.reached(dial->member.instance);
+    members_.reached(link->member.instance);
     const auto begun = Clock::now();
     co_await hub_(channel);
     if (alive.expired()) co_return;
     // Somebody else is there by now, or it speaks another version.
-    if (Clock::now() - begun < ended_early && dial->view->is_open()) members_.missed(dial->member.instance);
+    if (Clock::now() - begun < ended_early && link->view->is_open()) members_.missed(link->member.instance);
   } else if (channel) {
     channel->close();
   } else {
-    members_.missed(dial->member.instance);
+    members_.missed(link->member.instance);
   }
-  dial->over = true;
+  link->over = true;
   opened_.notify();
 }
 
@@ -312,16 +312,16 @@ Task<void> Gossip::make() {
     spawn(workers_.loop(), run(channel_, tracker_handlers_));
     links_.adopt(channel_);
 
-    for (const auto& member : members_.choose(most_asked, random_)) dial(member);
-    const auto likely = dials_;
-    for (const auto& member : members_.choose(most_asked - dials_.size(), random_, MemberList::Which::missed))
-      dial(member);
+    for (const auto& member : members_.choose(most_asked, random_)) connect(member);
+    const auto likely = peer_links_;
+    for (const auto& member : members_.choose(most_asked - peer_links_.size(), random_, MemberList::Which::missed))
+      connect(member);
     // Those that did not answer last time are not waited for, unless there is nobody else.
-    const auto& awaited = likely.empty() ? dials_ : likely;
+    const auto& awaited = likely.empty() ? peer_links_ : likely;
     const auto deadline = Clock::now() + connect_limit + milliseconds(500);
     const auto settled = [&] {
       return links_.is_told(channel_) &&
-             std::ranges::all_of(awaited, [](const auto& dial) { return dial->answered || dial->over; });
+             std::ranges::all_of(awaited, [](const auto& link) { return link->answered || link->over; });
     };
     while (!settled() && Clock::now() < deadline && !closed_) {
       co_await opened_.wait_for(milliseconds(20));
@@ -356,9 +356,9 @@ Task<void> Gossip::tend() {
     co_await sleep_for(look_for_members_every);
     if (alive.expired()) co_return;
     if (view != channel_) break;
-    std::erase_if(dials_, [](const auto& dial) { return dial->over; });
-    if (dials_.size() < most_asked)
-      for (const auto& member : members_.choose(most_asked - dials_.size(), random_)) dial(member);
+    std::erase_if(peer_links_, [](const auto& link) { return link->over; });
+    if (peer_links_.size() < most_asked)
+      for (const auto& member : members_.choose(most_asked - peer_links_.size(), random_)) connect(member);
   }
   view->close();
   if (view == channel_) hang_up();
@@ -366,13 +366,13 @@ Task<void> Gossip::tend() {
 
 std::size_t Gossip::answering() const {
   return static_cast<std::size_t>(
-      std::ranges::count_if(dials_, [](const auto& dial) { return dial->answered && !dial->over; }));
+      std::ranges::count_if(peer_links_, [](const auto& link) { return link->answered && !link->over; }));
 }
 
 void Gossip::hang_up() {
-  for (const auto& dial : dials_)
-    if (dial->channel) dial->channel->close();
-  dials_.clear();
+  for (const auto& link : peer_links_)
+    if (link->channel) link->channel->close();
+  peer_links_.clear();
 }
 
 bool Gossip::is_asked(const std::string& path) const {

@@ -67,8 +67,8 @@ class Gossip {
   Task<void> close();
 
  private:
-  struct Dial;
-  using DialPtr = std::shared_ptr<Dial>;
+  struct PeerLink;
+  using PeerLinkPtr = std::shared_ptr<PeerLink>;
 
   [[nodiscard]] Member self() const;
   /// Not this node itself, nor, in a mesh that stays on loopback, anybody elsewhere.
@@ -80,8 +80,8 @@ class Gossip {
   Task<void> round(std::set<std::string>& unmet, int number);
   Task<void> make();
   Task<ChannelPtr> connect_any(Member member, std::string path);
-  void dial(const Member& member);
-  Task<void> keep(DialPtr dial);
+  void connect(const Member& member);
+  Task<void> keep(PeerLinkPtr link);
   Task<void> tend();
   [[nodiscard]] std::size_t answering() const;
   void hang_up();
@@ -101,7 +101,7 @@ class Gossip {
 
   std::function<Task<void>(ChannelPtr)> hub_;
   ChannelPtr channel_;  ///< this node's own, to the hub; open while the view is
-  std::vector<DialPtr> dials_;
+  std::vector<PeerLinkPtr> peer_links_;
   std::chrono::steady_clock::time_point used_{};
   std::chrono::steady_clock::time_point failed_{};
   bool opening_ = false;

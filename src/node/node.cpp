@@ -1,14 +1,10 @@
 #include "node/node.h"
 
 #include <fcntl.h>
-#include <ifaddrs.h>
-#include <net/if.h>
-#include <netinet/in.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <boost/asio/ip/udp.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <csignal>
 
@@ -18,10 +14,11 @@
 #include "get/get_queue.h"
 #include "get/getter.h"
 #include "mesh/gossip.h"
-#include "node/guests.h"
+#include "node/own_addresses.h"
 #include "node/remote_commands.h"
-#include "node/seeder.h"
-#include "node/streamer.h"
+#include "serve/guests.h"
+#include "serve/seeder.h"
+#include "serve/streamer.h"
 #include "transfer/spools.h"
 #include "transfer/transfers.h"
 #include "wire/endpoint.h"
@@ -39,46 +36,6 @@ namespace {
 std::string host_name() {
   char name[256] = {};
   return ::gethostname(name, sizeof name - 1) == 0 && name[0] != 0 ? name : "node";
-}
-
-/// The addresses of this machine that others may reach.
-std::vector<std::string> own_addresses() {
-  std::vector<std::string> out;
-  ifaddrs* list = nullptr;
-  if (::getifaddrs(&list) != 0) return out;
-  for (const auto* at = list; at != nullptr; at = at->ifa_next) {
-    if (at->ifa_addr == nullptr || (at->ifa_flags & IFF_UP) == 0 || (at->ifa_flags & IFF_LOOPBACK) != 0) continue;
-    if (at->ifa_addr->sa_family == AF_INET) {
-      const auto* v4 = reinterpret_cast<const sockaddr_in*>(at->ifa_addr);
-      out.push_back(asio::ip::address_v4(ntohl(v4->sin_addr.s_addr)).to_string());
-    } else if (at->ifa_addr->sa_family == AF_INET6) {
-      const auto* v6 = reinterpret_cast<const sockaddr_in6*>(at->ifa_addr);
-      asio::ip::address_v6::bytes_type bytes;
-      std::copy(std::begin(v6->sin6_addr.s6_addr), std::end(v6->sin6_addr.s6_addr), bytes.begin());
-      const asio::ip::address_v6 address(bytes);
-      if (!address.is_link_local()) out.push_back(address.to_string());
-    }
-  }
-  ::freeifaddrs(list);
-  return out;
-}
-
-/// The addresses from which this machine speaks to the rest of the world: those of its default routes.
-std::vector<std::string> outward_addresses() {
-  std::vector<std::string> out;
-  // Documentation's addresses (RFC 5737, RFC 3849); a UDP socket that is connected sends nothing.
-  for (const char* far : {"192.0.2.1", "2001:db8::1"}) {
-    const asio::ip::udp::endpoint to(asio::ip::make_address(far), 9);
-    const Fd fd(::socket(to.protocol().family(), SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    asio::ip::udp::endpoint own;
-    auto size = static_cast<socklen_t>(own.capacity());
-    if (!fd || ::connect(fd.get(), to.data(), static_cast<socklen_t>(to.size())) != 0 ||
-        ::getsockname(fd.get(), own.data(), &size) != 0)
-      continue;
-    own.resize(size);
-    if (!own.address().is_loopback() && !own.address().is_unspecified()) out.push_back(own.address().to_string());
-  }
-  return out;
 }
 
 constexpr std::size_t most_notice_bytes = 500;
@@ -123,7 +80,8 @@ bool keep_identity(const StateDir& state, const Identity& identity) {
 }
 
 Error already_runs(const NodeOptions& options) {
-  return Error(Status::failed, options.state_dir().string() + ": another node runs here already");
+  return Error(Status::failed, options.state_dir().string() + ": another node runs here already",
+               std::make_error_code(std::errc::device_or_resource_busy));
 }
 
 namespace {
@@ -189,7 +147,9 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
   listen();
   links_ = make_links();
   seeder_ = std::make_unique<Seeder>(*workers_, options_.keys, *library_, *session_, upload);
-  guests_ = std::make_unique<Guests>(*workers_, options_, log_, *library_, *seeder_, session_->listens_at());
+  guests_ =
+      std::make_unique<Guests>(*workers_, Guests::Options{options_.access(), options_.max_up, session_->listens_at()},
+                               log_, *library_, *seeder_);
   transfers_ =
       std::make_unique<Transfers>(*workers_, Transfers::Options{options_.stall, options_.keys, options_.max_active},
                                   log_, *library_, *session_, *links_, *room_, download);
@@ -433,7 +393,8 @@ void Node::serve_mesh() {
   mesh_handlers_.on_note<Notice>([this](const ChannelPtr& channel, const Notice& notice) {
     log_(channel->where() + " says: " + printable(std::string_view(notice.text).substr(0, most_notice_bytes)));
   });
-  mesh_handlers_.on_note<Plan>([this](const ChannelPtr&, Plan plan) { session_->set_getters(plan.id, plan.getters); });
+  mesh_handlers_.on_note<StripeMembers>(
+      [this](const ChannelPtr&, StripeMembers now) { session_->set_getters(now.id, now.getters); });
   mesh_handlers_.on_note<ConnectTo>([this](const ChannelPtr&, ConnectTo meet) {
     if (const auto torrent = session_->find(meet.id); torrent && torrent->checked)
       session_->connect(*torrent, meet.peers);

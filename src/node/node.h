@@ -27,7 +27,7 @@ namespace mesh {
 [[nodiscard]] IdentityPtr identity_of(const StateDir& state);
 /// Writes it down again where that was taken away; false where it was not.
 bool keep_identity(const StateDir& state, const Identity& identity);
-/// What a node says that finds it taken.
+/// What a node says that finds it taken: device_or_resource_busy.
 [[nodiscard]] Error already_runs(const NodeOptions& options);
 
 class GetQueue;

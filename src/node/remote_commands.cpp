@@ -119,7 +119,7 @@ Task<Deleted> RemoteCommands::remove(Delete asked) {
       };
       removal.on_error = [&](const std::string& error) {
         if (out.errors.size() < most_errors) out.errors.push_back(error);
-        out.status = std::max(out.status, static_cast<int>(Status::failed));
+        out.status = worst(out.status, Status::failed);
       };
       try {
         remove_tree(library_.gate(), what, removal);
@@ -137,7 +137,7 @@ Task<Deleted> RemoteCommands::remove(Delete asked) {
     library_.remove(gone);
     if (*missing && (*missing)->status() != Status::not_found) {
       out.errors.push_back((*missing)->what());
-      out.status = std::max(out.status, static_cast<int>((*missing)->status()));
+      out.status = worst(out.status, (*missing)->status());
     } else if (out.count == before && partials == 0 && errors == out.errors.size() && !what.pattern.empty()) {
       out.missing.push_back(what.pattern);
     }

@@ -229,11 +229,11 @@ Task<SwarmTorrentPtr> Session::load(Role role, SwarmSpec spec, const MeshKey* ke
   return take_in(torrent);
 }
 
-Task<SwarmTorrentPtr> Session::load_foreign(SwarmSpec spec, StoragePtr storage, ContentId content, bool guest) {
+Task<SwarmTorrentPtr> Session::load_standard(SwarmSpec spec, StoragePtr storage, ContentId content, bool guest) {
   const auto torrent = std::make_shared<SwarmTorrent>(io_);
   torrent->role = guest ? Role::guest : Role::standard;
   torrent->torrent = std::move(spec);
-  torrent->foreign = content;
+  torrent->standard_of = content;
   torrent->storage = std::move(storage);
   return take_in(torrent);
 }
@@ -440,6 +440,8 @@ void Session::resume(SwarmTorrent& torrent) {
 void Session::seed(const SwarmTorrentPtr& torrent) {
   torrent->downloading = false;
   torrent->scheduler.reset();
+  // One of which nothing was missing has entered no swarm, and is paused still.
+  if (torrent->handle.is_valid()) torrent->handle.resume();
   hurry();
   torrent->last_needed = SwarmTorrent::Clock::now();
 }

@@ -49,13 +49,13 @@ struct SwarmTorrent {
   lt::torrent_handle handle;
   Role role = Role::seed;
   bool downloading = false;
-  ContentId foreign{};    ///< of a standard or a guest's: the content that it is of
-  bool at_an_end = true;  ///< of a download: it has hardly any pieces yet, or nearly all
-  bool checked = false;   ///< libtorrent has taken it in and can connect
-  std::string path;       ///< of a provisional, a standard or a guest's
-  std::string error;      ///< what stopped it, in words; a download can go on after `resume`
-  int error_code = 0;     ///< errno of the same
-  Event changed;          ///< a piece, an error, or the end
+  ContentId standard_of{};  ///< of a standard or a guest's: the content that it is of
+  bool at_an_end = true;    ///< of a download: it has hardly any pieces yet, or nearly all
+  bool checked = false;     ///< libtorrent has taken it in and can connect
+  std::string path;         ///< for which it was loaded; not of a seed
+  std::string error;        ///< what stopped it, in words; a download can go on after `resume`
+  int error_code = 0;       ///< errno of the same
+  Event changed;            ///< a piece, an error, or the end
   /// Of a download: each piece wakes who waits; otherwise the last alone does. Set here, read by libtorrent's thread.
   std::shared_ptr<std::atomic<bool>> tells_each_piece = std::make_shared<std::atomic<bool>>(false);
   Clock::time_point last_needed = Clock::now();
@@ -81,7 +81,7 @@ struct SwarmTorrent {
   /// Whether it is for clients other than the mesh's.
   [[nodiscard]] bool is_standard() const { return role == Role::standard || role == Role::guest; }
   /// What it is of, unless it is provisional.
-  [[nodiscard]] const ContentId& content() const { return is_standard() ? foreign : torrent.id; }
+  [[nodiscard]] const ContentId& content() const { return is_standard() ? standard_of : torrent.id; }
 };
 using SwarmTorrentPtr = std::shared_ptr<SwarmTorrent>;
 
@@ -124,7 +124,7 @@ class Session {
                              std::shared_ptr<PieceScheduler> scheduler);
   /// Loads a torrent of `content` for other clients: whoever knows its infohash may take it. A guest's stays, whether
   /// somebody needs it or not.
-  Task<SwarmTorrentPtr> load_foreign(SwarmSpec torrent, StoragePtr storage, ContentId content, bool guest);
+  Task<SwarmTorrentPtr> load_standard(SwarmSpec torrent, StoragePtr storage, ContentId content, bool guest);
   void unload(const ContentId& id);
 
   /// Begins to connect to the peers that a tracker named.

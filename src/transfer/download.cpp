@@ -59,6 +59,7 @@ Task<void> Download::claim(ContentId id) {
     co_await wait_for(look_again_every);
   }
   claim_ = room_.claim(id);
+  show(TransferState::connecting);
 }
 
 Task<StoragePtr> Download::make_storage(const VerifiedTorrent& torrent, Role role) {

@@ -63,8 +63,6 @@ class Download : public Transfer {
   Task<void> claim(ContentId id);
   /// What has arrived, which is whole, becomes the file. `part`: where it lies. Throws Error.
   Task<void> place(ContentId id, std::filesystem::path part);
-  /// Wants the pieces in order, as far as askers read along.
-  [[nodiscard]] bool is_read_along() const;
 
  protected:
   [[nodiscard]] bool is_wanted() const override { return has_askers(); }
@@ -79,6 +77,7 @@ class Download : public Transfer {
   void drop(const ContentId& id) override { parts_.drop(id); }
 
  private:
+  [[nodiscard]] bool is_read_along() const;
   [[nodiscard]] bool waits_for_room() const;
   [[nodiscard]] Error no_room(std::int64_t needed) const;
 

@@ -16,7 +16,10 @@ Task<bool> LocalSource::tend() {
   } catch (const Error& error) {
     trouble = error;
   }
-  if (!trouble) co_return true;
+  if (!trouble) {
+    log_(printable(wanted.path) + ": here; copied from " + printable(from));
+    co_return true;
+  }
   download_.check_wanted();
   log_(printable(wanted.path) + ": cannot be copied from " + printable(from) + ": " + trouble->what() +
        "; it is fetched");

@@ -87,11 +87,13 @@ Task<bool> OriginSource::tend() {
   co_return false;
 }
 
-Task<void> OriginSource::leave(bool failed) {
+Task<void> OriginSource::stop() {
   fetch_->stop();
   while (!fetch_->is_idle()) co_await sleep_for(milliseconds(5));
   ::unlink(whole_part_.c_str());
-  if (!failed) co_return;
+}
+
+Task<void> OriginSource::leave() {
   try {
     OriginReport bye;
     bye.url = key_;
@@ -152,7 +154,7 @@ OriginReport OriginSource::statement(std::vector<bool>& telling) const {
   said.idle = fetch_->is_idle() && !unable_;
   if (unable_) {
     said.error = unable_->what();
-    said.status = static_cast<int>(unable_->status());
+    said.status = unable_->status();
   }
   telling = told_;
   // What is here is of no use to who is told that the origin has something else.
@@ -218,7 +220,7 @@ Task<void> OriginSource::follow(OriginAssignment assignment) {
   }
   if (torrent_) set_known(assignment.pieces);
   if (!assignment.error.empty()) {
-    const auto status = known_status(assignment.status);
+    const auto status = assignment.status;
     const bool known = status == Status::not_found || status == Status::unreachable || status == Status::refused;
     throw Error(known ? status : Status::failed, name + ": " + assignment.error);
   }
@@ -275,9 +277,14 @@ Task<void> OriginSource::open(UrlFacts facts) {
   rated_ = wanted.size - download_->missing();
   known_ = 0;
   told_.clear();
-  co_await download_->join();
+  // Others may want what is all here already.
+  if (download_->missing() > 0)
+    co_await download_->join();
+  else
+    co_await download_->enter_swarm();
   download_->show(TransferState::downloading);
   torrent_ = download_->torrent();
+  forgive();  // that it took long was the disk's doing
   for (auto& piece : std::exchange(waiting_, {})) add_piece(std::move(piece));
   next_turn_ = {};
 }
@@ -299,6 +306,7 @@ void OriginSource::watch_progress() {
 }
 
 Task<void> OriginSource::finish() {
+  download_->show_from_origin(fetch_->received());
   const auto storage = torrent_->storage;
   HashedFile file{*storage->content_id(), storage->layout()};
   file.layout.roots = storage->roots();
@@ -317,6 +325,7 @@ Task<void> OriginSource::place_whole(UrlFetch::Whole whole) {
   wanted.mtime = whole.mtime;
   wanted.mode = 0644;
   download_->learn(wanted);
+  download_->show_done(whole.size);
   const ContentId id = co_await parts_.hash(whole_part_, whole.size);
   co_await place(id, whole_part_, whole.validator);
 }

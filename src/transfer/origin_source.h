@@ -28,10 +28,13 @@ class OriginSource final : public Source {
 
   Task<bool> tend() override;
   [[nodiscard]] std::chrono::milliseconds tick() const override { return std::chrono::milliseconds(50); }
+  void forgive() override { progressed_ = Clock::now(); }
   /// All pieces are here: puts the file in place, and tells the tracker. Throws Error.
   Task<void> finish();
-  /// The last call: nothing is fetched any more when it returns. `failed`: the tracker is told that this node gives up.
-  Task<void> leave(bool failed);
+  /// Nothing is fetched any more when it returns.
+  Task<void> stop();
+  /// Tells the tracker that this node gives up.
+  Task<void> leave();
 
  private:
   using Clock = std::chrono::steady_clock;

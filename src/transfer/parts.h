@@ -3,6 +3,7 @@
 // work goes to the pools.
 #pragma once
 
+#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <memory>

@@ -1,7 +1,7 @@
 // Room on the disk that is spoken for: what downloads and spools have yet to write. Who wants to write asks how much of
 // what is free is left to it. And which contents somebody is bringing: one at a time does so for each.
 //
-// On the node's loop.
+// On the node's loop, but for `free_bytes`.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ namespace mesh {
 
 class Room {
  public:
-  /// `free_bytes`: what the disk has left.
+  /// `free_bytes`: what the disk has left, said on any thread.
   explicit Room(std::function<std::int64_t()> free_bytes) : free_bytes_(std::move(free_bytes)) {}
 
   [[nodiscard]] std::int64_t free_bytes() const { return free_bytes_(); }

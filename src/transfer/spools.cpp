@@ -1,7 +1,6 @@
 #include "transfer/spools.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -99,7 +98,6 @@ void Spool::trim() {
   const auto kept_from = slowest * piece_length_ - (limit_ - window_ - piece_length_);
   const auto first = static_cast<int>(std::max<std::int64_t>(0, kept_from / piece_length_));
   for (; dropped_ < first && dropped_ < slowest; ++dropped_) torrent_->storage->drop(dropped_);
-  torrent_->changed.notify();
 }
 
 Task<void> Spool::run(Source& source) {
@@ -262,15 +260,11 @@ Task<Spools::Opened> Spools::make(FileEntry wanted, Torrent told, std::int64_t l
   auto torrent = verified(told, wanted, options_.keys);
   out.spool = std::make_shared<Spool>(workers_, library_, session_, links_, room_, wanted, limit);
   spools_[wanted.id] = out.spool;
-  std::optional<Error> trouble;
   try {
     out.cursor = co_await out.spool->open_for(std::move(torrent), from);
-  } catch (const Error& error) {
-    trouble = error;
-  }
-  if (trouble) {
+  } catch (...) {
     spools_.erase(wanted.id);
-    throw Error(*trouble);
+    throw;
   }
   // Begins when the reader that it was made for is there: this coroutine goes on to that without a pause.
   post_to(workers_.loop(), [this, spool = out.spool] { spawn(workers_.loop(), fill(spool)); });

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "core/format.h"
+#include "wire/flow.h"
 
 namespace mesh {
 namespace {
@@ -57,7 +57,7 @@ JoinSwarm to_message(const SwarmTorrent& torrent) {
   out.id = torrent.torrent.id;
   out.infohash = torrent.torrent.infohash;
   out.shares = torrent.scheduler && !torrent.scheduler->takes_offers();
-  out.foreign = torrent.is_standard();
+  out.standard = torrent.is_standard();
   out.size = torrent.storage->layout().size;
   return out;
 }

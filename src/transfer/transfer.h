@@ -70,6 +70,8 @@ class Transfer {
   /// Of a source whose bytes libtorrent does not count.
   void show_rate(std::int64_t down);
   void show_from_origin(std::int64_t bytes) { info_.from_origin = bytes; }
+  /// Of what comes without a torrent.
+  void show_done(std::int64_t bytes) { info_.done = bytes; }
   [[nodiscard]] bool is_unwanted() const { return !is_wanted() || workers_.stopping(); }
   /// Throws Error(interrupted) when nobody wants it any more.
   void check_wanted() const {

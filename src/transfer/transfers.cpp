@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "core/format.h"
-#include "library/maker.h"
 #include "transfer/local_source.h"
 #include "transfer/origin_source.h"
 #include "transfer/swarm_source.h"
@@ -150,18 +149,16 @@ Task<void> Transfers::run(DownloadPtr download) {
 }
 
 Task<Download::End> Transfers::bring(DownloadPtr download) {
-  auto end = Download::End::placed;
-  if (download->order().url)
-    co_await from_origin(download);
-  else
-    end = co_await from_swarm(download);
-  if (end == Download::End::placed) {
-    const auto& info = download->info();
-    log_(printable(info.path) + ": here; " + human_bytes(download->wanted().size) + ", from sources " +
-         human_bytes(info.from_sources) + ", from other getters " + human_bytes(info.from_getters) +
-         (download->order().url ? ", from the origin " + human_bytes(info.from_origin) : ""));
-  }
-  co_return end;
+  if (!download->order().url) co_return co_await from_swarm(download);
+  co_await from_origin(download);
+  co_return Download::End::placed;
+}
+
+void Transfers::log_arrival(const Download& download) const {
+  const auto& info = download.info();
+  log_(printable(info.path) + ": here; " + human_bytes(download.wanted().size) + ", from sources " +
+       human_bytes(info.from_sources) + ", from other getters " + human_bytes(info.from_getters) +
+       (download.order().url ? ", from the origin " + human_bytes(info.from_origin) : ""));
 }
 
 Task<Download::End> Transfers::from_swarm(DownloadPtr download) {
@@ -183,6 +180,9 @@ Task<Download::End> Transfers::from_swarm(DownloadPtr download) {
   }
   auto torrent = verified(*told, order.wanted, options_.keys);
   const auto id = torrent.file.id;
+  auto wanted = download->wanted();
+  wanted.id = id;
+  download->learn(wanted);
   // What is here could not be compared before the wanted version had been hashed.
   if (before.verdict == LocalState::Verdict::unknown) {
     if (before.id == id) {
@@ -192,9 +192,6 @@ Task<Download::End> Transfers::from_swarm(DownloadPtr download) {
     const auto received = library_.db().find_received(order.wanted.path, before.stamp);
     if (!(received && received->unchanged) && !order.force) co_return Download::End::in_the_way;
   }
-  auto wanted = download->wanted();
-  wanted.id = id;
-  download->learn(wanted);
   co_await download->claim(id);
   SwarmSource source(links_, options_.stall, *download);
   LocalSource local(library_, parts_, log_, *download);
@@ -202,7 +199,8 @@ Task<Download::End> Transfers::from_swarm(DownloadPtr download) {
 
   try {
     co_await parts_.remember_roots(torrent.file);
-    co_await download->open(std::move(torrent), Role::download, {});
+    const PieceScheduler::Options demand;
+    co_await download->open(std::move(torrent), Role::download, demand);
     co_await download->join();
     download->show(TransferState::downloading);
     co_await download->fill(source);
@@ -217,6 +215,7 @@ Task<Download::End> Transfers::from_swarm(DownloadPtr download) {
     co_await download->close(!download->is_discarded());
     throw Error(*trouble);
   }
+  log_arrival(*download);
   co_return Download::End::placed;
 }
 
@@ -232,9 +231,13 @@ Task<void> Transfers::from_origin(DownloadPtr download) {
   } catch (const std::exception& error) {
     trouble = Error(Status::failed, printable(download->wanted().path) + ": " + error.what());
   }
-  co_await source.leave(trouble.has_value());
-  if (!trouble) co_return;
+  co_await source.stop();
+  if (!trouble) {
+    log_arrival(*download);
+    co_return;
+  }
   co_await download->close(!download->is_discarded());
+  co_await source.leave();
   throw Error(*trouble);
 }
 

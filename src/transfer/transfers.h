@@ -47,6 +47,7 @@ class Transfers {
   Task<Download::End> from_swarm(DownloadPtr download);
   Task<void> from_origin(DownloadPtr download);
   Task<void> wait_for_slot(DownloadPtr download);
+  void log_arrival(const Download& download) const;
   [[nodiscard]] DownloadPtr make(FileOrder order);
 
   Workers& workers_;

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "core/digest.h"
+#include "core/error.h"
 
 namespace mesh {
 
@@ -58,7 +59,8 @@ struct Encoder {
   void operator()(const char* key, T& value) {
     if constexpr (is_vector<T>::value) {
       if (value.empty()) return;
-    } else if constexpr (!Described<T> && (!std::is_integral_v<T> || std::is_same_v<T, bool>)) {
+    } else if constexpr (!Described<T> && !std::is_same_v<T, Status> &&
+                         (!std::is_integral_v<T> || std::is_same_v<T, bool>)) {
       if (value == T{}) return;
     }
     out.emplace(key, encode(value));
@@ -116,6 +118,10 @@ void decode(const lt::bdecode_node& node, T& value, const char* key) {
   } else if constexpr (std::is_same_v<T, bool>) {
     if (node.type() != lt::bdecode_node::int_t) mismatch(key);
     value = node.int_value() != 0;
+  } else if constexpr (std::is_same_v<T, Status>) {
+    std::int64_t number = 0;
+    decode(node, number, key);
+    value = known_result(number);  // that of a later version is a failure
   } else if constexpr (std::is_enum_v<T>) {
     auto number = static_cast<std::underlying_type_t<T>>(0);
     decode(node, number, key);

@@ -13,7 +13,7 @@ namespace {
 using namespace mesh;
 
 using All = std::tuple<Welcome, Greeted, Greet, Hello, InventoryDelta, Resolved, Resolve, Torrent, PrepareSwarm,
-                       Introduced, JoinSwarm, Plan, ConnectTo, Unloaded, OriginAssignment, OriginReport, Made,
+                       Introduced, JoinSwarm, StripeMembers, ConnectTo, Unloaded, OriginAssignment, OriginReport, Made,
                        HashFiles, Seed, Probed, ProbePath, Fetched, Fetch, Located, Locate, Listed, List, Versions,
                        Info, StatusReply, StatusAsk, TorrentFile, TorrentAsk, NodePaths, PlacesAsk, WayMade, Handover,
                        Outcomes, GetReply, Get, Wait, Cancelled, Cancel, Deleted, Delete, Ordered, Order, Relayed,

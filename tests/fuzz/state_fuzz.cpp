@@ -38,8 +38,8 @@ void use(StateDb& db) {
   static_cast<void>(db.find_hash(stamp));
   static_cast<void>(db.find_received("a/b", stamp));
   static_cast<void>(db.find_roots(id));
-  static_cast<void>(db.find_foreign(id));
-  static_cast<void>(db.find_foreign(*InfoHash::from(std::string(20, 'h'))));
+  static_cast<void>(db.find_standard_torrent(id));
+  static_cast<void>(db.find_standard_torrent(*InfoHash::from(std::string(20, 'h'))));
   static_cast<void>(db.find_part(id));
   for (const auto& part : db.parts()) static_cast<void>(db.find_part(part.first));
   static_cast<void>(db.parts_of("a/b"));
@@ -65,7 +65,7 @@ std::string template_database() {
     get.whats = {"a/b"};
     db.put_hash(stamp, id);
     db.put_received("a/b", stamp, id);
-    db.put_foreign({id, *InfoHash::from(std::string(20, 'h')), "d4:name1:ae"});
+    db.put_standard_torrent({id, *InfoHash::from(std::string(20, 'h')), "d4:name1:ae"});
     db.put_roots(id, std::string(64, 'r'));
     db.put_part({id, std::string(3, '\1'), std::string(96, 'r'), "a/b"});
     db.add_get(to_bencode(get));

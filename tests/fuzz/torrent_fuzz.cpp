@@ -23,7 +23,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       if (mesh::verify_torrent(id, wanted, rest, mesh::InfoHash{}, with))
         std::abort();  // the right infohash is not given
   for (const auto wanted : {length, std::int64_t{1000}, std::int64_t{100'000}})
-    if (const auto read = mesh::read_foreign(rest, id, wanted); read && read->info != rest) std::abort();
+    if (const auto read = mesh::read_standard_torrent(rest, id, wanted); read && read->info != rest) std::abort();
   try {
     if (mesh::parse_keys(text, "fuzz").size() > 4) std::abort();
   } catch (const mesh::Error&) {

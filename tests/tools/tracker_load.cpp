@@ -28,8 +28,8 @@
 #include "process.h"
 #include "wire/channel.h"
 #include "wire/flow.h"
-#include "wire/foreign.h"
 #include "wire/identity.h"
+#include "wire/standard_torrent.h"
 
 namespace {
 
@@ -87,14 +87,14 @@ constexpr std::int64_t torrent_size = 200'000;
 constexpr unsigned peer_count = 60'000;  ///< each in one swarm, where it announces again and again
 
 /// Of a swarm's content the id is its number, over and over.
-const std::vector<mesh::Foreign>& torrents() {
-  static const std::vector<mesh::Foreign> all = [] {
-    std::vector<mesh::Foreign> out;
+const std::vector<mesh::StandardTorrent>& torrents() {
+  static const std::vector<mesh::StandardTorrent> all = [] {
+    std::vector<mesh::StandardTorrent> out;
     for (unsigned swarm = 0; swarm < swarm_count; ++swarm) {
       mesh::ContentId id;
       id.bytes.fill(static_cast<char>(swarm));
       const auto info = mesh::encode_info(id, torrent_size, std::vector<mesh::lt::sha1_hash>(4));
-      out.push_back(*mesh::read_foreign(info, id, torrent_size));
+      out.push_back(*mesh::read_standard_torrent(info, id, torrent_size));
     }
     return out;
   }();
@@ -348,7 +348,7 @@ int control(const Server& server, std::uint16_t port) {
   Load load(io);
   load.tracker = "127.0.0.1:" + std::to_string(port);
   load.channels.resize(node_count);
-  load.handlers.on_note<Plan>([](const ChannelPtr&, Plan) {});
+  load.handlers.on_note<StripeMembers>([](const ChannelPtr&, StripeMembers) {});
   const double empty = server.resident();
   double cpu = server.cpu();
   auto begun = Clock::now();

@@ -413,29 +413,29 @@ TEST_CASE("torrents: other clients get one with the SHA-1 of the pieces, and no 
     CHECK(sha1[i] == lt::hasher(lt::span<const char>(piece.data(), static_cast<std::ptrdiff_t>(piece.size()))).final());
   }
   const auto info = encode_info(file.id, file.layout.size, sha1);
-  const auto read = read_foreign(info, file.id, file.layout.size);
+  const auto read = read_standard_torrent(info, file.id, file.layout.size);
   REQUIRE(read);
   CHECK(read->pieces == sha1);
   CHECK(read->info == info);
   CHECK(read->own != file.id);
   CHECK(read->infohash != make_torrent(file).infohash);
-  CHECK_FALSE(read_foreign(info, ContentId{}, file.layout.size));
-  CHECK_FALSE(read_foreign(info, file.id, file.layout.size + 1));
-  CHECK_FALSE(read_foreign(make_torrent(file, nullptr).info.substr(1), file.id, file.layout.size));
+  CHECK_FALSE(read_standard_torrent(info, ContentId{}, file.layout.size));
+  CHECK_FALSE(read_standard_torrent(info, file.id, file.layout.size + 1));
+  CHECK_FALSE(read_standard_torrent(make_torrent(file, nullptr).info.substr(1), file.id, file.layout.size));
   const auto pieces_at = info.find("6:pieces") + 12;
   for (std::size_t i = 0; i < info.size(); ++i) {
     auto other = info;
     other[i] = static_cast<char>(other[i] ^ 1);
     // Hashes may be any: whether they are right only the bytes say.
     const bool is_hash = i >= pieces_at && i + 1 < info.size();
-    CHECK(read_foreign(other, file.id, file.layout.size).has_value() == is_hash);
-    CHECK_FALSE(read_foreign(info.substr(0, i), file.id, file.layout.size));
+    CHECK(read_standard_torrent(other, file.id, file.layout.size).has_value() == is_hash);
+    CHECK_FALSE(read_standard_torrent(info.substr(0, i), file.id, file.layout.size));
   }
   StateDb db(scratch.path / "state.db");
-  CHECK_FALSE(db.find_foreign(file.id));
-  db.put_foreign({file.id, read->infohash, info});
-  REQUIRE(db.find_foreign(file.id));
-  CHECK(db.find_foreign(file.id)->info == info);
-  REQUIRE(db.find_foreign(read->infohash));
-  CHECK(db.find_foreign(read->infohash)->id == file.id);
+  CHECK_FALSE(db.find_standard_torrent(file.id));
+  db.put_standard_torrent({file.id, read->infohash, info});
+  REQUIRE(db.find_standard_torrent(file.id));
+  CHECK(db.find_standard_torrent(file.id)->info == info);
+  REQUIRE(db.find_standard_torrent(read->infohash));
+  CHECK(db.find_standard_torrent(read->infohash)->id == file.id);
 }

@@ -411,7 +411,8 @@ TEST_CASE("swarms: getters that share stripes hear who they are, and of each tha
   rooms.run([&]() -> Task<void> {
     const auto one = co_await rooms.join('a', "n1");
     const auto two = co_await rooms.join('b', "n2");
-    one->handlers.on_note<Plan>([&](const ChannelPtr&, const Plan& plan) { plans.push_back(plan.getters.size()); });
+    one->handlers.on_note<StripeMembers>(
+        [&](const ChannelPtr&, const StripeMembers& plan) { plans.push_back(plan.getters.size()); });
     JoinSwarm ready;
     ready.id = content('x');
     ready.infohash = infohash('i');
@@ -480,7 +481,7 @@ TEST_CASE("fan-out: orders carry the name of who asks; who is not there, or says
     CHECK(heard == "n1");
     CHECK(all.answers[0].body == "done");
     CHECK(all.answers[1].error == "answered at too great length");
-    CHECK(all.answers[2].status == static_cast<int>(Status::not_found));
+    CHECK(all.answers[2].status == Status::not_found);
     const StatusReply status = co_await rooms.fan_out.status();
     REQUIRE(status.nodes.size() == 3);
     CHECK(status.nodes[0].node == "n1");

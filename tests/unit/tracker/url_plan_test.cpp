@@ -151,12 +151,12 @@ TEST_CASE("URL plan: nobody can fetch; the origin changes its mind; words that m
   CHECK_FALSE(plan.turn(2, idle, now).first);
   OriginReport unable;
   unable.error = "HTTP status 404";
-  unable.status = 3;
+  unable.status = Status::not_found;
   CHECK(plan.turn(1, unable, now).error.empty());  // the other one may
   CHECK(plan.turn(2, idle, now).first);
   const auto last = plan.turn(2, unable, now);
   CHECK(last.error == "HTTP status 404");
-  CHECK(last.status == 3);
+  CHECK(last.status == Status::not_found);
 
   UrlPlan changing(1);
   OriginReport said;

@@ -1,4 +1,4 @@
-#include "node/guests.h"
+#include "serve/guests.h"
 
 #include <algorithm>
 
@@ -32,16 +32,16 @@ Task<TorrentFile> Guests::issue(std::string path, std::chrono::seconds time, std
   const FileEntry entry = item->entry;
   if (entry.size == 0) throw Error(Status::usage, printable(path) + ": is empty, and a torrent has at least one byte");
   const FileEntry made = co_await seeder_.make(entry, true);
-  const Foreign foreign = co_await seeder_.foreign(made.id, made.size);
-  const Seeder::Held held = co_await seeder_.open_for_seeding(made.id, made.size, foreign.pieces);
-  const SwarmSpec torrent = make_guest_torrent(foreign.info, std::string(last_part(path)));
+  const StandardTorrent standard = co_await seeder_.standard(made.id, made.size);
+  const Seeder::Held held = co_await seeder_.open_for_seeding(made.id, made.size, standard.pieces);
+  const SwarmSpec torrent = make_guest_torrent(standard.info, std::string(last_part(path)));
   if (!swarm_) {
     Session::Options options;
-    options.listen = listen_;
+    options.listen = options_.listen;
     for (auto& endpoint : options.listen) endpoint.port(0);
     options.max_up = options_.max_up;
     options.max_peers = most_peers;
-    options.access = options_.access();
+    options.access = options_.access;
     // Who has the torrent has no key; where all is for one user, so are guests.
     options.access.open = options.access.open || options.access.keys;
     options.access.keys.reset();
@@ -53,7 +53,7 @@ Task<TorrentFile> Guests::issue(std::string path, std::chrono::seconds time, std
   const std::shared_ptr<void> given_up(nullptr, [this, infohash = torrent.infohash](void*) {
     if (const auto it = guests_.find(infohash); it != guests_.end() && !it->second.loaded) guests_.erase(it);
   });
-  const auto loaded = co_await swarm_->load_foreign(torrent, held.storage, made.id, true);
+  const auto loaded = co_await swarm_->load_standard(torrent, held.storage, made.id, true);
   loaded->path = path;
   guests_[torrent.infohash].loaded = true;
   // Its infohash is what it takes to have the file.

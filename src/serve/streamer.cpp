@@ -1,4 +1,4 @@
-#include "node/streamer.h"
+#include "serve/streamer.h"
 
 #include "core/format.h"
 #include "core/piece_plan.h"
@@ -14,6 +14,7 @@ Task<void> send_all(ChannelPtr channel, ReaderPtr reader) {
     StreamData note;
     note.data.resize(note_bytes);
     const auto length = co_await reader->read(offset, note.data);
+    if (length == 0) throw Error(Status::failed, "the file has become shorter");
     note.data.resize(length);
     channel->note(note);
     co_await channel->drained();
@@ -30,7 +31,7 @@ Task<StreamEnd> Streamer::stream(ChannelPtr channel, Stream asked) {
     throw Error(Status::usage, printable(asked.path) + ": a stream is of one file, and this is a directory");
   ++streams_;
   const std::shared_ptr<void> counted(nullptr, [this](void*) { --streams_; });
-  auto chosen = co_await getter_.choose(what.pattern, asked.from, asked.strict);
+  auto chosen = co_await getter_.resolver().choose(what.pattern, asked.from, asked.strict);
   const auto& wanted = chosen.file.entry;
   StreamEnd end;
   end.size = wanted.size;
@@ -39,7 +40,7 @@ Task<StreamEnd> Streamer::stream(ChannelPtr channel, Stream asked) {
   if (own != nullptr && own->entry.kind == Kind::file) {
     end.size = own->entry.size;
     LocalEntry entry{own->entry, own->stamp};
-    auto reader = std::make_unique<LocalReader>(workers_, library_, std::move(entry));
+    ReaderPtr reader = std::make_unique<LocalReader>(workers_, library_, std::move(entry));
     co_await send_all(channel, std::move(reader));
     co_return end;
   }

@@ -12,23 +12,20 @@
 #include <map>
 #include <string>
 
-#include "node/node_options.h"
-#include "node/seeder.h"
+#include "serve/seeder.h"
 #include "wire/server.h"
 
 namespace mesh {
 
 class Guests {
  public:
-  /// `listen`: the addresses of the node's own swarm, at which a port is taken.
-  Guests(Workers& workers, const NodeOptions& options, Log log, const Library& library, Seeder& offer,
-         std::vector<lt::tcp::endpoint> listen)
-      : workers_(workers),
-        options_(options),
-        log_(std::move(log)),
-        library_(library),
-        seeder_(offer),
-        listen_(std::move(listen)) {}
+  struct Options {
+    Access access;  ///< the node's
+    std::int64_t max_up = 0;
+    std::vector<lt::tcp::endpoint> listen;  ///< the addresses of the node's own swarm, at which a port is taken
+  };
+  Guests(Workers& workers, Options options, Log log, const Library& library, Seeder& seeder)
+      : workers_(workers), options_(std::move(options)), log_(std::move(log)), library_(library), seeder_(seeder) {}
 
   /// A torrent of the file at `path`, which must be here, good for so long, that names this node by `addresses`. Throws
   /// Error. They end with the node.
@@ -51,11 +48,10 @@ class Guests {
     bool loaded = false;
   };
   Workers& workers_;
-  const NodeOptions& options_;
+  Options options_;
   Log log_;
   const Library& library_;
   Seeder& seeder_;
-  std::vector<lt::tcp::endpoint> listen_;
   std::unique_ptr<Session> swarm_;  ///< while there are guest torrents
   std::map<InfoHash, Guest> guests_;
 };

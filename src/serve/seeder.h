@@ -21,7 +21,7 @@ class Seeder {
   void serve(Handlers& handlers);
 
   /// The file with its content id; hashed now where it must be. Throws Error when it is not what was asked for.
-  Task<FileEntry> make(FileEntry asked, bool foreign);
+  Task<FileEntry> make(FileEntry asked, bool standard);
   /// Bytes that this node holds, hashed where they must be, and open to be served. `hashes`: of a torrent that is not
   /// the mesh's. Throws Error.
   struct Held {
@@ -31,17 +31,17 @@ class Seeder {
   };
   Task<Held> open_for_seeding(ContentId id, std::int64_t size, std::vector<lt::sha1_hash> hashes = {});
   /// The torrent for other clients of bytes that this node holds; made, where it must be. Throws Error.
-  Task<Foreign> foreign(ContentId id, std::int64_t size);
+  Task<StandardTorrent> standard(ContentId id, std::int64_t size);
   /// Loads a torrent of bytes that this node holds.
   Task<Torrent> load(Seed asked);
   /// Hashes what nobody asked for, one file at a time at idle priority, until the node stops.
   Task<void> hash_eagerly();
 
  private:
-  Task<FileEntry> make_now(FileEntry asked, bool foreign, bool idle);
-  Task<Torrent> load_foreign(Seed asked);
+  Task<FileEntry> make_now(FileEntry asked, bool standard, bool idle);
+  Task<Torrent> load_standard(Seed asked);
   /// Blocks.
-  [[nodiscard]] std::optional<Foreign> kept_foreign(const ContentId& id, std::int64_t size) const;
+  [[nodiscard]] std::optional<StandardTorrent> kept_standard(const ContentId& id, std::int64_t size) const;
   Task<Probed> probe(ProbePath asked);
   Task<Fetched> fetch(ChannelPtr channel, Fetch asked);
 

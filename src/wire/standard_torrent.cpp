@@ -1,4 +1,4 @@
-#include "wire/foreign.h"
+#include "wire/standard_torrent.h"
 
 #include <cstring>
 #include <libtorrent/bencode.hpp>
@@ -31,7 +31,7 @@ InfoHash infohash_of(const std::string& info) {
   return out;
 }
 
-std::int64_t length_of_foreign(const std::string& info) {
+std::int64_t length_of_standard_torrent(const std::string& info) {
   try {
     const auto node = parse_bencode(info);
     return node.type() == lt::bdecode_node::dict_t ? node.dict_find_int_value("length") : 0;
@@ -40,14 +40,14 @@ std::int64_t length_of_foreign(const std::string& info) {
   }
 }
 
-std::optional<Foreign> read_foreign(const std::string& info, const ContentId& id, std::int64_t size) {
+std::optional<StandardTorrent> read_standard_torrent(const std::string& info, const ContentId& id, std::int64_t size) {
   if (size <= 0 || size > most_torrent_bytes) return std::nullopt;
   try {
     const auto node = parse_bencode(info);
     if (node.type() != lt::bdecode_node::dict_t) return std::nullopt;
     const auto pieces = node.dict_find_string_value("pieces");
     if (pieces.size() != static_cast<std::size_t>(piece_count_for(size)) * 20) return std::nullopt;
-    Foreign out;
+    StandardTorrent out;
     for (std::size_t i = 0; i < pieces.size(); i += 20) out.pieces.emplace_back(pieces.data() + i);
     if (encode_info(id, size, out.pieces) != info) return std::nullopt;
     out.own = sha256(info);

@@ -1,4 +1,4 @@
-#include "node/seeder.h"
+#include "serve/seeder.h"
 
 #include <linux/ioprio.h>
 #include <sys/syscall.h>
@@ -55,7 +55,7 @@ std::string read_whole(int fd, std::int64_t size) {
   return out;
 }
 
-Torrent told(const SwarmTorrent& loaded) {
+Torrent to_message(const SwarmTorrent& loaded) {
   Torrent out;
   out.id = loaded.torrent.id;
   out.infohash = loaded.torrent.infohash;
@@ -64,9 +64,9 @@ Torrent told(const SwarmTorrent& loaded) {
   return out;
 }
 
-Torrent told_foreign(const SwarmTorrent& loaded) {
+Torrent to_standard_message(const SwarmTorrent& loaded) {
   Torrent out;
-  out.id = loaded.foreign;
+  out.id = loaded.standard_of;
   out.infohash = loaded.torrent.infohash;
   out.size = loaded.storage->layout().size;
   out.info = loaded.torrent.info;
@@ -81,7 +81,7 @@ void Seeder::serve(Handlers& handlers) {
     for (auto& file : asked.files) {
       std::string error;
       try {
-        file = co_await make(file, asked.foreign);
+        file = co_await make(file, asked.standard);
       } catch (const Error& e) {
         error = e.what();
       }
@@ -95,20 +95,20 @@ void Seeder::serve(Handlers& handlers) {
   handlers.on<Fetch>([this](ChannelPtr channel, Fetch asked) { return fetch(std::move(channel), std::move(asked)); });
 }
 
-Task<FileEntry> Seeder::make(FileEntry asked, bool foreign) {
+Task<FileEntry> Seeder::make(FileEntry asked, bool standard) {
   const std::string key =
-      asked.path + '\0' + std::to_string(asked.size) + ' ' + std::to_string(asked.mtime) + (foreign ? " foreign" : "");
-  std::function<Task<FileEntry>()> work = [this, asked = std::move(asked), foreign] {
-    return make_now(asked, foreign, false);
+      asked.path + '\0' + std::to_string(asked.size) + ' ' + std::to_string(asked.mtime) + (standard ? " foreign" : "");
+  std::function<Task<FileEntry>()> work = [this, asked = std::move(asked), standard] {
+    return make_now(asked, standard, false);
   };
   return making_.run(key, std::move(work));
 }
 
-Task<FileEntry> Seeder::make_now(FileEntry asked, bool foreign, bool idle) {
+Task<FileEntry> Seeder::make_now(FileEntry asked, bool standard, bool idle) {
   const auto* known = library_.inventory().find(asked.path);
   const ContentId known_id = known != nullptr ? known->entry.id : ContentId{};
   const FileStamp known_stamp = known != nullptr ? known->stamp : FileStamp{};
-  const auto hash = [this, asked, foreign, idle, known_id, known_stamp] {
+  const auto hash = [this, asked, standard, idle, known_id, known_stamp] {
     auto local = library_.gate().look(asked.path);
     if (!local || local->entry.kind != Kind::file) throw Error(Status::failed, "it is gone");
     const Fd fd = std::move(library_.gate().open_offered(asked.path).fd);
@@ -120,20 +120,20 @@ Task<FileEntry> Seeder::make_now(FileEntry asked, bool foreign, bool idle) {
     if (known_id.is_set() && known_stamp == stamp) id = known_id;
     if (!id) id = library_.db().find_hash(stamp);
     const bool is_known = id && (stamp.size == 0 || load_roots(library_.db(), *id, stamp.size));
-    if (!is_known || (foreign && !kept_foreign(*id, stamp.size))) {
+    if (!is_known || (standard && !kept_standard(*id, stamp.size))) {
       const IdlePriority priority(idle);
       const auto begun = now_ns();
       const unsigned threads = idle ? 1 : std::max(1U, std::thread::hardware_concurrency());
       std::vector<lt::sha1_hash> sha1;
-      const auto hashed = hash_file(fd.get(), stamp.size, threads, workers_.stopping(), foreign ? &sha1 : nullptr);
+      const auto hashed = hash_file(fd.get(), stamp.size, threads, workers_.stopping(), standard ? &sha1 : nullptr);
       if (stamp_now(fd.get()) != stamp || PathGate::is_being_written(fd.get()))
         throw Error(Status::failed, "it changed while it was hashed");
       id = hashed.id;
       if (begun - std::max(stamp.mtime, stamp.ctime) > settle_ns) library_.db().put_hash(stamp, hashed.id);
       store_roots(library_.db(), hashed);
-      if (foreign) {
+      if (standard) {
         const auto info = encode_info(hashed.id, stamp.size, sha1);
-        library_.db().put_foreign({hashed.id, infohash_of(info), info});
+        library_.db().put_standard_torrent({hashed.id, infohash_of(info), info});
       }
     }
     local->entry.id = *id;
@@ -147,12 +147,12 @@ Task<FileEntry> Seeder::make_now(FileEntry asked, bool foreign, bool idle) {
 
 Task<Torrent> Seeder::load(Seed asked) {
   const ContentId id = asked.id;
-  if (asked.foreign || !id.is_set()) co_return co_await load_foreign(std::move(asked));
+  if (asked.standard || !id.is_set()) co_return co_await load_standard(std::move(asked));
   if (const auto loaded = session_.find(id)) {
     if (asked.infohash.is_set() && loaded->torrent.infohash != asked.infohash)
       throw Error(Status::failed, "has it loaded under another key");
     loaded->last_needed = SwarmTorrent::Clock::now();
-    co_return told(*loaded);
+    co_return to_message(*loaded);
   }
   const Held held = co_await open_for_seeding(id, asked.size);
   const auto& keys = keys_;
@@ -166,30 +166,30 @@ Task<Torrent> Seeder::load(Seed asked) {
   }
   const SwarmSpec torrent = make_torrent(held.file, key);
   const auto loaded = co_await session_.load(torrent, key, held.storage);
-  co_return told(*loaded);
+  co_return to_message(*loaded);
 }
 
 /// Other clients have no way into a mesh with a key.
-Task<Torrent> Seeder::load_foreign(Seed asked) {
+Task<Torrent> Seeder::load_standard(Seed asked) {
   if (keys_) throw Error(Status::not_found, "has no such torrent");
   if (!asked.id.is_set()) {
     for (const auto& torrent : session_.all())
       if (torrent->is_standard() && torrent->checked && torrent->torrent.infohash == asked.infohash)
-        co_return told_foreign(*torrent);
-    const auto find = [this, asked] { return library_.db().find_foreign(asked.infohash); };
+        co_return to_standard_message(*torrent);
+    const auto find = [this, asked] { return library_.db().find_standard_torrent(asked.infohash); };
     const auto stored = co_await run_on(workers_.brief(), find);
     if (!stored) throw Error(Status::not_found, "has no such torrent");
     asked.id = stored->id;
-    asked.size = length_of_foreign(stored->info);
+    asked.size = length_of_standard_torrent(stored->info);
   }
-  Foreign made;
+  StandardTorrent made;
   if (asked.info.empty()) {
-    made = co_await foreign(asked.id, asked.size);
+    made = co_await standard(asked.id, asked.size);
   } else {
     // What another holder says that he has computed. It is good for this once: kept is what this node knows itself.
     const auto* item = library_.inventory().find(asked.id, asked.size);
     if (item == nullptr) throw Error(Status::not_found, "does not hold it any more");
-    auto read = read_foreign(asked.info, asked.id, item->entry.size);
+    auto read = read_standard_torrent(asked.info, asked.id, item->entry.size);
     if (!read) throw Error(Status::failed, "was told a torrent that is not sound");
     made = std::move(*read);
   }
@@ -197,7 +197,7 @@ Task<Torrent> Seeder::load_foreign(Seed asked) {
   if (!loaded) {
     // One is right, of however many are told.
     for (const auto& torrent : session_.all())
-      if (torrent->is_standard() && torrent->foreign == asked.id) {
+      if (torrent->is_standard() && torrent->standard_of == asked.id) {
         if (!asked.info.empty()) throw Error(Status::failed, "seeds it to other clients by another torrent");
         session_.unload(torrent->torrent.id);
       }
@@ -206,23 +206,23 @@ Task<Torrent> Seeder::load_foreign(Seed asked) {
     spec.id = made.own;
     spec.infohash = made.infohash;
     spec.info = made.info;
-    loaded = co_await session_.load_foreign(spec, held.storage, asked.id, false);
+    loaded = co_await session_.load_standard(spec, held.storage, asked.id, false);
     loaded->path = held.entry.path;
   }
   loaded->last_needed = SwarmTorrent::Clock::now();
-  co_return told_foreign(*loaded);
+  co_return to_standard_message(*loaded);
 }
 
-std::optional<Foreign> Seeder::kept_foreign(const ContentId& id, std::int64_t size) const {
-  const auto stored = library_.db().find_foreign(id);
-  return stored ? read_foreign(stored->info, id, size) : std::nullopt;
+std::optional<StandardTorrent> Seeder::kept_standard(const ContentId& id, std::int64_t size) const {
+  const auto stored = library_.db().find_standard_torrent(id);
+  return stored ? read_standard_torrent(stored->info, id, size) : std::nullopt;
 }
 
-Task<Foreign> Seeder::foreign(ContentId id, std::int64_t size) {
+Task<StandardTorrent> Seeder::standard(ContentId id, std::int64_t size) {
   const auto* item = library_.inventory().find(id, size);
   if (item == nullptr) throw Error(Status::not_found, "does not hold it any more");
   const FileEntry entry = item->entry;
-  const auto find = [this, id, size = entry.size] { return kept_foreign(id, size); };
+  const auto find = [this, id, size = entry.size] { return kept_standard(id, size); };
   auto found = co_await run_on(workers_.brief(), find);
   if (!found) {
     co_await make(entry, true);

@@ -1,0 +1,41 @@
+#include "core/format.h"
+#include "core/mesh_path.h"
+#include "meshfile/commands.h"
+#include "meshfile/shared.h"
+
+namespace mesh::meshfile {
+
+/// What a shell may put in place of the word that is being typed: one path a line, directories with a '/'.
+Task<Status> complete(const NodeOptions& node, const Asked& asked, const Handlers& handlers) {
+  constexpr std::size_t most = 1000;
+  std::string_view word = asked.path;
+  std::string lead;
+  const auto strip = [&](std::string_view prefix) {
+    if (!word.starts_with(prefix)) return;
+    lead += prefix;
+    word.remove_prefix(prefix.size());
+  };
+  strip("tar:");
+  strip("file:");
+  strip(node.files.string() + "/");
+  while (word.starts_with('/')) strip("/");
+  const auto slash = word.rfind('/');
+  List question;
+  question.pattern = slash == std::string_view::npos ? "" : std::string(word.substr(0, slash));
+  question.prefix = std::string(slash == std::string_view::npos ? word : word.substr(slash + 1));
+  question.local = asked.local;
+  if (!question.pattern.empty() && !is_mesh_path(question.pattern)) co_return Status::ok;
+  const auto channel = co_await channel_for(node, handlers, asked.local);
+  std::size_t said = 0;
+  do {
+    const Listed page = co_await channel->request(question, std::chrono::seconds(3));
+    for (const auto& item : page.items) {
+      if (printable(item.entry.path) != item.entry.path || ++said > most) continue;
+      std::printf("%s%s%s\n", lead.c_str(), item.entry.path.c_str(), item.entry.kind == Kind::directory ? "/" : "");
+    }
+    question.after = page.next;
+  } while (!question.after.empty() && said < most);
+  co_return Status::ok;
+}
+
+}  // namespace mesh::meshfile

@@ -1,0 +1,24 @@
+#include "core/format.h"
+#include "meshfile/commands.h"
+#include "meshfile/shared.h"
+
+namespace mesh::meshfile {
+
+Task<Status> get(const NodeOptions& node, const Asked& asked, const Handlers& handlers) {
+  Get request = asked.get;
+  request.detach = true;
+  if (!asked.on.empty()) {
+    request.whats = portable(request.whats, node);
+    const Relayed reply = co_await relay(node, handlers, request, asked.on);
+    co_return print_answers(reply, asked, "gets it");
+  }
+  const auto channel = co_await channel_for(node, handlers, true);
+  const GetReply reply = co_await channel->request(request, std::chrono::seconds(30));
+  if (asked.as_json)
+    print({{"status", reply.status}, {"detached", true}});
+  else if (::isatty(STDERR_FILENO) == 1)
+    say("meshfile", "under way; meshfile status shows it, meshfile wait waits for it");
+  co_return reply.status;
+}
+
+}  // namespace mesh::meshfile

@@ -1,0 +1,89 @@
+#include "meshfile/shared.h"
+#include "core/format.h"
+#include "core/mesh_path.h"
+
+namespace mesh::meshfile {
+
+void print(const json& value) {
+  std::printf("%s\n", value.dump(2, ' ', false, json::error_handler_t::replace).c_str());
+}
+
+const char* kind_name(Kind kind) {
+  switch (kind) {
+    case Kind::file:
+      return "file";
+    case Kind::directory:
+      return "directory";
+    case Kind::link:
+      return "link";
+    case Kind::outside:
+      return "outside";
+  }
+  return "unknown";
+}
+
+json to_json(const FileEntry& entry) {
+  json out = {{"path", entry.path},
+              {"kind", kind_name(entry.kind)},
+              {"size", entry.size},
+              {"mtime_ns", entry.mtime},
+              {"mode", entry.mode}};
+  if (!entry.target.empty()) out["target"] = entry.target;
+  if (entry.id.is_set()) out["content_id"] = entry.id.hex();
+  return out;
+}
+
+std::string shown_path(const FileEntry& entry) {
+  auto out = printable(entry.path);
+  if (entry.kind == Kind::directory) out += "/";
+  if (entry.kind == Kind::link) out += " -> " + printable(entry.target);
+  if (entry.kind == Kind::outside) out += " -> " + printable(entry.target) + " (outside: not served)";
+  return out;
+}
+
+Task<ChannelPtr> channel_for(const NodeOptions& node, const Handlers& handlers, bool local) {
+  ChannelPtr channel;
+  if (local)
+    channel = co_await find_node(node);
+  else
+    channel = co_await find_node_or_tracker(node);
+  if (!channel)
+    throw Error(Status::unreachable,
+                "no node runs on " + node.files.string() + "; start meshseed, or give its --files or --control");
+  spawn(co_await asio::this_coro::executor, channel->run(handlers));
+  co_return channel;
+}
+
+void say_view(const std::string& view) {
+  if (!view.empty()) say("meshfile", "no tracker answers: " + view);
+}
+
+/// Texts that every node reads alike, whatever its files dir.
+std::vector<std::string> portable(const std::vector<std::string>& whats, const NodeOptions& node) {
+  std::vector<std::string> out;
+  for (const auto& text : whats) out.push_back(portable_text(parse_what(text, node.files.string())));
+  return out;
+}
+
+/// What each node answered to a get, wait or cancel; the lines of those that did it go to stdout.
+Status print_answers(const Relayed& reply, const Asked& asked, const char* did) {
+  Status status = Status::ok;
+  json nodes = json::array();
+  for (const auto& answer : reply.answers) {
+    Status one = answer.status;
+    // What has no status of its own reads as ok.
+    if (one == Status::ok && !answer.body.empty()) one = from_bencode<GetReply>(answer.body).status;
+    status = worst(status, one);
+    if (asked.as_json)
+      nodes.push_back({{"node", answer.node}, {"status", one}, {"error", answer.error}});
+    else if (one == Status::ok)
+      std::printf("%s: %s\n", printable(answer.node).c_str(), did);
+    else
+      say("meshfile", printable(answer.node) + ": " + answer.error);
+  }
+  if (asked.as_json) print({{"status", status}, {"nodes", nodes}});
+  if (reply.answers.empty()) throw Error(Status::unreachable, "no node is in the mesh");
+  return status;
+}
+
+}  // namespace mesh::meshfile

@@ -1,0 +1,119 @@
+#include <algorithm>
+
+#include "core/format.h"
+#include "meshfile/commands.h"
+#include "meshfile/shared.h"
+#include "progress_view.h"
+
+namespace mesh::meshfile {
+namespace {
+
+/// It is here, and goes to others: nodes, other clients, or a guest.
+bool is_seeding(const TransferInfo& t) { return t.state == "seeding" || t.state == "foreign" || t.state == "guest"; }
+
+std::int64_t from_mesh(const TransferInfo& t) {
+  return is_seeding(t) ? 0 : std::max<std::int64_t>(0, t.done - t.from_origin);
+}
+
+/// Where a file that has a URL comes from.
+std::string origins(const TransferInfo& t) {
+  if (t.from_origin == 0) return {};
+  return "  (from origin " + human_bytes(t.from_origin) + ", from mesh " + human_bytes(from_mesh(t)) + ")";
+}
+
+void print_status(const StatusReply& reply) {
+  for (const auto& node : reply.nodes) {
+    if (!node.error.empty()) {
+      std::printf("%s: %s\n", printable(node.node).c_str(), printable(node.error).c_str());
+      continue;
+    }
+    std::printf("%s: %d entries, %d torrents loaded, tracker %s\n", printable(node.node).c_str(), node.files,
+                node.torrents_loaded, node.tracker_connected ? "connected" : "not reachable");
+    for (const auto& get : node.gets) {
+      std::string whats;
+      for (const auto& what : get.whats)
+        if (whats.size() < 100) whats += " " + printable(what);
+      if (get.state == "failed") {
+        std::printf("  get%s: failed: %s\n", whats.c_str(), get.errors.empty() ? "" : printable(get.errors[0]).c_str());
+        continue;
+      }
+      std::printf("  get%s: %s%s  %d/%d files  %s / %s  %s/s%s\n", whats.c_str(), printable(get.state).c_str(),
+                  get.detached ? "" : " (a meshget waits for it)", get.files_done, get.files_total,
+                  human_bytes(get.done).c_str(), human_bytes(get.total).c_str(), human_bytes(get.rate).c_str(),
+                  get.detail.empty() ? "" : ("  " + printable(get.detail)).c_str());
+    }
+    for (const auto& t : node.transfers) {
+      if (is_seeding(t))
+        std::printf("  %-40s %s  %s sent  %s/s  %d peers\n", printable(t.path).c_str(), printable(t.state).c_str(),
+                    human_bytes(t.sent).c_str(), human_bytes(t.up_rate).c_str(), t.peers);
+      else
+        std::printf("  %-40s %s  %s%s\n", printable(t.path).c_str(), printable(t.state).c_str(),
+                    (describe_transfer(t) + origins(t)).c_str(),
+                    t.detail.empty() ? "" : ("  " + printable(t.detail)).c_str());
+    }
+  }
+}
+
+}  // namespace
+
+Task<Status> status(const NodeOptions& node, const Asked& asked, const Handlers& handlers) {
+  const auto channel = co_await channel_for(node, handlers, !asked.mesh);
+  StatusAsk question;
+  question.mesh = asked.mesh;
+  for (;;) {
+    const StatusReply reply = co_await channel->request(question, std::chrono::seconds(15));
+    say_view(reply.view);
+    if (asked.as_json) {
+      json nodes = json::array();
+      for (const auto& one : reply.nodes) {
+        json transfers = json::array();
+        for (const auto& t : one.transfers)
+          transfers.push_back({{"path", t.path},
+                               {"state", t.state},
+                               {"done", t.done},
+                               {"total", t.total},
+                               {"rate", t.down_rate},
+                               {"up_rate", t.up_rate},
+                               {"sent", t.sent},
+                               {"from_origin", t.from_origin},
+                               {"from_mesh", from_mesh(t)},
+                               {"peers", t.peers},
+                               {"infohash", t.infohash},
+                               {"eta_seconds", t.eta},
+                               {"queued", t.queued},
+                               {"detail", t.detail}});
+        json gets = json::array();
+        for (const auto& get : one.gets)
+          gets.push_back({{"number", get.number},
+                          {"whats", get.whats},
+                          {"state", get.state},
+                          {"detail", get.detail},
+                          {"detached", get.detached},
+                          {"files_done", get.files_done},
+                          {"files_total", get.files_total},
+                          {"done", get.done},
+                          {"total", get.total},
+                          {"rate", get.rate},
+                          {"status", get.status},
+                          {"errors", get.errors}});
+        nodes.push_back({{"node", one.node},
+                         {"error", one.error},
+                         {"tracker_connected", one.tracker_connected},
+                         {"members_known", one.members},
+                         {"entries", one.files},
+                         {"torrents_loaded", one.torrents_loaded},
+                         {"gets", gets},
+                         {"transfers", transfers}});
+      }
+      print(nodes);
+    } else {
+      if (asked.watch && ::isatty(STDOUT_FILENO) == 1) std::printf("\x1b[H\x1b[2J");
+      print_status(reply);
+    }
+    std::fflush(stdout);
+    if (!asked.watch) co_return Status::ok;
+    co_await sleep_for(std::chrono::seconds(1));
+  }
+}
+
+}  // namespace mesh::meshfile

@@ -1,0 +1,74 @@
+#include <algorithm>
+
+#include "core/format.h"
+#include "meshfile/commands.h"
+#include "meshfile/shared.h"
+
+namespace mesh::meshfile {
+
+Task<Status> wait(const NodeOptions& node, const Asked& asked, const Handlers& handlers,
+                  std::shared_ptr<std::vector<GetOutcome>> outcomes) {
+  Wait request;
+  request.whats = asked.whats;
+  if (!asked.on.empty()) {
+    request.whats = portable(request.whats, node);
+    // A slice at a time, so that no node waits for a command that is gone.
+    request.seconds = 20;
+    Relayed all;
+    std::vector<std::pair<std::string, Wait>> waiting;
+    const auto sort_out = [&](Relayed reply) {
+      for (auto& answer : reply.answers) {
+        const auto state = answer.status == Status::ok ? from_bencode<GetReply>(answer.body) : GetReply{};
+        if (!state.running) {
+          all.answers.push_back(std::move(answer));
+          continue;
+        }
+        auto again = request;
+        again.numbers = state.numbers;
+        waiting.emplace_back(answer.node, std::move(again));
+      }
+    };
+    Relayed first = co_await relay(node, handlers, request, asked.on);
+    sort_out(std::move(first));
+    // One node after another: the last of them is what is waited for.
+    while (!waiting.empty()) {
+      const auto [name, again] = waiting.back();
+      waiting.pop_back();
+      const std::vector<std::string> to(1, name);
+      Relayed next = co_await relay(node, handlers, again, to);
+      sort_out(std::move(next));
+    }
+    std::ranges::sort(all.answers, {}, &Relayed::Answer::node);
+    co_return print_answers(all, asked, "done");
+  }
+  // A node that is restarted goes on with its gets, and so does this.
+  std::optional<GetReply> answer;
+  bool reached = false;
+  for (auto seen = std::chrono::steady_clock::now(); !answer;) {
+    std::optional<Error> lost;
+    bool connected = false;
+    try {
+      const auto channel = co_await channel_for(node, handlers, true);
+      reached = connected = true;
+      answer = co_await channel->request(request, std::chrono::hours(24 * 365));
+    } catch (const Error& error) {
+      if (error.status() != Status::unreachable || !reached) throw;
+      lost = error;
+      if (connected) seen = std::chrono::steady_clock::now();
+    }
+    if (lost && std::chrono::steady_clock::now() - seen > std::chrono::seconds(15)) throw Error(*lost);
+    if (lost) co_await sleep_for(std::chrono::milliseconds(200));
+  }
+  const GetReply reply = *answer;
+  json errors = json::array();
+  for (const auto& one : *outcomes) {
+    if (asked.as_json)
+      errors.push_back({{"what", one.mesh_path}, {"status", one.status}, {"error", one.error}});
+    else
+      say("meshfile", one.error);
+  }
+  if (asked.as_json) print({{"status", reply.status}, {"errors", errors}});
+  co_return reply.status;
+}
+
+}  // namespace mesh::meshfile

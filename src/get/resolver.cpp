@@ -1,0 +1,214 @@
+#include "get/resolver.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/format.h"
+#include "core/mesh_path.h"
+
+namespace mesh {
+namespace {
+
+constexpr int longest_chain = 64;                      // of links
+constexpr auto wait_for_it = std::chrono::seconds(1);  // between two questions for what is not there
+
+/// Whether all of what `what` names was cancelled.
+bool is_dropped(const GetTask& task, const What& what) {
+  return task.cancelled || std::ranges::any_of(task.except, [&](const What& except) {
+           return except.pattern.empty() || (except.pattern == what.pattern && except.is_glob == what.is_glob) ||
+                  (!what.is_glob && names(except, what.pattern));
+         });
+}
+
+}  // namespace
+
+Task<void> Resolver::resolve_path(const Get& asked, int index, What what, Plan& plan, bool print, GetTaskPtr task) {
+  Resolve question;
+  question.pattern = what.pattern;
+  question.glob = what.is_glob;
+  question.from = asked.from;
+  question.strict = asked.strict;
+  do {
+    const Resolved reply = co_await ask_(question);
+    for (const auto& node : reply.nodes) {
+      plan.nodes[node.key] = node;
+      rules_.learn(node);
+    }
+    const auto keep_mode = [&](FileEntry& entry) {
+      if (asked.no_preserve_modes) entry.mode &= ~022U;
+    };
+    for (auto entry : reply.above) {
+      if (!is_mesh_path(entry.path) || entry.kind != Kind::directory) continue;
+      keep_mode(entry);
+      plan.above.try_emplace(entry.path, entry);
+    }
+    for (const auto& file : reply.files) {
+      if (!is_mesh_path(file.entry.path) || (file.problem.empty() && !entry_fault(file.entry).empty())) continue;
+      const bool named = print && (what.is_glob ? file.entry.kind != Kind::directory : file.entry.path == what.pattern);
+      Planned planned;
+      planned.file = file;
+      keep_mode(planned.file.entry);
+      planned.what = index;
+      planned.print = named;
+      plan.files.try_emplace(file.entry.path, std::move(planned));
+    }
+    question.after = reply.next;
+  } while (!question.after.empty() && !(task && task->cancelled));
+}
+
+Task<void> Resolver::resolve(GetTaskPtr task, int index, Plan& plan, Results& results) {
+  const auto& text = task->request.whats[static_cast<std::size_t>(index)];
+  const auto shown = without_secrets(text);
+  for (bool again = true; again;) {
+    again = false;
+    Error trouble(Status::ok, "");
+    bool dropped = false;
+    try {
+      const What what = parse_what(text, options_.files);
+      dropped = is_dropped(*task, what);
+      if (!dropped && !what.url.empty()) {
+        co_await resolve_url(task, index, what, plan);
+        co_return;
+      }
+      if (!dropped) {
+        co_await resolve_path(task->request, index, what, plan, true, task);
+        if (what.pattern.empty()) {
+          // The root is in no inventory; that it was asked for is answered all the same.
+          GetOutcome root;
+          root.path = options_.files;
+          root.mesh_path = "/";
+          root.what = index;
+          root.print = true;
+          results.push_back(std::move(root));
+        }
+        if (what.is_glob || what.pattern.empty()) co_return;
+        // A link that was asked for by name is of little use without what it leads to.
+        std::string path = what.pattern;
+        for (int depth = 0; depth < longest_chain; ++depth) {
+          const auto it = plan.files.find(path);
+          if (it == plan.files.end() || it->second.file.entry.kind != Kind::link) break;
+          path = link_destination(path, it->second.file.entry.target);
+          if (path.empty() || plan.files.contains(path)) break;
+          const What target{path, path, false};
+          try {
+            co_await resolve_path(task->request, index, target, plan, false, task);
+          } catch (const Error& error) {
+            if (error.status() != Status::not_found) throw;  // a link into nowhere arrives as one
+          }
+        }
+        co_return;
+      }
+    } catch (const Error& error) {
+      trouble = error;
+    }
+    const bool may_come = trouble.status() == Status::not_found || trouble.status() == Status::unreachable;
+    if (!dropped && task->request.wait && may_come) {
+      again = co_await pause(task, std::string("waiting: ") + trouble.what(), wait_for_it);
+      if (again) continue;
+    }
+    GetOutcome failed;
+    failed.what = index;
+    failed.mesh_path = shown;
+    failed.status = task->cancelled || dropped ? Status::interrupted : trouble.status();
+    failed.error = dropped ? printable(shown) + ": stopped by meshfile cancel" : trouble.what();
+    results.push_back(std::move(failed));
+  }
+}
+
+/// What the mesh has under the URL's path, or, where it has nothing or something older, the URL itself.
+Task<void> Resolver::resolve_url(GetTaskPtr task, int index, What what, Plan& plan) {
+  const auto url = parse_url(what.url);
+  UrlSource source;
+  source.url = url;
+  source.ca = task->request.ca;
+  source.timeout = task->request.timeout;
+  source.ordered = task->request.ordered;
+  source.local = options_.local_urls;
+  source.limit = task->pacer.limit();
+  bool found = false;
+  Plan of_mesh;
+  try {
+    co_await resolve_path(task->request, index, what, of_mesh, true, task);
+    found = true;
+  } catch (const Error& error) {
+    if (error.status() != Status::not_found || !task->request.from.empty()) throw;
+  }
+  const auto it = of_mesh.files.find(url.path);
+  if (found && (it == of_mesh.files.end() || it->second.file.entry.kind != Kind::file))
+    throw Error(Status::failed,
+                printable(url.path) + ": is a " +
+                    (it != of_mesh.files.end() && it->second.file.entry.kind == Kind::link ? "link" : "directory") +
+                    " in the mesh, which is in the way of " + printable(url.shown));
+  plan.nodes.merge(of_mesh.nodes);
+  plan.above.merge(of_mesh.above);
+  bool current = found;
+  if (found && task->request.refresh) current = co_await is_current_(task, source, it->second.file.entry);
+  Planned planned;
+  if (current) {
+    planned = std::move(it->second);
+  } else {
+    planned.file.entry.path = url.path;
+    planned.file.entry.size = -1;
+    planned.what = index;
+    planned.print = true;
+    planned.url = source;
+  }
+  planned.origin = source;
+  planned.sha256 = url.sha256;
+  const auto [there, fresh] = plan.files.try_emplace(url.path, planned);
+  if (fresh) co_return;
+  // Another WHAT names the same path.
+  auto& other = there->second;
+  const bool same_source = !planned.url || (other.url && other.url->url.identity == planned.url->url.identity);
+  if (!same_source || (!other.sha256.empty() && !url.sha256.empty() && other.sha256 != url.sha256))
+    throw Error(Status::usage, printable(url.shown) + ": another WHAT brings another file to " + printable(url.path));
+  if (other.sha256.empty()) other.sha256 = url.sha256;
+}
+
+Task<void> Resolver::resolve_file(Get asked, int index, std::string path, Plan& plan, GetTaskPtr task) {
+  for (int depth = 0; depth < longest_chain && !plan.files.contains(path); ++depth) {
+    Plan found;
+    const What what{path, path, false};
+    co_await resolve_path(asked, index, what, found, false, task);
+    const auto it = found.files.find(path);
+    if (it == found.files.end() || it->second.file.entry.kind == Kind::directory)
+      throw Error(Status::failed, printable(path) + ": is a directory in the mesh");
+    plan.nodes.merge(found.nodes);
+    plan.above.merge(found.above);
+    const auto entry = it->second.file.entry;
+    plan.files.insert(found.files.extract(it));
+    if (entry.kind != Kind::link) co_return;
+    path = link_destination(path, entry.target);
+    if (path.empty())
+      throw Error(Status::failed,
+                  printable(entry.path) + ": is a link out of the files directory, to " + printable(entry.target));
+  }
+}
+
+Task<Resolver::Chosen> Resolver::choose(std::string path, std::string from, bool strict) {
+  Get asked;
+  asked.from = std::move(from);
+  asked.strict = strict;
+  for (int depth = 0; depth < longest_chain; ++depth) {
+    Plan plan;
+    const What what{path, path, false};
+    co_await resolve_path(asked, 0, what, plan, false, nullptr);
+    const auto it = plan.files.find(path);
+    if (it == plan.files.end()) throw Error(Status::not_found, printable(path) + ": not found");
+    const auto& file = it->second.file;
+    if (!file.problem.empty()) throw Error(Status::failed, printable(path) + ": " + file.problem);
+    if (file.entry.kind == Kind::link) {
+      const auto link = std::exchange(path, link_destination(path, file.entry.target));
+      if (path.empty()) throw Error(Status::failed, printable(link) + ": is a link out of the files directory");
+      continue;
+    }
+    if (file.entry.kind != Kind::file) throw Error(Status::usage, printable(path) + ": is a directory, not a file");
+    Chosen out;
+    out.file = file;
+    out.nodes = std::move(plan.nodes);
+    co_return out;
+  }
+  throw Error(Status::failed, printable(path) + ": its links lead in a circle");
+}
+
+}  // namespace mesh

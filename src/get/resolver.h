@@ -1,0 +1,64 @@
+// From what a get names to the files that it is about, by the tracker's choice. On the node's loop.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "get/get_task.h"
+#include "get/local_rules.h"
+#include "wire/flow.h"
+
+namespace mesh {
+
+using NodesByKey = std::map<std::uint32_t, NodeRef>;
+using Results = std::vector<GetOutcome>;
+
+/// The files of a get, or of a part of it.
+struct Plan {
+  std::map<std::string, Planned> files;    ///< by path
+  std::map<std::string, FileEntry> above;  ///< directories that `files` lie in
+  NodesByKey nodes;                        ///< that hold them
+};
+
+class Resolver {
+ public:
+  struct Options {
+    std::string files;        ///< the files directory: WHATs may begin with it
+    bool local_urls = false;  ///< for other nodes, too, get URLs at loopback and link-local addresses
+  };
+  /// Asks a tracker. Throws Error.
+  using Ask = std::function<Task<Resolved>(Resolve)>;
+  /// Whether the origin still has what the mesh has. Throws Error.
+  using IsCurrent = std::function<Task<bool>(GetTaskPtr, UrlSource, FileEntry)>;
+  Resolver(Options options, Ask ask, IsCurrent is_current, LocalRules& rules)
+      : options_(std::move(options)), ask_(std::move(ask)), is_current_(std::move(is_current)), rules_(rules) {}
+
+  /// Adds what the request's WHAT number `index` names; a link that it names by itself, with what that leads to. What
+  /// is wrong is in `results`. With --wait it waits for what is not there.
+  Task<void> resolve(GetTaskPtr task, int index, Plan& plan, Results& results);
+  /// Adds what the tracker chose for `what`. Throws Error. `task` may be null.
+  Task<void> resolve_path(const Get& asked, int index, What what, Plan& plan, bool print, GetTaskPtr task);
+  /// Adds one file, and what its links lead to; no directory, nothing below one. Throws Error.
+  Task<void> resolve_file(Get asked, int index, std::string path, Plan& plan, GetTaskPtr task);
+
+  /// What the tracker chose for one path, links followed; with the nodes that it mentions. Throws Error.
+  struct Chosen {
+    ResolvedFile file;
+    NodesByKey nodes;
+  };
+  Task<Chosen> choose(std::string path, std::string from, bool strict);
+
+ private:
+  Task<void> resolve_url(GetTaskPtr task, int index, What what, Plan& plan);
+
+  Options options_;
+  Ask ask_;
+  IsCurrent is_current_;
+  LocalRules& rules_;
+};
+
+}  // namespace mesh

@@ -1,0 +1,83 @@
+// Who is in the mesh: what a node tells a tracker of itself, and two nodes each other. A part of the vocabulary in
+// wire/messages.h.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/member.h"
+#include "wire/messages/common.h"
+
+namespace mesh {
+
+struct Welcome {
+  static constexpr const char* name = "welcome";
+  std::string observed;  ///< the asker's address as the tracker sees it
+  std::uint32_t key = 0;
+  std::vector<Member> members;  ///< some of the other nodes, for when no tracker answers
+  std::string known_as;         ///< where another node has the same name: what tells this one from it
+  template <class V>
+  void describe(V& v) {
+    v("observed", observed), v("key", key), v("members", members), v("as", known_as);
+  }
+};
+
+/// What two nodes tell each other: who they are, and whom else they know.
+struct Greeted {
+  static constexpr const char* name = "greeted";
+  Member self;
+  std::string public_key;  ///< of `self`, and the proof that it is (wire/identity.h), as in Hello
+  std::string proof;
+  std::vector<Member> known;
+  template <class V>
+  void describe(V& v) {
+    v("self", self), v("pub", public_key), v("proof", proof), v("known", known);
+  }
+};
+
+struct Greet {
+  static constexpr const char* name = "greet";
+  using Reply = Greeted;
+  Member self;
+  std::string public_key;
+  std::string proof;
+  std::vector<Member> known;
+  template <class V>
+  void describe(V& v) {
+    v("self", self), v("pub", public_key), v("proof", proof), v("known", known);
+  }
+};
+
+/// The first message of a node on a control channel. A command that only asks questions sends none.
+struct Hello {
+  static constexpr const char* name = "hello";
+  using Reply = Welcome;
+  int version = 0;
+  std::string instance;    ///< hex: tells nodes of one name apart
+  std::string public_key;  ///< of which the instance follows (wire/identity.h)
+  std::string proof;       ///< that the sender has the private one: over its name() and the channel's binding
+  std::string node;
+  std::vector<std::string> addresses;
+  bool advertised = false;  ///< the addresses were given by --advertise and are the only ones to use
+  std::uint16_t peer_port = 0;
+  std::uint16_t channel_port = 0;
+  bool head = false;
+  template <class V>
+  void describe(V& v) {
+    v("version", version), v("instance", instance), v("pub", public_key), v("proof", proof), v("node", node),
+        v("addr", addresses), v("adv", advertised), v("peer", peer_port), v("chan", channel_port), v("head", head);
+  }
+};
+
+/// A note to a node: what its people should know, for its log.
+struct Notice {
+  static constexpr const char* name = "notice";
+  std::string text;
+  template <class V>
+  void describe(V& v) {
+    v("text", text);
+  }
+};
+
+}  // namespace mesh

@@ -1,0 +1,290 @@
+// From WHATs to files, with a tracker that answers from a table; what a get may do about what is here.
+#include "get/resolver.h"
+
+#include <boost/asio/io_context.hpp>
+#include <map>
+
+#include "test.h"
+
+using namespace mesh;
+
+namespace {
+
+ResolvedFile file(const std::string& path, Kind kind = Kind::file, std::int64_t size = 10) {
+  ResolvedFile out;
+  out.entry.path = path;
+  out.entry.kind = kind;
+  out.entry.size = kind == Kind::file ? size : 0;
+  out.entry.mode = 0666;
+  out.holders = {7};
+  return out;
+}
+
+ResolvedFile link_to(const std::string& path, const std::string& target) {
+  auto out = file(path, Kind::link);
+  out.entry.target = target;
+  return out;
+}
+
+struct Mesh {
+  Mesh() {
+    Resolver::Options options;
+    options.files = "/files";
+    resolver.emplace(
+        options,
+        [this](Resolve question) {
+          asked.push_back(question.pattern);
+          return answer(question);
+        },
+        [this](GetTaskPtr, UrlSource, FileEntry) { return say(is_current); }, rules);
+  }
+  Task<Resolved> answer(Resolve question) {
+    if (trouble) throw Error(*trouble);
+    const auto it = answers.find(question.pattern + question.after);
+    if (it == answers.end()) throw Error(Status::not_found, question.pattern + ": not found on any of 3 nodes");
+    auto out = it->second;
+    NodeRef node;
+    node.key = 7;
+    node.name = "n7";
+    out.nodes = {node};
+    co_return out;
+  }
+  static Task<bool> say(bool value) { co_return value; }
+
+  void has(const ResolvedFile& one) { answers[one.entry.path].files = {one}; }
+  void ask(const std::vector<std::string>& whats) {
+    task = std::make_shared<GetTask>();
+    task->request.whats = whats;
+    run([this]() -> Task<void> {
+      for (int i = 0; i < static_cast<int>(task->request.whats.size()); ++i)
+        co_await resolver->resolve(task, i, plan, results);
+    });
+  }
+  void run(const std::function<Task<void>()>& work) {
+    bool over = false;
+    const auto whole = [&]() -> Task<void> {
+      co_await work();
+      over = true;
+    };
+    io.restart();
+    spawn(io, whole());
+    io.run();
+    CHECK(over);
+  }
+  [[nodiscard]] std::vector<std::string> paths() const {
+    std::vector<std::string> out;
+    for (const auto& [path, planned] : plan.files) out.push_back(path);
+    return out;
+  }
+
+  asio::io_context io{1};
+  std::map<std::string, Resolved> answers;
+  std::optional<Error> trouble;
+  bool is_current = true;
+  std::vector<std::string> asked;
+  LocalRules rules;
+  std::optional<Resolver> resolver;
+  GetTaskPtr task;
+  Plan plan;
+  Results results;
+};
+
+using Paths = std::vector<std::string>;
+
+}  // namespace
+
+TEST_CASE("resolver: a path under the files directory, and what is not there") {
+  Mesh mesh;
+  mesh.has(file("d/a"));
+  mesh.ask({"/files/d/a", "none"});
+  CHECK(mesh.asked == Paths{"d/a", "none"});
+  CHECK(mesh.paths() == Paths{"d/a"});
+  CHECK(mesh.plan.files.at("d/a").print);
+  CHECK(mesh.plan.nodes.at(7).name == "n7");
+  REQUIRE(mesh.results.size() == 1);
+  CHECK(mesh.results[0].status == Status::not_found);
+  CHECK(mesh.results[0].what == 1);
+}
+
+TEST_CASE("resolver: an answer of several pages, and what makes no sense in it") {
+  Mesh mesh;
+  auto& first = mesh.answers["d"];
+  first.files = {file("d/a"), file("../up"), file("d/b", Kind::file, -5)};
+  first.above = {file("d", Kind::directory).entry, file("e").entry};
+  first.next = "+";
+  mesh.answers["d+"].files = {file("d/c")};
+  mesh.ask({"d"});
+  CHECK(mesh.paths() == Paths{"d/a", "d/c"});
+  CHECK(mesh.plan.above.size() == 1);
+  CHECK_FALSE(mesh.plan.files.at("d/a").print);  // below what was named
+}
+
+TEST_CASE("resolver: a link that is named brings what it leads to, however far, and none is followed for ever") {
+  Mesh mesh;
+  mesh.has(link_to("l", "d/m"));
+  mesh.has(link_to("d/m", "../end"));
+  mesh.has(file("end"));
+  mesh.ask({"l"});
+  CHECK(mesh.paths() == Paths{"d/m", "end", "l"});
+  CHECK(mesh.results.empty());
+
+  Mesh circle;
+  circle.has(link_to("a", "b"));
+  circle.has(link_to("b", "a"));
+  circle.has(link_to("nowhere", "gone"));
+  circle.ask({"a", "nowhere"});
+  CHECK(circle.paths() == Paths{"a", "b", "nowhere"});
+  CHECK(circle.results.empty());
+  circle.run([&]() -> Task<void> {
+    std::string said;
+    try {
+      static_cast<void>(co_await circle.resolver->choose("a", "", false));
+    } catch (const Error& error) {
+      said = error.what();
+    }
+    CHECK(said == "a: its links lead in a circle");
+  });
+}
+
+TEST_CASE("resolver: one path is chosen for a stream, and a directory is none") {
+  Mesh mesh;
+  mesh.has(link_to("l", "a"));
+  mesh.has(file("a"));
+  mesh.has(file("d", Kind::directory));
+  mesh.has(link_to("out", "../../x"));
+  auto broken = file("several");
+  broken.problem = "two versions";
+  mesh.has(broken);
+  const auto choose = [&](std::string path) {
+    std::string said;
+    mesh.run([&]() -> Task<void> {
+      try {
+        const auto chosen = co_await mesh.resolver->choose(path, "", false);
+        said = chosen.file.entry.path;
+      } catch (const Error& error) {
+        said = error.what();
+      }
+    });
+    return said;
+  };
+  CHECK(choose("l") == "a");
+  CHECK(choose("d") == "d: is a directory, not a file");
+  CHECK(choose("out") == "out: not found");  // what makes no sense is not listened to
+  CHECK(choose("several") == "several: two versions");
+}
+
+TEST_CASE("resolver: a URL is had from the mesh, or from its origin where that has something newer") {
+  const std::string url = "http://origin/pub/a";
+  const std::string path = parse_url(url).path;
+  Mesh empty;
+  empty.ask({url});
+  REQUIRE(empty.paths() == Paths{path});
+  CHECK(empty.plan.files.at(path).url.has_value());
+
+  Mesh mesh;
+  mesh.has(file(path));
+  mesh.ask({url});
+  CHECK_FALSE(mesh.plan.files.at(path).url.has_value());
+  CHECK(mesh.plan.files.at(path).origin.has_value());  // should the mesh lose it
+
+  for (const bool is_current : {true, false}) {
+    Mesh refreshed;
+    refreshed.has(file(path));
+    refreshed.is_current = is_current;
+    refreshed.task = std::make_shared<GetTask>();
+    refreshed.task->request.whats = {url};
+    refreshed.task->request.refresh = true;
+    refreshed.run([&]() -> Task<void> {
+      co_await refreshed.resolver->resolve(refreshed.task, 0, refreshed.plan, refreshed.results);
+    });
+    CHECK(refreshed.plan.files.at(path).url.has_value() == !is_current);
+  }
+
+  Mesh in_the_way;
+  in_the_way.has(file(path, Kind::directory));
+  in_the_way.ask({url});
+  REQUIRE(in_the_way.results.size() == 1);
+  CHECK(in_the_way.results[0].status == Status::failed);
+}
+
+TEST_CASE("resolver: two WHATs that bring different files to one path are refused") {
+  const std::string url = "http://origin/pub/a";
+  Mesh mesh;
+  mesh.ask({url, "http://origin/pub/a?other=1"});
+  const bool one_path = parse_url(url).path == parse_url("http://origin/pub/a?other=1").path;
+  CHECK(mesh.plan.files.size() == (one_path ? 1 : 2));
+  CHECK(mesh.results.size() == (one_path ? 1 : 0));
+  Mesh sums;
+  const std::string one(64, 'a');
+  const std::string other(64, 'b');
+  sums.ask({url + "#sha256=" + one, url + "#sha256=" + other});
+  REQUIRE(sums.results.size() == 1);
+  CHECK(sums.results[0].status == Status::usage);
+}
+
+TEST_CASE("resolver: --wait goes on asking until it is there or the get is cancelled") {
+  Mesh mesh;
+  mesh.task = std::make_shared<GetTask>();
+  mesh.task->request.whats = {"a"};
+  mesh.task->request.wait = true;
+  mesh.run([&]() -> Task<void> {
+    auto appear = [](Mesh* to) -> Task<void> {
+      co_await sleep_for(std::chrono::milliseconds(10));
+      CHECK(to->task->phase == GetTask::Phase::waiting);
+      CHECK(to->task->phase_text == "waiting: a: not found on any of 3 nodes");
+      to->has(file("a"));
+    };
+    spawn(mesh.io, appear(&mesh));
+    co_await mesh.resolver->resolve(mesh.task, 0, mesh.plan, mesh.results);
+  });
+  CHECK(mesh.paths() == Paths{"a"});
+  CHECK(mesh.results.empty());
+
+  mesh.task->request.whats = {"b"};
+  mesh.run([&]() -> Task<void> {
+    auto cancel = [](GetTaskPtr task) -> Task<void> {
+      co_await sleep_for(std::chrono::milliseconds(10));
+      task->cancelled = true;
+    };
+    spawn(mesh.io, cancel(mesh.task));
+    co_await mesh.resolver->resolve(mesh.task, 0, mesh.plan, mesh.results);
+  });
+  REQUIRE(mesh.results.size() == 1);
+  CHECK(mesh.results[0].status == Status::interrupted);
+}
+
+TEST_CASE("local rules: what is here stays unless it is ours, or the user says so") {
+  using Verdict = LocalState::Verdict;
+  LocalRules rules;
+  NodeRef node;
+  node.key = 7;
+  node.name = "n7";
+  rules.learn(node);
+  Planned planned;
+  planned.file = file("a");
+  const auto keeps = [&](Verdict verdict, bool force, bool own_wins = false) {
+    planned.before.verdict = verdict;
+    planned.file.own_wins = own_wins;
+    try {
+      return std::string(rules.keeps(planned, force) ? "keeps" : "brings");
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+  };
+  CHECK(keeps(Verdict::absent, false) == "brings");
+  CHECK(keeps(Verdict::same, true) == "keeps");
+  CHECK(keeps(Verdict::ours, false) == "brings");
+  CHECK(keeps(Verdict::ours, false, true) == "keeps");
+  CHECK(keeps(Verdict::unknown, true, true) == "brings");
+  CHECK(keeps(Verdict::users, true) == "brings");
+  CHECK(keeps(Verdict::users, false).find("a: kept: the local file") == 0);
+  CHECK(keeps(Verdict::users, false).find("on n7") != std::string::npos);
+  CHECK(keeps(Verdict::users, false, true) == "keeps");
+  planned.before.received = true;
+  CHECK(keeps(Verdict::users, false, true) != "keeps");
+  planned.before.entry.kind = Kind::directory;
+  CHECK(keeps(Verdict::other_kind, true).find("here it is a directory") != std::string::npos);
+  planned.before.entry.kind = Kind::link;
+  CHECK(keeps(Verdict::other_kind, true) == "brings");
+  CHECK(keeps(Verdict::other_kind, false).find("here it is a link (--force replaces it)") != std::string::npos);
+}
