@@ -109,10 +109,10 @@ void start_private_node(const NodeOptions& options) {
           },
           [&](asio::io_context&) { tell("ready"); });
     } catch (const Error& error) {
-      tell(std::to_string(static_cast<int>(error.status())) + " " + std::to_string(error.code().value()) + " " +
-           error.what());
+      const bool is_busy = error.code() == std::errc::device_or_resource_busy;
+      tell(std::to_string(static_cast<int>(error.status())) + (is_busy ? " busy " : " - ") + error.what());
     } catch (const std::exception& error) {
-      tell(std::string("1 0 ") + error.what());
+      tell(std::string("1 - ") + error.what());
     }
     std::_Exit(status);
   }
@@ -126,13 +126,14 @@ void start_private_node(const NodeOptions& options) {
   if (said == "ready") return;
   std::istringstream words(said);
   int status = 0;
-  int code = 0;
-  if (!(words >> status >> code))
+  std::string busy;
+  if (!(words >> status >> busy))
     throw Error(Status::failed,
                 "the node ended before it served; see " + (options.state_dir() / "meshget.log").string());
   std::string text;
   std::getline(words >> std::ws, text, '\0');
-  throw Error(known_status(status), text, {code, std::generic_category()});
+  const auto code = busy == "busy" ? std::make_error_code(std::errc::device_or_resource_busy) : std::error_code();
+  throw Error(known_status(status), text, code);
 }
 
 namespace {

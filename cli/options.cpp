@@ -96,7 +96,7 @@ void add_common(CLI::App& app, CommonOptions& options) {
 void add_node(CLI::App& app, CommonOptions& options, std::string& hash, const char* heading) {
   auto& node = options.node;
   under(app, heading);
-  node.hub = [](asio::io_context& io, Access access) {
+  node.embedded_tracker = [](asio::io_context& io, Access access) {
     TrackerOptions tracker_options;
     tracker_options.access = std::move(access);
     const auto tracker = std::make_shared<Tracker>(io, tracker_options);

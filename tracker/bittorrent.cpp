@@ -14,7 +14,7 @@ namespace {
 
 using std::chrono::seconds;
 
-constexpr auto spread_every = seconds(10);
+constexpr auto recruit_every = seconds(10);
 constexpr std::size_t most_counted = 10'000;
 constexpr const char* too_many = "too many announces from this address (the tracker's --max-announces)";
 constexpr const char* not_here = "this torrent is not in the mesh";
@@ -83,7 +83,7 @@ std::string BitTorrent::answer(const AnnounceQuery& query, const asio::ip::addre
   std::vector<AnnouncedPeer> peers;
   if (const auto* swarm = swarms_.find(query.infohash); swarm != nullptr) {
     std::vector<HandoutMember> members;
-    if (comes && now - swarm->second.spread >= spread_every) swarms_.recruit_seeders(swarm->first);
+    if (comes && now - swarm->second.recruited >= recruit_every) swarms_.recruit_seeders(swarm->first);
     for (const auto key : swarm->second.ready)
       members.push_back({key, swarms_.has_all(swarm->first, swarm->second, key)});
     for (const auto key : hand_out(members, {}, random_)) {

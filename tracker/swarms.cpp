@@ -79,7 +79,6 @@ Task<Torrent> Swarms::ask_to_load(NodeKey node, Seed request, std::chrono::secon
   co_return torrent;
 }
 
-/// `info`: of the torrent, where it is known already.
 Task<Torrent> Swarms::load_standard(NodeKey node, ContentId id, std::int64_t size, std::string info) {
   Seed request;
   request.id = id;
@@ -109,13 +108,11 @@ Task<void> Swarms::add_seeder(NodeKey node, ContentId own) {
   }
 }
 
-/// Other clients want it: more of its holders seed it, and connect to those who have announced themselves. None is
-/// asked twice.
 void Swarms::recruit_seeders(const ContentId& own) {
   const auto it = swarms_.find(own);
   if (it == swarms_.end() || !it->second.is_standard) return;
   auto& swarm = it->second;
-  swarm.spread = Clock::now();
+  swarm.recruited = Clock::now();
   if (!swarm.standard_of.is_set()) {  // told by a node that has had it loaded since before this tracker began
     auto ask = [](Swarms* self, InfoHash infohash) -> Task<void> {
       static_cast<void>(co_await self->find_torrent(infohash));
@@ -272,15 +269,15 @@ Task<Introduced> Swarms::introduce(ChannelPtr channel, JoinSwarm question) {
   if (question.shares) {
     swarm.sharing.insert(asker->key);
     reply.getters = sharing(question.id, swarm);
-    plan_soon(question.id);
+    tell_members_soon(question.id);
   } else if (swarm.sharing.erase(asker->key) != 0) {
-    plan_soon(question.id);
+    tell_members_soon(question.id);
   }
   co_return reply;
 }
 
-/// The getters that share the stripes of a swarm. Those that take what sources offer need no plan, however many they
-/// are.
+/// The getters that share the stripes of a swarm. Those that take what sources offer need not know each other, however
+/// many they are.
 std::vector<std::uint64_t> Swarms::sharing(const ContentId& id, const Swarm& swarm) const {
   std::vector<std::uint64_t> out;
   for (const auto key : swarm.sharing)
@@ -288,26 +285,26 @@ std::vector<std::uint64_t> Swarms::sharing(const ContentId& id, const Swarm& swa
   return out;
 }
 
-void Swarms::plan_soon(const ContentId& id) {
+void Swarms::tell_members_soon(const ContentId& id) {
   const auto it = swarms_.find(id);
-  if (it == swarms_.end() || it->second.plan_due || it->second.sharing.empty()) return;
-  it->second.plan_due = true;
-  // Getters arrive and finish in bunches; one plan for a bunch.
+  if (it == swarms_.end() || it->second.members_due || it->second.sharing.empty()) return;
+  it->second.members_due = true;
+  // Getters arrive and finish in bunches; one note for a bunch.
   auto tell = [](Swarms* self, ContentId what) -> Task<void> {
     co_await sleep_for(milliseconds(20));
     const auto found = self->swarms_.find(what);
     if (found == self->swarms_.end()) co_return;
-    found->second.plan_due = false;
-    StripeMembers plan;
-    plan.id = what;
-    plan.getters = self->sharing(what, found->second);
-    for (const auto key : plan.getters)
-      if (const auto* node = self->members_.find(static_cast<NodeKey>(key)); node != nullptr) node->channel->note(plan);
+    found->second.members_due = false;
+    StripeMembers members;
+    members.id = what;
+    members.getters = self->sharing(what, found->second);
+    for (const auto key : members.getters)
+      if (const auto* node = self->members_.find(static_cast<NodeKey>(key)); node != nullptr)
+        node->channel->note(members);
   };
   spawn(io_, tell(this, id));
 }
 
-/// Other clients arrive in bunches; one note for a bunch.
 void Swarms::meet_soon(NodeKey node, const ContentId& id, std::string peer) {
   const bool due = !meets_.empty();
   if (auto& peers = meets_[{node, id}]; peers.size() < most_peers) peers.push_back(std::move(peer));
@@ -358,7 +355,7 @@ void Swarms::leave(NodeKey node, const ContentId& id) {
     by_infohash_.erase(it->second.infohash);
     swarms_.erase(it);
   } else {
-    plan_soon(id);
+    tell_members_soon(id);
   }
 }
 

@@ -33,9 +33,9 @@ class Swarms {
     bool is_standard = false;
     std::set<NodeKey> ready;
     std::set<NodeKey> sharing;  ///< those of `ready` that share stripes
-    bool plan_due = false;
-    Clock::time_point spread{};  ///< when more holders were asked to seed a standard one
-    std::set<NodeKey> asked;     ///< to do that
+    bool members_due = false;
+    Clock::time_point recruited{};  ///< when more holders were asked to seed a standard one
+    std::set<NodeKey> asked;        ///< to do that
   };
   using Entry = std::pair<const ContentId, Swarm>;
 
@@ -50,7 +50,7 @@ class Swarms {
   void leave(NodeKey node, const ContentId& id);
   void leave_all(NodeKey node);
   /// The getters of `id`, where there are any, hear soon who shares its stripes now.
-  void plan_soon(const ContentId& id);
+  void tell_members_soon(const ContentId& id);
 
   /// Has a node load its torrent of this content for other clients. `info`: of the torrent, where it is known already.
   Task<Torrent> load_standard(NodeKey node, ContentId id, std::int64_t size, std::string info);

@@ -36,7 +36,7 @@ void Tracker::connect_rooms() {
     urls_.leave(node);
     swarms_.leave_all(node);
   };
-  lookup_.on_hashed = [this](const ContentId& id) { swarms_.plan_soon(id); };
+  lookup_.on_hashed = [this](const ContentId& id) { swarms_.tell_members_soon(id); };
 }
 
 Handlers Tracker::make_handlers() {

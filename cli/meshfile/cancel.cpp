@@ -1,4 +1,3 @@
-#include "core/format.h"
 #include "meshfile/commands.h"
 #include "meshfile/shared.h"
 

@@ -1,4 +1,5 @@
-// The commands of meshfile, one a file: ask, and print. Each returns the exit status; throws Error.
+// The commands of meshfile, one a file: ask, and print. Each returns the exit status; throws Error. What they are given
+// must live until they have returned.
 #pragma once
 
 #include <cstdint>

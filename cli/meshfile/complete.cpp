@@ -5,7 +5,6 @@
 
 namespace mesh::meshfile {
 
-/// What a shell may put in place of the word that is being typed: one path a line, directories with a '/'.
 Task<Status> complete(const NodeOptions& node, const Asked& asked, const Handlers& handlers) {
   constexpr std::size_t most = 1000;
   std::string_view word = asked.path;

@@ -1,4 +1,5 @@
-#include "core/format.h"
+#include <unistd.h>
+
 #include "meshfile/commands.h"
 #include "meshfile/shared.h"
 

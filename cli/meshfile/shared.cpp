@@ -58,14 +58,12 @@ void say_view(const std::string& view) {
   if (!view.empty()) say("meshfile", "no tracker answers: " + view);
 }
 
-/// Texts that every node reads alike, whatever its files dir.
 std::vector<std::string> portable(const std::vector<std::string>& whats, const NodeOptions& node) {
   std::vector<std::string> out;
   for (const auto& text : whats) out.push_back(portable_text(parse_what(text, node.files.string())));
   return out;
 }
 
-/// What each node answered to a get, wait or cancel; the lines of those that did it go to stdout.
 Status print_answers(const Relayed& reply, const Asked& asked, const char* did) {
   Status status = Status::ok;
   json nodes = json::array();

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "meshfile/commands.h"
+#include "wire/codec.h"
 
 namespace mesh::meshfile {
 

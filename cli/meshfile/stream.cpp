@@ -1,13 +1,11 @@
 #include <unistd.h>
 #include <cerrno>
 
-#include "core/format.h"
 #include "meshfile/commands.h"
 #include "meshfile/shared.h"
 
 namespace mesh::meshfile {
 
-/// Straight to stdout: a reader that is slow holds up the node in turn.
 void write_out(const std::string& data) {
   for (std::size_t at = 0; at < data.size();) {
     const auto n = ::write(STDOUT_FILENO, data.data() + at, data.size() - at);

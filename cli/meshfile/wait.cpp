@@ -1,6 +1,5 @@
 #include <algorithm>
 
-#include "core/format.h"
 #include "meshfile/commands.h"
 #include "meshfile/shared.h"
 

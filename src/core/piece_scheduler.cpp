@@ -10,6 +10,8 @@ constexpr int patience_updates = 20;
 /// What is to be read next comes before what is rarer: holes are filled.
 constexpr int urgent_pieces = 8;
 constexpr int near_pieces = 64;
+/// Of a window less: what others are to hand on comes later (docs/decisions/0006).
+constexpr int near_pieces_of_stripe = 32;
 /// A reader that waits for so long reaches over the stripes.
 constexpr auto starving_after = std::chrono::milliseconds(1500);
 
@@ -105,9 +107,10 @@ void PieceScheduler::look_at_cursors(const std::vector<bool>& have, Clock::time_
 /// reaches over them, further each time.
 std::uint8_t PieceScheduler::of_stripe(const Piece& piece, int index, bool elsewhere, bool shared) const {
   const int ahead = index - position_;
-  const int nearness = ahead < 0 ? 0 : ahead < 8 ? 2 : ahead < 32 ? 1 : 0;
+  const int nearness = ahead < 0 ? 0 : ahead < urgent_pieces ? 2 : ahead < near_pieces_of_stripe ? 1 : 0;
   // The source has the others' pieces too: it must be asked for those of this stripe first.
-  if (!shared || piece.mine || (ahead < reach_ && !elsewhere)) return static_cast<std::uint8_t>(5 + nearness);
+  if (!shared || piece.mine || (ahead >= 0 && ahead < reach_ && !elsewhere))
+    return static_cast<std::uint8_t>(5 + nearness);
   return elsewhere ? static_cast<std::uint8_t>(2 + nearness) : 0;
 }
 

@@ -1,6 +1,7 @@
 // An owned file descriptor, and what identifies a file's content on this machine.
 #pragma once
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -39,6 +40,17 @@ struct DirectoryId {
 };
 
 [[nodiscard]] inline DirectoryId directory_id(const struct stat& s) { return {s.st_dev, s.st_ino}; }
+
+[[nodiscard]] inline bool is_same_file(const struct stat& a, const struct stat& b) {
+  return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+/// Whether `name` in the open directory is the very file that is open as `fd`.
+[[nodiscard]] inline bool is_still_at(int directory, const char* name, int fd) {
+  struct stat there {};
+  struct stat here {};
+  return ::fstatat(directory, name, &there, AT_SYMLINK_NOFOLLOW) == 0 && ::fstat(fd, &here) == 0 &&
+         is_same_file(there, here);
+}
 
 /// Two stamps that are equal belong to one content, as far as a file system can tell without reading it.
 struct FileStamp {

@@ -24,14 +24,6 @@ Error trouble(const std::filesystem::path& path, int error) {
   return {Status::failed, printable(path.string()) + ": " + std::generic_category().message(error)};
 }
 
-/// Whether `name` in the open directory is the very file that is open as `fd`.
-bool is_still(int at, const char* name, int fd) {
-  struct stat there {};
-  struct stat here {};
-  return ::fstatat(at, name, &there, AT_SYMLINK_NOFOLLOW) == 0 && ::fstat(fd, &here) == 0 &&
-         there.st_dev == here.st_dev && there.st_ino == here.st_ino;
-}
-
 bool all_of(std::string_view text, std::string_view allowed) {
   return !text.empty() && text.find_first_not_of(allowed) == std::string_view::npos;
 }
@@ -66,7 +58,7 @@ Fd StateDir::open() const {
   if (::fstat(out.get(), &s) != 0) throw trouble(path_, errno);
   // By the same rules as those above it, but that sticky is not enough for what is in it.
   static_cast<void>(open_trusted(path_, {trust_.group}, 0, mend));
-  if (!is_still(above.get(), name.c_str(), out.get())) throw trouble(path_, ENOENT);
+  if (!is_still_at(above.get(), name.c_str(), out.get())) throw trouble(path_, ENOENT);
   if ((s.st_mode & 07777) != 0700) ::fchmod(out.get(), 0700);
   return out;
 }
@@ -135,7 +127,7 @@ std::string StateDir::look_after() {
     make_parts();
     add("its partial downloads");
   }
-  if (lock_ && !is_still(fd_.get(), "lock", lock_.get())) {
+  if (lock_ && !is_still_at(fd_.get(), "lock", lock_.get())) {
     if (!lock())
       throw NodeRunsHere(Status::failed,
                          printable(path_.string()) + ": its lock was taken away, and another node runs here now");

@@ -7,13 +7,14 @@
 #include <utility>
 
 #include "core/format.h"
+#include "wire/flow.h"
 
 namespace mesh {
 namespace {
 
 constexpr int longest_chain = 64;  // of images, each on top of the next
 
-/// The first bytes of an open file, fewer where it has no more.
+/// Up to `size` bytes from `offset` on, fewer where the file ends or cannot be read.
 std::string read_at(int fd, std::uint64_t offset, std::size_t size) {
   std::string out(size, '\0');
   const auto n = ::pread(fd, out.data(), out.size(), static_cast<off_t>(offset));

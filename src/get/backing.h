@@ -18,7 +18,7 @@ namespace mesh {
 /// A disk image, and the file that it says its bytes lie on top of.
 struct BackedImage {
   std::string path;
-  int what = 0;
+  int what = 0;  ///< as in Planned
   Backing backing;
 };
 /// Those of `files` that are here and name a backing file (core/qcow2.h). Blocks; any thread.

@@ -331,8 +331,10 @@ Task<GetReply> GetQueue::wait(ChannelPtr channel, Wait request) {
   for (const auto& one : out.outcomes) reply.status = worst(reply.status, one.status);
   if (channel)
     channel->note(out);
-  else if (!out.outcomes.empty())
-    throw Error(reply.status, out.outcomes.front().error);
+  else if (reply.status != Status::ok) {
+    const auto worst_one = std::ranges::find(out.outcomes, reply.status, &GetOutcome::status);
+    throw Error(reply.status, worst_one == out.outcomes.end() ? "the get has failed" : worst_one->error);
+  }
   co_return reply;
 }
 

@@ -42,7 +42,7 @@ class GetQueue {
   Task<GetReply> wait(ChannelPtr channel, Wait request);
   /// Throws Error(not_found) where nothing of that is under way.
   Task<Cancelled> cancel(Cancel request);
-  /// Stops what `what` names and drops its partials; returns when that is done.
+  /// Stops what `what` names, and with `discard` drops its partials; returns when that is done.
   Task<Cancelled> drop(What what, bool discard);
 
   [[nodiscard]] bool is_idle() const { return running_.empty(); }

@@ -1,6 +1,7 @@
 #include "get/get_task.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "wire/flow.h"
 

@@ -21,8 +21,8 @@ namespace mesh {
 /// One file of a get: what the tracker chose, and what is here.
 struct Planned {
   ResolvedFile file;
-  int what = 0;
-  bool print = false;
+  int what = 0;        ///< which of the request's WHATs
+  bool print = false;  ///< its path is to be printed
   LocalState before;
   bool no_image = false;            ///< its bytes were seen, and are no disk image
   std::optional<UrlSource> origin;  ///< where it may be had if the mesh loses it

@@ -247,7 +247,7 @@ Task<void> Getter::get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> 
     Plan fresh;
     const auto path = planned.file.entry.path;
     const What what{path, path, false};
-    co_await resolver_.resolve_path(task->request, planned.what, what, fresh, planned.print, task);
+    co_await resolver_.resolve_what(task->request, planned.what, what, fresh, planned.print, task);
     const auto it = fresh.files.find(path);
     if (it == fresh.files.end()) co_return false;
     const auto& file = it->second.file;
@@ -333,7 +333,7 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results
       bool gone = false;
       for (const auto begun = Clock::now();;) {
         try {
-          co_await resolver_.resolve_path(task->request, planned.what, what, fresh, planned.print, task);
+          co_await resolver_.resolve_what(task->request, planned.what, what, fresh, planned.print, task);
           break;
         } catch (const Error& e) {
           if (e.status() != Status::not_found) throw;

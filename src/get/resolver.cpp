@@ -5,12 +5,12 @@
 
 #include "core/format.h"
 #include "core/mesh_path.h"
+#include "wire/flow.h"
 
 namespace mesh {
 namespace {
 
-constexpr int longest_chain = 64;                      // of links
-constexpr auto wait_for_it = std::chrono::seconds(1);  // between two questions for what is not there
+constexpr int longest_chain = 64;  // of links
 
 /// Whether all of what `what` names was cancelled.
 bool is_dropped(const GetTask& task, const What& what) {
@@ -22,7 +22,7 @@ bool is_dropped(const GetTask& task, const What& what) {
 
 }  // namespace
 
-Task<void> Resolver::resolve_path(const Get& asked, int index, What what, Plan& plan, bool print, GetTaskPtr task) {
+Task<void> Resolver::resolve_what(const Get& asked, int index, What what, Plan& plan, bool print, GetTaskPtr task) {
   Resolve question;
   question.pattern = what.pattern;
   question.glob = what.is_glob;
@@ -71,7 +71,7 @@ Task<void> Resolver::resolve(GetTaskPtr task, int index, Plan& plan, Results& re
         co_return;
       }
       if (!dropped) {
-        co_await resolve_path(task->request, index, what, plan, true, task);
+        co_await resolve_what(task->request, index, what, plan, true, task);
         if (what.pattern.empty()) {
           // The root is in no inventory; that it was asked for is answered all the same.
           GetOutcome root;
@@ -91,7 +91,7 @@ Task<void> Resolver::resolve(GetTaskPtr task, int index, Plan& plan, Results& re
           if (path.empty() || plan.files.contains(path)) break;
           const What target{path, path, false};
           try {
-            co_await resolve_path(task->request, index, target, plan, false, task);
+            co_await resolve_what(task->request, index, target, plan, false, task);
           } catch (const Error& error) {
             if (error.status() != Status::not_found) throw;  // a link into nowhere arrives as one
           }
@@ -103,7 +103,7 @@ Task<void> Resolver::resolve(GetTaskPtr task, int index, Plan& plan, Results& re
     }
     const bool may_come = trouble.status() == Status::not_found || trouble.status() == Status::unreachable;
     if (!dropped && task->request.wait && may_come) {
-      again = co_await pause(task, std::string("waiting: ") + trouble.what(), wait_for_it);
+      again = co_await pause(task, std::string("waiting: ") + trouble.what(), options_.ask_again);
       if (again) continue;
     }
     GetOutcome failed;
@@ -128,7 +128,7 @@ Task<void> Resolver::resolve_url(GetTaskPtr task, int index, What what, Plan& pl
   bool found = false;
   Plan of_mesh;
   try {
-    co_await resolve_path(task->request, index, what, of_mesh, true, task);
+    co_await resolve_what(task->request, index, what, of_mesh, true, task);
     found = true;
   } catch (const Error& error) {
     if (error.status() != Status::not_found || !task->request.from.empty()) throw;
@@ -169,9 +169,10 @@ Task<void> Resolver::resolve_file(Get asked, int index, std::string path, Plan& 
   for (int depth = 0; depth < longest_chain && !plan.files.contains(path); ++depth) {
     Plan found;
     const What what{path, path, false};
-    co_await resolve_path(asked, index, what, found, false, task);
+    co_await resolve_what(asked, index, what, found, false, task);
     const auto it = found.files.find(path);
-    if (it == found.files.end() || it->second.file.entry.kind == Kind::directory)
+    if (it == found.files.end()) throw Error(Status::not_found, printable(path) + ": not found");
+    if (it->second.file.entry.kind == Kind::directory)
       throw Error(Status::failed, printable(path) + ": is a directory in the mesh");
     plan.nodes.merge(found.nodes);
     plan.above.merge(found.above);
@@ -183,6 +184,7 @@ Task<void> Resolver::resolve_file(Get asked, int index, std::string path, Plan& 
       throw Error(Status::failed,
                   printable(entry.path) + ": is a link out of the files directory, to " + printable(entry.target));
   }
+  if (!plan.files.contains(path)) throw Error(Status::failed, printable(path) + ": its links lead too far");
 }
 
 Task<Resolver::Chosen> Resolver::choose(std::string path, std::string from, bool strict) {
@@ -192,7 +194,7 @@ Task<Resolver::Chosen> Resolver::choose(std::string path, std::string from, bool
   for (int depth = 0; depth < longest_chain; ++depth) {
     Plan plan;
     const What what{path, path, false};
-    co_await resolve_path(asked, 0, what, plan, false, nullptr);
+    co_await resolve_what(asked, 0, what, plan, false, nullptr);
     const auto it = plan.files.find(path);
     if (it == plan.files.end()) throw Error(Status::not_found, printable(path) + ": not found");
     const auto& file = it->second.file;

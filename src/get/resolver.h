@@ -1,6 +1,7 @@
 // From what a get names to the files that it is about, by the tracker's choice. On the node's loop.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -10,7 +11,7 @@
 #include "core/error.h"
 #include "get/get_task.h"
 #include "get/local_rules.h"
-#include "wire/flow.h"
+#include "wire/task.h"
 
 namespace mesh {
 
@@ -27,8 +28,9 @@ struct Plan {
 class Resolver {
  public:
   struct Options {
-    std::string files;        ///< the files directory: WHATs may begin with it
-    bool local_urls = false;  ///< for other nodes, too, get URLs at loopback and link-local addresses
+    std::string files;                          ///< the files directory: WHATs may begin with it
+    bool local_urls = false;                    ///< for other nodes, too, get URLs at loopback and link-local addresses
+    std::chrono::milliseconds ask_again{1000};  ///< with --wait, for what is not there
   };
   /// Asks a tracker. Throws Error.
   using Ask = std::function<Task<Resolved>(Resolve)>;
@@ -40,12 +42,15 @@ class Resolver {
   /// Adds what the request's WHAT number `index` names; a link that it names by itself, with what that leads to. What
   /// is wrong is in `results`. With --wait it waits for what is not there.
   Task<void> resolve(GetTaskPtr task, int index, Plan& plan, Results& results);
-  /// Adds what the tracker chose for `what`. Throws Error. `task` may be null.
-  Task<void> resolve_path(const Get& asked, int index, What what, Plan& plan, bool print, GetTaskPtr task);
+  /// Adds what the tracker chose for `what`, which may be a glob or a directory. `index` is that of the request's WHAT;
+  /// `print`: the paths that it names are to be printed. Throws Error. `task` may be null; `asked` and `plan` must live
+  /// until it returns.
+  Task<void> resolve_what(const Get& asked, int index, What what, Plan& plan, bool print, GetTaskPtr task);
   /// Adds one file, and what its links lead to; no directory, nothing below one. Throws Error.
   Task<void> resolve_file(Get asked, int index, std::string path, Plan& plan, GetTaskPtr task);
 
-  /// What the tracker chose for one path, links followed; with the nodes that it mentions. Throws Error.
+  /// What the tracker chose for one path, links followed; with the nodes that it mentions. `from` and `strict` are
+  /// those of a get. Throws Error.
   struct Chosen {
     ResolvedFile file;
     NodesByKey nodes;

@@ -154,12 +154,7 @@ bool PathGate::is_offered(std::string_view path, int fd) const {
     if (base.empty() || !is_below(real, base == "/" ? "" : base)) return std::nullopt;
     return real.substr(base == "/" ? 1 : base.size() + 1);
   };
-  const auto is_it = [&](int at, const std::string& rest) {
-    struct stat there {};
-    struct stat here {};
-    return ::fstatat(at, rest.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0 && ::fstat(fd, &here) == 0 &&
-           there.st_dev == here.st_dev && there.st_ino == here.st_ino;
-  };
+  const auto is_it = [&](int at, const std::string& rest) { return is_still_at(at, rest.c_str(), fd); };
   if (const auto rest = below(root_.get()))
     return (*rest == path || lies_open(root_.get(), *rest)) && is_it(root_.get(), *rest);
   for (const auto& [dir, dir_fd] : follow_)
@@ -274,7 +269,7 @@ bool PathGate::is_being_written(int fd) {
     if (process.path().filename().string().find_first_not_of("0123456789") != std::string::npos) continue;
     for (const auto& open : fs::directory_iterator(process.path() / "fd", ec)) {
       struct stat s {};
-      if (::stat(open.path().c_str(), &s) != 0 || s.st_ino != wanted.st_ino || s.st_dev != wanted.st_dev) continue;
+      if (::stat(open.path().c_str(), &s) != 0 || !is_same_file(s, wanted)) continue;
       // The mode of the link itself shows how the file was opened.
       struct stat link {};
       if (::lstat(open.path().c_str(), &link) == 0 && (link.st_mode & S_IWUSR) != 0) return true;

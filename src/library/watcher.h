@@ -17,6 +17,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/log.h"
 #include "library/path_gate.h"
 
 namespace mesh {
@@ -45,7 +46,6 @@ class Watcher {
     OwnFiles* own = nullptr;  ///< not examined when they appear: whoever put them there says what they are
   };
   using OnChange = std::function<void(std::vector<TreeChange>)>;
-  using Log = std::function<void(std::string)>;
 
   /// `gate` must outlive the watcher.
   Watcher(const PathGate& gate, Options options, OnChange on_change, Log log);

@@ -260,7 +260,7 @@ Task<void> Gossip::keep(PeerLinkPtr link) {
     opened_.notify();
     members_.reached(link->member.instance);
     const auto begun = Clock::now();
-    co_await hub_(channel);
+    co_await embedded_tracker_(channel);
     if (alive.expired()) co_return;
     // Somebody else is there by now, or it speaks another version.
     if (Clock::now() - begun < ended_early && link->view->is_open()) members_.missed(link->member.instance);
@@ -277,7 +277,7 @@ Task<ChannelPtr> Gossip::open(milliseconds limit) {
   const auto alive = std::weak_ptr<bool>(alive_);
   used_ = Clock::now();
   if (!opening_ && channel_ && channel_->is_open() && answering() > 0) co_return channel_;
-  if (closed_ || !options_.hub || !facts_.scan_complete()) co_return nullptr;
+  if (closed_ || !options_.embedded_tracker || !facts_.scan_complete()) co_return nullptr;
   if (!opening_) {
     if (members_.size() == 0 || Clock::now() - failed_ < try_again_after) co_return nullptr;
     opening_ = true;
@@ -292,22 +292,22 @@ Task<ChannelPtr> Gossip::open(milliseconds limit) {
   co_return channel_ && channel_->is_open() ? channel_ : nullptr;
 }
 
-/// Opens the view: this node registers with the hub, and the others are asked to.
+/// Opens the view: this node registers with the embedded tracker, and the others are asked to.
 Task<void> Gossip::make() {
   const auto alive = std::weak_ptr<bool>(alive_);
   bool any = false;
   try {
-    if (!hub_) hub_ = options_.hub(workers_.loop(), options_.access);
+    if (!embedded_tracker_) embedded_tracker_ = options_.embedded_tracker(workers_.loop(), options_.access);
     if (channel_) channel_->close();
     hang_up();
     const auto ends = co_await make_channel_pair(options_.name, "the mesh");
     if (alive.expired()) co_return;
     channel_ = ends.near;
-    auto serve = [](std::function<Task<void>(ChannelPtr)> hub, ChannelPtr end) -> Task<void> {
-      co_await hub(end);
+    auto serve = [](std::function<Task<void>(ChannelPtr)> tracker, ChannelPtr end) -> Task<void> {
+      co_await tracker(end);
       end->close();
     };
-    spawn(workers_.loop(), serve(hub_, ends.far));
+    spawn(workers_.loop(), serve(embedded_tracker_, ends.far));
     auto run = [](ChannelPtr running, const Handlers& handlers) -> Task<void> { co_await running->run(handlers); };
     spawn(workers_.loop(), run(channel_, tracker_handlers_));
     links_.adopt(channel_);
@@ -384,8 +384,13 @@ bool Gossip::is_asked(const std::string& path) const {
 
 std::string Gossip::describe(const ChannelPtr& channel) const {
   if (!channel || channel != channel_) return {};
-  return "this is the word of this node and of " + std::to_string(answering()) + " of the " +
-         std::to_string(members_.size()) + " others that it knows";
+  const auto known = members_.size();
+  const auto answers = static_cast<std::size_t>(answering());
+  if (known == 0) return "this is the word of this node alone";
+  const auto others = known == 1 ? std::string(" other one") : " " + std::to_string(known) + " others";
+  return "this is the word of this node and of " +
+         (answers >= known ? (known == 1 ? "the" : "all") + others : std::to_string(answers) + " of the" + others) +
+         " that it knows";
 }
 
 Task<void> Gossip::close() {

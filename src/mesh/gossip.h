@@ -2,8 +2,9 @@
 //
 // Nodes greet each other now and then and pass on whom they know (core/member_list.h); the list outlives a restart.
 // When no tracker answers a question, this node opens a channel to each of the others, on which they register as they
-// would with a tracker, and the question goes to a tracker within this process (NodeOptions::hub), which knows nothing
-// but what they say. It is closed again when nobody has asked anything for a while. All on the node's loop.
+// would with a tracker, and the question goes to a tracker within this process (NodeOptions::embedded_tracker), which
+// knows nothing but what they say. It is closed again when nobody has asked anything for a while. All on the node's
+// loop.
 #pragma once
 
 #include <functional>
@@ -39,9 +40,9 @@ class Gossip {
   };
   struct Options {
     std::string name;
-    std::vector<std::string> peers;  ///< other nodes, as HOST:PORT of their --listen
-    bool discover = false;           ///< by broadcast
-    EmbeddedTrackerFactory hub;      ///< may be unset
+    std::vector<std::string> peers;           ///< other nodes, as HOST:PORT of their --listen
+    bool discover = false;                    ///< by broadcast
+    EmbeddedTrackerFactory embedded_tracker;  ///< may be unset
     Access access;
   };
   /// `tracker_handlers`: what it answers to what stands in for a tracker; must outlive this. `handlers`: where it adds
@@ -99,8 +100,8 @@ class Gossip {
   std::set<std::string> found_;  ///< node channels that were discovered and not met yet
   std::unique_ptr<Discover> discover_;
 
-  std::function<Task<void>(ChannelPtr)> hub_;
-  ChannelPtr channel_;  ///< this node's own, to the hub; open while the view is
+  std::function<Task<void>(ChannelPtr)> embedded_tracker_;
+  ChannelPtr channel_;  ///< this node's own, to the embedded tracker; open while the view is
   std::vector<PeerLinkPtr> peer_links_;
   std::chrono::steady_clock::time_point used_{};
   std::chrono::steady_clock::time_point failed_{};

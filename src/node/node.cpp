@@ -219,7 +219,7 @@ std::unique_ptr<TrackerLinks> Node::make_links() {
     return out;
   };
   facts.welcomed = [this](const Welcome& welcome) { gossip_->welcomed(welcome); };
-  if (options_.hub) facts.fallback = [this](milliseconds limit) { return gossip_->open(limit); };
+  if (options_.embedded_tracker) facts.fallback = [this](milliseconds limit) { return gossip_->open(limit); };
   facts.log = log_;
   facts.access = options_.access();
   return std::make_unique<TrackerLinks>(io_, options_.trackers, std::move(facts), tracker_handlers_);
@@ -231,7 +231,7 @@ std::unique_ptr<Gossip> Node::make_gossip() {
   options.name = options_.name;
   options.peers = options_.peers;
   options.discover = options_.discover;
-  options.hub = options_.hub;
+  options.embedded_tracker = options_.embedded_tracker;
   options.access = options_.access();
   Gossip::Facts facts;
   facts.hello = [this] { return hello(); };
@@ -517,7 +517,7 @@ Task<void> Node::tick() {
     if (alive.expired() || workers_->stopping()) co_return;
     try {
       guests_->tend();
-      session_->hang_up_on_strangers();
+      session_->hang_up_on_unauthenticated();
     } catch (const std::exception& error) {
       log_(std::string("upkeep: ") + error.what());
     }

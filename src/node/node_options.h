@@ -21,10 +21,10 @@ struct NodeOptions {
   std::filesystem::path control;  ///< empty: "control" in the state dir
   std::string control_group;      ///< whose members may use it, too; empty: nobody
   std::vector<std::string> trackers;
-  bool discover = false;           ///< find other nodes by broadcast; needs keys
-  std::vector<std::string> peers;  ///< other nodes, as HOST:PORT of their --listen
-  EmbeddedTrackerFactory hub;      ///< what stands in for trackers; may be unset
-  std::string listen;              ///< empty: port 6881, or the next free one
+  bool discover = false;                    ///< find other nodes by broadcast; needs keys
+  std::vector<std::string> peers;           ///< other nodes, as HOST:PORT of their --listen
+  EmbeddedTrackerFactory embedded_tracker;  ///< what stands in for trackers; may be unset
+  std::string listen;                       ///< empty: port 6881, or the next free one
   std::vector<std::string> advertise;
   std::vector<std::string> http_names;  ///< what else this machine is called in HTTP requests
   std::string name;                     ///< empty: the host name

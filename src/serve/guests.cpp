@@ -45,7 +45,7 @@ Task<TorrentFile> Guests::issue(std::string path, std::chrono::seconds time, std
     // Who has the torrent has no key; where all is for one user, so are guests.
     options.access.open = options.access.open || options.access.keys;
     options.access.keys.reset();
-    options.strangers = limits;
+    options.unauthenticated = limits;
     swarm_ = std::make_unique<Session>(workers_.loop(), options, log_);
   }
   // Known before it is loaded, so that the session stays for it.
@@ -106,7 +106,7 @@ void Guests::tend() {
     swarm_->unload(id);
   }
   if (guests_.empty()) swarm_.reset();
-  if (swarm_) swarm_->hang_up_on_strangers();
+  if (swarm_) swarm_->hang_up_on_unauthenticated();
 }
 
 }  // namespace mesh

@@ -20,8 +20,8 @@ namespace mesh {
 class Guests {
  public:
   struct Options {
-    Access access;  ///< the node's
-    std::int64_t max_up = 0;
+    Access access;                          ///< the node's
+    std::int64_t max_up = 0;                ///< bytes per second; 0: as fast as it goes
     std::vector<lt::tcp::endpoint> listen;  ///< the addresses of the node's own swarm, at which a port is taken
   };
   Guests(Workers& workers, Options options, Log log, const Library& library, Seeder& seeder)

@@ -96,8 +96,8 @@ void Seeder::serve(Handlers& handlers) {
 }
 
 Task<FileEntry> Seeder::make(FileEntry asked, bool standard) {
-  const std::string key =
-      asked.path + '\0' + std::to_string(asked.size) + ' ' + std::to_string(asked.mtime) + (standard ? " foreign" : "");
+  const std::string key = asked.path + '\0' + std::to_string(asked.size) + ' ' + std::to_string(asked.mtime) +
+                          (standard ? " standard" : "");
   std::function<Task<FileEntry>()> work = [this, asked = std::move(asked), standard] {
     return make_now(asked, standard, false);
   };

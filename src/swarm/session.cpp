@@ -105,8 +105,8 @@ Session::Session(asio::io_context& io, const Options& options, Log log)
       idle_(options.idle),
       access_(options.access),
       keys_(options.access.keys),
-      strangers_(options.strangers.value_or(UnauthenticatedConnections::Limits{})),
-      watches_strangers_(keys_ || options.strangers) {
+      unauthenticated_(options.unauthenticated.value_or(UnauthenticatedConnections::Limits{})),
+      watches_connections_(keys_ || options.unauthenticated) {
   auto wanted = options.listen;
   // A taken port is found by binding it once before libtorrent does, which reports it much later.
   for (int tries = 0;; ++tries) {
@@ -238,10 +238,10 @@ Task<SwarmTorrentPtr> Session::load_standard(SwarmSpec spec, StoragePtr storage,
   return take_in(torrent);
 }
 
-void Session::hang_up_on_strangers() {
-  if (!watches_strangers_) return;
+void Session::hang_up_on_unauthenticated() {
+  if (!watches_connections_) return;
   const auto peers = [this] {
-    const NetworkThread::NoPause attention(loop_);
+    const NetworkThread::NoPause no_pause(loop_);
     UnauthenticatedConnections::Endpoints out;
     for (const auto& [id, torrent] : torrents_) {
       if (!torrent->handle.is_valid()) continue;
@@ -251,7 +251,7 @@ void Session::hang_up_on_strangers() {
     }
     return out;
   };
-  if (const int count = strangers_.hang_up(port_, UnauthenticatedConnections::Clock::now(), peers); count > 0)
+  if (const int count = unauthenticated_.hang_up(port_, UnauthenticatedConnections::Clock::now(), peers); count > 0)
     log_("hung up on " + std::to_string(count) + " that connected as peers and did not " +
          (keys_ ? "prove the mesh key" : "become any, or are too many"));
 }
@@ -345,7 +345,7 @@ void Session::introduce(const SwarmTorrentPtr& torrent, const Introduced& introd
   }
   // Resuming a paused torrent connects at once to the peers that it knows; otherwise they wait for libtorrent's next
   // tick, up to a second.
-  const NetworkThread::NoPause attention(loop_);
+  const NetworkThread::NoPause no_pause(loop_);
   const bool fresh = static_cast<bool>(torrent->handle.flags() & lt::torrent_flags::paused);
   connect(*torrent, introduced.peers);
   torrent->self = introduced.self;
@@ -366,7 +366,7 @@ void Session::schedule(SwarmTorrent& torrent) {
   if (!torrent.scheduler) return;
   *torrent.tells_each_piece = torrent.scheduler->is_ordered();
   if (!torrent.scheduler->is_at_work()) return;
-  const NetworkThread::NoPause attention(loop_);
+  const NetworkThread::NoPause no_pause(loop_);
   const auto verified = torrent.storage->verified();
   std::vector<bool> have(verified.size());
   for (std::size_t i = 0; i < verified.size(); ++i) have[i] = verified[i] != 0;
@@ -391,7 +391,7 @@ void Session::limit(SwarmTorrent& torrent, std::int64_t down, std::int64_t up) {
 
 void Session::refresh(SwarmTorrent& torrent) {
   if (!torrent.handle.is_valid()) return;
-  const NetworkThread::NoPause attention(loop_);
+  const NetworkThread::NoPause no_pause(loop_);
   const auto status = torrent.handle.status({});
   torrent.peers = status.num_peers;
   torrent.sources_connected = status.num_seeds;
@@ -456,7 +456,7 @@ bool Session::is_wanted(const SwarmTorrent& torrent) {
 }
 
 void Session::unload_idle() {
-  const NetworkThread::NoPause attention(loop_);
+  const NetworkThread::NoPause no_pause(loop_);
   const auto now = SwarmTorrent::Clock::now();
   for (const auto& torrent : all()) {
     if (torrent->downloading || torrent->role == Role::guest || !torrent->checked) continue;

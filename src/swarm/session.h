@@ -16,6 +16,7 @@
 #include <unordered_map>
 
 #include "core/error.h"
+#include "core/log.h"
 #include "core/piece_scheduler.h"
 #include "disk/mesh_disk.h"
 #include "library/maker.h"
@@ -96,9 +97,8 @@ class Session {
     int max_peers = 2'000;
     Access access;
     std::optional<UnauthenticatedConnections::Limits>
-        strangers{};  ///< watch who connects; in a mesh with a key it is always done
+        unauthenticated{};  ///< watch who connects; in a mesh with a key it is always done
   };
-  using Log = std::function<void(std::string)>;
 
   /// Listens at once; throws Error(failed) where it cannot.
   Session(asio::io_context& io, const Options& options, Log log);
@@ -146,8 +146,8 @@ class Session {
   void seed(const SwarmTorrentPtr& torrent);
 
   void unload_idle();
-  /// Where strangers are watched: hangs up on those who connected and did not become peers. Called every second.
-  void hang_up_on_strangers();
+  /// Where connections are watched: hangs up on those who connected and did not become peers. Called every second.
+  void hang_up_on_unauthenticated();
 
  private:
   Task<SwarmTorrentPtr> take_in(SwarmTorrentPtr torrent);
@@ -169,8 +169,8 @@ class Session {
   std::optional<NetworkThread::NoPause> hurry_;
   std::unique_ptr<lt::session> session_;
   std::uint16_t port_ = 0;
-  UnauthenticatedConnections strangers_;
-  bool watches_strangers_;
+  UnauthenticatedConnections unauthenticated_;
+  bool watches_connections_;
   std::vector<lt::tcp::endpoint> listen_;
   std::unordered_map<ContentId, SwarmTorrentPtr> torrents_;
   std::map<lt::sha1_hash, ContentId> by_infohash_;

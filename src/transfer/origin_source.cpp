@@ -277,16 +277,24 @@ Task<void> OriginSource::open(UrlFacts facts) {
   rated_ = wanted.size - download_->missing();
   known_ = 0;
   told_.clear();
-  // Others may want what is all here already.
   if (download_->missing() > 0)
     co_await download_->join();
   else
-    co_await download_->enter_swarm();
+    co_await offer_whole();
   download_->show(TransferState::downloading);
   torrent_ = download_->torrent();
   forgive();  // that it took long was the disk's doing
   for (auto& piece : std::exchange(waiting_, {})) add_piece(std::move(piece));
   next_turn_ = {};
+}
+
+/// Others may want what is all here already. If not, there is nothing that this node waits for.
+Task<void> OriginSource::offer_whole() {
+  try {
+    co_await download_->enter_swarm();
+  } catch (const Error& error) {
+    log_(printable(download_->wanted().path) + ": " + error.what());
+  }
 }
 
 void OriginSource::watch_progress() {

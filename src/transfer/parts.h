@@ -36,6 +36,7 @@ class Parts {
                                    std::function<void()> on_check);
   /// Writes down what has arrived and is on the disk of the file that is to be at `path`.
   Task<void> save(SwarmTorrentPtr torrent, std::string path);
+  /// The partial and its record. Blocks for as long as the file system takes to let go of it.
   void drop(const ContentId& id);
   [[nodiscard]] std::filesystem::path path_of(const ContentId& id) const { return library_.part_file(id); }
 
@@ -45,6 +46,7 @@ class Parts {
   }
   /// Hashes the whole file in `part` and remembers its roots. Throws Error.
   Task<ContentId> hash(std::filesystem::path part, std::int64_t size);
+  /// By them a later download of it is checked, and it is seeded. `file` must live until it returns.
   Task<void> remember_roots(const HashedFile& file);
   /// Remembers which version of its origin's file has these bytes.
   Task<void> remember_origin(ContentId id, std::string validator);
@@ -59,7 +61,7 @@ class Parts {
                    const std::atomic<bool>& stop);
   /// Has the SHA-256 that the order asks for, if any, of the file that is at its path. Throws as `place`.
   Task<void> check(const FileOrder& order, const std::atomic<bool>& stop);
-  /// Drops what older versions of this path have left.
+  /// Drops what older versions of this path have left. Blocks as `drop`.
   void drop_older(const std::string& path);
 
   /// Copies the file that is at `from`, which had content `id`, to where the order wants it: as a reflink where the

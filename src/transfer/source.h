@@ -1,4 +1,4 @@
-// Where a transfer's bytes come from: a swarm, a URL's origin. On the node's loop.
+// Where a transfer's bytes come from: a swarm, a URL's origin, another path with the same bytes. On the node's loop.
 #pragma once
 
 #include <chrono>

@@ -49,8 +49,9 @@ class Transfer {
   [[nodiscard]] const TransferInfo& info() const { return info_; }
   /// Loaded while bytes arrive by it, and null before; another one after it where the version has changed.
   [[nodiscard]] const SwarmTorrentPtr& torrent() const { return torrent_; }
+  /// Only while a torrent is open.
   [[nodiscard]] PieceScheduler& scheduler() { return *scheduler_; }
-  /// Bytes of pieces that are not here.
+  /// Bytes of pieces that are not here; 0 while no torrent is open.
   [[nodiscard]] std::int64_t missing() const { return torrent_ ? torrent_->storage->missing() : 0; }
   /// Whoever wants it waits for whatever it takes: no peer for however long is no error.
   [[nodiscard]] virtual bool is_patient() const { return false; }
@@ -67,7 +68,7 @@ class Transfer {
   void show(TransferState state, std::string detail = {});
   void show_copying(const std::string& from);
   void show_detail(std::string detail) { info_.detail = std::move(detail); }
-  /// Of a source whose bytes libtorrent does not count.
+  /// Bytes per second, of a source whose bytes libtorrent does not count.
   void show_rate(std::int64_t down);
   void show_from_origin(std::int64_t bytes) { info_.from_origin = bytes; }
   /// Of what comes without a torrent.
@@ -77,6 +78,8 @@ class Transfer {
   void check_wanted() const {
     if (is_unwanted()) throw stopped();
   }
+
+  // For who runs it, and for sources that change what they bring.
 
   /// Makes the storage, with what is there already, and loads the torrent. Nobody else may have claimed the content.
   /// Throws Error; `close` is to be called then as well.

@@ -2,7 +2,8 @@
 // and reads all of them. Reading is bounded: bdecode's depth and token limits, and by the caller's limit on the frame.
 //
 // Empty texts and lists, false and the like are left out and unknown keys are ignored, so that versions can differ by a
-// field. Numbers are always said: the default of some is not 0.
+// field. Numbers and a Status are always said: the default of some numbers is not 0. A Status that is not known is a
+// failure; any other enum's unknown value is no message.
 // Pure; any thread.
 #pragma once
 

@@ -1,5 +1,5 @@
 // The messages of the control channel (node <-> tracker), the node channel (node <-> node) and the local socket
-// (command <-> node). One vocabulary, a file a conversation: what a tracker can be asked, a node can be asked.
+// (command <-> node). One vocabulary, a file a conversation: a node answers what a tracker answers, as far as it knows.
 //
 // A message with a `Reply` is a request; one without is a note. All values; any thread.
 #pragma once

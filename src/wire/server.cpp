@@ -337,8 +337,7 @@ struct LocalServer::Shared {
 
   [[nodiscard]] bool is_in(int directory) const {
     struct stat s {};
-    return ::fstatat(directory, place.name.c_str(), &s, AT_SYMLINK_NOFOLLOW) == 0 && s.st_dev == bound.st_dev &&
-           s.st_ino == bound.st_ino;
+    return ::fstatat(directory, place.name.c_str(), &s, AT_SYMLINK_NOFOLLOW) == 0 && is_same_file(s, bound);
   }
 
   /// Whoever connects is this process's user, root, or of the group, whatever the socket's mode has become.

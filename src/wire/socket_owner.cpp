@@ -54,7 +54,7 @@ const SocketOwner closed_already{Is::closed, "its other end is closed"};
 SocketOwner owner_of_other_end(const tcp::endpoint& local, const tcp::endpoint& remote) {
   const auto here = unmapped(local.address());
   const auto there = unmapped(remote.address());
-  if (here.is_v4() != there.is_v4()) return {Is::foreign, "it is no connection within this machine"};
+  if (here.is_v4() != there.is_v4()) return {Is::other_user, "it is no connection within this machine"};
   const int fd = ::socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
   if (fd < 0) return unknown(errno);
   struct Closed {
@@ -108,7 +108,7 @@ SocketOwner owner_of_other_end(const tcp::endpoint& local, const tcp::endpoint& 
       found.idiag_inode == 0)
     return closed_already;
   if (found.idiag_uid != 0 && found.idiag_uid != ::geteuid())
-    return {Is::foreign, "user " + std::to_string(found.idiag_uid) + " is at its other end"};
+    return {Is::other_user, "user " + std::to_string(found.idiag_uid) + " is at its other end"};
   return {Is::ours, {}};
 }
 

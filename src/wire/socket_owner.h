@@ -13,10 +13,10 @@ namespace mesh {
 
 struct SocketOwner {
   enum class Is {
-    ours,     ///< this process's user or root
-    foreign,  ///< another user
-    closed,   ///< nobody any more
-    unknown,  ///< the kernel does not say
+    ours,        ///< this process's user or root
+    other_user,  ///< another user
+    closed,      ///< nobody any more
+    unknown,     ///< the kernel does not say
   } is = Is::unknown;
   std::string why;  ///< it is not ours, in words
 };

@@ -19,7 +19,7 @@ struct Torrent {
   std::int64_t size = 0;
   std::string roots;  ///< of the pieces, 32 bytes each; none of a file of one piece
   std::string info;   ///< the info dictionary of a standard torrent; of the mesh's own, roots and key make it
-  int holders = 0;    ///< in a reply to Join: nodes other than the asker that have all the bytes
+  int holders = 0;    ///< in a reply to PrepareSwarm: nodes other than the asker that have all the bytes
   template <class V>
   void describe(V& v) {
     v("id", id), v("infohash", infohash), v("size", size), v("roots", roots), v("info", info), v("holders", holders);
@@ -56,7 +56,8 @@ struct JoinSwarm {
   using Reply = Introduced;
   ContentId id;
   InfoHash infohash;
-  bool shares = false;    ///< the asker wants pieces in an order of its own, and a stripe of them: it is told of plans
+  bool shares =
+      false;  ///< the asker wants pieces in an order of its own, and a stripe of them: it is told who shares them
   bool standard = false;  ///< it seeds to other clients
   std::int64_t size = 0;
   template <class V>

@@ -202,6 +202,26 @@ TEST_CASE("scheduler: readers that start together ask the source for different p
     CHECK(priority > 0);
 }
 
+TEST_CASE(
+    "scheduler: getters that share a whole file ask the source for a stripe each, whether somebody reads or not") {
+  std::vector<int> asked(64);
+  for (std::uint64_t self = 1; self <= 4; ++self) {
+    PieceScheduler scheduler(whole(64, Sharing::striped));
+    scheduler.set_getters(self, {1, 2, 3, 4});
+    Priorities now(64);
+    now.update(scheduler);
+    for (const auto& [piece, priority] : now.of)
+      if (priority > 0) ++asked[static_cast<std::size_t>(piece)];
+    // Who reads from the middle reaches for what comes next, and not for what lies behind.
+    const auto before = now.asked_for();
+    scheduler.add_cursor(32);
+    now.update(scheduler);
+    CHECK(now.asked_for() <= before + 1);
+  }
+  // The last piece is where a window would be without a reader.
+  for (std::size_t i = 0; i + 1 < asked.size(); ++i) CHECK(asked[i] == 1);
+}
+
 TEST_CASE("scheduler, URL: nothing before its root is known; where few fetch, one getter asks first") {
   constexpr int pieces = 64;
   std::vector<std::uint64_t> getters(20);

@@ -71,7 +71,7 @@ struct Rooms {
       lookup.forget(node);
       swarms.leave_all(node);
     };
-    lookup.on_hashed = [this](const ContentId& id) { swarms.plan_soon(id); };
+    lookup.on_hashed = [this](const ContentId& id) { swarms.tell_members_soon(id); };
   }
   /// Runs `work` to its end.
   void run(const std::function<Task<void>()>& work) {

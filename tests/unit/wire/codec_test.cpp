@@ -8,6 +8,18 @@
 
 using namespace mesh;
 
+TEST_CASE("codec: a status is always said, and one of a later version is a failure") {
+  GetReply reply;
+  CHECK(to_bencode(reply).find("6:status") != std::string::npos);
+  reply.status = Status::not_found;
+  CHECK(from_bencode<GetReply>(to_bencode(reply)).status == Status::not_found);
+  auto later = to_bencode(reply);
+  const auto at = later.find("i3e");
+  REQUIRE(at != std::string::npos);
+  later.replace(at, 3, "i77e");
+  CHECK(from_bencode<GetReply>(later).status == Status::failed);
+}
+
 TEST_CASE("messages: what is written is read") {
   Resolved m;
   m.next = "n";
