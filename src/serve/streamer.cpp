@@ -1,5 +1,7 @@
 #include "serve/streamer.h"
 
+#include <optional>
+
 #include "core/format.h"
 #include "core/piece_plan.h"
 
@@ -9,17 +11,26 @@ namespace {
 constexpr std::size_t note_bytes = 256 * 1024;
 constexpr auto look_every = std::chrono::milliseconds(50);
 
-Task<void> send_all(ChannelPtr channel, ReaderPtr reader) {
-  for (std::int64_t offset = 0; offset < reader->size();) {
+/// Sends all `size` bytes as `reader` gives them; false where it gives no more before that. A TorrentReader gives
+/// nothing where its torrent has ended.
+template <class AnyReader>
+Task<bool> send(ChannelPtr channel, AnyReader& reader, std::int64_t size) {
+  for (std::int64_t offset = 0; offset < size;) {
     StreamData note;
     note.data.resize(note_bytes);
-    const auto length = co_await reader->read(offset, note.data);
-    if (length == 0) throw Error(Status::failed, "the file has become shorter");
-    note.data.resize(length);
+    const std::optional<std::size_t> length = co_await reader.read(offset, note.data);
+    if (length.value_or(0) == 0) co_return false;
+    note.data.resize(*length);
     channel->note(note);
     co_await channel->drained();
-    offset += static_cast<std::int64_t>(length);
+    offset += static_cast<std::int64_t>(*length);
   }
+  co_return true;
+}
+
+Task<void> send_all(ChannelPtr channel, ReaderPtr reader) {
+  const bool is_sent = co_await send(channel, *reader, reader->size());
+  if (!is_sent) throw Error(Status::failed, "the file has become shorter");
 }
 
 }  // namespace
@@ -82,16 +93,7 @@ Task<void> Streamer::pipe(ChannelPtr channel, GetTaskPtr task, std::shared_ptr<b
     try {
       const std::function<bool()> is_stopped = [channel, task] { return !channel->is_open() || task->cancelled; };
       TorrentReader reader(workers_, session_, torrent, is_stopped);
-      for (std::int64_t offset = 0; offset < begin.size;) {
-        StreamData note;
-        note.data.resize(note_bytes);
-        const std::optional<std::size_t> length = co_await reader.read(offset, note.data);
-        if (!length) break;
-        note.data.resize(*length);
-        channel->note(note);
-        co_await channel->drained();
-        offset += static_cast<std::int64_t>(*length);
-      }
+      static_cast<void>(co_await send(channel, reader, begin.size));
     } catch (const std::exception&) {
       // The get says what is wrong.
     }
