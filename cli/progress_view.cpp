@@ -86,10 +86,10 @@ void ProgressView::draw(const Progress& progress) {
     auto name = printable(info.path);
     if (name.size() > 28) name = "..." + name.substr(name.size() - 25);
     name.resize(28, ' ');
-    const bool moving = info.state == "downloading" && info.detail.empty();
+    const bool moving = info.state == TransferState::downloading && info.detail.empty();
     put(name + " " + bar(info.done, info.total, 16) + " " +
         (moving ? describe_transfer(info)
-                : percent(info.done, info.total) + "  " + info.state +
+                : percent(info.done, info.total) + "  " + to_text(info.state) +
                       (info.detail.empty() ? "" : ": " + printable(info.detail))));
   }
   if (progress.active.size() > most_bars)

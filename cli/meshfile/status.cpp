@@ -10,11 +10,8 @@
 namespace mesh::meshfile {
 namespace {
 
-/// It is here, and goes to others: nodes, other clients, or a guest.
-bool is_seeding(const TransferInfo& t) { return t.state == "seeding" || t.state == "foreign" || t.state == "guest"; }
-
 std::int64_t from_mesh(const TransferInfo& t) {
-  return is_seeding(t) ? 0 : std::max<std::int64_t>(0, t.done - t.from_origin);
+  return is_seeding(t.state) ? 0 : std::max<std::int64_t>(0, t.done - t.from_origin);
 }
 
 /// Where a file that has a URL comes from.
@@ -35,21 +32,21 @@ void print_status(const StatusReply& reply) {
       std::string whats;
       for (const auto& what : get.whats)
         if (whats.size() < 100) whats += " " + printable(what);
-      if (get.state == "failed") {
+      if (get.state == GetState::failed) {
         std::printf("  get%s: failed: %s\n", whats.c_str(), get.errors.empty() ? "" : printable(get.errors[0]).c_str());
         continue;
       }
-      std::printf("  get%s: %s%s  %d/%d files  %s / %s  %s/s%s\n", whats.c_str(), printable(get.state).c_str(),
+      std::printf("  get%s: %s%s  %d/%d files  %s / %s  %s/s%s\n", whats.c_str(), to_text(get.state),
                   get.detached ? "" : " (a meshget waits for it)", get.files_done, get.files_total,
                   human_bytes(get.done).c_str(), human_bytes(get.total).c_str(), human_bytes(get.rate).c_str(),
                   get.detail.empty() ? "" : ("  " + printable(get.detail)).c_str());
     }
     for (const auto& t : node.transfers) {
-      if (is_seeding(t))
-        std::printf("  %-40s %s  %s sent  %s/s  %d peers\n", printable(t.path).c_str(), printable(t.state).c_str(),
+      if (is_seeding(t.state))
+        std::printf("  %-40s %s  %s sent  %s/s  %d peers\n", printable(t.path).c_str(), to_text(t.state),
                     human_bytes(t.sent).c_str(), human_bytes(t.up_rate).c_str(), t.peers);
       else
-        std::printf("  %-40s %s  %s%s\n", printable(t.path).c_str(), printable(t.state).c_str(),
+        std::printf("  %-40s %s  %s%s\n", printable(t.path).c_str(), to_text(t.state),
                     (describe_transfer(t) + origins(t)).c_str(),
                     t.detail.empty() ? "" : ("  " + printable(t.detail)).c_str());
     }
@@ -71,7 +68,7 @@ Task<Status> status(const NodeOptions& node, const Asked& asked, const Handlers&
         json transfers = json::array();
         for (const auto& t : one.transfers)
           transfers.push_back({{"path", t.path},
-                               {"state", t.state},
+                               {"state", to_text(t.state)},
                                {"done", t.done},
                                {"total", t.total},
                                {"rate", t.down_rate},
@@ -88,7 +85,7 @@ Task<Status> status(const NodeOptions& node, const Asked& asked, const Handlers&
         for (const auto& get : one.gets)
           gets.push_back({{"number", get.number},
                           {"whats", get.whats},
-                          {"state", get.state},
+                          {"state", to_text(get.state)},
                           {"detail", get.detail},
                           {"detached", get.detached},
                           {"files_done", get.files_done},

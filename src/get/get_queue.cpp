@@ -29,6 +29,10 @@ std::string joined(const std::vector<std::string>& whats) {
   return out;
 }
 
+GetState ended_as(Status status) {
+  return status == Status::ok ? GetState::done : status == Status::interrupted ? GetState::stopped : GetState::failed;
+}
+
 bool same(const What& a, const What& b) { return a.pattern == b.pattern && a.is_glob == b.is_glob; }
 
 /// Which gets were asked for what, to be found by path however many they are.
@@ -94,6 +98,7 @@ void GetQueue::resume() {
   for (const auto& bytes : library_.db().ended()) {
     try {
       auto info = from_bencode<GetInfo>(bytes);
+      info.state = ended_as(info.status);
       const auto number = info.number;
       endings_ = std::max(endings_, info.ended);
       over_[number] = std::move(info);
@@ -187,7 +192,7 @@ void GetQueue::end(const GetTaskPtr& task, const std::vector<GetOutcome>& outcom
     if (!one.error.empty() && info.errors.size() < most_errors) info.errors.push_back(one.error);
   }
   info.status = status;
-  info.state = status == Status::ok ? "done" : status == Status::interrupted ? "stopped" : "failed";
+  info.state = ended_as(status);
   // Whoever stopped it knows.
   info.reported = reported || std::ranges::all_of(outcomes, [](const GetOutcome& one) {
                     return one.status == Status::ok || one.status == Status::interrupted;
@@ -441,11 +446,11 @@ GetInfo GetQueue::describe(const GetTask& task) const {
            std::ranges::all_of(task.downloads, [&](const auto& download) { return download->state() == state; });
   };
   if (task.cancelled)
-    out.state = "stopping";
+    out.state = GetState::stopping;
   else if (is(TransferState::paused) || task.phase == GetTask::Phase::paused)
-    out.state = "paused";
+    out.state = GetState::paused;
   else
-    out.state = !task.running || is(TransferState::queued) ? "queued" : "running";
+    out.state = !task.running || is(TransferState::queued) ? GetState::queued : GetState::running;
   if (out.detail.empty())
     for (const auto& download : task.downloads)
       if (out.detail.empty() && !download->info().detail.empty())

@@ -498,7 +498,9 @@ NodeStatus Node::status() const {
     info.path = item != nullptr                                                ? item->entry.path
                 : torrent->role == Role::provisional || torrent->is_standard() ? torrent->path
                                                                                : torrent->torrent.id.hex();
-    info.state = torrent->role == Role::guest ? "guest" : torrent->is_standard() ? "foreign" : "seeding";
+    info.state = torrent->role == Role::guest ? TransferState::guest
+                 : torrent->is_standard()     ? TransferState::foreign
+                                              : TransferState::seeding;
     if (torrent->role != Role::guest) info.infohash = torrent->torrent.infohash.hex();  // a guest's is its secret
     info.done = info.total = torrent->storage->layout().size;
     info.up_rate = torrent->up_rate;

@@ -9,7 +9,7 @@ Task<bool> LocalSource::tend() {
   const auto* item = library_.inventory().find(wanted.id, wanted.size);
   if (item == nullptr || item->entry.path == wanted.path) co_return false;
   const std::string from = item->entry.path;
-  download_.show_copying(from);
+  download_.show(TransferState::copying, "from " + from);
   std::optional<Error> trouble;
   try {
     co_await parts_.copy(download_.order(), wanted.id, from, download_.stop());

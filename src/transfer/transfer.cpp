@@ -18,30 +18,6 @@ constexpr auto introduction_limit = seconds(10);
 
 }  // namespace
 
-const char* to_text(TransferState state) {
-  switch (state) {
-    case TransferState::queued:
-      return "queued";
-    case TransferState::connecting:
-      return "connecting";
-    case TransferState::hashing:
-      return "hashing";
-    case TransferState::checking:
-      return "checking";
-    case TransferState::copying:
-      return "copying";
-    case TransferState::paused:
-      return "paused";
-    case TransferState::downloading:
-      return "downloading";
-    case TransferState::streaming:
-      return "streaming";
-    case TransferState::placing:
-      return "placing";
-  }
-  return "";
-}
-
 Received received_of(const SwarmTorrent& torrent) {
   Received out;
   for (const auto& [peer, bytes] : torrent.received) {
@@ -71,6 +47,7 @@ Transfer::Transfer(Workers& workers, Session& session, TrackerLinks& links, Room
       wanted_(std::move(wanted)),
       changed_(workers.loop()) {
   info_.path = wanted_.path;
+  info_.state = TransferState::queued;
   info_.total = std::max<std::int64_t>(0, wanted_.size);  // of a URL: not known yet
 }
 
@@ -85,15 +62,9 @@ void Transfer::learn(FileEntry wanted) {
 }
 
 void Transfer::show(TransferState state, std::string detail) {
-  state_ = state;
-  info_.state = to_text(state);
+  info_.state = state;
   info_.queued = state == TransferState::queued;
   info_.detail = std::move(detail);
-}
-
-void Transfer::show_copying(const std::string& from) {
-  show(TransferState::copying);
-  info_.state += " from " + from;
 }
 
 void Transfer::show_rate(std::int64_t down) {

@@ -20,10 +20,6 @@
 
 namespace mesh {
 
-enum class TransferState { queued, connecting, hashing, checking, copying, paused, downloading, streaming, placing };
-/// As people read it.
-[[nodiscard]] const char* to_text(TransferState state);
-
 /// Payload bytes that came from peers.
 struct Received {
   std::int64_t from_sources = 0;  ///< that had everything when they connected
@@ -45,7 +41,7 @@ class Transfer {
 
   /// Its id is not known at first, and of a URL nothing but its path.
   [[nodiscard]] const FileEntry& wanted() const { return wanted_; }
-  [[nodiscard]] TransferState state() const { return state_; }
+  [[nodiscard]] TransferState state() const { return info_.state; }
   [[nodiscard]] const TransferInfo& info() const { return info_; }
   /// Loaded while bytes arrive by it, and null before; another one after it where the version has changed.
   [[nodiscard]] const SwarmTorrentPtr& torrent() const { return torrent_; }
@@ -66,7 +62,6 @@ class Transfer {
   /// What is known of the file by now.
   void learn(FileEntry wanted);
   void show(TransferState state, std::string detail = {});
-  void show_copying(const std::string& from);
   void show_detail(std::string detail) { info_.detail = std::move(detail); }
   /// Bytes per second, of a source whose bytes libtorrent does not count.
   void show_rate(std::int64_t down);
@@ -136,7 +131,6 @@ class Transfer {
   Task<void> tend(Source& source);
   void count();
 
-  TransferState state_ = TransferState::queued;
   Event changed_;
   Clock::time_point counted_{};
   Clock::time_point saved_{};

@@ -117,7 +117,7 @@ TEST_CASE("an outsider gets no byte, no name and no list of members") {
   mesh.close(key.path());
   const auto bytes = noise(16 * mb, 1);
   write_file(mesh.files("n0") / "secret.img", bytes);
-  mesh.start_node("n0", {"--max-up", "4M"});
+  mesh.start_node("n0", {"--max-up", megabytes_a_second(4)});
   mesh.start_node("n1");
   auto get = mesh.start(
       {program("meshget"), "--key", key.path(), "--files", mesh.files("n1").string(), "--quiet", "secret.img"}, "get");

@@ -26,7 +26,7 @@ namespace {
 constexpr std::size_t mb = 1 << 20;
 
 /// Slow enough that a test can act while a file is on its way.
-const std::vector<std::string> slow = {"--max-up", "2M"};
+const std::vector<std::string> slow = {"--max-up", megabytes_a_second(2)};
 
 bool says(const Ran& ran, const std::string& text) { return (ran.out + ran.err).find(text) != std::string::npos; }
 
@@ -291,7 +291,7 @@ TEST_CASE("streams that start together, on one node and on several, with a get a
   Mesh mesh;
   const auto bytes = noise(10 * mb, 1);
   write_file(mesh.files("n0") / "x", bytes);
-  mesh.start_node("n0", {"--max-up", "8M"});
+  mesh.start_node("n0", {"--max-up", megabytes_a_second(8)});
   for (const char* node : {"n1", "n2", "n3"}) mesh.start_node(node);
   std::vector<std::unique_ptr<Process>> running;
   std::vector<fs::path> outputs;
@@ -489,7 +489,7 @@ TEST_CASE("kill -9 at random moments of a get of 500 files: it goes on, and noth
                noise(size, static_cast<std::uint64_t>(i)));
   }
   write_file(mesh.files("n0") / "tree/large", noise(12 * mb, 1000));
-  mesh.start_node("n0", {"--max-up", "6M"});
+  mesh.start_node("n0", {"--max-up", megabytes_a_second(6)});
   mesh.start_node("n1");
   CHECK(mesh.file("n1", {"get", "tree"}).status == 0);
   const char* seed = std::getenv("MESH_TEST_SEED");
@@ -521,7 +521,7 @@ TEST_CASE("kill -9 under a meshget of many small files: it goes on beside the ge
   for (int i = 0; i < 1500; ++i)
     write_file(mesh.files("n0") / "t" / std::to_string(i % 7) / std::to_string(i),
                noise(3000, static_cast<std::uint64_t>(i)));
-  mesh.start_node("n0", {"--max-up", "3M"});
+  mesh.start_node("n0", {"--max-up", megabytes_a_second(3)});
   mesh.start_node("n1");
   auto get = mesh.start({program("meshget"), "--files", mesh.files("n1").string(), "t"}, "get");
   CHECK(eventually([&] { return fs::exists(mesh.files("n1") / "t/3"); }));
@@ -540,7 +540,7 @@ TEST_CASE("several nodes get a directory of small files at once, and serve each 
     write_file(mesh.files("n0") / "t" / std::to_string(i % 20) / std::to_string(i),
                noise(2000, static_cast<std::uint64_t>(i)));
   // Slow enough that the getters have something to offer each other while they get.
-  mesh.start_node("n0", {"--max-up", "2M"});
+  mesh.start_node("n0", {"--max-up", megabytes_a_second(2)});
   for (const char* node : {"n1", "n2", "n3"}) mesh.start_node(node);
   std::vector<std::unique_ptr<Process>> gets;
   for (const char* node : {"n1", "n2", "n3"}) {

@@ -123,7 +123,7 @@ TEST_CASE("the tracker dies in the middle of a get, and nobody notices") {
   Mesh mesh;
   const auto bytes = noise(60 * mb, 1);
   write_file(mesh.files("n0") / "x", bytes);
-  mesh.start_node("n0", {"--max-up", "20M"});
+  mesh.start_node("n0", {"--max-up", megabytes_a_second(20)});
   for (const char* node : {"n1", "n2"}) mesh.start_node(node);
   std::vector<std::unique_ptr<Process>> gets;
   for (const char* node : {"n1", "n2"})
@@ -255,7 +255,7 @@ TEST_CASE("a peer that stands still for a while holds nobody up for long") {
   Mesh mesh;
   const auto bytes = noise(40 * mb, 1);
   for (const char* node : {"n0", "n1"}) write_file(mesh.files(node) / "x", bytes);
-  for (const char* node : {"n0", "n1", "n2"}) mesh.start_node(node, {"--max-up", "10M"});
+  for (const char* node : {"n0", "n1", "n2"}) mesh.start_node(node, {"--max-up", megabytes_a_second(10)});
   auto get = mesh.start({program("meshget"), "--files", mesh.files("n2").string(), "x"}, "get-x");
   REQUIRE(eventually(
       [&] { return fs::exists(mesh.files("n2") / ".mesh/parts") && !fs::is_empty(mesh.files("n2") / ".mesh/parts"); }));
@@ -303,7 +303,7 @@ TEST_CASE("torn, flipped or empty state: a restart neither crashes nor trusts it
     INFO(node);
     const auto state = mesh.files(node) / ".mesh";
     write_file(mesh.files(node) / "mine", "of the user");
-    mesh.start_node(node, {"--max-down", "6M"});
+    mesh.start_node(node, {"--max-down", megabytes_a_second(6)});
     CHECK(mesh.get(node, {"--detach", "x"}).status == 0);
     REQUIRE(eventually([&] {
       const auto status = nlohmann::json::parse(mesh.file(node, {"status", "--json"}).out).at(0).at("transfers");
@@ -410,7 +410,7 @@ TEST_CASE("systemd is told: ready, the watchdog, stopping; SIGTERM ends a busy n
       return told.find(text) != std::string::npos;
     });
   };
-  mesh.start_node("n0", {"--max-up", "2M"});
+  mesh.start_node("n0", {"--max-up", megabytes_a_second(2)});
   mesh.set_environment("n1", {"NOTIFY_SOCKET=" + at.string(), "WATCHDOG_USEC=200000"});
   mesh.start_node("n1");
   CHECK(hears("READY=1"));

@@ -75,7 +75,8 @@ class Nginx {
         out << kind << "_temp_path " << tmp << kind << ";\n";
       out << "server { listen 127.0.0.1:" << port_ << " " << how << "; root " << (root_ / "www").string() << "; "
           << extra << "\nlocation /whole/ { alias " << (root_ / "www/").string() << "; max_ranges 0; }\n"
-          << "location /slow/ { alias " << (root_ / "www/").string() << "; limit_rate 2m; }\n"
+          << "location /slow/ { alias " << (root_ / "www/").string() << "; limit_rate " << megabytes_a_second(2)
+          << "; }\n"
           << "location /there/ { return 302 /a/x.img; }\nlocation /loop/ { return 302 /loop/x; }\n"
           << "location /passwd/ { return 302 file:///etc/passwd; }\n} }\n";
       out.close();
@@ -253,7 +254,7 @@ TEST_CASE("tar: a meshget that is killed half-way leaves nothing that the next o
   for (int i = 0; i < 50; ++i)
     write_file(work / "t" / std::to_string(i), noise(200'000, static_cast<std::uint64_t>(i)));
   pack(mesh, work, "t", mesh.files("n0") / "t.tgz");
-  mesh.start_node("n0", {"--max-up", "3M"});
+  mesh.start_node("n0", {"--max-up", megabytes_a_second(3)});
   mesh.start_node("n1");
   const auto unpack = mesh.files("n1") / ".mesh/unpack";
   const auto get = mesh.start({program("meshget"), "--files", mesh.files("n1").string(), "tar:t.tgz"}, "get");
@@ -352,7 +353,7 @@ TEST_CASE("URL: the only node that had it leaves half-way: the origin has it sti
   Nginx origin(mesh);
   const auto bytes = noise(10 * mb, 1);
   write_file(origin.www() / "x.img", bytes);
-  mesh.start_node("n0", {"--max-up", "2M"});
+  mesh.start_node("n0", {"--max-up", megabytes_a_second(2)});
   REQUIRE(mesh.get("n0", {origin.url("/x.img")}).status == 0);
   mesh.start_node("n1");
   const auto arrives = [&](const char* what) {

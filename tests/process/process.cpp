@@ -21,6 +21,12 @@
 namespace mesh::test {
 namespace {
 
+/// How many times as long as this project's own build may the programs take for everything? A sanitizer's take several.
+int patience() {
+  static const int times = std::getenv("MESH_BIN") != nullptr ? 4 : 1;
+  return times;
+}
+
 /// Keeps a port from other test programs that run at the same time, for as long as this one runs.
 bool reserve(int port) {
   const int fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -271,10 +277,10 @@ bool Mesh::lists(const std::string& node, const std::string& path, std::size_t s
   return eventually([&] { return file(node, {"info", path, "--json"}).out.find(wanted) != std::string::npos; });
 }
 
+std::string megabytes_a_second(int rate) { return std::to_string(rate * 1024 / patience()) + "K"; }
+
 bool eventually(const std::function<bool()>& done, std::chrono::seconds limit) {
-  // The programs of a sanitizer's build take several times as long for everything.
-  static const int patience = std::getenv("MESH_BIN") != nullptr ? 4 : 1;
-  const auto deadline = std::chrono::steady_clock::now() + patience * limit;
+  const auto deadline = std::chrono::steady_clock::now() + patience() * limit;
   while (!done()) {
     if (std::chrono::steady_clock::now() > deadline) return false;
     std::this_thread::sleep_for(std::chrono::milliseconds(20));

@@ -7,12 +7,13 @@
 
 #include "core/digest.h"
 #include "core/error.h"
+#include "core/states.h"
 
 namespace mesh {
 
 struct TransferInfo {
   std::string path;
-  std::string state;  ///< queued, hashing, connecting, downloading, placing, paused, seeding, streaming
+  TransferState state = TransferState::unknown;
   std::int64_t done = 0;
   std::int64_t total = 0;
   std::int64_t down_rate = 0;  ///< bytes per second
@@ -28,9 +29,9 @@ struct TransferInfo {
   std::string infohash;  ///< hex; empty where no torrent is loaded
   template <class V>
   void describe(V& v) {
-    v("infohash", infohash), v("path", path), v("state", state), v("done", done), v("total", total),
-        v("down", down_rate), v("up", up_rate), v("sent", sent), v("src", from_sources), v("get", from_getters),
-        v("org", from_origin), v("peers", peers), v("eta", eta), v("queued", queued), v("detail", detail);
+    v("infohash", infohash), v("path", path), v("st", state), v("done", done), v("total", total), v("down", down_rate),
+        v("up", up_rate), v("sent", sent), v("src", from_sources), v("get", from_getters), v("org", from_origin),
+        v("peers", peers), v("eta", eta), v("queued", queued), v("detail", detail);
   }
 };
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/states.h"
 #include "wire/messages/gets.h"
 
 namespace mesh {
@@ -14,7 +15,7 @@ namespace mesh {
 struct GetInfo {
   std::int64_t number = 0;
   std::vector<std::string> whats;
-  std::string state;  ///< queued, running, paused, stopping, done, failed, stopped
+  GetState state = GetState::unknown;
   std::string detail;
   bool detached = false;
   int files_done = 0;
@@ -28,7 +29,7 @@ struct GetInfo {
   std::int64_t ended = 0;           ///< counts up with each get that ends
   template <class V>
   void describe(V& v) {
-    v("number", number), v("whats", whats), v("state", state), v("detail", detail), v("detached", detached),
+    v("number", number), v("whats", whats), v("st", state), v("detail", detail), v("detached", detached),
         v("fdone", files_done), v("ftotal", files_total), v("done", done), v("total", total), v("rate", rate),
         v("status", status), v("errors", errors), v("reported", reported), v("ended", ended);
   }
