@@ -53,6 +53,8 @@ Task<ChannelPtr> find_node(const NodeOptions& options) {
 Task<ChannelPtr> find_node_or_tracker(const NodeOptions& options) {
   ChannelPtr channel = co_await find_node(options);
   if (channel) co_return channel;
+  if (!options.key_trouble.empty())
+    throw Error(Status::usage, options.key_trouble + ", and no node runs on " + options.files.string());
   if (options.trackers.empty())
     throw Error(Status::unreachable,
                 "no node runs on " + options.files.string() +
@@ -174,22 +176,54 @@ std::unique_ptr<StateDir> take_turn(const NodeOptions& options, const std::funct
   }
 }
 
-void ensure_node(const NodeOptions& options) {
-  asio::io_context io(1);
-  if (*run_to_end(io, find_node(options))) return;
-  // One that was in the mesh before remembers others.
-  if (std::error_code ec; options.trackers.empty() && options.peers.empty() &&
-                          !std::filesystem::exists(options.state_dir() / "state.db", ec))
-    throw Error(Status::unreachable,
-                "no node runs on " + options.files.string() +
-                    ", and no tracker is known; start meshseed, or name one with --tracker HOST:PORT, or a node with "
-                    "--peer HOST:PORT");
-  try {
-    start_private_node(options);
-  } catch (const Error& error) {
-    // Another command was quicker, or the last node is just going: whoever asks next waits for it.
-    if (error.code() != std::errc::device_or_resource_busy) throw;
+HeldNode::HeldNode(const NodeOptions& options, bool alone) {
+  constexpr auto leaves_within = seconds(20);
+  for (const auto begun = std::chrono::steady_clock::now(); !find(options);) {
+    if (!options.key_trouble.empty())
+      throw Error(Status::usage, options.key_trouble + ", and no node runs on " + options.files.string());
+    // One that was in the mesh before remembers others.
+    if (std::error_code ec; !alone && options.trackers.empty() && options.peers.empty() &&
+                            !std::filesystem::exists(options.state_dir() / "state.db", ec))
+      throw Error(Status::unreachable,
+                  "no node runs on " + options.files.string() +
+                      ", and no tracker is known; start meshseed, or name one with --tracker HOST:PORT, or a node with "
+                      "--peer HOST:PORT");
+    try {
+      start_private_node(options);
+    } catch (const Error& error) {
+      // Another command was quicker, or the last node is just going.
+      if (error.code() != std::errc::device_or_resource_busy ||
+          std::chrono::steady_clock::now() - begun > leaves_within)
+        throw;
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
   }
+}
+
+HeldNode::~HeldNode() = default;
+
+/// One that answers does not leave before this connection's end.
+bool HeldNode::find(const NodeOptions& options) {
+  auto io = std::make_unique<asio::io_context>(1);
+  auto ask = [](const NodeOptions& node, ChannelPtr& channel) -> Task<bool> {
+    channel = co_await find_node(node);
+    if (!channel) co_return false;
+    run_to_ask(channel);
+    const PlacesAsk question;
+    bool stays = false;
+    try {
+      const NodePaths places = co_await channel->request(question, seconds(10));
+      stays = !places.leaving;
+    } catch (const Error&) {
+      // It went in that moment.
+    }
+    co_return stays;
+  };
+  ChannelPtr channel;
+  if (!*run_to_end(*io, ask(options, channel))) return false;
+  io_ = std::move(io);
+  channel_ = std::move(channel);
+  return true;
 }
 
 }  // namespace mesh

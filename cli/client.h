@@ -23,9 +23,22 @@ Task<ChannelPtr> find_node_or_tracker(const NodeOptions& options);
 /// this process has threads. Returns when the child serves; throws what kept it from doing so.
 void start_private_node(const NodeOptions& options);
 
-/// Makes sure that a node runs here: the one that does, or a private one. To be called before this process has threads.
-/// Throws Error(unreachable) where none runs and no tracker is known to a new one.
-void ensure_node(const NodeOptions& options);
+/// A node that stays for as long as this lives: it counts as a command of it.
+class HeldNode {
+ public:
+  /// The one that runs here, or a private one, which is started; one that just leaves is waited for. To be made before
+  /// this process has threads. Throws Error(unreachable) where none runs and no tracker is known to a new one.
+  /// `alone`: what is asked for may be had without any tracker (a URL).
+  HeldNode(const NodeOptions& options, bool alone);
+  ~HeldNode();
+  HeldNode(const HeldNode&) = delete;
+  HeldNode& operator=(const HeldNode&) = delete;
+
+ private:
+  bool find(const NodeOptions& options);
+  std::unique_ptr<asio::io_context> io_;
+  ChannelPtr channel_;
+};
 
 /// take_state, for a meshseed: a node that runs here for a command alone is asked to leave when that has ended, and
 /// waited for; so is, for a few seconds, one that does not answer, as it may just be going. `say` is told of a wait.

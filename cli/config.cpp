@@ -9,19 +9,51 @@ namespace mesh {
 namespace {
 
 /// Every key that a configuration file may have: one file serves all commands, each of which takes what it knows.
-const std::set<std::string> known_keys = {
-    "files",         "state",           "control",         "tracker",   "open",
-    "key",           "log-level",       "listen",          "advertise", "name",
-    "head",          "follow",          "ignore",          "peer",      "discover",
-    "control-group", "max-connections", "max-per-address", "hash",      "linger",
-    "max-down",      "max-up",          "max-active",      "refuse",    "max-log-lines",
-    "http-name",     "local-urls",      "max-gets",        "max-peers", "max-paths",
-    "max-announced", "max-announces"};
+const std::set<std::string> known_keys = {"files",
+                                          "state",
+                                          "control",
+                                          "tracker",
+                                          "open",
+                                          "key",
+                                          "log-level",
+                                          "listen",
+                                          "advertise",
+                                          "name",
+                                          "head",
+                                          "follow",
+                                          "ignore",
+                                          "peer",
+                                          "discover",
+                                          "control-group",
+                                          "max-connections",
+                                          "max-per-address",
+                                          "hash",
+                                          "linger",
+                                          "max-down",
+                                          "max-up",
+                                          "max-active",
+                                          "refuse",
+                                          "max-log-lines",
+                                          "http-name",
+                                          "url-ignore",
+                                          "keep",
+                                          "keep-max",
+                                          "local-urls",
+                                          "max-gets",
+                                          "max-peers",
+                                          "max-paths",
+                                          "max-announced",
+                                          "max-announces"};
 
 }  // namespace
 
 void apply_config(CLI::App& app, std::istream& in, const std::string& name) {
   std::vector<CLI::ConfigItem> items;
+  // Some editors begin UTF-8 with a mark.
+  for (const char byte : {'\xef', '\xbb', '\xbf'}) {
+    if (in.peek() != static_cast<unsigned char>(byte)) break;
+    in.get();
+  }
   try {
     items = CLI::ConfigBase().from_config(in);
   } catch (const CLI::Error& error) {

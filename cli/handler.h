@@ -31,7 +31,7 @@ class Handler {
 };
 
 struct HandlerOptions {
-  std::string files;                             ///< the files directory, absolute
+  FilesDir files;                                ///< the files directory, absolute
   std::string state;                             ///< the state directory, where no node says so
   std::string group;                             ///< --control-group
   bool force = false;                            ///< replace what was made or changed here

@@ -8,6 +8,7 @@
 
 #include "client.h"
 #include "core/format.h"
+#include "core/glob.h"
 #include "core/mesh_path.h"
 #include "core/url.h"
 #include "handler.h"
@@ -109,6 +110,7 @@ Task<GetReply> get(const NodeOptions& node, const Get& request, ProgressView& vi
 Task<void> get_handled(const NodeOptions& node, Get request, int what, ProgressView& view, Handler& handler,
                        std::vector<GetOutcome>& results) {
   asio::thread_pool pool(1);
+  const auto request_text = request.whats.at(static_cast<std::size_t>(what));
   GetOutcome brought;
   bool failed = false;
   try {
@@ -125,6 +127,10 @@ Task<void> get_handled(const NodeOptions& node, Get request, int what, ProgressV
         }
         failed = failed || one.status != Status::ok;
         one.print = false;
+        if (one.status == Status::not_found && has_glob(*source)) {
+          one.status = Status::usage;
+          one.error = printable(without_secrets(request_text)) + ": no file is called so, and tar: takes no glob";
+        }
         if (one.status != Status::ok || !one.error.empty()) results.push_back(std::move(one));
       }
     }
@@ -164,8 +170,16 @@ Task<Status> run(const NodeOptions& node, const Asked& asked, const HandlerOptio
   }
   std::vector<GetOutcome> outcomes;
   if (!plain.whats.empty()) {
-    static_cast<void>(co_await get(node, plain, view, nullptr, outcomes));
+    const GetReply reply = co_await get(node, plain, view, nullptr, outcomes);
     for (auto& one : outcomes) one.what = index.at(static_cast<std::size_t>(one.what));
+    // Detached, it has failed before anybody could turn to something else.
+    for (const auto& error : reply.errors) {
+      GetOutcome failed;
+      failed.what = index.front();
+      failed.status = reply.status;
+      failed.error = error;
+      outcomes.push_back(std::move(failed));
+    }
   }
   for (auto& [what, handler] : handled)
     if (!interruption.stop) co_await get_handled(node, asked.get, what, view, *handler, outcomes);
@@ -176,6 +190,10 @@ Task<Status> run(const NodeOptions& node, const Asked& asked, const HandlerOptio
   for (const auto& one : outcomes) {
     status = worst(status, one.status);
     if (!one.error.empty()) say("meshget", one.error);
+    if (one.left_out > 0)
+      say("meshget", printable(one.mesh_path) + ": " + std::to_string(one.left_out) +
+                         (one.left_out == 1 ? " name in it is" : " names in it are") +
+                         " not offered (being written or just changed, or no UTF-8)");
     if (one.kept && one.print && !asked.quiet)
       say("meshget", printable(one.mesh_path.empty() ? one.path : one.mesh_path) + ": is here already");
   }
@@ -191,7 +209,8 @@ Task<Status> run(const NodeOptions& node, const Asked& asked, const HandlerOptio
                        {"size", one.size},
                        {"from_sources", one.from_sources},
                        {"from_getters", one.from_getters},
-                       {"from_origin", one.from_origin}});
+                       {"from_origin", one.from_origin},
+                       {"left_out", one.left_out}});
     const nlohmann::json out = {{"status", status}, {"detached", asked.get.detach}, {"files", files}};
     std::printf("%s\n", out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
   } else {
@@ -207,7 +226,6 @@ Task<Status> run(const NodeOptions& node, const Asked& asked, const HandlerOptio
       std::fputc(asked.print0 ? '\0' : '\n', stdout);
     }
   }
-  std::fflush(stdout);
   co_return status;
 }
 
@@ -245,7 +263,7 @@ int main(int argc, char** argv) {
     std::error_code ec;
     options.node.files = std::filesystem::absolute(options.node.files, ec).lexically_normal();
     HandlerOptions handling;
-    handling.files = options.node.files.string();
+    handling.files = files_dir(options.node);
     handling.state = options.node.state_dir().string();
     handling.force = asked.get.force;
     handling.group = options.node.control_group;
@@ -271,7 +289,8 @@ int main(int argc, char** argv) {
     asked.get.max_down = options.node.max_down;
     asked.get.max_up = options.node.max_up;
     if (!app.get_option("--max-active")->empty()) asked.get.max_active = options.node.max_active;
-    if (needs_node) ensure_node(options.node);
+    std::optional<HeldNode> held;
+    if (needs_node) held.emplace(options.node, std::ranges::all_of(asked.get.whats, is_url));
     asio::io_context io(1);
     ProgressView view(asked.quiet);
     // What is being unpacked is taken away before the end; a second Ctrl-C does not wait for it.
@@ -294,8 +313,6 @@ int main(int argc, char** argv) {
       say("meshget", "interrupted; what has arrived is kept, and the same meshget goes on from there");
       std::_Exit(static_cast<int>(Status::interrupted));
     }
-    std::fflush(stdout);
-    std::_Exit(static_cast<int>(*status));
-    return 0;
+    leave("meshget", static_cast<int>(*status));
   });
 }

@@ -38,8 +38,7 @@ int main(int argc, char** argv) {
       struct stat s {};
       if (::fstat(STDOUT_FILENO, &s) == 0 && S_ISREG(s.st_mode) && ::fchmod(STDOUT_FILENO, 0600) != 0)
         throw Error(Status::failed, "cannot keep others from reading the key's file (chmod 600)");
-      if (std::printf("%s\n", new_key_line().c_str()) < 0 || std::fflush(stdout) != 0)
-        throw Error(Status::failed, "cannot write the key");
+      std::printf("%s\n", new_key_line().c_str());
     } else if (show->parsed()) {
       const auto keys = read_keys(file);
       for (const auto& key : keys->all())

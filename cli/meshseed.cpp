@@ -3,6 +3,7 @@
 
 #include "client.h"
 #include "node/node.h"
+#include "node/own_identity.h"
 #include "options.h"
 #include "service.h"
 
@@ -27,8 +28,7 @@ int main(int argc, char** argv) {
     if (const int status = parse(app, options, argc, argv); status >= 0) return status;
     if (print_identity) {
       const StateDir state(options.node.state_dir(), Trust{group_number(options.node.control_group)});
-      if (std::printf("%s\n", identity_of(state)->instance().c_str()) < 0 || std::fflush(stdout) != 0)
-        throw Error(Status::failed, "stdout: cannot be written");
+      std::printf("%s\n", identity_of(state, service_log("meshseed", options))->instance().c_str());
       return 0;
     }
     options.node.hash_eagerly = hash == "eager";

@@ -29,7 +29,7 @@ int main(int argc, char** argv) {
     CommonOptions options;
     add_common(app, options);
     app.add_option("--listen", options.node.listen,
-                   "Where to listen (default: 0.0.0.0:6969; 127.0.0.1:6969 without --key or --open)")
+                   "Where to listen (default: [::]:6969, IPv4 and IPv6; 127.0.0.1:6969 without --key or --open)")
         ->type_name("ADDR:PORT");
     TrackerOptions tracker_options;
     under(app, "Limits");
@@ -46,7 +46,7 @@ int main(int argc, char** argv) {
     if (const int status = parse(app, options, argc, argv); status >= 0) return status;
 
     const auto where = options.node.listen.empty()
-                           ? HostPort{options.node.is_on_network() ? "0.0.0.0" : "127.0.0.1", 6969}
+                           ? HostPort{options.node.is_on_network() ? any_host() : "127.0.0.1", 6969}
                            : parse_host_port(options.node.listen, 6969);
     boost::system::error_code ec;
     const auto address = asio::ip::make_address(where.host, ec);

@@ -1,9 +1,11 @@
 #include "options.h"
 
+#include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -114,9 +116,9 @@ void add_node(CLI::App& app, CommonOptions& options, std::string& hash, const ch
       ->type_name("GROUP");
   app.add_flag("--discover", node.discover,
                "Find other nodes of the mesh by broadcast on the local networks; needs --key");
-  app.add_option(
-         "--listen", node.listen,
-         "Peers connect here, and to the next port for the node channel (default: 0.0.0.0:6881, or the next free pair)")
+  app.add_option("--listen", node.listen,
+                 "Peers connect here, and to the next port for the node channel (default: [::]:6881, IPv4 and IPv6, or "
+                 "the next free pair)")
       ->type_name("ADDR:PORT");
   app.add_option("--advertise", node.advertise,
                  "An address at which others reach this node; may be given several times")
@@ -128,6 +130,16 @@ void add_node(CLI::App& app, CommonOptions& options, std::string& hash, const ch
                  "Serve what links in the files directory lead to in DIR; may be given several times")
       ->type_name("DIR")
       ->allow_extra_args(false);
+  app.add_option(
+         "--keep", node.keep,
+         "Get what matches this glob, and newer versions of it, without being asked; may be given several times")
+      ->type_name("GLOB")
+      ->allow_extra_args(false);
+  app.add_option(
+         "--keep-max", node.keep_max,
+         "Keep at most so many bytes by --keep (500G; default: no bound): any member of the mesh may add to them")
+      ->transform(CLI::AsSizeValue(true).description(""))
+      ->type_name("SIZE");
   app.add_option("--ignore", node.ignore, "Never offer files of this name (a glob); may be given several times")
       ->type_name("GLOB")
       ->allow_extra_args(false);
@@ -140,6 +152,11 @@ void add_node(CLI::App& app, CommonOptions& options, std::string& hash, const ch
          "--mesh, and get --on --force); may be given several times")
       ->check(CLI::IsMember({"get", "delete", "url"}).description(""))
       ->type_name("ORDER")
+      ->allow_extra_args(false);
+  app.add_option("--url-ignore", node.url_ignore,
+                 "A key of URLs' queries that is another one each time, as a signature's is, and no part of what they "
+                 "name, beside the usual ones (X-Amz-*, Signature, token, ...); may be given several times")
+      ->type_name("KEY")
       ->allow_extra_args(false);
   app.add_flag("--local-urls", node.local_urls,
                "Get URLs at this machine's own addresses, and link-local ones, for other nodes, too");
@@ -231,6 +248,7 @@ int parse(CLI::App& app, CommonOptions& options, int argc, char** argv) {
     say(app.get_name(), std::string(error.what()) + " (" + app.get_name() + " --help shows the usage)");
     return static_cast<int>(Status::usage);
   }
+  const bool gave_key = !options.key.empty();
   if (!options.config.empty()) {
     read_config(app, options.config);
   } else {
@@ -243,7 +261,13 @@ int parse(CLI::App& app, CommonOptions& options, int argc, char** argv) {
   }
   if (!options.key.empty()) {
     if (options.node.open) throw Error(Status::usage, "--key and --open contradict each other: give one of them");
-    options.node.keys = read_keys(options.key);
+    // What a configuration file says is said for everybody, and who may use the node's socket alone needs no key.
+    const bool is_asker = app.get_name() == "meshfile" || app.get_name() == "meshget";
+    if (is_asker && !gave_key && ::access(options.key.c_str(), R_OK) != 0 && errno == EACCES) {
+      options.node.key_trouble = "--key " + options.key + ": " + std::generic_category().message(EACCES);
+    } else {
+      options.node.keys = read_keys(options.key);
+    }
     ::prctl(PR_SET_DUMPABLE, 0);  // keys do not go into core dumps, nor to other processes of this user
   }
   if (!options.node.control_group.empty() && options.node.control.empty())
@@ -257,12 +281,19 @@ int parse(CLI::App& app, CommonOptions& options, int argc, char** argv) {
     stall.ask = std::chrono::milliseconds(std::atoi(ms));
     stall.give_up = 2 * stall.ask;
   }
+  if (const char* ms = std::getenv("MESH_TEST_KEEP_MS"); ms != nullptr && std::atoi(ms) > 0)
+    options.node.keep_look = std::chrono::milliseconds(std::atoi(ms));
   return -1;
 }
 
 void say(const std::string& program, const std::string& text) {
   // Whatever others have put into it: one line, and nothing that a terminal obeys.
   std::fprintf(stderr, "%s: %s\n", program.c_str(), printable(text).c_str());
+}
+
+FilesDir files_dir(const NodeOptions& node) {
+  std::error_code ec;
+  return {node.files.string(), std::filesystem::canonical(node.files, ec).string()};
 }
 
 std::function<void(const std::string&)> service_log(const std::string& program, const CommonOptions& options) {
@@ -272,9 +303,39 @@ std::function<void(const std::string&)> service_log(const std::string& program, 
   };
 }
 
+namespace {
+
+/// The status with which to end: that of a failure where stdout could not be written.
+int flushed(const std::string& program, int status) {
+  errno = 0;
+  const bool failed = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
+  if (!failed) return status;
+  // A reader that has seen enough (head) is told by a signal, or knows.
+  say(program, std::string("stdout: cannot be written") +
+                   (errno != 0 ? ": " + std::generic_category().message(errno) : std::string()));
+  return std::max(status, static_cast<int>(Status::failed));
+}
+
+/// Otherwise the next file that is opened gets the number, and is written to as if it were the terminal. What the
+/// program prints on a stream that was closed fails as it should: it is open the other way round.
+void fill_standard_streams() {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd)
+    if (::fcntl(fd, F_GETFD) < 0 && errno == EBADF)
+      static_cast<void>(::open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY));
+}
+
+}  // namespace
+
+void leave(const std::string& program, int status) {
+  status = flushed(program, status);
+  std::fflush(stderr);
+  std::_Exit(status);
+}
+
 int guarded(const std::string& program, const std::function<int()>& run) {
+  fill_standard_streams();
   try {
-    return run();
+    return flushed(program, run());
   } catch (const Error& error) {
     say(program, error.what());
     return static_cast<int>(error.status());

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/mesh_path.h"
 #include "node/node_options.h"
 #include "unpack/unpacker.h"
 #include "wire/messages.h"
@@ -21,6 +22,9 @@ struct CommonOptions {
   std::string log_level = "info";
   int max_log_lines = 1000;  ///< a minute
 };
+
+/// As the node of these options spells it.
+[[nodiscard]] FilesDir files_dir(const NodeOptions& node);
 
 /// Options that are added from now on stand under this heading in --help.
 void under(CLI::App& app, const char* heading);
@@ -58,7 +62,11 @@ void say(const std::string& program, const std::string& text);
 /// The log of a service: as much of it as was asked for.
 std::function<void(const std::string&)> service_log(const std::string& program, const CommonOptions& options);
 
-/// Runs a main function and turns what it throws into a line and an exit status.
+/// Ends the program at once. What was printed and could not be written is a failure.
+[[noreturn]] void leave(const std::string& program, int status);
+
+/// Runs a main function and turns what it throws into a line and an exit status, as well as output that could not be
+/// written. Before that, it sees to it that no file is opened under the number of a standard stream that was closed.
 int guarded(const std::string& program, const std::function<int()>& run);
 
 }  // namespace mesh

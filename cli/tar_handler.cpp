@@ -10,8 +10,10 @@
 
 #include "core/error.h"
 #include "core/format.h"
+#include "core/glob.h"
 #include "core/mesh_path.h"
 #include "core/url.h"
+#include "disk/directory.h"
 #include "disk/state_dir.h"
 #include "handler.h"
 #include "library/path_gate.h"
@@ -146,7 +148,7 @@ class TarHandler final : public Handler {
     const auto inner = text.substr(prefix.size());
     const fs::path given(inner);
     std::error_code ec;
-    const bool below_files = is_below(given.lexically_normal().string(), options_.files);
+    const bool below_files = options_.files.relative(given.lexically_normal().string()).has_value();
     if (given.is_absolute() && !below_files && fs::is_regular_file(given, ec)) {
       outside_ = fs::canonical(given, ec);
       if (ec) throw Error(Status::failed, printable(inner) + ": " + ec.message());
@@ -154,10 +156,10 @@ class TarHandler final : public Handler {
       return;
     }
     const auto what = parse_what(inner, options_.files);
-    if (what.is_glob || what.pattern.empty())
-      throw Error(Status::usage, printable(without_secrets(text)) + ": tar: takes one file, no " +
-                                     (what.is_glob ? "glob" : "directory"));
-    source_ = inner;
+    if (what.pattern.empty())
+      throw Error(Status::usage, printable(without_secrets(text)) + ": tar: takes one file, no directory");
+    // One file, whatever its name looks like.
+    source_ = what.is_glob ? "file:" + escape_glob(what.pattern) : inner;
     path_ = what.pattern;
     name_ = printable(path_);
   }
@@ -166,7 +168,7 @@ class TarHandler final : public Handler {
     return outside_.empty() ? std::optional(source_) : std::nullopt;
   }
   void set_places(const NodePaths& places) override {
-    options_.files = places.files;
+    options_.files = {places.files, places.real};
     options_.state = places.state;
     state_.reset();
   }
@@ -237,7 +239,7 @@ class TarHandler final : public Handler {
     return out;
   }
   void place(const Unpacked& unpacked, TempTree& temp, TreeRecord record, GetOutcome& out) {
-    if (outside_.empty() && parent() == options_.files && unpacked.top == reserved_part)
+    if (outside_.empty() && parent() == options_.files.given && unpacked.top == reserved_part)
       throw Error(Status::failed, name_ + ": its top-level directory has the name of the state directory");
     TreePlace place;
     const Fd parent_fd = open_parent();
@@ -260,21 +262,20 @@ class TarHandler final : public Handler {
   [[nodiscard]] std::string parent() const {
     if (!outside_.empty()) return outside_.parent_path().string();
     const auto above = parent_path(path_);
-    return above.empty() ? options_.files : (fs::path(options_.files) / above).string();
+    return above.empty() ? options_.files.given : (fs::path(options_.files.given) / above).string();
   }
   /// Where the archive is, and where the tree is to be.
   [[nodiscard]] Fd open_parent() const {
     if (outside_.empty())
-      return PathGate(options_.files, state().fd(), {}, group_number(options_.group)).open_parent(path_);
+      return PathGate(options_.files.given, state().fd(), {}, group_number(options_.group)).open_parent(path_);
     Fd out(::open(parent().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!out) throw Error(Status::failed, printable(parent()) + ": " + std::generic_category().message(errno));
     return out;
   }
   /// In the state directory, unless a rename could not lead from there to the tree's place.
   [[nodiscard]] fs::path temp_place() const {
-    struct stat there {};
-    if (!outside_.empty() || (::stat(parent().c_str(), &there) == 0 && there.st_dev != state().id().device))
-      return parent();
+    const Fd there(::open(parent().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!outside_.empty() || (there && !is_same_mount(there.get(), state().fd()))) return parent();
     return state().handle() / "unpack";
   }
 

@@ -36,6 +36,7 @@ Task<Relayed> FanOut::relay(ChannelPtr channel, Relay asked) {
   std::set<std::string> found;
   for (const auto& [key, node] : members_.all()) {
     const auto name = members_.name_of(node);
+    if (asked.spare_asker && asker != nullptr && key == asker->key) continue;
     if (!wanted.empty() && !wanted.contains(name) && !wanted.contains(node.hello.instance)) continue;
     found.insert(name);
     found.insert(node.hello.instance);

@@ -55,6 +55,7 @@ void Lookup::take_inventory(const ChannelPtr& channel, const InventoryDelta& del
   const auto* node = members_.of(channel);
   if (node == nullptr) return;
   auto& told = told_[node->key];
+  instances_[node->key] = node->hello.instance;
   for (const auto& path : delta.removed) told.count(catalog_.remove(node->key, path));
   for (const auto& entry : delta.put)
     if (entry_fault(entry).empty() && put(*node, entry) && entry.id.is_set()) on_hashed(entry.id);
@@ -66,6 +67,7 @@ void Lookup::forget(NodeKey node) {
   if (it == told_.end()) return;
   const bool has_any = it->second.paths > 0;
   told_.erase(it);
+  if (!has_any) instances_.erase(node);
   if (!has_any) return;
   gone_.insert(node);
   if (gone_.size() == 1) spawn(io_, sweep());
@@ -89,7 +91,7 @@ Task<void> Lookup::sweep() {
       after = std::move(*reached);
       co_await slice.next();
     }
-    for (const auto key : leaving) gone_.erase(key);
+    for (const auto key : leaving) gone_.erase(key), instances_.erase(key);
   }
 }
 
@@ -146,11 +148,16 @@ std::vector<Copy> Lookup::copies(std::string_view path) const {
   return out;
 }
 
-/// The paths that a question names, a page of them. Throws Error.
-Task<std::vector<std::string>> Lookup::find_paths(Resolve question) {
-  const What what{question.pattern, question.pattern, question.glob};
+/// The paths that a question names, a page of them; a path that is there is no glob, and the question says so then.
+/// Throws Error.
+Task<std::vector<std::string>> Lookup::find_paths(Resolve& question) {
+  What what{question.pattern, question.pattern, question.glob};
   if (!what.pattern.empty() && !is_mesh_path(what.pattern))
     throw Error(Status::usage, printable(what.pattern) + ": the path " + std::string(path_fault(what.pattern)));
+  const auto be_literal = [&] {
+    if (is_literal(what)) what.is_glob = question.glob = false;
+  };
+  be_literal();
   if (what.is_glob)
     if (const auto fault = glob_fault(what.pattern); !fault.empty())
       throw Error(Status::usage, printable(what.pattern) + ": the path " + std::string(fault));
@@ -162,12 +169,15 @@ Task<std::vector<std::string>> Lookup::find_paths(Resolve question) {
   };
   // A path that is there is told at once.
   if (what.is_glob || members_.is_brief() || !catalog_.contains(what.pattern)) co_await members_.settle(false);
+  be_literal();
   co_await walk(what, question.after, take);
   if (paths.empty() && question.after.empty()) {
     co_await members_.settle(true);
+    be_literal();
     co_await walk(what, question.after, take);
-    if (paths.empty() && !what.is_glob && !what.pattern.empty()) {
+    if (paths.empty() && !what.pattern.empty()) {
       co_await probe(what.pattern);
+      be_literal();
       co_await walk(what, question.after, take);
     }
     if (paths.empty()) {
@@ -212,7 +222,34 @@ std::vector<FileEntry> Lookup::above(const std::vector<std::string>& paths) cons
   return out;
 }
 
+/// What `own` has as a file under `path`.
+std::optional<Copy> Lookup::own_copy(const std::string& path, NodeKey own) const {
+  for (const auto& copy : copies(path))
+    if (copy.node == own && copy.kind == Kind::file) return copy;
+  return std::nullopt;
+}
+
+/// Whether to hash it may show that another node has or had the same.
+bool Lookup::may_be_known(const std::string& path, const Copy& mine) const {
+  const auto instance = instances_.find(mine.node);
+  if (mine.id != nullptr || instance == instances_.end()) return false;
+  return past_.had_size(path, mine.size, instance->second) || std::ranges::any_of(copies(path), [&](const Copy& copy) {
+           return copy.node != mine.node && copy.kind == Kind::file && copy.size == mine.size;
+         });
+}
+
+/// What `own` has under `path`, where another node has these bytes, or had them under that path.
+ContentId Lookup::known_elsewhere(const std::string& path, NodeKey own) const {
+  const auto mine = own_copy(path, own);
+  const auto instance = instances_.find(own);
+  if (!mine || mine->id == nullptr || instance == instances_.end()) return {};
+  const auto now = holders(*mine->id, mine->size);
+  const bool elsewhere = std::ranges::any_of(now, [&](NodeKey node) { return node != own; });
+  return elsewhere || past_.had(path, *mine->id, mine->size, instance->second) ? *mine->id : ContentId{};
+}
+
 Task<Resolved> Lookup::resolve(ChannelPtr channel, Resolve question) {
+  const bool asked_glob = question.glob;
   const auto paths = co_await find_paths(question);
   if (paths.empty() && question.after.empty()) co_return Resolved{};
   const auto* asker = members_.of(channel);
@@ -238,6 +275,12 @@ Task<Resolved> Lookup::resolve(ChannelPtr channel, Resolve question) {
         for (const auto& copy : copies(path))
           if (copy.node == key) work[key].files.push_back(entry_of(path, copy));
       }
+    for (const auto& path : paths) {
+      const auto mine = own_copy(path, own);
+      const auto refused = refusals->find(path);
+      if (mine && may_be_known(path, *mine) && (refused == refusals->end() || !refused->second.contains(own)))
+        work[own].files.push_back(entry_of(path, *mine));
+    }
     if (work.empty()) break;
     co_await hash(std::move(work), refusals);
   }
@@ -270,11 +313,13 @@ Task<Resolved> Lookup::resolve(ChannelPtr channel, Resolve question) {
         const auto all = choose_version(copies(path), {});
         file.own_wins = all.chosen && all.chosen->node == own;
       }
+      file.own_known = known_elsewhere(path, own);
       name_holders(file, *choice.chosen, own);
       mentioned.insert(file.holders.begin(), file.holders.end());
     }
     out.files.push_back(std::move(file));
   }
+  out.literal = asked_glob && !question.glob;
   out.above = above(paths);
   if (paths.size() == page_entries) out.next = paths.back();
   if (from && out.files.empty() && question.after.empty() && out.next.empty())
@@ -330,12 +375,14 @@ Task<Listed> Lookup::list(List question) {
     last = path;
     return out.items.size() < page_entries;
   };
-  const What what{question.pattern, question.pattern, question.glob};
-  if (what.is_glob)
-    if (const auto fault = glob_fault(what.pattern); !fault.empty())
-      throw Error(Status::usage, printable(what.pattern) + ": the path " + std::string(fault));
+  What what{question.pattern, question.pattern, question.glob};
   const Catalog::Visit visit = add;
   const auto page = [&]() -> Task<void> {
+    out.literal = out.literal || is_literal(what);
+    if (out.literal) what.is_glob = false;
+    if (what.is_glob)
+      if (const auto fault = glob_fault(what.pattern); !fault.empty())
+        throw Error(Status::usage, printable(what.pattern) + ": the path " + std::string(fault));
     if (what.is_glob || question.recursive) {
       co_await walk(what, question.after, visit);
       co_return;

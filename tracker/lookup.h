@@ -14,6 +14,7 @@
 
 #include "core/catalog.h"
 #include "members.h"
+#include "past_versions.h"
 #include "wire/flow.h"
 
 namespace mesh {
@@ -22,7 +23,13 @@ class Lookup {
  public:
   /// `max_paths`: of one node, of 100 bytes on average at most. `members` must outlive this.
   Lookup(asio::io_context& io, Members& members, std::size_t max_paths)
-      : io_(io), members_(members), max_paths_(max_paths) {}
+      : io_(io), members_(members), max_paths_(max_paths) {
+    catalog_.on_lost = [this](NodeKey node, const std::string& path, const ContentId& id, std::int64_t size) {
+      if (const auto at = instances_.find(node); at != instances_.end()) past_.add(path, id, size, at->second);
+    };
+  }
+  Lookup(const Lookup&) = delete;
+  Lookup& operator=(const Lookup&) = delete;
 
   /// Told of each content of which a node says that it has it now.
   std::function<void(const ContentId&)> on_hashed;
@@ -60,11 +67,16 @@ class Lookup {
   bool put(const Members::Node& node, const FileEntry& entry);
   Task<void> sweep();
   Task<void> walk(What what, std::string after, Catalog::Visit visit);
-  Task<std::vector<std::string>> find_paths(Resolve question);
+  Task<std::vector<std::string>> find_paths(Resolve& question);
+  /// Whether `what`, which looks like a glob, is a path that is there.
+  [[nodiscard]] bool is_literal(const What& what) const { return what.is_glob && !copies(what.pattern).empty(); }
   Task<bool> probe(std::string path);
   Task<void> hash(std::map<NodeKey, HashFiles> work, std::shared_ptr<Refusals> refusals);
   [[nodiscard]] std::vector<Copy> copies(std::string_view path) const;
   void name_holders(ResolvedFile& file, const Copy& chosen, NodeKey asker);
+  [[nodiscard]] std::optional<Copy> own_copy(const std::string& path, NodeKey own) const;
+  [[nodiscard]] bool may_be_known(const std::string& path, const Copy& mine) const;
+  [[nodiscard]] ContentId known_elsewhere(const std::string& path, NodeKey own) const;
   [[nodiscard]] std::vector<FileEntry> above(const std::vector<std::string>& paths) const;
 
   asio::io_context& io_;
@@ -73,6 +85,8 @@ class Lookup {
   std::mt19937 random_{std::random_device{}()};
   Catalog catalog_;
   std::map<NodeKey, Told> told_;
+  std::map<NodeKey, std::string> instances_;  ///< of nodes that the catalog has something of
+  PastVersions past_;
   std::set<NodeKey> gone_;  ///< nodes of which the catalog may still have something
 };
 

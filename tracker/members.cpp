@@ -11,6 +11,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
+constexpr auto presence_limit = seconds(2);
 constexpr auto settle_limit = seconds(2);  // nodes reconnect within this after a restart
 constexpr std::size_t most_absent = 10'000;
 constexpr auto name_kept = std::chrono::minutes(1);  // for a node that may be back in a moment
@@ -27,7 +28,7 @@ void Members::closed(const ChannelPtr& channel) {
   if (const auto it = by_channel_.find(channel.get()); it != by_channel_.end()) drop(it->second);
 }
 
-Welcome Members::enlist(const ChannelPtr& channel, Hello hello) {
+void Members::check(const ChannelPtr& channel, const Hello& hello) const {
   if (hello.version != protocol_version)
     throw Error(Status::refused, "this tracker speaks protocol " + std::to_string(protocol_version) + ", " +
                                      printable(hello.node) + " speaks " + std::to_string(hello.version) +
@@ -37,6 +38,32 @@ Welcome Members::enlist(const ChannelPtr& channel, Hello hello) {
   if (hello.addresses.size() > 32) throw Error(Status::refused, "no sensible hello");
   if (!is_proven(hello.instance, hello.public_key, Hello::name, channel->binding(), hello.proof))
     throw Error(Status::refused, printable(hello.node) + ": does not prove that it is the node that it says it is");
+}
+
+Task<bool> Members::is_taken(Hello hello) const {
+  std::vector<std::pair<ChannelPtr, Hello>> others;
+  for (const auto& [key, node] : nodes_) {
+    // A program that comes again has lost its connection.
+    const bool again = node.hello.run == hello.run && node.hello.via == hello.via;
+    if (node.hello.instance == hello.instance && !again) others.emplace_back(node.channel, node.hello);
+  }
+  for (const auto& [channel, other] : others) {
+    bool answers = true;
+    try {
+      static_cast<void>(co_await channel->request(PresenceAsk{}, presence_limit));
+    } catch (const Error& error) {
+      answers = error.status() != Status::unreachable;  // one of another version refuses to say
+    }
+    if (!answers || !channel->is_open()) continue;
+    if (other.run == hello.run)
+      throw Error(Status::refused, "this tracker knows this node already, by way of " + printable(other.via));
+    co_return true;
+  }
+  co_return false;
+}
+
+Welcome Members::enlist(const ChannelPtr& channel, Hello hello) {
+  check(channel, hello);
   // A node that lost its connection may be back before this side has noticed.
   std::vector<NodeKey> stale;
   for (const auto& [key, node] : nodes_)
@@ -152,6 +179,7 @@ std::vector<std::string> Members::addresses(const Node& node, const asio::ip::ad
   // The node that this tracker is within.
   if (seen.is_unspecified()) return asker.is_loopback() ? std::vector{asker.to_string()} : node.hello.addresses;
   // A node beside the tracker is seen on loopback, which serves only its neighbours there.
+  if (seen.is_v6() && node.hello.v4_only) return node.hello.addresses;
   if (!seen.is_loopback()) return {seen.to_string()};
   if (asker.is_loopback() || asker.is_unspecified()) return {seen.to_string()};
   return node.hello.addresses;

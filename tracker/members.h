@@ -43,7 +43,12 @@ class Members {
   void opened(const ChannelPtr& channel);
   /// The channel has ended, and with it the membership of whoever was on it.
   void closed(const ChannelPtr& channel);
-  /// Throws Error(refused).
+  /// Throws Error(refused) for what `enlist` would refuse.
+  void check(const ChannelPtr& channel, const Hello& hello) const;
+  /// Whether another program, a copy of the one that says hello, is here by its identity and answers. Throws
+  /// Error(refused) where it is the same program that comes to this tracker by another of its names.
+  Task<bool> is_taken(Hello hello) const;
+  /// Whoever was here by this identity has gone. Throws Error(refused).
   Welcome enlist(const ChannelPtr& channel, Hello hello);
   void set_registered(NodeKey key) { nodes_.at(key).registered = true; }
 

@@ -254,6 +254,9 @@ Task<Introduced> Swarms::introduce(ChannelPtr channel, JoinSwarm question) {
   for (const auto key : hand_out(members, {}, random_)) {
     const auto* node = members_.find(key);
     if (node == nullptr) continue;
+    if (question.unreached)
+      for (const auto& address : members_.addresses(*asker, node->channel->remote()))
+        meet_soon(key, question.id, to_text(address, asker->hello.peer_port));
     for (const auto& address : members_.addresses(*node, channel->remote())) {
       reply.peers.push_back(to_text(address, node->hello.peer_port));
       if (has_all(question.id, swarm, key)) reply.sources.push_back(reply.peers.back());

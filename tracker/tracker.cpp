@@ -7,6 +7,14 @@
 
 namespace mesh {
 
+namespace {
+
+bool is_call_token(std::string_view text) {
+  return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+}  // namespace
+
 Tracker::Tracker(asio::io_context& io, TrackerOptions options)
     : options_(std::move(options)),
       members_(options_.access.keys, !options_.listen),
@@ -42,6 +50,11 @@ void Tracker::connect_rooms() {
 Handlers Tracker::make_handlers() {
   Handlers h;
   h.on<Hello>([this](ChannelPtr channel, Hello hello) -> Task<Welcome> {
+    members_.check(channel, hello);
+    Welcome taken;
+    taken.taken = co_await members_.is_taken(hello);
+    if (taken.taken) co_return taken;
+    if (!channel->is_open()) throw Error(Status::unreachable, channel->where() + ": is gone");
     co_return members_.enlist(channel, std::move(hello));
   });
   h.on_note<InventoryDelta>(
@@ -58,6 +71,18 @@ Handlers Tracker::make_handlers() {
   });
   h.on<JoinSwarm>(
       [this](ChannelPtr channel, JoinSwarm question) { return swarms_.introduce(std::move(channel), question); });
+  h.on<CallBack>([this](ChannelPtr channel, CallBack asked) -> Task<CallBack::Reply> {
+    const auto* asker = members_.of(channel);
+    const auto* other = members_.find(asked.node);
+    if (asker == nullptr || other == nullptr || other == asker || !is_call_token(asked.token))
+      throw Error(Status::refused, "nobody to be called back by");
+    Call call;
+    call.addresses = members_.addresses(*asker, other->channel->remote());
+    call.channel_port = asker->hello.channel_port;
+    call.token = asked.token;
+    other->channel->note(call);
+    co_return CallBack::Reply{};
+  });
   h.on_note<Unloaded>([this](const ChannelPtr& channel, const Unloaded& note) {
     if (const auto* node = members_.of(channel)) swarms_.leave(node->key, note.id);
   });

@@ -16,7 +16,7 @@ constexpr auto silent_after = seconds(60);   // a member that says nothing has g
 constexpr auto stalled_after = seconds(45);  // an owner that fetches nothing gives the piece to another
 constexpr auto forgotten_after = seconds(5);
 constexpr auto restart_grace = std::chrono::milliseconds(2500);
-constexpr int most_changes = 3;
+constexpr int most_changes = 6;
 constexpr std::int64_t least_run_bytes = 256 * 1024;
 constexpr std::int64_t most_run_bytes = std::int64_t{32} << 20;
 constexpr std::size_t most_error_bytes = 1000;
@@ -67,13 +67,23 @@ void UrlPlan::begin_anew() {
   for (auto& [key, member] : members_) member.have.clear();
 }
 
-void UrlPlan::take_facts(NodeKey node, const UrlFacts& facts, TimePoint now) {
-  if (facts.size < 0 || facts == facts_) return;
-  if (const auto fault = url_facts_fault(facts); !fault.empty())
+void UrlPlan::take_facts(NodeKey node, const UrlFacts& said, TimePoint now) {
+  if (said.size < 0 || said == facts_) return;
+  if (const auto fault = url_facts_fault(said); !fault.empty())
     throw Error(Status::failed, "no sensible facts of a URL: " + fault);
+  if (plain_ && said.size == facts_.size) return;
+  auto facts = said;
   if (facts_.size >= 0) {
+    earlier_.push_back(facts_);
+    plain_ = said.size == facts_.size && std::ranges::any_of(earlier_, [&](const UrlFacts& one) {
+               return one.size == said.size && one.validator == said.validator && said.validator != facts_.validator;
+             });
+    if (plain_) {
+      facts.validator.clear();
+      facts.ranges = false;
+    }
     // The word of the one who asks now counts: it has asked last. All begin anew.
-    if (++changes_ > most_changes) {
+    if (!plain_ && ++changes_ > most_changes) {
       error_ = "the origin has something else each time that it is asked";
       status_ = Status::failed;
       return;

@@ -44,7 +44,7 @@ class UrlPlan {
   };
 
   void expire(TimePoint now);
-  void take_facts(NodeKey node, const UrlFacts& facts, TimePoint now);
+  void take_facts(NodeKey node, const UrlFacts& said, TimePoint now);
   void take_pieces(NodeKey node, const OriginReport& said, TimePoint now);
   void assign(NodeKey node, OriginAssignment& orders, TimePoint now);
   void release(NodeKey node);
@@ -54,6 +54,10 @@ class UrlPlan {
   std::int64_t epoch_;
   UrlFacts facts_;
   int changes_ = 0;  ///< how often the origin turned out to have something else
+  /// What it had before. One that comes back to an earlier answer is several servers whose validators differ: from then
+  /// on no validator counts, and one node reads the whole file.
+  std::vector<UrlFacts> earlier_;
+  bool plain_ = false;
   std::map<NodeKey, Member> members_;
   NodeKey first_ = 0;  ///< who asks the origin what it has
   std::vector<Piece> pieces_;

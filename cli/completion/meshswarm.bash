@@ -1,4 +1,4 @@
-# bash completion for meshget, meshfile, meshseed and meshtracker: commands, flags, and mesh paths, directory by directory,
+# bash completion for meshget, meshfile, meshseed, meshtracker and mm-disk: commands, flags, and mesh paths, directory by directory,
 # with and without the file: prefix. Flags come from --help, so that they are always those of the installed programs.
 
 _meshswarm_flags() {  # COMMAND [SUBCOMMAND]
@@ -46,7 +46,9 @@ _meshswarm() {
     done
     before=${COMP_WORDS[i - 1]}
     word=${word#[\'\"]}
+    word=${word//\\\\/$'\001'}
     word=${word//\\/}
+    word=${word//$'\001'/\\}
     case $before in
         --files | --state | --follow)
             mapfile -t COMPREPLY < <(compgen -d -- "$word")
@@ -76,9 +78,9 @@ _meshswarm() {
         meshfile:) mapfile -t COMPREPLY < <(compgen -W "cancel delete get info list status stream torrent wait" -- "$word") ;;
         meshfile:status) ;;
         meshfile:delete)
-            if [[ " ${COMP_WORDS[*]} " == *" --mesh "* ]]; then _meshswarm_paths "$word"; else _meshswarm_paths "$word" --local; fi ;;
-        meshfile:* | meshget:) _meshswarm_paths "$word" ;;
+            if [[ " ${COMP_WORDS[*]} " == *" --mesh "* || " ${COMP_WORDS[*]} " == *" --on "* ]]; then _meshswarm_paths "$word"; else _meshswarm_paths "$word" --local; fi ;;
+        meshfile:* | meshget: | mm-disk:) _meshswarm_paths "$word" ;;
     esac
 }
 
-complete -F _meshswarm meshget meshfile meshseed meshtracker
+complete -F _meshswarm meshget meshfile meshseed meshtracker mm-disk

@@ -28,6 +28,7 @@ struct Asked {
   bool discard = false;
   bool quiet = false;
   bool as_json = false;
+  bool force = false;
   std::string output;
   std::int64_t seconds = 0;
   std::string cacert;

@@ -1,4 +1,6 @@
 #include "core/format.h"
+#include "core/glob.h"
+#include "core/mesh_path.h"
 #include "meshfile/commands.h"
 #include "meshfile/shared.h"
 
@@ -24,12 +26,30 @@ void print_deleted(const std::string& node, const Deleted& deleted) {
   std::printf("\n");
 }
 
+/// Whether what looks like a glob is a path that is there.
+Task<bool> is_path(const NodeOptions& node, const Handlers& handlers, What what) {
+  const auto channel = co_await channel_for(node, handlers, false);
+  List question;
+  question.pattern = what.pattern;
+  question.glob = true;
+  bool found = false;
+  try {
+    const Listed page = co_await channel->request(question, std::chrono::seconds(150));
+    found = page.literal;
+  } catch (const Error& error) {
+    if (error.status() != Status::not_found) throw;
+  }
+  channel->close();
+  co_return found;
+}
+
 }  // namespace
 
 Task<Status> remove(const NodeOptions& node, const Asked& asked, const Handlers& handlers) {
   Delete request;
   request.whats = portable(asked.whats, node);
-  if (!asked.mesh) {
+  request.force = asked.force;
+  if (!asked.mesh && asked.on.empty()) {
     const auto channel = co_await channel_for(node, handlers, true);
     Deleted reply = co_await channel->request(request, std::chrono::hours(24));
     for (const auto& missing : reply.missing) {
@@ -42,8 +62,14 @@ Task<Status> remove(const NodeOptions& node, const Asked& asked, const Handlers&
       print_deleted("", reply);
     co_return reply.status;
   }
-  const std::vector<std::string> everyone(1, "all");
-  const Relayed reply = co_await relay(node, handlers, request, everyone);
+  // A path that is somewhere in the mesh is no glob anywhere.
+  for (auto& text : request.whats) {
+    const auto what = parse_what(text, files_dir(node));
+    if (what.is_glob && co_await is_path(node, handlers, what)) text = "file:" + escape_glob(what.pattern);
+  }
+  auto to = asked.on;
+  if (to.empty()) to.emplace_back("all");
+  const Relayed reply = co_await relay(node, handlers, request, to);
   Status status = Status::ok;
   bool found = false;
   json nodes = json::array();

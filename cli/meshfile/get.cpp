@@ -15,9 +15,9 @@ Task<Status> get(const NodeOptions& node, const Asked& asked, const Handlers& ha
   }
   const auto channel = co_await channel_for(node, handlers, true);
   const GetReply reply = co_await channel->request(request, std::chrono::seconds(30));
-  if (asked.as_json)
-    print({{"status", reply.status}, {"detached", true}});
-  else if (::isatty(STDERR_FILENO) == 1)
+  if (asked.as_json) print({{"status", reply.status}, {"detached", true}, {"errors", reply.errors}});
+  for (const auto& error : reply.errors) say("meshfile", error);
+  if (!asked.as_json && reply.status == Status::ok && ::isatty(STDERR_FILENO) == 1)
     say("meshfile", "under way; meshfile status shows it, meshfile wait waits for it");
   co_return reply.status;
 }

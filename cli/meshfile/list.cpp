@@ -17,7 +17,7 @@ std::string conflict_mark(const ListItem& item) {
 
 Task<Status> list(const NodeOptions& node, const Asked& asked, const Handlers& handlers) {
   const auto channel = co_await channel_for(node, handlers, asked.local);
-  const auto what = parse_what(asked.path, node.files.string());
+  const auto what = parse_what(asked.path, files_dir(node));
   List question;
   question.pattern = what.pattern;
   question.glob = what.is_glob;

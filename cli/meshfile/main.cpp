@@ -8,6 +8,8 @@
 #include "client.h"
 #include "core/format.h"
 #include "core/mesh_path.h"
+#include "core/node_ranges.h"
+#include "core/url.h"
 #include "meshfile/commands.h"
 #include "progress_view.h"
 
@@ -31,7 +33,7 @@ int main(int argc, char** argv) {
     app.add_flag("--json", asked.as_json, "JSON on stdout");
     app.fallthrough();
     const auto add_on = [&](CLI::App* command, const char* help) {
-      command->add_option("--on", asked.on, help)->type_name("all|NODE,NODE")->delimiter(',')->allow_extra_args(false);
+      command->add_option("--on", asked.on, help)->type_name("all|others|NODE,n[1-3]")->allow_extra_args(false);
     };
     auto* list_command = app.add_subcommand(
         "list", "What a directory, or the whole mesh, holds: size, time, number of nodes that have it");
@@ -43,19 +45,22 @@ int main(int argc, char** argv) {
     add_url(*get_command, asked.get, asked.cacert);
     int active = 0;
     add_limits(*get_command, asked.get.max_down, asked.get.max_up, active);
-    add_on(get_command, "Have other nodes get them: all, or these");
+    add_on(get_command, "Have other nodes get them: all, others (all but this one), or these");
     auto* wait_command = app.add_subcommand("wait", "Waits until gets are done, and says how they ended");
     wait_command->add_option("WHAT", asked.whats, "As it was asked for, or a file of it (default: every get)");
     wait_command->add_flag("--quiet", asked.quiet, "No progress");
-    add_on(wait_command, "Wait for what other nodes get: all, or these");
+    add_on(wait_command, "Wait for what other nodes get: all, others (all but this one), or these");
     auto* cancel_command = app.add_subcommand("cancel", "Stops getting files; what has arrived is kept");
     cancel_command->add_option("WHAT", asked.whats, "What is not wanted any more")->required();
     cancel_command->add_flag("--discard", asked.discard, "Drop what has arrived as well");
-    add_on(cancel_command, "On other nodes: all, or these");
+    add_on(cancel_command, "On other nodes: all, others (all but this one), or these");
     auto* delete_command = app.add_subcommand("delete", "Deletes files, globs, directories with all below");
     delete_command->add_option("WHAT", asked.whats, "A path, directory or glob; / empties the files directory")
         ->required();
     delete_command->add_flag("--mesh", asked.mesh, "On every node that has it");
+    add_on(delete_command, "On other nodes: all, others (all but this one), or these");
+    delete_command->add_flag("--force", asked.force,
+                             "Also what somebody has open for writing, a running VM's disk say");
     auto* stream_command = app.add_subcommand(
         "stream", "Writes a file to stdout while it arrives, without putting it into the files directory");
     stream_command->add_option("PATH", asked.path, "The file")->required();
@@ -105,21 +110,26 @@ int main(int argc, char** argv) {
     else if (!extra.empty())
       throw Error(Status::usage, printable(extra[0]) + ": is not expected here (meshfile " +
                                      app.get_subcommands().front()->get_name() + " --help shows the usage)");
+    std::vector<std::string> on;
+    for (const auto& list : asked.on)
+      for (auto& name : expand_nodes(list)) on.push_back(std::move(name));
+    asked.on = std::move(on);
     if (asked.path.empty() && !complete_command->parsed()) asked.path = "/";
     asked.get.max_active = active;
     std::error_code ec;
     options.node.files = std::filesystem::absolute(options.node.files, ec).lexically_normal();
-    for (const auto& what : asked.get.whats) static_cast<void>(parse_what(what, options.node.files.string()));
-    for (const auto& what : asked.whats) static_cast<void>(parse_what(what, options.node.files.string()));
+    for (const auto& what : asked.get.whats) static_cast<void>(parse_what(what, files_dir(options.node)));
+    for (const auto& what : asked.whats) static_cast<void>(parse_what(what, files_dir(options.node)));
     asked.get.ca = read_ca(asked.cacert);
     std::signal(SIGPIPE, SIG_DFL);
     if (stream_command->parsed() && ::isatty(STDOUT_FILENO) == 1)
       throw Error(Status::usage, "stream: stdout is a terminal; send it to a file or a program");
+    std::optional<HeldNode> held;
     // These need a node: where none runs, this is the time to start one.
     if (stream_command->parsed() || (get_command->parsed() && asked.on.empty())) {
       options.node.linger_seconds = 30;
       options.node.hash_eagerly = hash == "eager";
-      ensure_node(options.node);
+      held.emplace(options.node, get_command->parsed() && std::ranges::all_of(asked.get.whats, is_url));
     }
     asio::io_context io(1);
     ProgressView view(asked.quiet || asked.as_json);
@@ -144,8 +154,6 @@ int main(int argc, char** argv) {
                                              : torrent(node, asked, handlers);
     const auto status = static_cast<int>(*run_to_end(io, std::move(work)));
     view.clear();
-    std::fflush(stdout);
-    std::_Exit(status);
-    return status;
+    leave("meshfile", status);
   });
 }

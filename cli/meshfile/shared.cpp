@@ -25,7 +25,7 @@ const char* kind_name(Kind kind) {
 json to_json(const FileEntry& entry) {
   json out = {{"path", entry.path},
               {"kind", kind_name(entry.kind)},
-              {"size", entry.size},
+              {"size", entry.kind == Kind::directory ? 0 : entry.size},
               {"mtime_ns", entry.mtime},
               {"mode", entry.mode}};
   if (!entry.target.empty()) out["target"] = entry.target;
@@ -60,7 +60,7 @@ void say_view(const std::string& view) {
 
 std::vector<std::string> portable(const std::vector<std::string>& whats, const NodeOptions& node) {
   std::vector<std::string> out;
-  for (const auto& text : whats) out.push_back(portable_text(parse_what(text, node.files.string())));
+  for (const auto& text : whats) out.push_back(portable_text(parse_what(text, files_dir(node))));
   return out;
 }
 
@@ -69,15 +69,20 @@ Status print_answers(const Relayed& reply, const Asked& asked, const char* did) 
   json nodes = json::array();
   for (const auto& answer : reply.answers) {
     Status one = answer.status;
-    // What has no status of its own reads as ok.
-    if (one == Status::ok && !answer.body.empty()) one = from_bencode<GetReply>(answer.body).status;
+    auto error = answer.error;
+    if (one == Status::ok && !answer.body.empty()) {
+      // What has no status of its own reads as ok.
+      const auto got = from_bencode<GetReply>(answer.body);
+      one = got.status;
+      if (error.empty() && !got.errors.empty()) error = got.errors.front();
+    }
     status = worst(status, one);
     if (asked.as_json)
-      nodes.push_back({{"node", answer.node}, {"status", one}, {"error", answer.error}});
+      nodes.push_back({{"node", answer.node}, {"status", one}, {"error", error}});
     else if (one == Status::ok)
       std::printf("%s: %s\n", printable(answer.node).c_str(), did);
     else
-      say("meshfile", printable(answer.node) + ": " + answer.error);
+      say("meshfile", printable(answer.node) + ": " + error);
   }
   if (asked.as_json) print({{"status", status}, {"nodes", nodes}});
   if (reply.answers.empty()) throw Error(Status::unreachable, "no node is in the mesh");

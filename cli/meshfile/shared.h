@@ -26,14 +26,17 @@ std::vector<std::string> portable(const std::vector<std::string>& whats, const N
 /// What each node answered to a get, wait or cancel; the lines of those that did it go to stdout.
 Status print_answers(const Relayed& reply, const Asked& asked, const char* did);
 
-/// Has the tracker pass a request on to other nodes.
+/// Has the tracker pass a request on to these nodes; "all" or "others" alone: to all, or to all but this one.
 template <class Request>
 Task<Relayed> relay(const NodeOptions& node, const Handlers& handlers, Request request, std::vector<std::string> to) {
-  const auto channel = co_await channel_for(node, handlers, false);
+  // Which node is spared is for the tracker to see, by the channel of the one that runs here.
+  const bool others = to.size() == 1 && to.front() == "others";
+  const auto channel = co_await channel_for(node, handlers, others);
   Relay order;
   order.order.kind = Request::name;
   order.order.body = to_bencode(request);
-  if (to.size() != 1 || to.front() != "all") order.nodes = std::move(to);
+  order.spare_asker = others;
+  if (to.size() != 1 || (to.front() != "all" && !others)) order.nodes = std::move(to);
   co_return co_await channel->request(order, std::chrono::hours(24 * 365));
 }
 

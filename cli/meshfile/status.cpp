@@ -43,8 +43,9 @@ void print_status(const StatusReply& reply) {
     }
     for (const auto& t : node.transfers) {
       if (is_seeding(t.state))
-        std::printf("  %-40s %s  %s sent  %s/s  %d peers\n", printable(t.path).c_str(), to_text(t.state),
-                    human_bytes(t.sent).c_str(), human_bytes(t.up_rate).c_str(), t.peers);
+        std::printf("  %-40s %s  %s sent  %s/s  %d %s\n", printable(t.path).c_str(), to_text(t.state),
+                    human_bytes(t.sent).c_str(), human_bytes(t.up_rate).c_str(), t.peers,
+                    t.peers == 1 ? "peer" : "peers");
       else
         std::printf("  %-40s %s  %s%s\n", printable(t.path).c_str(), to_text(t.state),
                     (describe_transfer(t) + origins(t)).c_str(),
@@ -109,8 +110,8 @@ Task<Status> status(const NodeOptions& node, const Asked& asked, const Handlers&
       if (asked.watch && ::isatty(STDOUT_FILENO) == 1) std::printf("\x1b[H\x1b[2J");
       print_status(reply);
     }
-    std::fflush(stdout);
-    if (!asked.watch) co_return Status::ok;
+    // What cannot be written is said at the end.
+    if (!asked.watch || std::fflush(stdout) != 0) co_return Status::ok;
     co_await sleep_for(std::chrono::seconds(1));
   }
 }

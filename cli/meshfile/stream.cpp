@@ -11,7 +11,7 @@ void write_out(const std::string& data) {
     const auto n = ::write(STDOUT_FILENO, data.data() + at, data.size() - at);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) {
-      say("meshfile", "stdout: " + std::generic_category().message(errno));
+      say("meshfile", "stdout: cannot be written: " + std::generic_category().message(errno));
       std::_Exit(static_cast<int>(Status::failed));
     }
     at += static_cast<std::size_t>(n);

@@ -74,6 +74,7 @@ std::size_t Catalog::forget_content(const Stored& copy, const std::string& path)
       targets_.erase(target);
     }
   if (copy.content == nullptr) return bytes;
+  if (on_lost) on_lost(copy.node, path, copy.content->id, copy.size);
   auto& holders = copy.content->holders;
   holders.erase({copy.node, &path});
   if (holders.empty()) contents_.erase({copy.content->id, copy.size});

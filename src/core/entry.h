@@ -20,7 +20,7 @@ enum class Kind : std::uint8_t {
 struct FileEntry {
   std::string path;
   Kind kind = Kind::file;
-  std::int64_t size = 0;
+  std::int64_t size = 0;   ///< of a directory: how many names in it are there and not offered
   std::int64_t mtime = 0;  ///< nanoseconds since the epoch
   std::uint32_t mode = 0;  ///< permission bits
   std::string target;      ///< of a link

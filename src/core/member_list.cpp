@@ -36,6 +36,11 @@ bool is_loopback(const std::string& text) {
 
 }  // namespace
 
+void MemberList::set_self(const std::string& self) {
+  self_ = self;
+  known_.erase(self);
+}
+
 bool MemberList::hear(const Member& member, Time now) {
   if (member.instance == self_ || !is_sensible(member)) return false;
   const auto age = std::clamp<std::int64_t>(member.age, 0, std::chrono::seconds(forget_after).count());

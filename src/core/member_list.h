@@ -23,6 +23,7 @@ class MemberList {
 
   /// `self`: this node's instance, which is never in the list.
   explicit MemberList(std::string self) : self_(std::move(self)) {}
+  void set_self(const std::string& self);
 
   /// What somebody says of a member: the member itself where `age` is 0. What makes no sense is passed over. True when
   /// it is news: a member that was not known, or is reached elsewhere now.

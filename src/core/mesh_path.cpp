@@ -112,7 +112,17 @@ std::string link_destination(std::string_view link, std::string_view target, boo
   return is_mesh_path(out) ? out : std::string{};
 }
 
-What parse_what(std::string_view text, std::string_view files_dir) {
+std::optional<std::string_view> FilesDir::relative(std::string_view path) const {
+  for (std::string_view dir : {given, real}) {
+    while (dir.size() > 1 && dir.ends_with('/')) dir.remove_suffix(1);
+    if (dir.empty() || (path != dir && !is_below(path, dir))) continue;
+    path.remove_prefix(std::min(path.size(), dir.size() + 1));
+    return path;
+  }
+  return std::nullopt;
+}
+
+What parse_what(std::string_view text, const FilesDir& files_dir) {
   What what{std::string(text), {}, false};
   const auto shown = printable(text);
   if (is_url(text)) {
@@ -125,8 +135,7 @@ What parse_what(std::string_view text, std::string_view files_dir) {
                 shown + ": tar: is for meshget, which unpacks the file; without the prefix it is a path");
   if (text.starts_with("file:")) text.remove_prefix(5);
   if (text.empty()) throw Error(Status::usage, "an empty path names nothing; '/' is the whole files directory");
-  while (files_dir.size() > 1 && files_dir.ends_with('/')) files_dir.remove_suffix(1);
-  if (text == files_dir || is_below(text, files_dir)) text.remove_prefix(files_dir.size());
+  text = files_dir.relative(text).value_or(text);
   what.pattern = plain_path(text);
   if (!what.pattern.empty())
     if (const auto fault = path_fault(what.pattern); !fault.empty())
@@ -139,7 +148,10 @@ What parse_what(std::string_view text, std::string_view files_dir) {
 }
 
 std::string portable_text(const What& what) {
-  return !what.url.empty() ? what.url : "file:" + (what.pattern.empty() ? "/" : what.pattern);
+  return !what.url.empty() ? what.url
+                           : "file:" + (what.pattern.empty() ? "/"
+                                        : what.is_glob       ? what.pattern
+                                                             : escape_glob(what.pattern));
 }
 
 }  // namespace mesh

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -35,6 +36,16 @@ inline constexpr std::string_view reserved_part = ".mesh";
 /// `may_climb`: not then, where what comes out is looked up as a mesh path and no link.
 [[nodiscard]] std::string link_destination(std::string_view link, std::string_view target, bool may_climb = false);
 
+/// The files dir, as people and images spell it: an absolute path as it was given, and, where links are on the way,
+/// what that leads to.
+struct FilesDir {
+  std::string given;
+  std::string real{};
+
+  /// What lies at the absolute `path`, relative to the files dir, without a '/' before it; "" is the files dir itself.
+  [[nodiscard]] std::optional<std::string_view> relative(std::string_view path) const;
+};
+
 /// What a user typed, taken apart.
 struct What {
   std::string text;     ///< as typed, for messages
@@ -44,9 +55,10 @@ struct What {
 };
 
 /// Reads a WHAT: an optional "file:" prefix, then a path, glob or directory; or an http(s) URL (core/url.h). A leading
-/// '/' is the files dir's root; an absolute path under `files_dir` is taken as relative to it. Throws Error(usage) for
+/// '/' is the files dir's root; an absolute path under the files dir is taken as relative to it. Throws Error(usage)
+/// for
 /// "..", NUL, bad UTF-8, and for "tar:", which is no name of a file but something to be done with one.
-[[nodiscard]] What parse_what(std::string_view text, std::string_view files_dir);
+[[nodiscard]] What parse_what(std::string_view text, const FilesDir& files_dir);
 /// The same WHAT as a text that any node reads alike, wherever its files dir is.
 [[nodiscard]] std::string portable_text(const What& what);
 

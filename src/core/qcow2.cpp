@@ -31,7 +31,7 @@ std::optional<BackingName> find_backing_name(std::string_view head) {
   return BackingName{offset, static_cast<std::uint32_t>(size)};
 }
 
-Backing locate_backing(std::string_view image, std::string_view name, std::string_view files_dir) {
+Backing locate_backing(std::string_view image, std::string_view name, const FilesDir& files_dir) {
   const auto fault = [](std::string_view why) { return Backing{{}, std::string(why)}; };
   if (name.starts_with("file:")) name.remove_prefix(5);
   if (name.empty()) return fault("has an empty name");
@@ -39,12 +39,11 @@ Backing locate_backing(std::string_view image, std::string_view name, std::strin
   // As QEMU tells them apart: a protocol is what stands before a colon that comes before any slash.
   if (const auto colon = name.find(':'); colon != std::string_view::npos && colon < name.find('/'))
     return fault("is no file but something that QEMU reaches by a protocol");
-  while (files_dir.size() > 1 && files_dir.ends_with('/')) files_dir.remove_suffix(1);
   std::string path;
   if (name.front() != '/') {
     path = link_destination(image, name, true);
-  } else if (is_below(name, files_dir)) {
-    path = link_destination("x", name.substr(files_dir.size() + 1), true);  // as seen from the root
+  } else if (const auto below = files_dir.relative(name)) {
+    path = link_destination("x", *below, true);  // as seen from the root
   }
   if (path.empty()) return fault("lies outside the files directory");
   return {path, {}};

@@ -8,6 +8,8 @@
 #include <string>
 #include <string_view>
 
+#include "core/mesh_path.h"
+
 namespace mesh {
 
 /// How much of the beginning of an image find_backing_name needs.
@@ -28,6 +30,6 @@ struct Backing {
   std::string path;   ///< its mesh path; empty when it is none
   std::string fault;  ///< why it is none, in words
 };
-[[nodiscard]] Backing locate_backing(std::string_view image, std::string_view name, std::string_view files_dir);
+[[nodiscard]] Backing locate_backing(std::string_view image, std::string_view name, const FilesDir& files_dir);
 
 }  // namespace mesh

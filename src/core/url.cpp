@@ -23,6 +23,30 @@ std::string part(const Handle& url, CURLUPart which, unsigned flags = 0) {
   return out;
 }
 
+bool is_key(std::string_view text, std::string_view pattern) {
+  const bool open = pattern.ends_with('*');
+  if (open) pattern.remove_suffix(1);
+  if (open ? text.size() < pattern.size() : text.size() != pattern.size()) return false;
+  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
+  return std::ranges::equal(text.substr(0, pattern.size()), pattern,
+                            [&](char a, char b) { return lower(a) == lower(b); });
+}
+
+/// The query without what signs it.
+std::string unsigned_query(std::string_view query, const std::vector<std::string>& more) {
+  std::string out;
+  for (std::size_t at = 0; at <= query.size();) {
+    const auto end = std::min(query.find('&', at), query.size());
+    const auto item = query.substr(at, end - at);
+    at = end + 1;
+    const auto key = item.substr(0, item.find('='));
+    const auto is = [&](std::string_view pattern) { return is_key(key, pattern); };
+    if (item.empty() || std::ranges::any_of(signature_keys, is) || std::ranges::any_of(more, is)) continue;
+    out += (out.empty() ? "" : "&") + std::string(item);
+  }
+  return out;
+}
+
 }  // namespace
 
 bool is_url(std::string_view text) {
@@ -35,7 +59,7 @@ bool is_url(std::string_view text) {
   return begins("http://") || begins("https://");
 }
 
-Url parse_url(std::string_view text) {
+Url parse_url(std::string_view text, const std::vector<std::string>& more) {
   const auto fail = [&](const std::string& why) {
     return Error(Status::usage, printable(without_secrets(text)) + ": " + why);
   };
@@ -66,8 +90,12 @@ Url parse_url(std::string_view text) {
   if (const auto fault = path_fault(out.path); !fault.empty()) throw fail("the path " + std::string(fault));
   for (const auto secret : {CURLUPART_USER, CURLUPART_PASSWORD, CURLUPART_OPTIONS})
     curl_url_set(url.get(), secret, nullptr, 0);
+  out.shown = without_secrets(part(url, CURLUPART_URL));
+  if (const auto query = part(url, CURLUPART_QUERY); !query.empty()) {
+    const auto rest = unsigned_query(query, more);
+    curl_url_set(url.get(), CURLUPART_QUERY, rest.empty() ? nullptr : rest.c_str(), 0);
+  }
   out.identity = part(url, CURLUPART_URL);
-  out.shown = without_secrets(out.identity);
   return out;
 }
 

@@ -4,6 +4,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace mesh {
 
@@ -11,7 +12,7 @@ inline constexpr std::size_t max_url_bytes = 8000;
 
 struct Url {
   std::string address;   ///< what to ask for: without the fragment, with the user's name and password where given
-  std::string identity;  ///< the same without them: what tells one URL from another
+  std::string identity;  ///< what tells one URL from another: the same without them, and without a signature
   std::string shown;     ///< as it may be printed: also without what a query says, which may be a token
   std::string path;      ///< the mesh path
   std::string sha256;    ///< of the file, in hex in lower case; empty unless the URL ends with #sha256=...
@@ -19,8 +20,41 @@ struct Url {
 
 [[nodiscard]] bool is_url(std::string_view text);
 
-/// Throws Error(usage) for what is no http(s) URL, names no file, or has another fragment than #sha256=.
-[[nodiscard]] Url parse_url(std::string_view text);
+/// Keys of a query that sign it, and are others each time: of S3, Google, CloudFront, Azure, and what is common. A '*'
+/// at the end stands for any rest; capitals do not count.
+inline constexpr std::string_view signature_keys[] = {"x-amz-*",
+                                                      "x-goog-*",
+                                                      "x-oss-*",
+                                                      "signature",
+                                                      "expires",
+                                                      "awsaccesskeyid",
+                                                      "googleaccessid",
+                                                      "ossaccesskeyid",
+                                                      "policy",
+                                                      "key-pair-id",
+                                                      "token",
+                                                      "access_token",
+                                                      "auth",
+                                                      "sig",
+                                                      "se",
+                                                      "st",
+                                                      "sp",
+                                                      "sv",
+                                                      "sr",
+                                                      "spr",
+                                                      "skoid",
+                                                      "sktid",
+                                                      "skt",
+                                                      "ske",
+                                                      "sks",
+                                                      "skv",
+                                                      "hdnea",
+                                                      "hdnts",
+                                                      "hmac"};
+
+/// `more`: further keys that are no part of the identity. Throws Error(usage) for what is no http(s) URL, names no
+/// file, or has another fragment than #sha256=.
+[[nodiscard]] Url parse_url(std::string_view text, const std::vector<std::string>& more = {});
 
 /// `text` as it may be shown: a URL's user name and password left out, and what its query says; anything else as it is.
 [[nodiscard]] std::string without_secrets(std::string_view text);

@@ -62,6 +62,11 @@ struct FileStamp {
   bool operator==(const FileStamp&) const = default;
 };
 
+/// Whether only what is said of the file may have changed (its mode, its names), and not what is in it.
+[[nodiscard]] inline bool is_same_but_ctime(const FileStamp& a, const FileStamp& b) {
+  return a.device == b.device && a.inode == b.inode && a.size == b.size && a.mtime == b.mtime;
+}
+
 [[nodiscard]] inline std::int64_t nanoseconds(const timespec& t) {
   return std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
 }

@@ -1,7 +1,6 @@
 #include "disk/state_dir.h"
 
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 
@@ -76,6 +75,8 @@ bool StateDir::lock() {
   Fd lock(::openat(fd_.get(), "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!lock) throw trouble(path_ / "lock", errno);
   if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) return false;
+  // A file can be taken away. Not every file system locks directories (NFS does not).
+  if (::flock(fd_.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) return false;
   lock_ = std::move(lock);
   return true;
 }
@@ -102,7 +103,7 @@ Digest<32> StateDir::secret(const char* name, const std::function<Digest<32>()>&
     const Fd out(::openat(fd_.get(), fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
     const auto text = make().hex() + "\n";
     if (!out || ::write(out.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()) ||
-        ::fsync(out.get()) != 0 || ::renameat2(fd_.get(), fresh.c_str(), fd_.get(), name, RENAME_NOREPLACE) != 0) {
+        ::fsync(out.get()) != 0 || move_to_free_name(fd_.get(), fresh, fd_.get(), name) != 0) {
       const int error = errno;
       ::unlinkat(fd_.get(), fresh.c_str(), 0);
       if (error != EEXIST) throw fail(error);
@@ -141,7 +142,7 @@ void sweep_parts(const StateDir& state, const std::function<bool(std::string_vie
   if (!parts) return;
   constexpr std::string_view hex = "0123456789abcdef";
   for (const auto& name : names_in(parts.get())) {
-    // HEX, HEX.copy, HEX.spool, url-HEX, small-PID-N.
+    // HEX, HEX.copy, HEX.spool, url-HEX, small-PID-N, link-PID-N.
     const std::string_view text = name;
     const auto id = text.substr(0, 64);
     const auto rest = text.substr(std::min<std::size_t>(64, text.size()));
@@ -150,7 +151,9 @@ void sweep_parts(const StateDir& state, const std::function<bool(std::string_vie
     own = own || (text.starts_with("url-") && text.size() == 68 && all_of(text.substr(4), hex));
     own = own || (text.starts_with("small-") && all_of(text.substr(6), "0123456789-"));
     struct stat s {};
-    if (own && ::fstatat(parts.get(), name.c_str(), &s, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(s.st_mode))
+    const bool link = text.starts_with("link-") && all_of(text.substr(5), "0123456789-");
+    if ((own || link) && ::fstatat(parts.get(), name.c_str(), &s, AT_SYMLINK_NOFOLLOW) == 0 &&
+        (link ? S_ISLNK(s.st_mode) : S_ISREG(s.st_mode)))
       ::unlinkat(parts.get(), name.c_str(), 0);
   }
 }

@@ -27,16 +27,16 @@ std::vector<Sha256> leaves_of_zeros(std::int64_t length) {
 
 }  // namespace
 
-Storage::Storage(PieceLayout layout, Fd file, const FileStamp& stamp, std::function<void(std::string)> on_fault)
+Storage::Storage(PieceLayout layout, Fd file, Watch watch)
     : layout_(std::move(layout)), expected_(std::exchange(layout_.roots, {})) {
-  source_ = std::make_shared<const Source>(Source{std::move(file), false, stamp, std::move(on_fault)});
+  source_ = std::make_shared<const Source>(std::move(file), false, std::move(watch));
   verified_.assign(layout_.hashes.size(), '\1');
   expected_.resize(layout_.hashes.size());
 }
 
 Storage::Storage(PieceLayout layout, Fd file, std::string_view have, std::string_view roots)
     : layout_(std::move(layout)), expected_(std::exchange(layout_.roots, {})) {
-  source_ = std::make_shared<const Source>(Source{std::move(file), true, {}, {}});
+  source_ = std::make_shared<const Source>(std::move(file), true);
   const auto pieces = layout_.hashes.size();
   verified_.assign(pieces, '\0');
   roots_.resize(pieces);
@@ -100,17 +100,22 @@ Storage::SourcePtr Storage::source() const {
   return source_;
 }
 
-void Storage::freeze(Fd file, std::optional<FileStamp> stamp, std::function<void(std::string)> on_fault) {
-  auto next = std::make_shared<const Source>(Source{std::move(file), false, stamp, std::move(on_fault)});
+void Storage::freeze(Fd file, std::optional<Watch> watch) {
+  auto next = std::make_shared<const Source>(std::move(file), false, std::move(watch));
   const std::lock_guard lock(mutex_);
   source_ = std::move(next);
   hashing_.clear();
 }
 
 bool Storage::is_unchanged(const Source& source) {
-  if (!source.stamp) return true;
+  if (!source.watch) return true;
   struct stat s {};
-  return ::fstat(source.file.get(), &s) == 0 && stamp_of(s) == *source.stamp;
+  if (::fstat(source.file.get(), &s) != 0) return false;
+  const auto now = stamp_of(s);
+  if (now == source.watch->stamp) return true;
+  if (!is_same_but_ctime(now, source.watch->stamp)) return false;
+  if (source.ctime.exchange(now.ctime) != now.ctime && source.watch->on_touched) source.watch->on_touched();
+  return true;
 }
 
 void Storage::fault(const Source& source, const std::string& why) {
@@ -118,7 +123,7 @@ void Storage::fault(const Source& source, const std::string& why) {
     const std::lock_guard lock(mutex_);
     if (std::exchange(faulted_, true)) return;
   }
-  if (source.on_fault) source.on_fault(why);
+  if (source.watch && source.watch->on_fault) source.watch->on_fault(why);
 }
 
 void Storage::drop(int piece) {

@@ -41,9 +41,16 @@ struct PieceLayout {
 
 class Storage {
  public:
-  /// To be served: `file` is open for reading and had `stamp` when it was hashed. `on_fault` runs once, on any thread,
-  /// with the reason, when a read fails or the file has changed.
-  Storage(PieceLayout layout, Fd file, const FileStamp& stamp, std::function<void(std::string)> on_fault);
+  /// What a file that is served must still be, and who hears that it is not: on any thread.
+  struct Watch {
+    FileStamp stamp;  ///< when it was hashed
+    /// Once, with the reason, when a read fails or the file has changed.
+    std::function<void(std::string)> on_fault;
+    /// Its ctime alone is another one: it is served on, and should be hashed again, as times can be set back.
+    std::function<void()> on_touched;
+  };
+  /// To be served: `file` is open for reading.
+  Storage(PieceLayout layout, Fd file, Watch watch);
   /// To be downloaded: `file` is open for reading and writing and has its full size. `have` (a byte a piece) and
   /// `roots` are what an earlier download had verified and synced; empty where there was none.
   Storage(PieceLayout layout, Fd file, std::string_view have, std::string_view roots);
@@ -59,8 +66,8 @@ class Storage {
 
   [[nodiscard]] const PieceLayout& layout() const { return layout_; }
   /// The download is complete: from now on it is served from `file`, read-only; what could write to it is closed. Once
-  /// it is in place and will not be touched again, a second call with its stamp has reads check for changes.
-  void freeze(Fd file, std::optional<FileStamp> stamp, std::function<void(std::string)> on_fault);
+  /// it is in place and will not be touched again, a second call with its watch has reads check for changes.
+  void freeze(Fd file, std::optional<Watch> watch);
 
   /// Only what the page cache holds: false, without blocking, when the disk would be needed.
   [[nodiscard]] bool read_cached(int piece, int start, std::span<char> out) const;
@@ -131,8 +138,8 @@ class Storage {
   struct Source {
     Fd file;
     bool writable = false;
-    std::optional<FileStamp> stamp;  ///< what the file must still be
-    std::function<void(std::string)> on_fault;
+    std::optional<Watch> watch{};
+    mutable std::atomic<std::int64_t> ctime = watch ? watch->stamp.ctime : 0;  ///< the last that was seen
   };
   using SourcePtr = std::shared_ptr<const Source>;
   [[nodiscard]] SourcePtr source() const;

@@ -46,7 +46,7 @@ std::vector<BackedImage> find_backed(const PathGate& gate, const std::vector<con
       BackedImage image;
       image.path = path;
       image.what = planned->what;
-      image.backing = locate_backing(path, name, gate.files_dir().string());
+      image.backing = locate_backing(path, name, gate.files_dir());
       if (image.backing.path.empty())
         image.backing.fault =
             printable(name.substr(0, 80)) + (name.size() > 80 ? "..." : "") + " " + image.backing.fault;

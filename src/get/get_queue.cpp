@@ -18,6 +18,7 @@ constexpr auto retry_after = std::chrono::seconds(5);
 constexpr std::size_t most_errors = 20;
 constexpr std::size_t most_whats = 10'000;
 constexpr std::size_t most_over = 100;
+constexpr auto first_look = std::chrono::seconds(1);
 
 std::string joined(const std::vector<std::string>& whats) {
   std::string out;
@@ -68,7 +69,7 @@ class AskedFor {
 
 }  // namespace
 
-What GetQueue::parse(const std::string& text) const { return parse_what(text, library_.gate().files_dir().string()); }
+What GetQueue::parse(const std::string& text) const { return parse_what(text, library_.gate().files_dir()); }
 
 std::vector<What> GetQueue::parse_all(const std::vector<std::string>& texts, const char* for_what) const {
   if (texts.size() > most_whats)
@@ -125,13 +126,15 @@ Task<GetReply> GetQueue::get(ChannelPtr channel, Get request) {
   if (request.detach || !channel) {
     // Asked for again while it is under way: that one serves.
     for (const auto& [number, running] : running_)
-      if (!running->cancelled && !running->running && to_bencode(running->request) == to_bencode(request))
-        co_return GetReply{};
+      if (!running->cancelled && !running->running && to_bencode(running->request) == to_bencode(request)) {
+        const GetTaskPtr same_task = running;
+        co_return co_await look_first(same_task);
+      }
   }
   const auto task = add(std::move(request));
   if (task->request.detach || !channel) {
     spawn(workers_.loop(), run_detached(task));
-    co_return GetReply{};
+    co_return co_await look_first(task);
   }
   auto report = [](GetQueue* self, ChannelPtr to, GetTaskPtr about, std::shared_ptr<bool> over) -> Task<void> {
     while (!*over) {
@@ -162,6 +165,32 @@ Task<GetReply> GetQueue::get(ChannelPtr channel, Get request) {
     co_await channel->drained();
   }
   co_return reply;
+}
+
+/// What fails at once is told at once: somebody mistyped a name.
+Task<GetReply> GetQueue::look_first(GetTaskPtr task) {
+  const auto until = std::chrono::steady_clock::now() + first_look;
+  const auto number = task->number;
+  const auto undecided = [&] {
+    return running_.contains(number) && (!task->running || task->files_total == 0) && !workers_.stopping();
+  };
+  if (!task->request.wait)
+    while (undecided() && std::chrono::steady_clock::now() < until) co_await ended_.wait_for(milliseconds(20));
+  GetReply out;
+  const auto over = over_.find(number);
+  // A part of it that cannot be had: the rest goes on.
+  for (const auto& one : task->unresolved)
+    if (over == over_.end() && one.status != Status::ok && out.errors.size() < most_errors) {
+      out.status = worst(out.status, one.status);
+      out.errors.push_back(one.error);
+    }
+  if (over == over_.end() || over->second.status == Status::ok) co_return out;
+  out.status = over->second.status;
+  out.errors = over->second.errors;
+  auto heard = over->second;
+  heard.reported = true;
+  remember(std::move(heard));
+  co_return out;
 }
 
 Task<void> GetQueue::run_detached(GetTaskPtr task) {
@@ -343,8 +372,20 @@ Task<GetReply> GetQueue::wait(ChannelPtr channel, Wait request) {
   co_return reply;
 }
 
+bool GetQueue::knows(const std::string& path) const {
+  for (const auto& [number, task] : running_) {
+    if (std::ranges::any_of(task->wanted, [&](const What& what) { return !what.is_glob && what.pattern == path; }))
+      return true;
+    if (std::ranges::any_of(task->downloads, [&](const DownloadPtr& one) { return one->wanted().path == path; }))
+      return true;
+  }
+  return !library_.db().parts_of(path).empty();
+}
+
 Task<Cancelled> GetQueue::drop(What what, bool discard) {
   Cancelled out;
+  // A path that is there wins over the glob that it spells.
+  if (what.is_glob && knows(what.pattern)) what.is_glob = false;
   if (discard) out.discarded = transfers_.discard(what);
   const auto downloads = transfers_.running(what);
   std::vector<GetTaskPtr> touched;

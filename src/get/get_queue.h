@@ -36,7 +36,8 @@ class GetQueue {
   void resume();
 
   /// A command's get: outcomes and progress go to `channel`. Detached, or without a channel: returns once it is noted
-  /// down; throws Error(usage) for what can be told now.
+  /// down and, unless it waits for what is not there yet, has had a moment to find out that it cannot be had; throws
+  /// Error(usage) for what can be told now.
   Task<GetReply> get(ChannelPtr channel, Get request);
   /// `channel` may be null: then nothing is reported on the way.
   Task<GetReply> wait(ChannelPtr channel, Wait request);
@@ -45,6 +46,8 @@ class GetQueue {
   /// Stops what `what` names, and with `discard` drops its partials; returns when that is done.
   Task<Cancelled> drop(What what, bool discard);
 
+  /// Whether the file of this very path is on its way, or a part of it is kept. (A database's question: brief.)
+  [[nodiscard]] bool knows(const std::string& path) const;
   [[nodiscard]] bool is_idle() const { return running_.empty(); }
   /// Gets under way, and those that failed and that nobody has heard of.
   [[nodiscard]] std::vector<GetInfo> list() const;
@@ -52,6 +55,7 @@ class GetQueue {
  private:
   GetTaskPtr add(Get request);
   Task<void> run_detached(GetTaskPtr task);
+  Task<GetReply> look_first(GetTaskPtr task);
   void end(const GetTaskPtr& task, const std::vector<GetOutcome>& outcomes, bool reported);
   void remember(GetInfo info);
   [[nodiscard]] GetInfo describe(const GetTask& task) const;

@@ -45,9 +45,10 @@ struct GetTask : Asker {
   int files_done = 0;
   int files_total = 0;
   Phase phase = Phase::none;
-  std::string phase_text;    ///< the same for people; empty where something moves
-  bool running = false;      ///< past its first question to the tracker
-  std::size_t unplaced = 0;  ///< small files that have arrived and have no name yet
+  std::string phase_text;                ///< the same for people; empty where something moves
+  std::vector<GetOutcome> unresolved{};  ///< what its first questions found out that cannot be had
+  bool running = false;                  ///< past its first question to the tracker
+  std::size_t unplaced = 0;              ///< small files that have arrived and have no name yet
 
   void enter(Phase now, std::string text = {}) {
     phase = now;

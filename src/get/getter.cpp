@@ -30,7 +30,11 @@ Getter::Getter(Workers& workers, Options options, Log log, Library& library, Tra
       library_(library),
       transfers_(transfers),
       resolver_(
-          {library.gate().files_dir().string(), options_.local_urls},
+          {options_.url_ignore, library.gate().files_dir(), options_.local_urls,
+           [&library](const std::string& path) -> std::optional<FileEntry> {
+             const auto* item = library.inventory().find(std::string_view(path));
+             return item == nullptr ? std::nullopt : std::optional(item->entry);
+           }},
           [&links](Resolve question) { return links.ask(question, tracker_limit, question_limit); },
           [this](GetTaskPtr task, UrlSource source, FileEntry entry) { return is_current(task, source, entry); },
           rules_),
@@ -43,9 +47,24 @@ GetOutcome Getter::outcome(const Planned& planned) const {
   out.mesh_path = planned.file.entry.path;
   out.path = library_.gate().absolute(out.mesh_path);
   out.what = planned.what;
-  out.size = std::max<std::int64_t>(planned.file.entry.size, 0);
+  const auto& entry = planned.file.entry;
+  (entry.kind == Kind::directory ? out.left_out : out.size) = std::max<std::int64_t>(entry.size, 0);
   out.id = planned.file.entry.id;
   out.print = planned.print;
+  return out;
+}
+
+/// What is here, and what a get may do about it. Blocks.
+LocalState Getter::examine(const ResolvedFile& file) const {
+  const auto& installer = library_.installer();
+  auto out = installer.examine(file.entry, workers_.stopping());
+  // Another program brought it, minimega say: it is nobody's edit, as the mesh knows these bytes from elsewhere.
+  using Verdict = LocalState::Verdict;
+  const bool open = out.verdict == Verdict::users || out.verdict == Verdict::unknown;
+  if (!open || !file.own_known.is_set() || out.entry.kind != Kind::file) return out;
+  const auto id = out.id.is_set() ? out.id : installer.identify({out.entry, out.stamp}, workers_.stopping());
+  out.replaceable = out.replaceable || id == file.own_known;
+  if (out.verdict == Verdict::users && out.replaceable) out.verdict = Verdict::ours;
   return out;
 }
 
@@ -92,6 +111,7 @@ Task<std::vector<GetOutcome>> Getter::run(GetTaskPtr task) {
     task->enter(GetTask::Phase::asking, "asking the tracker");
     for (int i = 0; i < static_cast<int>(task->request.whats.size()) && !task->cancelled; ++i)
       co_await resolver_.resolve(task, i, plan, results);
+    task->unresolved = results;
     task->running = true;
     co_await fulfil(task, plan, results);
     if (!task->request.no_backing) co_await backing_.get(task, plan, results);
@@ -137,9 +157,9 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
   task->files_total += static_cast<int>(plan.files.size());
   const auto compare = [&] {
     for (auto& [path, planned] : plan.files) {
-      if (!planned.file.problem.empty() || planned.file.entry.kind != Kind::file || task->cancelled) continue;
+      if (!planned.file.problem.empty() || planned.file.entry.kind == Kind::directory || task->cancelled) continue;
       try {
-        planned.before = library_.installer().examine(planned.file.entry, workers_.stopping());
+        planned.before = examine(planned.file);
         check_sha256(planned);
       } catch (const Error& error) {
         planned.file.problem =
@@ -167,12 +187,13 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
         library_.installer().make_directory(wanted);
         directories.push_back(&planned);
         settle(planned, false);
-      } else if (wanted.kind == Kind::link) {
-        settle(planned, library_.installer().make_link(wanted, task->request.force));
       } else if (rules_.keeps(planned, task->request.force)) {
         if (before.verdict == LocalState::Verdict::same && before.received)
           library_.installer().refresh_attributes(wanted, before);
         settle(planned, true);
+      } else if (wanted.kind == Kind::link) {
+        library_.installer().place_link(wanted, before);
+        settle(planned, false);
       } else {
         (is_large(wanted) || planned.url ? large : small).push_back(&planned);
       }
@@ -180,6 +201,27 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
       fail(planned, error);
     }
   }
+  // What will be in the way, before anything is fetched.
+  std::map<const Planned*, Error> in_the_way;
+  const auto rehearse = [&] {
+    std::set<std::string_view> free;  // directories in which nothing is
+    for (const auto* list : {&small, &large})
+      for (const auto* planned : *list) {
+        const auto& wanted = planned->file.entry;
+        const bool absent = planned->before.verdict == LocalState::Verdict::absent;
+        if (absent && free.contains(parent_path(wanted.path))) continue;
+        try {
+          library_.installer().rehearse(wanted, planned->before);
+          if (absent) free.insert(parent_path(wanted.path));
+        } catch (const Error& error) {
+          in_the_way.emplace(planned, error);
+        }
+      }
+  };
+  co_await run_on(workers_.brief(), rehearse);
+  for (const auto& [planned, error] : in_the_way) fail(*planned, error);
+  for (auto* list : {&small, &large})
+    std::erase_if(*list, [&](const Planned* one) { return in_the_way.contains(one); });
   Together work(workers_.loop());
   if (!small.empty()) work.add(get_small(task, plan, std::move(small), results));
   const auto at_once = static_cast<std::size_t>(
@@ -275,9 +317,7 @@ Task<DownloadPtr> Getter::bring(GetTaskPtr task, Planned& planned) {
     auto download = co_await transfers_.get(asker, order);
     // What is to be had of a URL by now is for the mesh to say.
     if (!download || planned.url || download->outcome().end != Download::End::look_again) co_return download;
-    const auto look = [this, entry = planned.file.entry] {
-      return library_.installer().examine(entry, workers_.stopping());
-    };
+    const auto look = [this, file = planned.file] { return examine(file); };
     planned.before = co_await run_on(workers_.reading(), look);
     if (rules_.keeps(planned, task->request.force)) {
       download->end({Download::End::kept, Status::ok, {}});
@@ -358,7 +398,7 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results
           task->total_bytes += it->second.file.entry.size - size;
           planned.file = it->second.file;
           const auto look_again = [this, &planned] {
-            planned.before = library_.installer().examine(planned.file.entry, workers_.stopping());
+            planned.before = examine(planned.file);
             check_sha256(planned);
           };
           co_await run_on(workers_.reading(), look_again);

@@ -21,8 +21,9 @@ class Getter {
  public:
   struct Options {
     Access access;
-    int max_active = 1;       ///< large files of one get at once
-    bool local_urls = false;  ///< for other nodes, too, get URLs at loopback and link-local addresses
+    std::vector<std::string> url_ignore;  ///< keys of a query that are no part of what a URL names
+    int max_active = 1;                   ///< large files of one get at once
+    bool local_urls = false;              ///< for other nodes, too, get URLs at loopback and link-local addresses
   };
   /// `from_nodes`: the limit of what comes on node channels. `handlers`: what this node answers there.
   Getter(Workers& workers, Options options, Log log, Library& library, TrackerLinks& links, Transfers& transfers,
@@ -48,6 +49,7 @@ class Getter {
   Task<DownloadPtr> bring(GetTaskPtr task, Planned& planned);
   Task<void> get_large(GetTaskPtr task, Planned& planned, Results& results, int attempt);
   GetOutcome outcome(const Planned& planned) const;
+  [[nodiscard]] LocalState examine(const ResolvedFile& file) const;
   void check_sha256(const Planned& planned) const;
 
   Workers& workers_;

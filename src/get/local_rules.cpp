@@ -18,10 +18,9 @@ bool LocalRules::keeps(const Planned& planned, bool force) const {
     case Verdict::unknown:
       return own_wins && !force;  // the version here is the mesh's choice; others are about to get it
     case Verdict::other_kind:
-      if (before.entry.kind != Kind::directory && force) return false;
-      throw Error(Status::failed,
-                  printable(planned.file.entry.path) + ": kept: a file in the mesh, but here it is a " +
-                      (before.entry.kind == Kind::directory ? "directory" : "link (--force replaces it)"));
+      throw Error(Status::failed, printable(planned.file.entry.path) + ": kept: a " +
+                                      (planned.file.entry.kind == Kind::link ? "link" : "file") +
+                                      " in the mesh, but here it is a directory");
     case Verdict::users:
       if (force) return false;
       // The author's own newer file is what the mesh is about to offer to others.
@@ -34,10 +33,13 @@ bool LocalRules::keeps(const Planned& planned, bool force) const {
 std::string LocalRules::conflict(const FileEntry& wanted, const LocalState& local,
                                  const std::vector<std::uint32_t>& holders) const {
   const auto name = holders.empty() ? node_names_.end() : node_names_.find(holders.front());
-  return printable(wanted.path) + ": kept: the local file (" + human_bytes(local.entry.size) + " of " +
-         human_time(local.entry.mtime) + ") was made or changed here; the mesh has " + human_bytes(wanted.size) +
-         " of " + human_time(wanted.mtime) + (name == node_names_.end() ? "" : " on " + name->second) +
-         " (--force replaces it)";
+  const auto said = [](const FileEntry& entry) {
+    return (entry.kind == Kind::file ? human_bytes(entry.size) : "link to " + printable(entry.target)) + " of " +
+           human_time(entry.mtime);
+  };
+  return printable(wanted.path) + ": kept: the local " + (local.entry.kind == Kind::file ? "file" : "link") + " (" +
+         said(local.entry) + ") was made or changed here; the mesh has " + said(wanted) +
+         (name == node_names_.end() ? "" : " on " + name->second) + " (--force replaces it)";
 }
 
 }  // namespace mesh

@@ -22,7 +22,7 @@ bool is_dropped(const GetTask& task, const What& what) {
 
 }  // namespace
 
-Task<void> Resolver::resolve_what(const Get& asked, int index, What what, Plan& plan, bool print, GetTaskPtr task) {
+Task<bool> Resolver::resolve_what(const Get& asked, int index, What what, Plan& plan, bool print, GetTaskPtr task) {
   Resolve question;
   question.pattern = what.pattern;
   question.glob = what.is_glob;
@@ -34,6 +34,7 @@ Task<void> Resolver::resolve_what(const Get& asked, int index, What what, Plan& 
       plan.nodes[node.key] = node;
       rules_.learn(node);
     }
+    if (reply.literal) what.is_glob = question.glob = false;
     const auto keep_mode = [&](FileEntry& entry) {
       if (asked.no_preserve_modes) entry.mode &= ~022U;
     };
@@ -54,6 +55,7 @@ Task<void> Resolver::resolve_what(const Get& asked, int index, What what, Plan& 
     }
     question.after = reply.next;
   } while (!question.after.empty() && !(task && task->cancelled));
+  co_return what.is_glob;
 }
 
 Task<void> Resolver::resolve(GetTaskPtr task, int index, Plan& plan, Results& results) {
@@ -64,18 +66,20 @@ Task<void> Resolver::resolve(GetTaskPtr task, int index, Plan& plan, Results& re
     Error trouble(Status::ok, "");
     bool dropped = false;
     try {
-      const What what = parse_what(text, options_.files);
+      What what = parse_what(text, options_.files);
       dropped = is_dropped(*task, what);
       if (!dropped && !what.url.empty()) {
         co_await resolve_url(task, index, what, plan);
         co_return;
       }
       if (!dropped) {
-        co_await resolve_what(task->request, index, what, plan, true, task);
+        what.is_glob = co_await resolve_what(task->request, index, what, plan, true, task);
+        if (!what.is_glob && std::cmp_less(index, task->wanted.size()))
+          task->wanted[static_cast<std::size_t>(index)].is_glob = false;
         if (what.pattern.empty()) {
           // The root is in no inventory; that it was asked for is answered all the same.
           GetOutcome root;
-          root.path = options_.files;
+          root.path = options_.files.given;
           root.mesh_path = "/";
           root.what = index;
           root.print = true;
@@ -117,7 +121,7 @@ Task<void> Resolver::resolve(GetTaskPtr task, int index, Plan& plan, Results& re
 
 /// What the mesh has under the URL's path, or, where it has nothing or something older, the URL itself.
 Task<void> Resolver::resolve_url(GetTaskPtr task, int index, What what, Plan& plan) {
-  const auto url = parse_url(what.url);
+  const auto url = parse_url(what.url, options_.url_ignore);
   UrlSource source;
   source.url = url;
   source.ca = task->request.ca;
@@ -131,7 +135,16 @@ Task<void> Resolver::resolve_url(GetTaskPtr task, int index, What what, Plan& pl
     co_await resolve_what(task->request, index, what, of_mesh, true, task);
     found = true;
   } catch (const Error& error) {
-    if (error.status() != Status::not_found || !task->request.from.empty()) throw;
+    // Where no tracker is, this node is on its own, and the origin is there all the same.
+    const bool alone = error.status() == Status::unreachable;
+    if ((error.status() != Status::not_found && !alone) || !task->request.from.empty()) throw;
+    if (const auto own = alone && options_.own ? options_.own(url.path) : std::nullopt) {
+      auto& planned_own = of_mesh.files[url.path];
+      planned_own.file.entry = *own;
+      planned_own.what = index;
+      planned_own.print = true;
+      found = true;
+    }
   }
   const auto it = of_mesh.files.find(url.path);
   if (found && (it == of_mesh.files.end() || it->second.file.entry.kind != Kind::file))

@@ -28,8 +28,11 @@ struct Plan {
 class Resolver {
  public:
   struct Options {
-    std::string files;                          ///< the files directory: WHATs may begin with it
-    bool local_urls = false;                    ///< for other nodes, too, get URLs at loopback and link-local addresses
+    std::vector<std::string> url_ignore{};  ///< keys of a query that are no part of what a URL names
+    FilesDir files;                         ///< the files directory: WHATs may begin with it
+    bool local_urls = false;                ///< for other nodes, too, get URLs at loopback and link-local addresses
+    /// What this node itself has under a path. May be unset.
+    std::function<std::optional<FileEntry>(const std::string& path)> own{};
     std::chrono::milliseconds ask_again{1000};  ///< with --wait, for what is not there
   };
   /// Asks a tracker. Throws Error.
@@ -44,8 +47,8 @@ class Resolver {
   Task<void> resolve(GetTaskPtr task, int index, Plan& plan, Results& results);
   /// Adds what the tracker chose for `what`, which may be a glob or a directory. `index` is that of the request's WHAT;
   /// `print`: the paths that it names are to be printed. Throws Error. `task` may be null; `asked` and `plan` must live
-  /// until it returns.
-  Task<void> resolve_what(const Get& asked, int index, What what, Plan& plan, bool print, GetTaskPtr task);
+  /// until it returns. Whether it was a glob after all: a path that is there is none, whatever it looks like.
+  Task<bool> resolve_what(const Get& asked, int index, What what, Plan& plan, bool print, GetTaskPtr task);
   /// Adds one file, and what its links lead to; no directory, nothing below one. Throws Error.
   Task<void> resolve_file(Get asked, int index, std::string path, Plan& plan, GetTaskPtr task);
 

@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <random>
+#include <set>
 
 #include "core/format.h"
 #include "core/merkle.h"
 #include "core/qcow2.h"
 #include "wire/endpoint.h"
+#include "wire/mesh_key.h"
 
 namespace mesh {
 namespace {
@@ -17,6 +19,8 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr auto fetch_limit = std::chrono::minutes(10);  // a lost node ends it at once; a slow one may be slow
+constexpr auto fetch_limit_of_many = seconds(8);        // where others have the same
+constexpr auto call_limit = seconds(3);
 constexpr std::size_t active_batches = 4;
 constexpr std::size_t batch_files = 256;
 constexpr std::int64_t batch_bytes = 2 << 20;
@@ -34,6 +38,8 @@ struct SmallFiles::Run {
   Finish finish;
   bool many = false;                                     ///< worth asking who has them by now
   std::map<std::uint32_t, std::int64_t> taken;           ///< bytes asked of each node
+  std::set<std::uint32_t> answered;                      ///< nodes whose large answers arrive
+  std::set<std::uint32_t> silent;                        ///< nodes that did not answer in time: the last to be asked
   std::vector<std::pair<Planned*, std::string>> failed;  ///< to be asked for again
   std::vector<Installer::Small> written;
   std::vector<Planned*> written_for;
@@ -57,11 +63,46 @@ SmallFiles::SmallFiles(Workers& workers, Access access, Log log, Library& librar
 void SmallFiles::close() {
   for (const auto& [where, channel] : channels_) channel->close();
   channels_.clear();
+  for (const auto& [node, channel] : callers_) channel->close();
+  callers_.clear();
+}
+
+bool SmallFiles::called(const std::string& token, const ChannelPtr& channel) {
+  const auto it = calls_.find(token);
+  if (it == calls_.end() || it->second) return false;
+  it->second = channel;
+  return true;
+}
+
+/// Asks the tracker to have the node call here. Null where it does not.
+Task<ChannelPtr> SmallFiles::be_called(NodeRef node) {
+  const auto token = random_secret().hex();
+  calls_[token] = nullptr;
+  const std::shared_ptr<void> forgotten(nullptr, [this, token](void*) { calls_.erase(token); });
+  try {
+    const auto tracker = co_await links_.first(milliseconds(100));
+    CallBack question;
+    question.node = node.key;
+    question.token = token;
+    static_cast<void>(co_await tracker->request(question, seconds(3)));
+    for (const auto until = std::chrono::steady_clock::now() + call_limit;
+         !calls_[token] && std::chrono::steady_clock::now() < until;)
+      co_await sleep_for(milliseconds(20));
+  } catch (const Error&) {
+    // Nobody can ask it.
+  }
+  const ChannelPtr out = calls_[token];
+  if (out) out->set_where(node.name);
+  co_return out;
 }
 
 Task<ChannelPtr> SmallFiles::channel_to(NodeRef node) {
   if (node.addresses.empty()) throw Error(Status::unreachable, node.name + ": has no address");
   std::string trouble;
+  // By where it is: the numbers of nodes are each tracker's own.
+  const auto there = to_text(node.addresses.front(), node.channel_port);
+  std::erase_if(callers_, [](const auto& pair) { return !pair.second->is_open(); });
+  if (const auto it = callers_.find(there); it != callers_.end()) co_return it->second;
   for (const auto& address : node.addresses) {
     const auto where = to_text(address, node.channel_port);
     if (const auto it = channels_.find(where); it != channels_.end() && it->second->is_open()) co_return it->second;
@@ -75,7 +116,12 @@ Task<ChannelPtr> SmallFiles::channel_to(NodeRef node) {
       trouble = error.what();
     }
   }
-  throw Error(Status::unreachable, node.name + ": cannot be reached at " + trouble);
+  std::function<Task<ChannelPtr>()> call = [this, node] { return be_called(node); };
+  const ChannelPtr caller = co_await being_called_.run(node.key, std::move(call));
+  if (!caller)
+    throw Error(Status::unreachable, node.name + ": cannot be reached at " + trouble + ", nor does it reach this node");
+  callers_[there] = caller;
+  co_return caller;
 }
 
 Task<void> SmallFiles::get(GetTaskPtr task, Nodes nodes, std::vector<Planned*> files, Finish finish, Again again) {
@@ -170,7 +216,8 @@ Task<void> SmallFiles::fetch(std::shared_ptr<Run> run, std::vector<Planned*> bat
   std::map<std::uint32_t, std::vector<Planned*>> by_node;
   for (auto* planned : batch) {
     const auto& holders = planned->file.holders;
-    const auto best = std::ranges::min_element(holders, {}, [&](std::uint32_t node) { return run->taken[node]; });
+    const auto best = std::ranges::min_element(
+        holders, {}, [&](std::uint32_t node) { return std::pair(run->silent.contains(node), run->taken[node]); });
     by_node[best == holders.end() ? 0 : *best].push_back(planned);
   }
   for (auto& [node, files] : by_node) {
@@ -204,7 +251,25 @@ Task<void> SmallFiles::fetch_from(std::shared_ptr<Run> run, NodeRef node, std::v
       co_await small_down_.spend(bytes, unwanted);
       co_await run->task->pacer.spend(bytes, unwanted);
       if (run->task->cancelled) co_return;
-      Fetched got = co_await channel->request(question, fetch_limit);
+      // One whose small answers pass and no others (a link of a smaller MTU than it says) is not waited for.
+      const bool others = std::ranges::all_of(files, [&](const Planned* planned) {
+        return std::ranges::any_of(planned->file.holders, [&](std::uint32_t holder) {
+          return holder != node.key && !run->silent.contains(holder);
+        });
+      });
+      const auto limit =
+          others && !run->answered.contains(node.key) ? milliseconds(fetch_limit_of_many) : milliseconds(fetch_limit);
+      const auto asked = std::chrono::steady_clock::now();
+      std::optional<Error> failed;
+      Fetched got;
+      try {
+        got = co_await channel->request(question, limit);
+      } catch (const Error& error) {
+        failed = error;
+      }
+      if (failed && std::chrono::steady_clock::now() - asked >= limit) run->silent.insert(node.key);
+      if (failed) throw Error(*failed);
+      run->answered.insert(node.key);
       if (got.files.empty() || got.files.size() > question.files.size())
         throw Error(Status::failed, node.name + ": sent no sensible answer");
       const auto end = files.begin() + static_cast<std::ptrdiff_t>(got.files.size());
@@ -244,9 +309,7 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
                   false);
     } else if (before.verdict == LocalState::Verdict::unknown && before.id == file.id) {
       run->finish(*planned, Status::ok, {}, true);
-    } else if (before.verdict == LocalState::Verdict::unknown && !run->task->request.force &&
-               !(before.received && before.id.is_set() &&
-                 library_.db().find_received(wanted.path, before.stamp)->unchanged)) {
+    } else if (before.verdict == LocalState::Verdict::unknown && !run->task->request.force && !before.replaceable) {
       run->finish(*planned, Status::failed, rules_.conflict(wanted, before, planned->file.holders), false);
     } else {
       planned->no_image = !find_backing_name(file.data);
@@ -347,7 +410,8 @@ Task<std::string> SmallFiles::fetch_one(FileEntry wanted, std::vector<std::uint3
       const auto channel = co_await channel_to(node);
       Fetch question;
       question.files.push_back(wanted);
-      Fetched got = co_await channel->request(question, fetch_limit);
+      const auto limit = key == holders.back() ? milliseconds(fetch_limit) : milliseconds(fetch_limit_of_many);
+      Fetched got = co_await channel->request(question, limit);
       if (got.files.size() != 1) throw Error(Status::failed, node.name + ": sent no sensible answer");
       auto& file = got.files.front();
       if (!file.error.empty()) throw Error(Status::failed, "on " + node.name + ": " + file.error);

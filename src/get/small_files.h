@@ -12,6 +12,7 @@
 #include "library/library.h"
 #include "mesh/tracker_links.h"
 #include "wire/channel.h"
+#include "wire/flow.h"
 #include "wire/pacer.h"
 #include "wire/workers.h"
 
@@ -33,6 +34,8 @@ class SmallFiles {
 
   /// The bytes of one file, from any node that has it. Throws Error.
   Task<std::string> fetch_one(FileEntry wanted, std::vector<std::uint32_t> holders, Nodes nodes);
+  /// A node calls back that could not be reached: true where it was asked to, by this token.
+  bool called(const std::string& token, const ChannelPtr& channel);
   /// Closes the channels to other nodes.
   void close();
 
@@ -45,6 +48,7 @@ class SmallFiles {
   Task<void> take(std::shared_ptr<Run> run, const std::string& node, std::vector<Planned*> asked, Fetched got);
   Task<void> place_all(std::shared_ptr<Run> run);
   Task<ChannelPtr> channel_to(NodeRef node);
+  Task<ChannelPtr> be_called(NodeRef node);
 
   Workers& workers_;
   Access access_;
@@ -55,6 +59,9 @@ class SmallFiles {
   const Handlers& handlers_;
   const LocalRules& rules_;
   std::map<std::string, ChannelPtr> channels_;  ///< to other nodes, by address
+  std::map<std::string, ChannelPtr> callers_;   ///< of nodes that cannot be reached, by address
+  std::map<std::string, ChannelPtr> calls_;     ///< that are waited for, by token; null until they come
+  SingleFlight<std::uint32_t, ChannelPtr> being_called_;
 };
 
 }  // namespace mesh

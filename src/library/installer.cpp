@@ -1,7 +1,6 @@
 #include "library/installer.h"
 
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -16,6 +15,7 @@
 #include "core/format.h"
 #include "core/merkle.h"
 #include "core/mesh_path.h"
+#include "disk/directory.h"
 #include "disk/sync_later.h"
 #include "library/maker.h"
 
@@ -46,6 +46,16 @@ void set_time(int fd, const FileEntry& wanted) {
   if (::futimens(fd, times) != 0) fail(wanted, "cannot set the time", errno);
 }
 
+void set_link_time(int dir, const std::string& name, const FileEntry& wanted) {
+  const timespec times[2] = {{0, UTIME_OMIT}, to_timespec(wanted.mtime)};
+  ::utimensat(dir, name.c_str(), times, AT_SYMLINK_NOFOLLOW);
+}
+
+/// Under which a link is remembered as received: its target is all that is in it.
+ContentId id_of_link(const FileEntry& link) {
+  return *ContentId::from(sha256("meshswarm link 1\n" + link.target).view());
+}
+
 void set_attributes(int fd, const FileEntry& wanted) {
   if (::fchmod(fd, wanted.mode & mode_mask) != 0) fail(wanted, "cannot set the mode", errno);
   set_time(fd, wanted);
@@ -60,6 +70,12 @@ std::string describe(const FileEntry& entry) {
 Error taken(const FileEntry& wanted) {
   return {Status::failed,
           printable(wanted.path) + ": somebody put something else there meanwhile; it is kept (--force replaces it)"};
+}
+
+Error open_for_writing(const FileEntry& wanted) {
+  return {Status::failed, printable(wanted.path) +
+                              ": kept: somebody has the local file open for writing (a running VM?); get it again when "
+                              "it is closed"};
 }
 
 /// The disk is full.
@@ -78,7 +94,8 @@ LocalState Installer::examine(const FileEntry& wanted, const std::atomic<bool>& 
   if (!local) return out;
   out.stamp = local->stamp;
   out.entry = local->entry;
-  if (local->entry.kind != Kind::file || wanted.kind != Kind::file) {
+  const bool is_file = local->entry.kind == Kind::file;
+  if (local->entry.kind == Kind::directory || wanted.kind == Kind::directory) {
     out.verdict = LocalState::Verdict::other_kind;
     return out;
   }
@@ -86,15 +103,14 @@ LocalState Installer::examine(const FileEntry& wanted, const std::atomic<bool>& 
   out.received = received.has_value();
   const bool ours = received && received->unchanged;
   out.verdict = ours ? LocalState::Verdict::ours : LocalState::Verdict::users;
-  if (local->entry.size != wanted.size) return out;
-  if (ours) {
-    out.id = received->id;
-  } else if (const auto known = db_.find_hash(local->stamp)) {
-    out.id = *known;
-  } else {
-    const Fd fd = gate_.open_file(wanted.path);
-    out.id = hash_file(fd.get(), local->entry.size, std::max(1U, std::thread::hardware_concurrency()), stop).id;
+  out.replaceable = ours;
+  if (is_file != (wanted.kind == Kind::file)) return out;
+  if (!is_file) {
+    if (local->entry.target == wanted.target) out.verdict = LocalState::Verdict::same;
+    return out;
   }
+  if (local->entry.size != wanted.size) return out;
+  out.id = ours ? received->id : identify(*local, stop);
   if (!wanted.id.is_set())
     out.verdict = LocalState::Verdict::unknown;
   else if (out.id == wanted.id)
@@ -102,45 +118,93 @@ LocalState Installer::examine(const FileEntry& wanted, const std::atomic<bool>& 
   return out;
 }
 
+ContentId Installer::identify(const LocalEntry& local, const std::atomic<bool>& stop) const {
+  if (const auto known = db_.find_hash(local.stamp)) return *known;
+  const Fd fd = gate_.open_file(local.entry.path);
+  return hash_file(fd.get(), local.entry.size, std::max(1U, std::thread::hardware_concurrency()), stop).id;
+}
+
+void Installer::rehearse(const FileEntry& wanted, const LocalState& before) const {
+  const auto say = [&](std::string_view dir, const std::string& what) {
+    throw Error(Status::failed, printable(wanted.path) + ": cannot be put in place: " +
+                                    (dir.empty() ? "the files directory" : printable(dir)) + " " + what);
+  };
+  auto dir = parent_path(wanted.path);
+  Fd there;
+  // What is missing will be made.
+  while (!(there = gate_.open_own_directory(dir)) && errno == ENOENT && !dir.empty()) dir = parent_path(dir);
+  if (!there) {
+    const int error = errno;
+    if (error == ENOTDIR) say(dir, "is no directory here, or lies behind something that is none; move that away");
+    if (error == ELOOP) say(dir, "lies behind a symbolic link, and files are not written through links");
+    say(dir, "cannot be opened: " + std::generic_category().message(error));
+  }
+  if (::faccessat(there.get(), ".", W_OK | X_OK, AT_EACCESS) != 0)
+    say(dir, "cannot be written to: " + std::generic_category().message(errno));
+  const Fd parts(::open(parts_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (parts && !is_same_mount(there.get(), parts.get()))
+    say(dir, "is another mount than the state directory, from where a finished file is moved into place");
+  if (before.verdict == LocalState::Verdict::absent || dir != parent_path(wanted.path)) return;
+  const std::string name(last_part(wanted.path));
+  if (is_mount(there.get(), name))
+    throw Error(Status::failed, printable(wanted.path) + ": cannot be put in place: something is mounted there");
+  const Fd target(::openat(there.get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+  if (target && before.entry.kind == Kind::file && PathGate::is_being_written(target.get()))
+    throw open_for_writing(wanted);
+}
+
+/// Gives what is called `name` in the open directory `from` the name where it is wanted. False where nothing was there,
+/// and something is by now. Throws Error.
+bool Installer::take_name(int from, const std::string& part, int parent, const FileEntry& wanted,
+                          const LocalState& before) const {
+  const std::string name(last_part(wanted.path));
+  if (before.verdict == LocalState::Verdict::absent) {
+    if (move_to_free_name(from, part, parent, name) == 0) return true;
+    if (errno != EEXIST) fail(wanted, "cannot be put in place", errno);
+    return false;
+  }
+  std::string kept;
+  const auto exchange = [&] { return exchange_names(from, part, parent, name, kept); };
+  const auto kept_as = [&](const std::string& at) {
+    return Error(Status::failed, printable(wanted.path) + ": what was here could not be put back; it is kept as " +
+                                     printable((shown_parts_ / at).string()));
+  };
+  struct stat now {};
+  if (::fstatat(parent, name.c_str(), &now, AT_SYMLINK_NOFOLLOW) != 0 || now.st_ino != before.stamp.inode ||
+      now.st_size != before.stamp.size || nanoseconds(now.st_mtim) != before.stamp.mtime)
+    throw taken(wanted);
+  const Fd target(S_ISREG(now.st_mode) ? ::openat(parent, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
+                                       : -1);
+  if (target && PathGate::is_being_written(target.get())) throw open_for_writing(wanted);
+  if (exchange() != 0) {
+    if (!kept.empty()) throw kept_as(kept);
+    fail(wanted, "cannot be put in place", errno);
+  }
+  struct stat old {};
+  const bool expected = ::fstatat(from, part.c_str(), &old, AT_SYMLINK_NOFOLLOW) == 0 &&
+                        old.st_ino == before.stamp.inode && old.st_size == before.stamp.size &&
+                        nanoseconds(old.st_mtim) == before.stamp.mtime;
+  if (!expected) {
+    if (exchange() == 0) throw taken(wanted);
+    if (!kept.empty()) throw kept_as(kept);
+    // The name may be free by now. If not, nobody takes what is here for a partial file.
+    if (put_back(from, part, parent, name)) throw taken(wanted);
+    const auto aside = "kept-" + std::to_string(::getpid()) + "-" + part;
+    if (move_to_free_name(from, part, from, aside) == 0) throw kept_as(aside);
+    throw kept_as(part);
+  }
+  ::unlinkat(from, part.c_str(), 0);
+  return true;
+}
+
 LocalEntry Installer::install(const std::string& part_name, int fd, const FileEntry& wanted, const LocalState& before,
                               const ContentId& id) const {
   const Fd parts(::open(parts_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   const Fd parent = gate_.open_parent(wanted.path, made_);
-  const std::string name(last_part(wanted.path));
-  if (before.verdict == LocalState::Verdict::absent) {
-    if (::renameat2(parts.get(), part_name.c_str(), parent.get(), name.c_str(), RENAME_NOREPLACE) != 0) {
-      if (errno != EEXIST) fail(wanted, "cannot be put in place", errno);
-      auto there = same_already(wanted, id);
-      ::unlinkat(parts.get(), part_name.c_str(), 0);
-      return there;
-    }
-  } else {
-    const auto exchange = [&] {
-      return ::renameat2(parts.get(), part_name.c_str(), parent.get(), name.c_str(), RENAME_EXCHANGE);
-    };
-    struct stat now {};
-    if (::fstatat(parent.get(), name.c_str(), &now, AT_SYMLINK_NOFOLLOW) != 0 || now.st_ino != before.stamp.inode ||
-        now.st_size != before.stamp.size || nanoseconds(now.st_mtim) != before.stamp.mtime)
-      throw taken(wanted);
-    const Fd target(S_ISREG(now.st_mode)
-                        ? ::openat(parent.get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
-                        : -1);
-    if (target && PathGate::is_being_written(target.get()))
-      throw Error(Status::failed, printable(wanted.path) +
-                                      ": kept: somebody has the local file open for writing (a running VM?); get it "
-                                      "again when it is closed");
-    if (exchange() != 0) fail(wanted, "cannot be put in place", errno);
-    struct stat old {};
-    const bool expected = ::fstatat(parts.get(), part_name.c_str(), &old, AT_SYMLINK_NOFOLLOW) == 0 &&
-                          old.st_ino == before.stamp.inode && old.st_size == before.stamp.size &&
-                          nanoseconds(old.st_mtim) == before.stamp.mtime;
-    if (!expected) {
-      if (exchange() != 0) fail(wanted, "cannot be put back", errno);
-      throw taken(wanted);
-    }
-    ::unlinkat(parts.get(), part_name.c_str(), 0);
-  }
-  return placed(fd, wanted, id);
+  if (take_name(parts.get(), part_name, parent.get(), wanted, before)) return placed(fd, wanted, id);
+  auto there = same_already(wanted, id);
+  ::unlinkat(parts.get(), part_name.c_str(), 0);
+  return there;
 }
 
 /// The name is taken meanwhile: by the very same bytes, which another get brought, or by something else.
@@ -196,8 +260,9 @@ void Installer::write_small(Small& file, int parts) const {
     fd = Fd(::openat(parts, file.part.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   }
   const auto no_room = [&] {
-    return NoRoom(printable(file.wanted.path) + ": no room: " + human_bytes(file.wanted.size) + " needed, " +
-                  human_bytes(free_bytes()) + " free");
+    return NoRoom(printable(file.wanted.path) + ": no room: " +
+                  (has_inode() ? human_bytes(file.wanted.size) + " needed, " + human_bytes(free_bytes()) + " free"
+                               : "the file system has no inode left for another file"));
   };
   if (!fd && (errno == ENOSPC || errno == EDQUOT)) throw no_room();
   if (!fd) fail(file.wanted, "cannot be written", errno);
@@ -331,6 +396,14 @@ void Installer::sync_names(const std::set<std::string>& directories) const {
 }
 
 void Installer::refresh_attributes(const FileEntry& wanted, const LocalState& state) const {
+  if (wanted.kind == Kind::link) {
+    if (state.entry.mtime == wanted.mtime) return;
+    const Fd parent = gate_.open_parent(wanted.path);
+    set_link_time(parent.get(), std::string(last_part(wanted.path)), wanted);
+    if (const auto now = gate_.look(wanted.path); now && now->stamp.inode == state.stamp.inode)
+      db_.put_received(wanted.path, now->stamp, id_of_link(wanted));
+    return;
+  }
   if (state.entry.mtime == wanted.mtime && state.entry.mode == (wanted.mode & mode_mask)) return;
   const Fd fd = gate_.open_file(wanted.path);
   struct stat s {};
@@ -362,38 +435,35 @@ void Installer::finish_directory(const FileEntry& wanted, bool implied) const {
   if (!implied) set_time(fd.get(), wanted);
 }
 
-bool Installer::make_link(const FileEntry& wanted, bool force) const {
+void Installer::place_link(const FileEntry& wanted, const LocalState& before) const {
   if (link_destination(wanted.path, wanted.target).empty())
     throw Error(Status::failed, printable(wanted.path) + ": is a link out of the files directory, to " +
                                     printable(wanted.target) + "; it is not made");
+  const Fd parts(::open(parts_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   const Fd parent = gate_.open_parent(wanted.path, made_);
-  const std::string name(last_part(wanted.path));
-  const auto set_time = [&] {
-    const timespec times[2] = {{0, UTIME_OMIT}, to_timespec(wanted.mtime)};
-    ::utimensat(parent.get(), name.c_str(), times, AT_SYMLINK_NOFOLLOW);
-  };
-  if (::symlinkat(wanted.target.c_str(), parent.get(), name.c_str()) == 0) {
-    set_time();
-    return false;
+  static std::atomic<std::uint64_t> counter = 0;
+  const auto fresh = "link-" + std::to_string(::getpid()) + "-" + std::to_string(counter++);
+  ::unlinkat(parts.get(), fresh.c_str(), 0);
+  if (::symlinkat(wanted.target.c_str(), parts.get(), fresh.c_str()) != 0) fail(wanted, "cannot make the link", errno);
+  try {
+    set_link_time(parts.get(), fresh, wanted);
+    if (!take_name(parts.get(), fresh, parent.get(), wanted, before)) {
+      const auto there = gate_.look(wanted.path);
+      if (!there || there->entry.kind != Kind::link || there->entry.target != wanted.target) throw taken(wanted);
+    }
+  } catch (const Error&) {
+    ::unlinkat(parts.get(), fresh.c_str(), 0);
+    throw;
   }
-  if (errno != EEXIST) fail(wanted, "cannot make the link", errno);
-  const auto local = gate_.look(wanted.path);
-  if (local && local->entry.kind == Kind::link && local->entry.target == wanted.target) {
-    set_time();
-    return true;
-  }
-  if (!local || local->entry.kind == Kind::directory || !force)
-    throw Error(Status::failed, printable(wanted.path) + ": kept: a link to " + printable(wanted.target) +
-                                    " in the mesh, but here it is " +
-                                    (local ? describe(local->entry) : "something else") +
-                                    (local && local->entry.kind == Kind::directory ? "" : " (--force replaces it)"));
-  const std::string fresh = ".mesh-link-" + std::to_string(::getpid());
-  ::unlinkat(parent.get(), fresh.c_str(), 0);
-  if (::symlinkat(wanted.target.c_str(), parent.get(), fresh.c_str()) != 0 ||
-      ::renameat(parent.get(), fresh.c_str(), parent.get(), name.c_str()) != 0)
-    fail(wanted, "cannot make the link", errno);
-  set_time();
-  return false;
+  ::unlinkat(parts.get(), fresh.c_str(), 0);
+  if (const auto there = gate_.look(wanted.path); there && there->entry.kind == Kind::link)
+    db_.put_received(wanted.path, there->stamp, id_of_link(wanted));
+}
+
+bool Installer::has_inode() const {
+  struct statvfs s {};
+  // Some (btrfs) make them as they are needed, and count none.
+  return ::statvfs(parts_.c_str(), &s) != 0 || s.f_files == 0 || s.f_favail > 0;
 }
 
 std::int64_t Installer::free_bytes() const {

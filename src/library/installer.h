@@ -19,22 +19,29 @@ namespace mesh {
 struct LocalState {
   enum class Verdict {
     absent,      ///< nothing is there
-    same,        ///< the wanted bytes are there
+    same,        ///< the wanted bytes are there, or the wanted link
     ours,        ///< another version, which meshget wrote and nobody changed: may be replaced
     users,       ///< another version, which is the user's: kept unless forced
     unknown,     ///< cannot be told before the wanted version has been hashed; `id` is what is there
-    other_kind,  ///< a directory where a file is wanted, or the like
+    other_kind,  ///< a directory where something else is wanted
   } verdict = Verdict::absent;
-  FileStamp stamp;        ///< of what is there
-  FileEntry entry;        ///< of what is there
-  ContentId id;           ///< of what is there, where it was needed
-  bool received = false;  ///< meshget wrote a file here once
+  FileStamp stamp;           ///< of what is there
+  FileEntry entry;           ///< of what is there
+  ContentId id;              ///< of what is there, where it was needed
+  bool received = false;     ///< meshget wrote a file here once
+  bool replaceable = false;  ///< it is nobody's edit: meshget wrote what is here, or the mesh knows it from elsewhere
 };
 
 class Installer {
  public:
-  Installer(const PathGate& gate, StateDb& db, OwnFiles& own, std::filesystem::path parts)
-      : gate_(gate), db_(db), own_(own), parts_(std::move(parts)) {
+  /// `shown_parts`: what `parts` is called in messages.
+  Installer(const PathGate& gate, StateDb& db, OwnFiles& own, std::filesystem::path parts,
+            std::filesystem::path shown_parts = {})
+      : gate_(gate),
+        db_(db),
+        own_(own),
+        parts_(std::move(parts)),
+        shown_parts_(shown_parts.empty() ? parts_ : std::move(shown_parts)) {
     made_ = [this](const std::string& path, const DirectoryId* id) {
       id != nullptr ? db_.put_made(path, *id) : db_.forget_unmade(path);
     };
@@ -42,8 +49,16 @@ class Installer {
   Installer(const Installer&) = delete;
   Installer& operator=(const Installer&) = delete;
 
-  /// Compares what is at `wanted.path` with the wanted version; hashes the local file only when the sizes agree.
+  /// Compares what is at `wanted.path` with the wanted version, a file or a link; hashes the local file only when the
+  /// sizes agree.
   [[nodiscard]] LocalState examine(const FileEntry& wanted, const std::atomic<bool>& stop) const;
+
+  /// What a local file holds; hashed where that is not known. Throws Error.
+  [[nodiscard]] ContentId identify(const LocalEntry& local, const std::atomic<bool>& stop) const;
+
+  /// Throws Error(failed) for what will keep a file from being placed where it is wanted, in place of what `before`
+  /// found: before its bytes are fetched.
+  void rehearse(const FileEntry& wanted, const LocalState& before) const;
 
   /// Syncs a finished file, all of whose bytes are verified, with its mode and mtime.
   void finish_file(int fd, const FileEntry& wanted) const;
@@ -74,22 +89,26 @@ class Installer {
   /// Syncs the names that place_small gave in these directories.
   void sync_names(const std::set<std::string>& directories) const;
 
-  /// Gives a file that is ours, with the right bytes, the wanted mode and mtime.
+  /// Gives a file or link that is ours, with the right bytes or target, the wanted mode and mtime.
   void refresh_attributes(const FileEntry& wanted, const LocalState& state) const;
 
   /// Makes a directory. Its time and mode come last, by finish_directory: the mode only where a get has made it, here
   /// or before a crash; a directory that was here before keeps its own. `implied`: only something in it was asked for.
   void make_directory(const FileEntry& wanted) const;
   void finish_directory(const FileEntry& wanted, bool implied) const;
-  /// Makes a symbolic link. Returns whether it was there already.
-  bool make_link(const FileEntry& wanted, bool force) const;
+  /// Makes a symbolic link, in place of what `examine` has found, as `place` does. Throws Error.
+  void place_link(const FileEntry& wanted, const LocalState& before) const;
 
   /// Bytes that can still be written beside the partials.
   [[nodiscard]] std::int64_t free_bytes() const;
+  /// Whether the file system can hold another file.
+  [[nodiscard]] bool has_inode() const;
 
  private:
   LocalEntry install(const std::string& part_name, int fd, const FileEntry& wanted, const LocalState& before,
                      const ContentId& id) const;
+  bool take_name(int from, const std::string& part, int parent, const FileEntry& wanted,
+                 const LocalState& before) const;
   LocalEntry same_already(const FileEntry& wanted, const ContentId& id) const;
   LocalEntry placed(int fd, const FileEntry& wanted, const ContentId& id) const;
   void write_small(Small& file, int parts) const;
@@ -99,6 +118,7 @@ class Installer {
   StateDb& db_;
   OwnFiles& own_;
   std::filesystem::path parts_;
+  std::filesystem::path shown_parts_;
   PathGate::OnMade made_;
 };
 

@@ -37,7 +37,13 @@ void Inventory::put(LocalEntry entry, InventoryDelta& delta) {
   auto& item = items_[entry.entry.path];
   item.scan = scan_;
   // The same content as before keeps the id that was computed for it.
-  if (!entry.entry.id.is_set() && item.stamp == entry.stamp) entry.entry.id = item.entry.id;
+  const bool proved = entry.entry.id.is_set();
+  if (!proved && is_same_but_ctime(item.stamp, entry.stamp)) {
+    entry.entry.id = item.entry.id;
+    item.touched = item.touched || (item.entry.id.is_set() && item.stamp.ctime != entry.stamp.ctime);
+  } else {
+    item.touched = false;
+  }
   item.stamp = entry.stamp;
   if (item.entry == entry.entry) return;
   unindex(item);
@@ -100,8 +106,11 @@ const Inventory::Item* Inventory::find(const ContentId& id, std::int64_t size) c
   return nullptr;
 }
 
-Listed Inventory::list(const List& question) const {
+Listed Inventory::list(const List& asked) const {
   Listed out;
+  auto question = asked;
+  out.literal = question.glob && items_.contains(question.pattern);
+  if (out.literal) question.glob = false;
   const auto add = [&](Items::const_iterator at) {
     out.items.push_back({at->second.entry, 1, 1, false});
     return out.items.size() < page_entries;

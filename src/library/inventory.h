@@ -20,6 +20,7 @@ class Inventory {
     FileEntry entry;
     FileStamp stamp;
     std::uint32_t scan = 0;
+    bool touched = false;  ///< what is said of it has changed since it was hashed: its id is to be proved anew
   };
 
   /// Takes a watcher's batch; returns what changed.
@@ -36,7 +37,7 @@ class Inventory {
   /// The first path under which this node has these bytes. (By the size, too: 64 bytes may have the id of a long file.)
   [[nodiscard]] const Item* find(const ContentId& id, std::int64_t size) const;
   /// A page of what a question names, without asking the mesh.
-  [[nodiscard]] Listed list(const List& question) const;
+  [[nodiscard]] Listed list(const List& asked) const;
   /// Up to `limit` entries behind `after`.
   [[nodiscard]] std::vector<FileEntry> page(std::string_view after, std::size_t limit) const;
 

@@ -1,13 +1,13 @@
 #include "library/library.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 
 #include "core/format.h"
 #include "core/glob.h"
 #include "core/mesh_path.h"
+#include "disk/directory.h"
 #include "disk/state_dir.h"
+#include "library/temporary.h"
 #include "wire/flow.h"
 
 namespace mesh {
@@ -19,11 +19,11 @@ Library::Library(asio::io_context& loop, const StateDir& state, const Options& o
       gate_(options.files, state.fd(), options.follow, options.group),
       db_(state_dir_ / "state.db"),
       trees_(state_dir_),
-      installer_(gate_, db_, own_files_, parts_dir()) {
-  struct stat files {};
-  if (::fstat(gate_.root(), &files) != 0 || files.st_dev != state.id().device)
+      installer_(gate_, db_, own_files_, parts_dir(), state.path() / "parts") {
+  if (!is_same_mount(gate_.root(), state.fd()))
     throw Error(Status::usage, state.path().string() +
-                                   ": --state must be on the same file system as the files directory " +
+                                   ": --state must be on the same file system, and the same mount of it, as the files "
+                                   "directory " +
                                    options.files.string());
   // What an interrupted placement left; partial downloads have a record, and stay.
   sweep_parts(state, [this](std::string_view name) {
@@ -35,7 +35,7 @@ Library::Library(asio::io_context& loop, const StateDir& state, const Options& o
   const std::vector<Glob> ignored(options.ignore.begin(), options.ignore.end());
   gate_.never_offer([this, ignored](int at, const std::string& path) {
     const auto name = last_part(path);
-    return is_temporary_name(name) ||
+    return is_own_temporary(name) || is_temporary(at, path) ||
            std::ranges::any_of(ignored, [&](const Glob& glob) { return glob.matches(name); }) ||
            trees_.contains(at, path);
   });
@@ -72,10 +72,51 @@ void Library::watch() {
 void Library::apply(std::vector<TreeChange> changes) {
   const bool ends = std::ranges::any_of(changes, [](const auto& c) { return c.kind == TreeChange::Kind::scan_ends; });
   const bool first = !inventory_.is_complete();
+  std::vector<std::string> files;
+  for (const auto& change : changes)
+    if (change.kind == TreeChange::Kind::put && change.entry.entry.kind == Kind::file) files.push_back(change.path);
   say(inventory_.apply(std::move(changes)));
+  for (const auto& path : files) tell_touched(path);
   if (!ends || !first) return;
   log_("files directory scanned: " + std::to_string(inventory_.size()) + " entries");
   on_scanned();
+}
+
+void Library::tell_touched(const std::string& path) const {
+  if (const auto* item = inventory_.find(path); item != nullptr && item->touched && on_touched) on_touched(item->entry);
+}
+
+/// A link to a file changes its ctime, and no event tells of that.
+void Library::touched(const std::string& path) {
+  if (inventory_.find(path) == nullptr) return;
+  const auto now = gate_.look(path);
+  if (!now || now->entry.kind != Kind::file) return;
+  say(inventory_.set(*now));
+  tell_touched(path);
+}
+
+void Library::lose(const ContentId& id) {
+  Change change;
+  change.is_withdrawn = true;
+  change.withdrawn = id;
+  on_change(change);
+}
+
+Storage::Watch Library::watch_of(std::string path, const FileStamp& stamp) {
+  Storage::Watch out;
+  out.stamp = stamp;
+  const auto alive = std::weak_ptr<bool>(alive_);
+  out.on_fault = [this, alive, path](std::string why) {
+    post_to(loop_, [this, alive, path, why = std::move(why)] {
+      if (!alive.expired()) withdraw(path, why);
+    });
+  };
+  out.on_touched = [this, alive, path] {
+    post_to(loop_, [this, alive, path] {
+      if (!alive.expired()) touched(path);
+    });
+  };
+  return out;
 }
 
 void Library::say(InventoryDelta delta) {

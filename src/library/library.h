@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/log.h"
+#include "disk/storage.h"
 #include "library/installer.h"
 #include "library/inventory.h"
 #include "library/path_gate.h"
@@ -52,6 +53,8 @@ class Library {
   std::function<void(const Change&)> on_change;
   /// Told once, when the first scan is over: until then the inventory is not whole.
   std::function<void()> on_scanned;
+  /// Told of a file whose content is taken for the same, though its ctime has changed. To be set before `watch`.
+  std::function<void(const FileEntry&)> on_touched;
   /// Begins to look at the files directory.
   void watch();
   /// No more changes come.
@@ -69,6 +72,10 @@ class Library {
   void remove(const std::vector<std::string>& paths);
   /// `path` is not what it was hashed as: it is offered again when the watcher has seen it settle.
   void withdraw(const std::string& path, const std::string& why);
+  /// What was served with this content may be something else: whoever still reads it is to look anew.
+  void lose(const ContentId& id);
+  /// Has what is served from `path` looked after: `stamp` is what it was hashed as.
+  [[nodiscard]] Storage::Watch watch_of(std::string path, const FileStamp& stamp);
   /// As Inventory::fill.
   [[nodiscard]] std::shared_ptr<void> fill(const FileEntry& wanted) { return inventory_.fill(wanted); }
 
@@ -80,6 +87,8 @@ class Library {
  private:
   void apply(std::vector<TreeChange> changes);
   void say(InventoryDelta delta);
+  void touched(const std::string& path);
+  void tell_touched(const std::string& path) const;
 
   asio::io_context& loop_;
   Log log_;

@@ -53,7 +53,13 @@ PathGate::PathGate(const fs::path& files_dir, int state, const std::vector<fs::p
   const Fd found = open_trusted(files_dir, {group, true, true, true}, 0755, "name another directory with --files");
   root_ = Fd(::openat(found.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!root_) throw Error(Status::failed, files_dir.string() + ": cannot open the files directory: " + reason(errno));
-  files_dir_ = fs::read_symlink(in_proc(root_.get()), ec);
+  if (const Fd probe(open_beneath(root_.get(), ".", O_PATH, 0)); !probe && (errno == ENOSYS || errno == EPERM))
+    throw Error(Status::failed,
+                "this kernel, or the sandbox that this runs in, has no openat2(2), without which files "
+                "cannot be opened safely: Linux 5.6 or later is needed" +
+                    std::string(errno == EPERM ? " (a container's seccomp profile of before 2020?)" : ""));
+  files_dir_.given = fs::absolute(files_dir, ec).lexically_normal().string();
+  files_dir_.real = fs::read_symlink(in_proc(root_.get()), ec).string();
   if (ec) throw Error(Status::failed, files_dir.string() + ": cannot open the files directory: " + ec.message());
   for (const auto& dir : follow) {
     const auto real = fs::canonical(dir, ec);
@@ -82,7 +88,7 @@ Fd PathGate::open_following(std::string_view path, int flags) const {
   // A link leads out. Where it leads is looked up, and then opened beneath the --follow directory, whatever happens
   // between.
   std::error_code ec;
-  const auto real = fs::canonical(files_dir_ / path, ec);
+  const auto real = fs::canonical(fs::path(files_dir_.real) / path, ec);
   if (ec) {
     errno = ec.value();
     return {};
@@ -114,6 +120,13 @@ PathGate::Opened PathGate::open_file_with_entry(std::string_view path) const {
   entry.mtime = nanoseconds(s.st_mtim);
   out.local.stamp = stamp_of(s);
   return out;
+}
+
+PathGate::Place PathGate::place() const {
+  struct stat there {};
+  struct stat here {};
+  if (::stat(files_dir_.given.c_str(), &there) != 0) return errno == ENOENT ? Place::missing : Place::here;
+  return ::fstat(root_.get(), &here) != 0 || is_same_file(there, here) ? Place::here : Place::elsewhere;
 }
 
 bool PathGate::is_state(const DirectoryId& id) const {
@@ -187,10 +200,10 @@ std::optional<LocalEntry> PathGate::look(std::string_view path) const {
     out.entry.kind = Kind::link;
     out.entry.target = *target;
     // An absolute link into the files dir means the same place on every node only when it is written relative to it.
-    if (is_below(*target, files_dir_.string())) {
+    if (const auto below = files_dir_.relative(*target); below && !below->empty()) {
       std::string up;
       for (auto p = parent_path(path); !p.empty(); p = parent_path(p)) up += "../";
-      out.entry.target = up + target->substr(files_dir_.string().size() + 1);
+      out.entry.target = up + std::string(*below);
     }
     if (link_destination(path, out.entry.target).empty()) {
       const Fd led = open_following(path, O_PATH);
@@ -254,28 +267,37 @@ Fd PathGate::open_parent(std::string_view path, const OnMade& made) const {
   return fd;
 }
 
-bool PathGate::is_being_written(int fd) {
+std::optional<bool> PathGate::ask_lease(int fd) {
   // The kernel grants a read lease only while nobody has the file open for writing (fcntl(2)).
   if (::fcntl(fd, F_SETLEASE, F_RDLCK) == 0) {
     ::fcntl(fd, F_SETLEASE, F_UNLCK);
     return false;
   }
   if (errno == EAGAIN || errno == EBUSY) return true;
-  // No leases for this user or on this file system.
-  struct stat wanted {};
-  if (::fstat(fd, &wanted) != 0) return false;
+  return std::nullopt;
+}
+
+std::set<std::pair<std::uint64_t, std::uint64_t>> PathGate::open_for_writing() {
+  std::set<std::pair<std::uint64_t, std::uint64_t>> out;
   std::error_code ec;
   for (const auto& process : fs::directory_iterator("/proc", ec)) {
     if (process.path().filename().string().find_first_not_of("0123456789") != std::string::npos) continue;
     for (const auto& open : fs::directory_iterator(process.path() / "fd", ec)) {
-      struct stat s {};
-      if (::stat(open.path().c_str(), &s) != 0 || !is_same_file(s, wanted)) continue;
       // The mode of the link itself shows how the file was opened.
       struct stat link {};
-      if (::lstat(open.path().c_str(), &link) == 0 && (link.st_mode & S_IWUSR) != 0) return true;
+      struct stat s {};
+      if (::lstat(open.path().c_str(), &link) == 0 && (link.st_mode & S_IWUSR) != 0 &&
+          ::stat(open.path().c_str(), &s) == 0 && S_ISREG(s.st_mode))
+        out.emplace(s.st_dev, s.st_ino);
     }
   }
-  return false;
+  return out;
+}
+
+bool PathGate::is_being_written(int fd) {
+  if (const auto lease = ask_lease(fd)) return *lease;
+  struct stat s {};
+  return ::fstat(fd, &s) == 0 && open_for_writing().contains({s.st_dev, s.st_ino});
 }
 
 }  // namespace mesh

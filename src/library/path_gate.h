@@ -12,12 +12,14 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
 #include "core/entry.h"
+#include "core/mesh_path.h"
 #include "disk/directory.h"
 #include "disk/fd.h"
 
@@ -72,9 +74,15 @@ class PathGate {
   using IsPrivate = std::function<bool(int at, const std::string& path)>;
   void never_offer(IsPrivate is_private) { is_private_ = std::move(is_private); }
 
-  [[nodiscard]] const std::filesystem::path& files_dir() const { return files_dir_; }
+  [[nodiscard]] const FilesDir& files_dir() const { return files_dir_; }
   [[nodiscard]] int root() const { return root_.get(); }
-  [[nodiscard]] std::string absolute(std::string_view path) const { return (files_dir_ / path).string(); }
+  /// As the files dir was given.
+  [[nodiscard]] std::string absolute(std::string_view path) const {
+    return (std::filesystem::path(files_dir_.given) / path).string();
+  }
+  enum class Place { here, missing, elsewhere };
+  /// Whether the path of the files dir leads to what is open here, or to nothing, or to another directory.
+  [[nodiscard]] Place place() const;
 
   /// Whether this is the state directory, wherever it lies now.
   [[nodiscard]] bool is_state(const DirectoryId& id) const;
@@ -110,6 +118,10 @@ class PathGate {
   /// Whether somebody has the open file open for writing: by a read lease where permitted, else by /proc (own
   /// processes).
   [[nodiscard]] static bool is_being_written(int fd);
+  /// The two ways: nothing where there are no leases, or for this user none; and what the processes of this user (of
+  /// all, for root) have open so, by device and inode.
+  [[nodiscard]] static std::optional<bool> ask_lease(int fd);
+  [[nodiscard]] static std::set<std::pair<std::uint64_t, std::uint64_t>> open_for_writing();
 
  private:
   [[nodiscard]] int open_beneath(int root, const char* path, int flags, unsigned resolve) const;
@@ -117,7 +129,7 @@ class PathGate {
   [[nodiscard]] bool is_offered(std::string_view path, int fd) const;
   [[nodiscard]] bool lies_open(int at, const std::string& path) const;
 
-  std::filesystem::path files_dir_;
+  FilesDir files_dir_;
   int state_;
   IsPrivate is_private_;
   std::vector<std::pair<std::filesystem::path, Fd>> follow_;

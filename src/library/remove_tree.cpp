@@ -54,16 +54,30 @@ class Remover {
     if (!taken) return;
     if (::unlinkat(dir, name.c_str(), AT_REMOVEDIR) == 0)
       removal_.on_removed(path, true, 0);
-    else if (errno != ENOENT && !(errno == ENOTEMPTY && holds_kept(below.get())))
+    else if (errno != ENOENT && !(errno == ENOTEMPTY && (kept_ || holds_kept(below.get()))))
       fail(path, errno);
   }
 
  private:
   void unlink(int dir, const std::string& name, const std::string& path, const struct stat& s) {
+    if (!removal_.force && S_ISREG(s.st_mode)) {
+      const Fd file(::openat(dir, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+      const auto lease = file ? PathGate::ask_lease(file.get()) : std::nullopt;
+      if (lease.value_or(false) || (!lease && is_in_use(s))) {
+        kept_ = true;
+        return removal_.on_error(printable(path) +
+                                 ": stays: somebody has it open for writing (a running VM?); --force deletes it");
+      }
+    }
     if (::unlinkat(dir, name.c_str(), 0) == 0)
       removal_.on_removed(path, false, S_ISREG(s.st_mode) ? s.st_size : 0);
     else if (errno != ENOENT)
       fail(path, errno);
+  }
+  /// By /proc, which is read once: where there are no leases, or for this user none.
+  bool is_in_use(const struct stat& s) {
+    if (!in_use_) in_use_ = PathGate::open_for_writing();
+    return in_use_->contains({s.st_dev, s.st_ino});
   }
   bool holds_kept(int dir) const {
     for (const auto& name : names_in(dir)) {
@@ -78,6 +92,8 @@ class Remover {
 
   const Removal& removal_;
   const Glob* glob_;
+  bool kept_ = false;  ///< something stays, and the directories that it is in
+  std::optional<std::set<std::pair<std::uint64_t, std::uint64_t>>> in_use_;
 };
 
 }  // namespace

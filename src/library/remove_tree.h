@@ -18,10 +18,12 @@ struct Removal {
   std::function<void(const std::string& error)> on_error;  ///< of one name; the others go on
   /// The state directory, where it lies in the files dir: stays.
   DirectoryId keep;
+  bool force = false;  ///< files that somebody has open for writing (a running VM's disk), too
 };
 
 /// Removes what `what` names: a path, a directory with all below it (the root: all below it), or all that a glob
-/// matches. A link is removed, never what it leads to; what is mounted somewhere below stays, and is an error. Throws
+/// matches. A link is removed, never what it leads to; what is mounted somewhere below stays, and so does what
+/// is open for writing; each is an error. Throws
 /// Error for a path that is not there or lies behind a link; a glob without a match removes nothing.
 void remove_tree(const PathGate& gate, const What& what, const Removal& removal);
 

@@ -12,6 +12,7 @@
 #include "core/format.h"
 #include "core/glob.h"
 #include "core/mesh_path.h"
+#include "library/temporary.h"
 
 namespace mesh {
 namespace {
@@ -25,21 +26,10 @@ constexpr std::uint32_t wanted_events = IN_CREATE | IN_MODIFY | IN_CLOSE_WRITE |
 
 }  // namespace
 
-bool is_temporary_name(std::string_view name) {
-  if (name.starts_with("transfer_")) return true;  // minimega
-  if (name.starts_with(".mesh-unpack-")) return true;
-  // rsync: ".NAME.XXXXXX", six characters by mkstemp. Names in lower case alone are taken for extensions.
-  if (name.size() < 9 || name.front() != '.' || name[name.size() - 7] != '.') return false;
-  const auto suffix = name.substr(name.size() - 6);
-  const auto in = [](char c, char low, char high) { return c >= low && c <= high; };
-  const bool random =
-      std::ranges::all_of(suffix, [&](char c) { return in(c, '0', '9') || in(c, 'A', 'Z') || in(c, 'a', 'z'); });
-  return random && std::ranges::any_of(suffix, [&](char c) { return in(c, '0', '9') || in(c, 'A', 'Z'); });
-}
-
 Watcher::Watcher(const PathGate& gate, Options options, OnChange on_change, Log log)
     : gate_(gate), options_(std::move(options)), on_change_(std::move(on_change)), log_(std::move(log)) {
   inotify_ = Fd(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  if (!inotify_ && errno == EMFILE) no_watch_mend_ = "fs.inotify.max_user_instances";
   wake_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   thread_ = std::thread([this] { run(); });
 }
@@ -52,7 +42,7 @@ Watcher::~Watcher() {
 }
 
 bool Watcher::is_ignored(std::string_view name) const {
-  return is_temporary_name(name) ||
+  return is_own_temporary(name) ||
          std::ranges::any_of(options_.ignore, [&](const std::string& pattern) { return Glob(pattern).matches(name); });
 }
 
@@ -74,6 +64,7 @@ void Watcher::run() {
     std::array<pollfd, 2> fds{{{wake_.get(), POLLIN, 0}, {inotify_.get(), POLLIN, 0}}};
     auto next = complete_ ? Clock::time_point::max() : next_scan;
     for (const auto& [path, again] : again_) next = std::min(next, again.at);
+    for (const auto& [path, at] : temporary_) next = std::min(next, at);
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(next - Clock::now()).count();
     ::poll(fds.data(), fds.size(),
            next == Clock::time_point::max() ? -1 : static_cast<int>(std::clamp<std::int64_t>(left, 0, 1'000'000)));
@@ -87,17 +78,74 @@ void Watcher::run() {
       // A tree that takes long to scan is scanned less often.
       next_scan = Clock::now() + std::max<Clock::duration>(options_.rescan, 10 * (Clock::now() - begun));
     }
-    for (const auto& dir : std::exchange(touched_, {}))
-      if (!dir.empty())
-        if (auto entry = gate_.look(dir)) emit({TreeChange::Kind::put, dir, std::move(*entry)});
+    tell_touched();
     flush();
   }
 }
 
+void Watcher::tell_touched() {
+  for (const auto& dir : std::exchange(touched_, {})) {
+    if (dir.empty() || is_below_temporary(dir)) continue;
+    auto entry = gate_.look(dir);
+    if (!entry || entry->entry.kind != Kind::directory)
+      continue;  // something else has the name by now: it had an event
+    if (options_.is_private && options_.is_private(dir)) continue;
+    if (leave_out_for_now(dir, *entry)) {
+      leave_out(dir, true);
+      emit({TreeChange::Kind::gone, dir, {}});
+      continue;
+    }
+    entry->entry.size = left_out(dir);
+    emit({TreeChange::Kind::put, dir, std::move(*entry)});
+  }
+}
+
+bool Watcher::leave_out_for_now(const std::string& path, const LocalEntry& entry) {
+  const auto yet = temporary_yet(path, entry.entry.kind, entry.stamp.ctime, options_.temporary_for);
+  if (yet.count() <= 0) return false;
+  temporary_[path] = std::chrono::steady_clock::now() + yet;
+  return true;
+}
+
+bool Watcher::is_below_temporary(std::string_view path) const {
+  const auto slash = path.find('/');
+  return slash != std::string_view::npos && temporary_.contains(std::string(path.substr(0, slash)));
+}
+
+std::int64_t Watcher::left_out(const std::string& dir) const {
+  // While all is scanned anew, what was known before is what is told; what is different is told in the end.
+  const auto& names = before_scan_ ? *before_scan_ : left_out_;
+  const auto at = names.find(dir);
+  return at == names.end() ? 0 : std::ssize(at->second);
+}
+
+void Watcher::leave_out(const std::string& path, bool out) {
+  const auto dir = std::string(parent_path(path));
+  const auto name = std::string(last_part(path));
+  if (out) {
+    if (left_out_[dir].insert(name).second) touched_.insert(dir);
+    return;
+  }
+  const auto at = left_out_.find(dir);
+  if (at == left_out_.end() || at->second.erase(name) == 0) return;
+  if (at->second.empty()) left_out_.erase(at);
+  touched_.insert(dir);
+}
+
 void Watcher::scan_all() {
   writing_.clear();
+  before_scan_ = std::exchange(left_out_, {});
   emit({TreeChange::Kind::scan_begins, {}, {}});
   scan({}, 0);
+  const auto before = std::exchange(before_scan_, std::nullopt);
+  const auto count = [](const LeftOut& names, const std::string& dir) {
+    const auto at = names.find(dir);
+    return at == names.end() ? 0 : std::ssize(at->second);
+  };
+  std::erase_if(touched_, [&](const std::string& dir) { return count(*before, dir) == count(left_out_, dir); });
+  for (const auto& [dir, names] : *before)
+    if (!left_out_.contains(dir)) touched_.insert(dir);
+  tell_touched();
   emit({TreeChange::Kind::scan_ends, {}, {}});
 }
 
@@ -111,6 +159,7 @@ bool Watcher::watch(const std::string& dir, int fd) {
         known != watch_of_.end() || watch_of_.size() < options_.most_watches
             ? ::inotify_add_watch(inotify_.get(), path.c_str(), wanted_events & ~std::uint32_t{IN_DONT_FOLLOW})
             : (errno = ENOSPC, -1);
+    if (!inotify_) errno = EMFILE;
     if (wd >= 0) {
       if (known != watch_of_.end() && known->second != wd) dir_of_.erase(known->second);
       // One directory under two names (by --follow) gets its events under the last one alone; rescans see to the other.
@@ -121,14 +170,17 @@ bool Watcher::watch(const std::string& dir, int fd) {
     }
     if (complete_)
       log_("cannot watch " + gate_.absolute(dir) + ": " + std::strerror(errno) +
-           "; the files directory is scanned again every " + human_seconds(options_.rescan.count()) +
-           " (mend: raise fs.inotify.max_user_watches)");
+           "; the files directory is scanned again every " + human_seconds(options_.rescan.count()) + " (mend: raise " +
+           no_watch_mend_ + ")");
     complete_ = false;
   }
   return false;
 }
 
 void Watcher::forget_watches(const std::string& dir) {
+  for (auto it = left_out_.lower_bound(dir); it != left_out_.end() && it->first.starts_with(dir);)
+    it = it->first == dir || is_below(it->first, dir) ? left_out_.erase(it) : std::next(it);
+  std::erase_if(touched_, [&](const std::string& one) { return one == dir || is_below(one, dir); });
   for (auto it = watch_of_.lower_bound(dir);
        it != watch_of_.end() && (it->first == dir || it->first.starts_with(dir));) {
     if (it->first != dir && !is_below(it->first, dir)) {
@@ -167,6 +219,7 @@ void Watcher::scan(const std::string& dir, int depth) {
     if (!is_mesh_path(path)) {
       if (path != reserved_part)
         log_(printable(gate_.absolute(path)) + ": is not offered: the path " + std::string(path_fault(path)));
+      if (path != reserved_part) leave_out(path, true);
       continue;
     }
     if (examine(path) == Kind::directory) scan(path, depth + 1);
@@ -184,6 +237,13 @@ std::optional<Kind> Watcher::examine(const std::string& path) {
   auto found = gate_.look(path);
   if (found && found->entry.kind == Kind::directory && gate_.is_state({found->stamp.device, found->stamp.inode}))
     return std::nullopt;
+  if (found && found->entry.kind == Kind::directory) found->entry.size = left_out(path);
+  temporary_.erase(path);
+  const bool was_there = found.has_value();
+  if (found) {
+    // (One of this node's own: is_private says so of the others.)
+    if (leave_out_for_now(path, *found)) found.reset();
+  }
   if (found && found->entry.kind == Kind::directory && options_.is_private && options_.is_private(path)) found.reset();
   if (found && found->entry.kind == Kind::file) {
     try {
@@ -199,6 +259,7 @@ std::optional<Kind> Watcher::examine(const std::string& path) {
   if (found && found->entry.kind == Kind::outside)
     log_(printable(gate_.absolute(path)) + ": leads out of the files directory, to " + printable(found->entry.target) +
          "; it is not offered (start meshseed with --follow DIR for where it leads)");
+  leave_out(path, was_there && !found);
   if (!found) {
     emit({TreeChange::Kind::gone, path, {}});
     return std::nullopt;
@@ -215,8 +276,16 @@ void Watcher::look_again() {
   std::vector<std::pair<std::string, Again>> due;
   for (const auto& [path, again] : again_)
     if (now >= again.at) due.emplace_back(path, again);
+  std::vector<std::string> settled;
+  for (const auto& [path, at] : temporary_)
+    if (now >= at) settled.push_back(path);
+  for (const auto& path : settled) {
+    writing_.erase(path);
+    if (examine(path) == Kind::directory) scan(path, static_cast<int>(std::ranges::count(path, '/')) + 1);
+  }
   for (const auto& [path, again] : due) {
     again_.erase(path);
+    if (is_below_temporary(path)) continue;
     if (examine(path)) writing_.erase(path);
     const auto still = again_.find(path);
     if (still == again_.end()) continue;
@@ -252,7 +321,12 @@ void Watcher::read_events() {
       if (event.len == 0) continue;  // the directory itself; its parent reports it by name
       const std::string name(name_at);
       const auto path = dir->second.empty() ? name : dir->second + '/' + name;
-      if (is_ignored(name) || !is_mesh_path(path)) continue;
+      if (is_ignored(name) || is_below_temporary(path)) continue;
+      if (!is_mesh_path(path)) {
+        if (path != reserved_part && (event.mask & (IN_CREATE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE)) != 0)
+          leave_out(path, (event.mask & (IN_CREATE | IN_MOVED_TO)) != 0);
+        continue;
+      }
       if ((event.mask & (IN_CREATE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE)) != 0) touched_.insert(dir->second);
       if ((event.mask & (IN_MOVED_FROM | IN_DELETE)) != 0) {
         writing_.erase(path);

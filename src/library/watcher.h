@@ -19,11 +19,9 @@
 
 #include "core/log.h"
 #include "library/path_gate.h"
+#include "library/temporary.h"
 
 namespace mesh {
-
-/// Names that are never offered: what minimega and rsync call files that they are still writing.
-[[nodiscard]] bool is_temporary_name(std::string_view name);
 
 struct TreeChange {
   enum class Kind {
@@ -43,6 +41,7 @@ class Watcher {
     std::chrono::seconds rescan{10};                       ///< where inotify cannot watch everything
     std::size_t most_watches = SIZE_MAX;                   ///< for tests of that case
     std::function<bool(const std::string&)> is_private{};  ///< directories that are not offered, with all below them
+    std::chrono::seconds temporary_for = mesh::temporary_for;  ///< how long a name may keep a file from being offered
     OwnFiles* own = nullptr;  ///< not examined when they appear: whoever put them there says what they are
   };
   using OnChange = std::function<void(std::vector<TreeChange>)>;
@@ -65,6 +64,15 @@ class Watcher {
   void read_events();
   /// Looks again at files that were found being written to.
   void look_again();
+  /// Says anew what directories are, whose contents have changed.
+  void tell_touched();
+  /// How many names in a directory are there and not offered.
+  [[nodiscard]] std::int64_t left_out(const std::string& dir) const;
+  void leave_out(const std::string& path, bool out);
+  /// Whether it is left out for its name, which is noted.
+  bool leave_out_for_now(const std::string& path, const LocalEntry& entry);
+  /// Whether it lies in a directory that is.
+  [[nodiscard]] bool is_below_temporary(std::string_view path) const;
   void emit(TreeChange change);
   void flush();
   [[nodiscard]] bool is_ignored(std::string_view name) const;
@@ -76,7 +84,8 @@ class Watcher {
   Fd inotify_;
   Fd wake_;
   std::atomic<bool> stop_ = false;
-  bool complete_ = true;  ///< every directory is watched
+  std::string no_watch_mend_ = "fs.inotify.max_user_watches";  ///< the limit that there are too few watches for
+  bool complete_ = true;                                       ///< every directory is watched
   bool rescan_now_ = false;
   std::unordered_map<int, std::string> dir_of_;
   std::map<std::string, int> watch_of_;
@@ -86,6 +95,10 @@ class Watcher {
     std::chrono::milliseconds wait;
   };
   std::map<std::string, Again> again_;  ///< files found being written to, of which no further event may come
+  std::map<std::string, std::chrono::steady_clock::time_point> temporary_;  ///< left out until then, for their names
+  using LeftOut = std::map<std::string, std::set<std::string>>;             ///< names, by directory
+  LeftOut left_out_;
+  std::optional<LeftOut> before_scan_;  ///< while all is scanned anew
   std::set<std::string> touched_;       ///< directories whose own times changed with their contents
   std::vector<TreeChange> batch_;
   std::vector<std::pair<std::uint64_t, std::uint64_t>> above_;  ///< the directories that a scan is in

@@ -51,7 +51,7 @@ Gossip::Gossip(Workers& workers, Options options, Facts facts, TrackerLinks& lin
       facts_(std::move(facts)),
       links_(links),
       tracker_handlers_(tracker_handlers),
-      instance_(facts_.identity->instance()),
+      instance_(facts_.identity()->instance()),
       members_(instance_),
       opened_(workers.loop()) {
   const auto own = facts_.hello().addresses;
@@ -75,11 +75,13 @@ Gossip::Gossip(Workers& workers, Options options, Facts facts, TrackerLinks& lin
     Greeted heard;
     heard.self = said.self;
     heard.known = std::move(said.known);
+    meet(said.self.instance, said.run);
     hear(heard, channel->remote());
     Greeted out;
     out.self = self();
-    out.public_key = facts_.identity->public_key();
-    out.proof = facts_.identity->prove(Greeted::name, channel->binding());
+    out.public_key = facts_.identity()->public_key();
+    out.proof = facts_.identity()->prove(Greeted::name, channel->binding());
+    out.run = facts_.hello().run;
     out.known = members_.tell(most_told, channel->remote().is_loopback(), Clock::now());
     co_return out;
   });
@@ -126,6 +128,11 @@ void Gossip::hear(const Greeted& said, const asio::ip::address& from) {
   unsaved_ = unsaved_ || news;
 }
 
+/// A copy of this node, which no tracker has told apart: one of the two becomes another, and both find the same one.
+void Gossip::meet(const std::string& instance, const std::string& run) {
+  if (instance == instance_ && facts_.hello().run < run) facts_.taken(instance);
+}
+
 void Gossip::welcomed(const Welcome& welcome) {
   for (std::size_t i = 0; i < std::min(welcome.members.size(), most_told); ++i) {
     Member member = welcome.members[i];
@@ -151,12 +158,14 @@ Task<bool> Gossip::greet(std::string address, std::string expected) {
     run_to_ask(channel);
     Greet said;
     said.self = self();
-    said.public_key = facts_.identity->public_key();
-    said.proof = facts_.identity->prove(Greet::name, channel->binding());
+    said.public_key = facts_.identity()->public_key();
+    said.proof = facts_.identity()->prove(Greet::name, channel->binding());
+    said.run = facts_.hello().run;
     said.known = members_.tell(most_told, channel->remote().is_loopback(), Clock::now());
     const Greeted heard = co_await channel->request(said, greet_limit);
     if (!is_proven(heard.self.instance, heard.public_key, Greeted::name, channel->binding(), heard.proof))
       throw Error(Status::refused, "a greeting must be proven by who it is from");
+    meet(heard.self.instance, heard.run);
     hear(heard, channel->remote());
     answered = expected.empty() || heard.self.instance == expected;
   } catch (const Error&) {
@@ -380,6 +389,13 @@ bool Gossip::is_asked(const std::string& path) const {
   return path.starts_with(prefix) && path.ends_with("/" + instance_) &&
          path.size() == prefix.size() + 2 * instance_.size() + 1 &&
          path.substr(prefix.size(), instance_.size()) != instance_;
+}
+
+void Gossip::identity_changed() {
+  instance_ = facts_.identity()->instance();
+  members_.set_self(instance_);
+  if (channel_) channel_->close();
+  hang_up();
 }
 
 std::string Gossip::describe(const ChannelPtr& channel) const {

@@ -35,7 +35,9 @@ class Gossip {
     /// The list of nodes, as it was remembered; and to remember it (blocks, any thread).
     std::function<std::string()> recall;
     std::function<void(const std::string&)> remember;
-    IdentityPtr identity;
+    std::function<IdentityPtr()> identity;
+    /// As TrackerLinks::Facts'.
+    std::function<void(const std::string& instance)> taken;
     Log log;
   };
   struct Options {
@@ -64,6 +66,8 @@ class Gossip {
   [[nodiscard]] std::string describe(const ChannelPtr& channel) const;
   /// Whether on `path` another node asks this one, and not whoever was here before, to register with it.
   [[nodiscard]] bool is_asked(const std::string& path) const;
+  /// This node's identity is another one from now on.
+  void identity_changed();
   /// For good; what was learnt is saved.
   Task<void> close();
 
@@ -75,6 +79,7 @@ class Gossip {
   /// Not this node itself, nor, in a mesh that stays on loopback, anybody elsewhere.
   [[nodiscard]] bool may_ask(const std::string& address, std::uint16_t port) const;
   void hear(const Greeted& said, const asio::ip::address& from);
+  void meet(const std::string& instance, const std::string& run);
   Task<void> gossip();
   Task<bool> greet(std::string address, std::string expected);
   Task<void> save();

@@ -81,6 +81,10 @@ TrackerLinks::TrackerLinks(asio::io_context& io, std::vector<std::string> tracke
 
 TrackerLinks::~TrackerLinks() { close(); }
 
+void TrackerLinks::reconnect() {
+  for (const auto& link : shared_->all()) link->channel->close();
+}
+
 void TrackerLinks::close() {
   shared_->closed = true;
   for (const auto& link : shared_->all()) link->channel->close();
@@ -121,8 +125,13 @@ Task<void> TrackerLinks::enlist(std::shared_ptr<Shared> shared, std::shared_ptr<
   const auto channel = link->channel;
   try {
     Hello hello = shared->facts.hello();
+    hello.via = link->address;
     hello.proof = shared->facts.prove(*channel);
     const Welcome welcome = co_await channel->request(hello, seconds(10));
+    if (welcome.taken) {
+      shared->facts.taken(hello.instance);
+      throw Error(Status::refused, "another node has this one's identity");
+    }
     shared->facts.welcomed(welcome);
     if (!welcome.known_as.empty())
       shared->facts.log("another node of the mesh is called " + hello.node + ", too: this one is known as " +
@@ -202,6 +211,7 @@ Task<ChannelPtr> TrackerLinks::first(milliseconds limit) {
     if (!shared->closed && !scanning && alone) {
       const ChannelPtr channel = co_await shared->facts.fallback(limit);
       if (channel) co_return channel;
+      if (shared->links.empty() && shared->facts.is_alone && shared->facts.is_alone()) break;
     }
     if (shared->closed || (Clock::now() >= deadline && !scanning)) break;
     co_await sleep_for(milliseconds(10));

@@ -30,9 +30,13 @@ class TrackerLinks {
     std::function<bool()> scan_complete;
     std::function<std::vector<JoinSwarm>()> loaded;
     std::function<void(const Welcome&)> welcomed;
+    /// Another program is in the mesh by the identity of this instance: this node's is to become another one.
+    std::function<void(const std::string& instance)> taken;
     /// A channel that answers like a tracker's when no tracker does; null where there is none within about so long. May
     /// be unset.
     std::function<Task<ChannelPtr>(std::chrono::milliseconds limit)> fallback;
+    /// Nobody else is known, nor named. May be unset.
+    std::function<bool()> is_alone;
     std::function<void(const std::string&)> log;
     Access access;
   };
@@ -40,6 +44,8 @@ class TrackerLinks {
   /// `handlers` answers the trackers' requests; both must outlive this.
   TrackerLinks(asio::io_context& io, std::vector<std::string> trackers, Facts facts, const Handlers& handlers);
   ~TrackerLinks();
+  /// This node is another one from now on: it says hello anew everywhere.
+  void reconnect();
   TrackerLinks(const TrackerLinks&) = delete;
   TrackerLinks& operator=(const TrackerLinks&) = delete;
 

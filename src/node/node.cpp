@@ -14,7 +14,9 @@
 #include "get/get_queue.h"
 #include "get/getter.h"
 #include "mesh/gossip.h"
+#include "node/keeper.h"
 #include "node/own_addresses.h"
+#include "node/own_identity.h"
 #include "node/remote_commands.h"
 #include "serve/guests.h"
 #include "serve/seeder.h"
@@ -39,6 +41,7 @@ std::string host_name() {
 }
 
 constexpr std::size_t most_notice_bytes = 500;
+constexpr int most_calls = 100;  // of nodes that cannot reach this one
 
 /// At the end: for partial downloads to be saved, and for the rest.
 constexpr auto save_limit = milliseconds(3000);
@@ -66,17 +69,6 @@ std::unique_ptr<StateDir> take_state(const NodeOptions& options) {
   auto out = std::make_unique<StateDir>(options.state_dir(), Trust{group_number(options.control_group)});
   if (!out->lock()) out.reset();
   return out;
-}
-
-IdentityPtr identity_of(const StateDir& state) {
-  return std::make_shared<const Identity>(state.secret("identity", [] { return random_secret(); }));
-}
-
-bool keep_identity(const StateDir& state, const Identity& identity) {
-  struct stat s {};
-  if (::fstatat(state.fd(), "identity", &s, AT_SYMLINK_NOFOLLOW) == 0) return false;
-  static_cast<void>(state.secret("identity", [&] { return identity.seed(); }));
-  return true;
 }
 
 Error already_runs(const NodeOptions& options) {
@@ -108,6 +100,12 @@ NodeOptions checked(NodeOptions options) {
     if (!options.listen.empty() && !is_loopback(parse_host_port(options.listen).host))
       throw refuse("--listen " + options.listen);
   }
+  for (auto& glob : options.keep) {
+    const auto what = parse_what(glob, {});
+    if (!what.url.empty() || what.pattern.empty())
+      throw Error(Status::usage, "--keep " + printable(glob) + ": is no path or glob of the mesh (** is all of it)");
+    glob = what.pattern;
+  }
   for (const auto& tracker : options.trackers) static_cast<void>(parse_host_port(tracker));
   for (const auto& peer : options.peers) static_cast<void>(parse_host_port(peer, default_peer_port));
   for (const auto& address : options.advertise)
@@ -135,13 +133,10 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
       log_(std::move(log)),
       workers_(std::make_unique<Workers>(io)),
       library_(std::make_unique<Library>(io, *state_, library_options(options_), log_)),
-      room_(std::make_unique<Room>([this] { return library_->installer().free_bytes(); })) {
-  identity_ = identity_of(*state_);
-  if (options_.keys && options_.head && !options_.keys->is_head(identity_->instance()))
-    log_(
-        "--head does not count in a mesh with a key: this line in the key file, on every tracker and node, does: head "
-        "= " +
-        identity_->instance());
+      room_(std::make_unique<Room>([this] { return library_->installer().free_bytes(); })),
+      lost_place_(io) {
+  identity_ = identity_of(*state_, log_);
+  check_head();
   const Pacer download(options_.max_down);  // of what comes and goes on node channels
   const Pacer upload(options_.max_up);
   listen();
@@ -155,9 +150,9 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
                                   log_, *library_, *session_, *links_, *room_, download);
   spools_ = std::make_unique<Spools>(*workers_, Spools::Options{options_.stall, options_.keys}, *library_, *session_,
                                      *links_, *room_);
-  getter_ =
-      std::make_unique<Getter>(*workers_, Getter::Options{options_.access(), options_.max_active, options_.local_urls},
-                               log_, *library_, *links_, *transfers_, download, mesh_handlers_);
+  getter_ = std::make_unique<Getter>(
+      *workers_, Getter::Options{options_.access(), options_.url_ignore, options_.max_active, options_.local_urls},
+      log_, *library_, *links_, *transfers_, download, mesh_handlers_);
   streamer_ = std::make_unique<Streamer>(*workers_, *library_, *session_, *spools_, *getter_);
   const auto pipe = [this](ChannelPtr channel, GetTaskPtr task, std::shared_ptr<bool> over) {
     return streamer_->pipe(std::move(channel), std::move(task), std::move(over));
@@ -171,10 +166,41 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
   // Orders come by way of a tracker alone, or of what stands in for one.
   tracker_handlers_ = mesh_handlers_;
   remote_commands_->serve_mesh(tracker_handlers_);
+  tracker_handlers_.on_note<Call>([this](const ChannelPtr&, Call asked) { spawn(io_, call(std::move(asked))); });
   listen_to_library();
   spawn(io, tick());
   if (options_.hash_eagerly) spawn(io, seeder_->hash_eagerly());
   gets_->resume();
+  if (options_.keep.empty()) return;
+  keeper_ = std::make_unique<Keeper>(*workers_, Keeper::Options{options_.keep, options_.keep_max, options_.keep_look},
+                                     log_, *library_, *links_, *gets_);
+  spawn(io, keeper_->run());
+}
+
+void Node::check_head() const {
+  if (options_.keys && options_.head && !options_.keys->is_head(identity_->instance()))
+    log_(
+        "--head does not count in a mesh with a key: this line in the key file, on every tracker and node, does: head "
+        "= " +
+        identity_->instance());
+}
+
+/// Another program is in the mesh by it: a copy of this state directory is in use, and that one was first.
+void Node::give_up_identity(const std::string& instance) {
+  if (instance != identity_->instance()) return;  // done already: two trackers have said so
+  try {
+    identity_ = renew_identity(*state_);
+    log_(state_->path().string() +
+         ": another node is in the mesh by this one's identity, as its state directory was copied; it has a new one "
+         "from "
+         "now on, " +
+         identity_->instance());
+    check_head();
+    gossip_->identity_changed();
+    links_->reconnect();
+  } catch (const std::exception& error) {
+    log_(std::string("the node's identity cannot be made anew: ") + error.what());
+  }
 }
 
 /// What changes in the files directory goes to the trackers, and what is loaded of it to the session.
@@ -197,6 +223,7 @@ void Node::listen_to_library() {
              library_->inventory().find(torrent.content(), torrent.storage->layout().size) == nullptr;
     });
   };
+  library_->on_touched = [this](const FileEntry& entry) { seeder_->prove(entry); };
   library_->on_scanned = [this] { links_->scan_completed(); };
   session_->on_unloaded = [this](const ContentId& id) {
     Unloaded note;
@@ -219,7 +246,9 @@ std::unique_ptr<TrackerLinks> Node::make_links() {
     return out;
   };
   facts.welcomed = [this](const Welcome& welcome) { gossip_->welcomed(welcome); };
+  facts.taken = [this](const std::string& instance) { give_up_identity(instance); };
   if (options_.embedded_tracker) facts.fallback = [this](milliseconds limit) { return gossip_->open(limit); };
+  facts.is_alone = [this] { return options_.peers.empty() && !options_.discover && gossip_->known() == 0; };
   facts.log = log_;
   facts.access = options_.access();
   return std::make_unique<TrackerLinks>(io_, options_.trackers, std::move(facts), tracker_handlers_);
@@ -238,7 +267,8 @@ std::unique_ptr<Gossip> Node::make_gossip() {
   facts.scan_complete = [this] { return library_->inventory().is_complete(); };
   facts.recall = [this] { return library_->db().find_note(note); };
   facts.remember = [this](const std::string& text) { library_->db().put_note(note, text); };
-  facts.identity = identity_;
+  facts.identity = [this] { return identity_; };
+  facts.taken = [this](const std::string& instance) { give_up_identity(instance); };
   facts.log = log_;
   return std::make_unique<Gossip>(*workers_, std::move(options), std::move(facts), *links_, tracker_handlers_,
                                   mesh_handlers_);
@@ -253,7 +283,7 @@ Node::~Node() {
 void Node::listen() {
   const auto& options = options_;
   const bool any_port = options.listen.empty();
-  const auto where = any_port ? HostPort{options.is_on_network() ? "0.0.0.0" : "127.0.0.1", default_peer_port}
+  const auto where = any_port ? HostPort{options.is_on_network() ? any_host() : "127.0.0.1", default_peer_port}
                               : parse_host_port(options.listen, default_peer_port);
   boost::system::error_code ec;
   const auto address = asio::ip::make_address(where.host, ec);
@@ -301,8 +331,22 @@ void Node::listen_locally() {
   local_ = std::move(fresh);
 }
 
+/// The files directory was moved away, deleted, or something was mounted over it: what is open here is of no use to
+/// anybody. One that is only missing may be about to be put back by whoever moved it.
+bool Node::is_in_place() {
+  using Place = PathGate::Place;
+  const auto place = library_->gate().place();
+  const bool was_missing = std::exchange(missing_, place == Place::missing);
+  if (place == Place::here || (place == Place::missing && !was_missing)) return true;
+  log_(options_.files.string() + ": the files directory was " +
+       (place == Place::missing ? "moved away or deleted; it is made anew"
+                                : "moved, or something was mounted over it; the node begins anew with what is there"));
+  return false;
+}
+
 /// What a cleaner of /tmp took away comes back. False where this node cannot go on.
 bool Node::look_after_state() {
+  if (missing_ || begins_anew_) return true;  // the state directory may lie in it
   try {
     auto lost = state_->look_after();
     if (keep_identity(*state_, *identity_)) lost += (lost.empty() ? "" : ", ") + std::string("its identity");
@@ -344,9 +388,15 @@ Hello Node::hello() const {
       out.advertised = true;
     }
   }
+  // Only where it listens: at IPv4 addresses alone, say.
+  const auto listens = server_->local().address();
+  out.v4_only = listens.is_v4();
+  if (!out.advertised)
+    std::erase_if(out.addresses, [&](const std::string& text) { return out.v4_only && text.find(':') != text.npos; });
   out.peer_port = session_->port();
   out.channel_port = server_->local().port();
   out.head = options.head;
+  out.run = run_;
   return out;
 }
 
@@ -369,11 +419,37 @@ std::vector<std::string> Node::guest_addresses(const Hello& self) const {
   return out.empty() ? self.addresses : out;
 }
 
+/// Somebody cannot reach this node's channel, and asks on the one that this node opens to him.
+Task<void> Node::call(Call asked) {
+  if (calls_ >= most_calls) co_return;
+  ++calls_;
+  const std::shared_ptr<void> counted(nullptr, [this](void*) { --calls_; });
+  for (const auto& address : asked.addresses) {
+    if (!options_.is_on_network() && !is_loopback(address)) continue;
+    ChannelPtr channel;
+    try {
+      channel = co_await connect_channel(to_text(address, asked.channel_port), "/call/" + asked.token, seconds(3),
+                                         options_.access());
+    } catch (const Error&) {
+      // The next one may lead there.
+    }
+    if (!channel) continue;
+    channels_.insert(channel);
+    co_await channel->run(mesh_handlers_);
+    channels_.erase(channel);
+    co_return;
+  }
+}
+
 Task<void> Node::serve_channel(std::string path, ChannelPtr channel, const Handlers& handlers) {
   const bool command = &handlers == &command_handlers_;
   const bool views = !command && gossip_->is_asked(path);
-  if (!command && !views && path != "/node") co_return;
+  constexpr std::string_view calls = "/call/";
+  const bool called =
+      !command && path.starts_with(calls) && getter_->small_files().called(path.substr(calls.size()), channel);
+  if (!command && !views && !called && path != "/node") co_return;
   if (command) ++commands_;
+  was_asked_ = was_asked_ || command;
   channels_.insert(channel);
   if (views) {
     links_->adopt(channel);
@@ -390,6 +466,11 @@ Task<void> Node::serve_channel(std::string path, ChannelPtr channel, const Handl
 
 void Node::serve_mesh() {
   seeder_->serve(mesh_handlers_);
+  mesh_handlers_.on<PresenceAsk>([this](ChannelPtr, PresenceAsk) -> Task<PresenceAsk::Reply> {
+    PresenceAsk::Reply out;
+    out.run = run_;
+    co_return out;
+  });
   mesh_handlers_.on_note<Notice>([this](const ChannelPtr& channel, const Notice& notice) {
     log_(channel->where() + " says: " + printable(std::string_view(notice.text).substr(0, most_notice_bytes)));
   });
@@ -413,7 +494,9 @@ void Node::serve_commands() {
       [this](ChannelPtr channel, Stream asked) { return streamer_->stream(std::move(channel), std::move(asked)); });
   h.on<PlacesAsk>([this](ChannelPtr, PlacesAsk) -> Task<NodePaths> {
     NodePaths out;
-    out.files = library_->gate().files_dir().string();
+    out.files = library_->gate().files_dir().given;
+    out.real = library_->gate().files_dir().real;
+    out.leaving = workers_->stopping();
     out.state = state_->path().string();
     co_return out;
   });
@@ -506,7 +589,17 @@ NodeStatus Node::status() const {
     info.up_rate = torrent->up_rate;
     info.sent = torrent->sent;
     info.peers = torrent->peers;
-    out.transfers.push_back(std::move(info));
+    // Of a file that came from a URL, those that got it at the same time have the swarm of then.
+    const auto same = std::ranges::find_if(out.transfers, [&](const TransferInfo& other) {
+      return info.state == TransferState::seeding && other.state == info.state && other.path == info.path;
+    });
+    if (same == out.transfers.end()) {
+      out.transfers.push_back(std::move(info));
+      continue;
+    }
+    same->up_rate += info.up_rate;
+    same->sent += info.sent;
+    same->peers += info.peers;
   }
   return out;
 }
@@ -523,19 +616,23 @@ Task<void> Node::tick() {
     } catch (const std::exception& error) {
       log_(std::string("upkeep: ") + error.what());
     }
+    if (count % 60 == 0) trimmer.give_back();
     if (count % 5 == 0) session_->unload_idle();
-    if (count % 5 == 0 && !look_after_state()) {
+    if (count % 5 != 0) continue;
+    if (!begins_anew_ && !is_in_place()) {
+      begins_anew_ = true;
+      lost_place_.notify();
+    } else if (!look_after_state()) {
       failed_ = true;
       std::raise(SIGTERM);
     }
-    if (count % 60 == 0) trimmer.give_back();
   }
 }
 
 Task<void> Node::until_unneeded() {
   std::int64_t sent = 0;
   // First the command that it was made for has to find it.
-  for (const auto deadline = Clock::now() + seconds(10); commands_ == 0 && Clock::now() < deadline;)
+  for (const auto deadline = Clock::now() + seconds(10); !was_asked_ && Clock::now() < deadline;)
     co_await sleep_for(milliseconds(20));
   needed_ = Clock::now();
   for (;;) {
@@ -556,6 +653,10 @@ Task<void> Node::until_unneeded() {
   }
 }
 
+Task<void> Node::until_it_begins_anew() {
+  while (!begins_anew_) co_await lost_place_.wait();
+}
+
 Task<void> Node::stop() {
   workers_->stop();
   transfers_->stop();
@@ -570,15 +671,21 @@ Task<void> Node::stop() {
   for (const auto& channel : std::set<ChannelPtr>(channels_)) channel->close();
 }
 
-int run_node(NodeOptions options, std::unique_ptr<StateDir> state, const Log& log,
-             const std::function<void(asio::io_context&)>& ready) {
-  std::signal(SIGPIPE, SIG_IGN);
-  raise_descriptor_limit();
-  std::signal(SIGIO, SIG_IGN);  // a lease that PathGate::is_being_written held for an instant was broken
+namespace {
+
+/// One life of a node; true where it is to begin anew.
+struct Lived {
+  int status = 0;
+  bool begins_anew = false;
+};
+
+Lived live(const NodeOptions& options, std::unique_ptr<StateDir> state, const Log& log,
+           const std::function<void(asio::io_context&)>& ready) {
   asio::io_context io(1);
   const bool temporary = options.linger_seconds.has_value();
-  const auto node = std::make_unique<Node>(io, std::move(options), std::move(state), log);
+  const auto node = std::make_unique<Node>(io, options, std::move(state), log);
   bool stopping = false;
+  bool told_to_stop = false;
   asio::signal_set signals(io, SIGTERM, SIGINT);
   const auto stop = [&]() -> Task<void> {
     if (std::exchange(stopping, true)) co_return;
@@ -586,8 +693,15 @@ int run_node(NodeOptions options, std::unique_ptr<StateDir> state, const Log& lo
     signals.cancel();
   };
   signals.async_wait([&](const boost::system::error_code& ec, int) {
-    if (!ec) spawn(io, stop());
+    if (ec) return;
+    told_to_stop = true;
+    spawn(io, stop());
   });
+  const auto begin_anew = [&]() -> Task<void> {
+    co_await node->until_it_begins_anew();
+    co_await stop();
+  };
+  spawn(io, begin_anew());
   const auto leave = [&]() -> Task<void> {
     co_await node->until_unneeded();
     co_await stop();
@@ -599,9 +713,27 @@ int run_node(NodeOptions options, std::unique_ptr<StateDir> state, const Log& lo
   }
   // Everything that was closed now comes to its end. All state is saved by then; what hangs is not waited for.
   io.run_for(stop_limit);
-  const auto status = static_cast<int>(node->has_failed() ? Status::failed : Status::ok);
-  if (!io.stopped()) std::_Exit(status);
-  return status;
+  const bool anew = node->begins_anew() && !told_to_stop;
+  const bool failed = node->has_failed() || (anew && !io.stopped());
+  const Lived out{static_cast<int>(failed ? Status::failed : Status::ok), anew && !failed};
+  if (!io.stopped()) std::_Exit(out.status);
+  return out;
+}
+
+}  // namespace
+
+int run_node(NodeOptions options, std::unique_ptr<StateDir> state, const Log& log,
+             const std::function<void(asio::io_context&)>& ready) {
+  std::signal(SIGPIPE, SIG_IGN);
+  raise_descriptor_limit();
+  std::signal(SIGIO, SIG_IGN);  // a lease that PathGate::is_being_written held for an instant was broken
+  options = checked(std::move(options));
+  for (;;) {
+    const auto lived = live(options, std::move(state), log, ready);
+    if (!lived.begins_anew) return lived.status;
+    state = take_state(options);
+    if (!state) throw already_runs(options);
+  }
 }
 
 }  // namespace mesh

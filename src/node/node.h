@@ -15,7 +15,9 @@
 #include "disk/state_dir.h"
 #include "node/node_options.h"
 #include "wire/channel.h"
+#include "wire/flow.h"
 #include "wire/identity.h"
+#include "wire/mesh_key.h"
 #include "wire/workers.h"
 
 namespace mesh {
@@ -23,14 +25,11 @@ namespace mesh {
 /// Makes the files and state directories and takes what only one node has at a time; null where another one has it.
 /// Throws Error, as StateDir does.
 [[nodiscard]] std::unique_ptr<StateDir> take_state(const NodeOptions& options);
-/// Who the node of this state directory is; made at first use. Throws Error(failed).
-[[nodiscard]] IdentityPtr identity_of(const StateDir& state);
-/// Writes it down again where that was taken away; false where it was not.
-bool keep_identity(const StateDir& state, const Identity& identity);
 /// What a node says that finds it taken: device_or_resource_busy.
 [[nodiscard]] Error already_runs(const NodeOptions& options);
 
 class GetQueue;
+class Keeper;
 class Getter;
 class Guests;
 class Library;
@@ -58,10 +57,14 @@ class Node {
   Task<void> stop();
   /// For a node that lives for one command: returns when nobody has needed it for as long as it was told to stay.
   Task<void> until_unneeded();
+  /// Returns when the path of the files directory leads elsewhere: this node is to end, and another one to begin there.
+  Task<void> until_it_begins_anew();
 
   [[nodiscard]] std::string describe() const;
   /// Whether it ended because it could not go on.
   [[nodiscard]] bool has_failed() const { return failed_; }
+  /// Whether it ended for that.
+  [[nodiscard]] bool begins_anew() const { return begins_anew_; }
 
  private:
   void listen();
@@ -69,11 +72,15 @@ class Node {
   void listen_to_library();
   [[nodiscard]] std::unique_ptr<TrackerLinks> make_links();
   [[nodiscard]] std::unique_ptr<Gossip> make_gossip();
+  bool is_in_place();
   bool look_after_state();
+  void check_head() const;
+  void give_up_identity(const std::string& instance);
   Hello hello() const;
   [[nodiscard]] std::vector<std::string> guest_addresses(const Hello& self) const;
   void serve_mesh();
   void serve_commands();
+  Task<void> call(Call asked);
   Task<void> serve_channel(std::string path, ChannelPtr channel, const Handlers& handlers);
   Task<void> tick();
   NodeStatus status() const;
@@ -83,6 +90,7 @@ class Node {
   NodeOptions options_;
   Log log_;
   IdentityPtr identity_;
+  std::string run_ = random_secret().hex();  ///< tells this program from a copy of it
   std::unique_ptr<Workers> workers_;
   std::unique_ptr<Library> library_;
   std::unique_ptr<Room> room_;
@@ -99,12 +107,18 @@ class Node {
   std::unique_ptr<Streamer> streamer_;
   std::unique_ptr<GetQueue> gets_;
   std::unique_ptr<RemoteCommands> remote_commands_;
+  std::unique_ptr<Keeper> keeper_;
   std::unique_ptr<Gossip> gossip_;
   std::unique_ptr<Server> server_;
   std::unique_ptr<LocalServer> local_;
   std::set<ChannelPtr> channels_;  ///< that others opened
+  int calls_ = 0;                  ///< to nodes that could not reach this one
   bool failed_ = false;
-  int commands_ = 0;  ///< connected to the local socket
+  bool missing_ = false;  ///< the files directory was, when it was looked at last
+  bool begins_anew_ = false;
+  Event lost_place_;
+  int commands_ = 0;        ///< connected to the local socket
+  bool was_asked_ = false;  ///< by a command, once
   std::chrono::steady_clock::time_point needed_ = std::chrono::steady_clock::now();
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

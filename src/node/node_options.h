@@ -32,16 +32,23 @@ struct NodeOptions {
   ConnectionLimits connections{4000, 500};
   bool open = false;  ///< without it, and without keys, everything stays on loopback
   MeshKeysPtr keys;   ///< of a closed mesh; null: none
+  /// Why the key file of the configuration cannot be read by this user, who may need none: the node that runs here has
+  /// it. Empty where it can.
+  std::string key_trouble;
   std::vector<std::filesystem::path> follow;
   std::vector<std::string> ignore;
   bool hash_eagerly = false;
   std::int64_t max_down = 0;  ///< bytes per second; 0: as fast as it goes
   std::int64_t max_up = 0;
-  int max_active = 6;     ///< large files downloaded at once
-  int max_gets = 10'000;  ///< under way, those that wait included
+  std::vector<std::string> keep;           ///< globs of paths that the node gets by itself
+  std::int64_t keep_max = 0;               ///< bytes of them; 0: no bound
+  std::chrono::milliseconds keep_look{0};  ///< how often that is looked for; 0: the usual
+  int max_active = 6;                      ///< large files downloaded at once
+  int max_gets = 10'000;                   ///< under way, those that wait included
   int max_peers = 2'000;
-  std::vector<std::string> refuse;  ///< what is not done for other nodes: get, delete, url
-  bool local_urls = false;          ///< for other nodes, too, get URLs at loopback and link-local addresses
+  std::vector<std::string> refuse;      ///< what is not done for other nodes: get, delete, url
+  std::vector<std::string> url_ignore;  ///< keys of URLs' queries that are no part of what they name
+  bool local_urls = false;              ///< for other nodes, too, get URLs at loopback and link-local addresses
   /// Set for a node that lives for one command: how long it stays when nobody needs it any more.
   std::optional<int> linger_seconds;
   std::size_t most_watches = SIZE_MAX;

@@ -66,11 +66,11 @@ Task<Ordered> RemoteCommands::execute(Order order) {
     if (request.force && refuses("delete"))
       throw Error(Status::refused, "does not replace local files for other nodes (its --refuse delete says so)");
     if (refuses("url") && std::ranges::any_of(request.whats, [this](const std::string& what) {
-          return !parse_what(what, library_.gate().files_dir().string()).url.empty();
+          return !parse_what(what, library_.gate().files_dir()).url.empty();
         }))
       throw Error(Status::refused, "does not get URLs for other nodes (its --refuse url says so)");
-    const GetReply done = co_await gets_.get(nullptr, std::move(request));
-    out.body = to_bencode(done);
+    GetReply done = co_await gets_.get(nullptr, std::move(request));
+    out.body = bounded(done, done.errors);
   } else if (order.kind == Wait::name) {
     auto request = from_bencode<Wait>(order.body);
     // The asker may be gone; it asks again.
@@ -98,8 +98,11 @@ Task<Deleted> RemoteCommands::remove(Delete asked) {
   std::vector<What> whats;
   if (asked.whats.size() > most_whats)
     throw Error(Status::usage, "a delete names at most " + std::to_string(most_whats) + " files, directories or globs");
-  for (const auto& text : asked.whats) whats.push_back(parse_what(text, library_.gate().files_dir().string()));
-  for (const auto& what : whats) {
+  for (const auto& text : asked.whats) whats.push_back(parse_what(text, library_.gate().files_dir()));
+  for (auto& what : whats) {
+    const auto is_there = [&] { return library_.gate().look(what.pattern).has_value(); };
+    const bool is_path = what.is_glob && (gets_.knows(what.pattern) || co_await run_on(workers_.brief(), is_there));
+    if (is_path) what.is_glob = false;
     // What is on its way here is not wanted any more either.
     const Cancelled stopped = co_await gets_.drop(what, true);
     const auto partials = stopped.discarded.size();
@@ -109,6 +112,7 @@ Task<Deleted> RemoteCommands::remove(Delete asked) {
     std::vector<std::string> gone;
     const auto work = [&] {
       Removal removal;
+      removal.force = asked.force;
       struct stat state {};
       if (::stat(library_.state_dir().c_str(), &state) == 0) removal.keep = directory_id(state);
       removal.on_removed = [&](const std::string& path, bool is_directory, std::int64_t bytes) {

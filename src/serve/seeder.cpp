@@ -12,6 +12,7 @@
 namespace mesh {
 namespace {
 
+constexpr int most_proofs = 5;                     // of a file that is touched all the time
 constexpr std::int64_t settle_ns = 2'000'000'000;  // a file that changed more recently is not remembered by its stamp
 constexpr std::int64_t fetch_bytes = 4 << 20;      // in one reply
 constexpr std::size_t fetch_files = 4096;
@@ -106,7 +107,7 @@ Task<FileEntry> Seeder::make(FileEntry asked, bool standard) {
 
 Task<FileEntry> Seeder::make_now(FileEntry asked, bool standard, bool idle) {
   const auto* known = library_.inventory().find(asked.path);
-  const ContentId known_id = known != nullptr ? known->entry.id : ContentId{};
+  const ContentId known_id = known != nullptr && !known->touched ? known->entry.id : ContentId{};
   const FileStamp known_stamp = known != nullptr ? known->stamp : FileStamp{};
   const auto hash = [this, asked, standard, idle, known_id, known_stamp] {
     auto local = library_.gate().look(asked.path);
@@ -246,17 +247,15 @@ Task<Seeder::Held> Seeder::open_for_seeding(ContentId id, std::int64_t size, std
   if (!file) throw Error(Status::failed, printable(entry.path) + ": its torrent cannot be made");
   PieceLayout layout = file->layout;
   if (!hashes.empty()) layout.hashes = std::move(hashes);
-  auto on_fault = [&loop = workers_.loop(), &library = library_, path = entry.path](std::string why) {
-    post_to(loop, [&library, path, why = std::move(why)] { library.withdraw(path, why); });
-  };
+  auto watch = library_.watch_of(entry.path, stamp);
   std::shared_ptr<Storage> storage;
   std::string trouble;
   try {
     const auto open = [&]() -> StoragePtr {
       Fd fd = std::move(library_.gate().open_offered(entry.path).fd);
-      if (stamp_now(fd.get()) != stamp || PathGate::is_being_written(fd.get()))
+      if (!is_same_but_ctime(stamp_now(fd.get()), stamp) || PathGate::is_being_written(fd.get()))
         throw Error(Status::failed, "it has changed since it was hashed");
-      return std::make_shared<Storage>(layout, std::move(fd), stamp, on_fault);
+      return std::make_shared<Storage>(layout, std::move(fd), std::move(watch));
     };
     storage = co_await run_on(workers_.brief(), open);
   } catch (const Error& error) {
@@ -350,6 +349,36 @@ Task<Fetched> Seeder::fetch(ChannelPtr channel, Fetch asked) {
   const std::function<bool()> unwanted = [channel] { return !channel->is_open(); };
   co_await small_up_.spend(bytes, unwanted);
   co_return read.reply;
+}
+
+void Seeder::prove(const FileEntry& entry) {
+  touched_[entry.path] = entry;
+  if (!std::exchange(proving_, true)) spawn(workers_.loop(), prove_all());
+}
+
+/// One at a time: somebody may have changed the mode of all there is.
+Task<void> Seeder::prove_all() {
+  while (!touched_.empty() && !workers_.stopping()) {
+    const auto entry = touched_.extract(touched_.begin()).mapped();
+    bool again = false;
+    try {
+      std::function<Task<FileEntry>()> work = [this, entry] { return make_now(entry, false, true); };
+      const std::string key = entry.path;
+      const FileEntry now = co_await making_.run(key, std::move(work));
+      if (now.id != entry.id) library_.lose(entry.id);
+    } catch (const Error&) {
+      // Touched once more meanwhile, of which no event need tell. Else whoever asks for it will be told what is wrong.
+      const auto* item = library_.inventory().find(std::string_view(entry.path));
+      again = item != nullptr && item->touched && item->entry.id == entry.id && tries_[entry.path]++ < most_proofs;
+    }
+    if (again) {
+      touched_[entry.path] = entry;
+      co_await sleep_for(std::chrono::seconds(1));
+    } else {
+      tries_.erase(entry.path);
+    }
+  }
+  proving_ = false;
 }
 
 Task<void> Seeder::hash_eagerly() {

@@ -2,6 +2,10 @@
 // Everything a request names goes through the path gate. All on the node's loop; blocking work goes to the pool.
 #pragma once
 
+#include <map>
+#include <string>
+#include <vector>
+
 #include "library/library.h"
 #include "library/maker.h"
 #include "swarm/session.h"
@@ -34,10 +38,13 @@ class Seeder {
   Task<StandardTorrent> standard(ContentId id, std::int64_t size);
   /// Loads a torrent of bytes that this node holds.
   Task<Torrent> load(Seed asked);
+  /// Hashes a file again whose metadata have changed: soon, at idle priority.
+  void prove(const FileEntry& entry);
   /// Hashes what nobody asked for, one file at a time at idle priority, until the node stops.
   Task<void> hash_eagerly();
 
  private:
+  Task<void> prove_all();
   Task<FileEntry> make_now(FileEntry asked, bool standard, bool idle);
   Task<Torrent> load_standard(Seed asked);
   /// Blocks.
@@ -51,6 +58,9 @@ class Seeder {
   Session& session_;
   Pacer small_up_;
   SingleFlight<std::string, FileEntry> making_;
+  std::map<std::string, FileEntry> touched_;  ///< to be hashed again
+  std::map<std::string, int> tries_;
+  bool proving_ = false;
 };
 
 }  // namespace mesh

@@ -36,13 +36,21 @@ Task<void> send_all(ChannelPtr channel, ReaderPtr reader) {
 }  // namespace
 
 Task<StreamEnd> Streamer::stream(ChannelPtr channel, Stream asked) {
-  const auto what = parse_what(asked.path, library_.gate().files_dir().string());
-  if (what.is_glob) throw Error(Status::usage, printable(asked.path) + ": a stream is of one file, and this is a glob");
+  const auto what = parse_what(asked.path, library_.gate().files_dir());
   if (what.pattern.empty())
     throw Error(Status::usage, printable(asked.path) + ": a stream is of one file, and this is a directory");
   ++streams_;
   const std::shared_ptr<void> counted(nullptr, [this](void*) { --streams_; });
-  auto chosen = co_await getter_.resolver().choose(what.pattern, asked.from, asked.strict);
+  std::optional<Error> missing;
+  Resolver::Chosen chosen;
+  try {
+    chosen = co_await getter_.resolver().choose(what.pattern, asked.from, asked.strict);
+  } catch (const Error& error) {
+    missing = error;
+  }
+  if (missing && missing->status() == Status::not_found && what.is_glob)
+    throw Error(Status::usage, printable(asked.path) + ": a stream is of one file, and this is a glob");
+  if (missing) throw Error(*missing);
   const auto& wanted = chosen.file.entry;
   StreamEnd end;
   end.size = wanted.size;

@@ -24,6 +24,7 @@ namespace {
 
 /// So much is queued for a peer at least: until libtorrent knows its rate, which takes a second, at most that much.
 /// Where a fast link has one peer or a few, it would stay half empty for that second.
+constexpr std::size_t most_refused = 1000;
 constexpr int few_queued = 16 * 1024;
 int few_queued_while_ramping_up(int connections) {
   return std::clamp(3 * 1024 * 1024 / std::max(connections, 1), few_queued, 256 * 1024);
@@ -471,6 +472,20 @@ void Session::pump() {
   for (auto* alert : alerts) handle(alert);
 }
 
+/// A TLS handshake with a peer came to nothing: once a minute for each address, as anybody can bring that about.
+void Session::say_refused(const lt::tcp::endpoint& peer, const lt::error_code& why) {
+  // Who hangs up at once, or says nothing, is no member.
+  if (why == boost::asio::error::eof || why == boost::asio::error::operation_aborted ||
+      why == boost::asio::error::connection_reset || why == lt::errors::make_error_code(lt::errors::timed_out))
+    return;
+  const auto now = SwarmTorrent::Clock::now();
+  if (refused_.size() >= most_refused) refused_.clear();
+  auto& said = refused_[peer.address()];
+  if (said && now - *said < std::chrono::minutes(1)) return;
+  said = now;
+  log_("peer " + to_text(peer) + ": no TLS connection: " + why.message());
+}
+
 void Session::handle(lt::alert* alert) {
   if (const auto* added = lt::alert_cast<lt::add_torrent_alert>(alert)) {
     const auto infohash = added->params.ti->info_hashes().v1;
@@ -518,6 +533,10 @@ void Session::handle(lt::alert* alert) {
       if (torrent->error.empty()) torrent->error = error->error.message();
       torrent->changed.notify();
     }
+  } else if (const auto* refused = lt::alert_cast<lt::peer_error_alert>(alert)) {
+    if (refused->op == lt::operation_t::ssl_handshake) say_refused(refused->endpoint, refused->error);
+  } else if (const auto* hung_up = lt::alert_cast<lt::peer_disconnected_alert>(alert)) {
+    if (hung_up->op == lt::operation_t::ssl_handshake) say_refused(hung_up->endpoint, hung_up->error);
   } else if (const auto* listen = lt::alert_cast<lt::listen_failed_alert>(alert)) {
     log_("cannot listen: " + listen->message());
   }

@@ -157,6 +157,7 @@ class Session {
   void hurry();
   void pump();
   void handle(lt::alert* alert);
+  void say_refused(const lt::tcp::endpoint& peer, const lt::error_code& why);
   [[nodiscard]] SwarmTorrentPtr find(const lt::torrent_handle& handle) const;
 
   asio::io_context& io_;
@@ -175,6 +176,7 @@ class Session {
   std::unordered_map<ContentId, SwarmTorrentPtr> torrents_;
   std::map<lt::sha1_hash, ContentId> by_infohash_;
   std::set<lt::sha1_hash> leaving_;  ///< unloaded before libtorrent said that it had added them
+  std::map<asio::ip::address, std::optional<SwarmTorrent::Clock::time_point>> refused_;  ///< when that was said
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

@@ -64,6 +64,11 @@ Task<void> Download::claim(ContentId id) {
 
 Task<StoragePtr> Download::make_storage(const VerifiedTorrent& torrent, Role role) {
   const auto& layout = torrent.file.layout;
+  while (waits_for_room() && !parts_.has_inode()) {
+    check_wanted();
+    show(TransferState::paused, "no room: the file system has no inode left for another file; goes on when it has");
+    co_await sleep_for(look_for_room_every);
+  }
   const std::function<void()> on_check = [this] { show(TransferState::checking); };
   const auto part = co_await parts_.open(wanted_.path, torrent.torrent.id, layout, on_check);
   const auto make = [&]() -> StoragePtr {

@@ -25,6 +25,7 @@ namespace {
 
 namespace asio = boost::asio;
 
+constexpr std::int64_t most_skipped = 1 << 20;  // bytes that come before what was asked for
 constexpr long most_redirects = 10;
 constexpr std::int64_t most_buffer = std::int64_t{256} << 10;
 constexpr std::int64_t least_buffer = std::int64_t{16} << 10;
@@ -147,13 +148,17 @@ struct Origin::State {
     if (redirected) return true;
     if (code == 206) {
       answer.head.size = answer.range_total;
-      if (answer.range_begin != wanted_begin || answer.range_end <= answer.range_begin ||
-          answer.range_total < answer.range_end || answer.range_end > wanted_end) {
+      // More than was asked for is cut, and less is a beginning (RFC 9110, 15.3.7): what it must have is the first
+      // byte.
+      if (wanted_end == 0 || answer.range_begin < 0 || answer.range_begin > wanted_begin ||
+          wanted_begin - answer.range_begin > most_skipped || answer.range_end <= wanted_begin) {
         trouble = fail(Status::failed, "answers with another part of the file than it was asked for", false);
+        trouble->set_useless_part();
         return false;
       }
       if (answer.content_length >= 0 && answer.content_length != answer.range_end - answer.range_begin) {
         trouble = fail(Status::failed, "its Content-Length and its Content-Range differ", false);
+        trouble->set_useless_part();
         return false;
       }
     } else if (code == 200) {
@@ -208,7 +213,16 @@ struct Origin::State {
         state.trouble = state.fail(Status::failed, "sends more than it said", false);
         return 0;
       }
-      if ((*state.on_bytes)({data, size})) return size;
+      std::span<const char> bytes(data, size);
+      if (state.answer.head.code == 206) {
+        const auto at = state.answer.range_begin + state.got - static_cast<std::int64_t>(size);
+        const auto from = std::clamp<std::int64_t>(state.wanted_begin - at, 0, static_cast<std::int64_t>(size));
+        const auto to = std::clamp<std::int64_t>(state.wanted_end - at, from, static_cast<std::int64_t>(size));
+        bytes = bytes.subspan(static_cast<std::size_t>(from), static_cast<std::size_t>(to - from));
+        state.enough =
+            at + static_cast<std::int64_t>(size) >= state.wanted_end && state.answer.range_end > state.wanted_end;
+      }
+      if ((bytes.empty() || (*state.on_bytes)(bytes)) && !state.enough) return size;
       state.enough = true;
     } catch (...) {
       state.thrown = std::current_exception();

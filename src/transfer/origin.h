@@ -25,8 +25,12 @@ class OriginError : public Error {
   [[nodiscard]] bool is_transient() const { return transient_; }
   /// Seconds that the origin asks to be left alone; 0: it says nothing.
   [[nodiscard]] int retry_after() const { return retry_after_; }
+  /// It answers with parts of the file that cannot be used: all of it is to be asked for.
+  [[nodiscard]] bool is_useless_part() const { return useless_part_; }
+  void set_useless_part() { useless_part_ = true; }
 
  private:
+  bool useless_part_ = false;
   bool transient_;
   int retry_after_;
 };

@@ -45,7 +45,7 @@ void OriginAnswer::take(std::string_view line) {
   } else if (same_word(name, "content-range")) {
     // bytes 0-99/1000, or bytes */1000
     range_begin = range_end = range_total = -1;
-    if (!value.starts_with("bytes ")) return;
+    if (value.size() < 6 || !same_word(value.substr(0, 6), "bytes ")) return;
     const auto slash = value.find('/');
     const auto dash = value.find('-');
     if (slash == std::string_view::npos) return;
@@ -53,7 +53,8 @@ void OriginAnswer::take(std::string_view line) {
     if (dash == std::string_view::npos || dash > slash) return;
     range_begin = number(value.substr(6, dash - 6));
     const auto last = number(value.substr(dash + 1, slash - dash - 1));
-    if (last < range_total) range_end = last + 1;
+    // Of "bytes 0-99/*" the rest holds, too.
+    if (range_total < 0 || last < range_total) range_end = last < 0 ? -1 : last + 1;
   } else if (same_word(name, "etag")) {
     if (value.size() < 500 && value.starts_with('"')) head.etag = value;
   } else if (same_word(name, "last-modified")) {
@@ -62,7 +63,11 @@ void OriginAnswer::take(std::string_view line) {
     head.modified = value;
     head.mtime = std::int64_t{when} * 1'000'000'000;
   } else if (same_word(name, "retry-after")) {
-    retry_after = static_cast<int>(std::clamp<std::int64_t>(number(value), 0, longest_retry_after));
+    auto seconds = number(value);
+    if (seconds < 0)
+      if (const auto when = ::curl_getdate(std::string(value.substr(0, 100)).c_str(), nullptr); when > 0)
+        seconds = std::int64_t{when} - std::int64_t{std::time(nullptr)};
+    retry_after = static_cast<int>(std::clamp<std::int64_t>(seconds, 0, longest_retry_after));
   }
 }
 

@@ -20,7 +20,8 @@ constexpr auto resolve_again_after = seconds(15);
 constexpr auto turn_limit = seconds(10);
 constexpr auto ask_again_after = milliseconds(500);  // where no tracker answered
 constexpr auto rate_over = seconds(1);
-constexpr auto lonely_after = seconds(30);     // without a tracker
+constexpr auto alone_after = seconds(10);  // without a tracker; at once where none is known
+constexpr int most_changes = 6;
 constexpr auto hopeless_after = seconds(180);  // without a byte
 constexpr auto first_tracker_limit = milliseconds(100);
 
@@ -186,16 +187,61 @@ Task<void> OriginSource::take_turn() {
   const auto now = Clock::now();
   if (trouble) {
     if (trouble->status() != Status::unreachable) throw Error(*trouble);
-    download_->show_detail(std::string("no tracker: ") + trouble->what());
-    if (!download_->is_patient() && now - heard_tracker_ > lonely_after)
-      throw Error(Status::unreachable, printable(download_->wanted().path) + ": " + trouble->what());
+    if (!no_tracker_since_) no_tracker_since_ = now;
     next_turn_ = now + ask_again_after;
+    alone_ = alone_ || links_.names().empty() || now - *no_tracker_since_ > alone_after;
+    if (alone_)
+      co_await go_alone();
+    else
+      download_->show_detail(std::string("no tracker: ") + trouble->what());
     co_return;
   }
-  heard_tracker_ = now;
+  no_tracker_since_.reset();
+  if (std::exchange(alone_, false) && torrent_) co_await offer_whole();
   next_turn_ = now + milliseconds(std::clamp(assignment->pause, 50, 5000));
   if (assignment->epoch == epoch_) told_ = std::move(telling);
   co_await follow(std::move(*assignment));
+}
+
+void OriginSource::ask_first() {
+  download_->show_detail("asking " + printable(download_->order().url->url.shown));
+  fetch_->ask_first();
+  fetching_ = true;
+}
+
+/// Nobody is there to share the work with: this node fetches what it misses.
+Task<void> OriginSource::go_alone() {
+  const auto name = printable(download_->wanted().path);
+  if (unable_) throw Error(unable_->status(), name + ": " + unable_->what());
+  if (heard_.size > 0 && heard_ != facts_) {
+    if (facts_.size > 0 && ++changes_ > most_changes)
+      throw Error(Status::failed, name + ": the origin has something else each time that it is asked");
+    auto facts = heard_;
+    // As tracker/url_plan.h: servers that take turns.
+    if (std::ranges::any_of(earlier_, [&](const UrlFacts& one) {
+          return one.size == facts.size && one.validator == facts.validator && one.validator != facts_.validator;
+        })) {
+      facts.validator.clear();
+      facts.ranges = false;
+    }
+    earlier_.push_back(facts_);
+    if (const auto fault = url_facts_fault(facts); !fault.empty())
+      throw Error(Status::failed, name + ": the origin says what makes no sense: " + fault);
+    co_await open(facts);
+  }
+  heard_ = {};
+  if (!fetch_->is_idle()) co_return;
+  if (!torrent_) {
+    ask_first();
+    co_return;
+  }
+  const auto have = torrent_->storage->verified();
+  const auto begin = have.find('\0');
+  if (begin == std::string::npos) co_return;
+  const auto next = facts_.ranges ? have.find('\1', begin) : std::string::npos;
+  download_->show_detail({});
+  fetch_->fetch(facts_, static_cast<int>(begin), static_cast<int>(next == std::string::npos ? have.size() : next));
+  fetching_ = true;
 }
 
 Task<void> OriginSource::follow(OriginAssignment assignment) {
@@ -230,9 +276,7 @@ Task<void> OriginSource::follow(OriginAssignment assignment) {
     throw Error(Status::failed, name + ": is in the mesh by now");
   }
   if (assignment.first && fetch_->is_idle()) {
-    download_->show_detail("asking " + printable(download_->order().url->url.shown));
-    fetch_->ask_first();
-    fetching_ = true;
+    ask_first();
   } else if (assignment.begin < assignment.end && fetch_->is_idle() && facts_.size > 0 &&
              assignment.end <= piece_count_for(facts_.size) && assignment.begin >= 0) {
     download_->show_detail({});
@@ -278,8 +322,8 @@ Task<void> OriginSource::open(UrlFacts facts) {
   known_ = 0;
   told_.clear();
   if (download_->missing() > 0)
-    co_await download_->join();
-  else
+    co_await download_->join(alone_);
+  else if (!alone_)
     co_await offer_whole();
   download_->show(TransferState::downloading);
   torrent_ = download_->torrent();

@@ -28,7 +28,7 @@ class OriginSource final : public Source {
 
   Task<bool> tend() override;
   [[nodiscard]] std::chrono::milliseconds tick() const override { return std::chrono::milliseconds(50); }
-  void forgive() override { progressed_ = heard_tracker_ = rated_at_ = Clock::now(); }
+  void forgive() override { progressed_ = rated_at_ = Clock::now(); }
   /// All pieces are here: puts the file in place, and tells the tracker. Throws Error.
   Task<void> finish();
   /// Nothing is fetched any more when it returns.
@@ -43,6 +43,8 @@ class OriginSource final : public Source {
   [[nodiscard]] OriginReport statement(std::vector<bool>& telling) const;
   Task<void> take_turn();
   Task<void> follow(OriginAssignment assignment);
+  Task<void> go_alone();
+  void ask_first();
   Task<void> open(UrlFacts facts);
   Task<void> offer_whole();
   void add_piece(UrlFetch::Piece piece);
@@ -63,7 +65,12 @@ class OriginSource final : public Source {
   std::filesystem::path whole_part_;  ///< where a file goes that needs no swarm
   std::shared_ptr<UrlFetch> fetch_;
 
-  std::int64_t epoch_ = 0;                ///< of the tracker's last assignment
+  std::int64_t epoch_ = 0;  ///< of the tracker's last assignment
+  /// Since when no tracker has answered; this node goes on without the others after a while.
+  std::optional<std::chrono::steady_clock::time_point> no_tracker_since_;
+  bool alone_ = false;
+  std::vector<UrlFacts> earlier_{};       ///< that it has said, while alone
+  int changes_ = 0;                       ///< of what the origin says, while alone
   int known_ = 0;                         ///< the tracker's news up to here are known
   UrlFacts facts_;                        ///< that this node goes by
   UrlFacts heard_;                        ///< that the origin has said and the tracker does not know
@@ -74,7 +81,6 @@ class OriginSource final : public Source {
 
   Clock::time_point next_turn_{};
   Clock::time_point progressed_ = Clock::now();
-  Clock::time_point heard_tracker_ = Clock::now();
   std::int64_t had_ = -1;   ///< bytes that had come when progress was last looked at
   std::int64_t rated_ = 0;  ///< bytes that were here when the rate was last looked at
   Clock::time_point rated_at_ = Clock::now();

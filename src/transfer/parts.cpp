@@ -60,7 +60,7 @@ void copy_bytes_of(int from, int to, std::int64_t size, const std::function<bool
 
 Task<std::shared_ptr<Parts::Part>> Parts::open(std::string path, ContentId id, const PieceLayout& layout,
                                                std::function<void()> on_check) {
-  const auto open = [this, id, size = layout.size] {
+  const auto open = [this, id, path, size = layout.size] {
     const auto file = path_of(id);
     struct stat s {};
     const auto known = library_.db().find_part(id);
@@ -70,8 +70,13 @@ Task<std::shared_ptr<Parts::Part>> Parts::open(std::string path, ContentId id, c
     ::chmod(file.c_str(), 0600);
     auto out = std::make_shared<Part>();
     out->file = Fd(::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | (resumed ? 0 : O_TRUNC), 0600));
-    if (!out->file || ::ftruncate(out->file.get(), size) != 0)
-      throw Error(Status::failed, file.string() + ": " + std::generic_category().message(errno));
+    if (!out->file || ::ftruncate(out->file.get(), size) != 0) {
+      const int error = errno;
+      const bool no_inode = error == ENOSPC && !library_.installer().has_inode();
+      throw Error(Status::failed, printable(path) + ": " +
+                                      (no_inode ? "no room: the file system has no inode left for another file"
+                                                : "cannot be written: " + std::generic_category().message(error)));
+    }
     if (resumed) out->have = known->have, out->roots = known->roots;
     return out;
   };
@@ -148,17 +153,14 @@ Task<void> Parts::place(const FileOrder& order, ContentId id, std::filesystem::p
     const Fd finished = open_whole(part);
     serving = open_whole(part);
     library_.installer().finish_file(finished.get(), wanted);
-    if (torrent) torrent->storage->freeze(open_whole(part), std::nullopt, {});
+    if (torrent) torrent->storage->freeze(open_whole(part), std::nullopt);
     auto out = library_.installer().place(part, serving.get(), wanted, order.before, id);
     if (torrent) library_.db().remove_part(torrent->torrent.id);
     return out;
   };
   const LocalEntry placed = co_await run_on(workers_.brief(), finish);
   if (torrent) {
-    auto on_fault = [&loop = workers_.loop(), &library = library_, path = wanted.path](std::string why) {
-      post_to(loop, [&library, path, why = std::move(why)] { library.withdraw(path, why); });
-    };
-    torrent->storage->freeze(std::move(serving), placed.stamp, on_fault);
+    torrent->storage->freeze(std::move(serving), library_.watch_of(wanted.path, placed.stamp));
   }
   library_.put(placed);
 }

@@ -74,7 +74,7 @@ Task<bool> SwarmSource::tend() {
     again.file = transfer_.wanted();
     const Torrent answer = co_await tracker->request(again, ask_again_limit);
     if (answer.holders == 0) why = Error(Status::failed, "no node holds all of it");
-    co_await transfer_.enter_swarm();
+    co_await transfer_.enter_swarm(torrent->peers == 0);
   } catch (const Error& error) {
     why = error;
   }

@@ -83,15 +83,21 @@ Task<void> Transfer::open(VerifiedTorrent torrent, Role role, PieceScheduler::Op
   saved_ = Clock::now();
 }
 
-Task<void> Transfer::join() {
+Task<void> Transfer::join(bool alone) {
   if (missing() == 0) co_return;
   co_await wait_for_room();
-  co_await enter_swarm();
+  if (alone)
+    enter_alone();
+  else
+    co_await enter_swarm();
 }
 
-Task<void> Transfer::enter_swarm() {
+void Transfer::enter_alone() { session_.introduce(torrent_, Introduced{}); }
+
+Task<void> Transfer::enter_swarm(bool unreached) {
   const auto torrent = torrent_;
-  const JoinSwarm ready = to_message(*torrent);
+  JoinSwarm ready = to_message(*torrent);
+  ready.unreached = unreached;
   ChannelPtr tracker;
   const Introduced introduced = co_await links_.ask(ready, tracker_limit, introduction_limit, &tracker);
   session_.introduce(torrent, introduced);
@@ -109,7 +115,9 @@ void Transfer::count() {
   info_.sent = torrent_->sent;
   info_.peers = torrent_->peers;
   // What comes from an origin is not among what libtorrent counts.
-  if (torrent_->role != Role::provisional) show_rate(torrent_->down_rate);
+  if (torrent_->role == Role::provisional) return;
+  rate_.add(torrent_->got, now);
+  show_rate(rate_.rate());
 }
 
 Task<void> Transfer::fill(Source& source) {

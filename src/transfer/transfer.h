@@ -11,6 +11,7 @@
 #include "core/entry.h"
 #include "core/error.h"
 #include "core/piece_scheduler.h"
+#include "core/rate_window.h"
 #include "library/maker.h"
 #include "mesh/tracker_links.h"
 #include "swarm/session.h"
@@ -79,10 +80,14 @@ class Transfer {
   /// Makes the storage, with what is there already, and loads the torrent. Nobody else may have claimed the content.
   /// Throws Error; `close` is to be called then as well.
   Task<void> open(VerifiedTorrent torrent, Role role, PieceScheduler::Options demand);
-  /// Enters the swarm, once there is room for what is missing. Without effect where nothing is.
-  Task<void> join();
+  /// Enters the swarm, once there is room for what is missing. Without effect where nothing is. `alone`: as
+  /// enter_alone.
+  Task<void> join(bool alone = false);
   /// From now on others are sent here, and this node to them. Throws Error.
-  Task<void> enter_swarm();
+  /// `unreached`: nobody has been reached so far, so that others are to connect to this node.
+  Task<void> enter_swarm(bool unreached = false);
+  /// Without others: nobody can be told.
+  void enter_alone();
   /// Until all pieces are here, or the source has brought the file otherwise. Throws Error.
   Task<void> fill(Source& source);
   /// Ends it: the torrent is unloaded, and what has arrived is kept or dropped; nothing is written any more when this
@@ -133,6 +138,7 @@ class Transfer {
 
   Event changed_;
   Clock::time_point counted_{};
+  RateWindow rate_;
   Clock::time_point saved_{};
 };
 

@@ -189,8 +189,7 @@ Task<Download::End> Transfers::from_swarm(DownloadPtr download) {
       co_await parts_.check(order, download->stop());
       co_return Download::End::kept;
     }
-    const auto received = library_.db().find_received(order.wanted.path, before.stamp);
-    if (!(received && received->unchanged) && !order.force) co_return Download::End::in_the_way;
+    if (!before.replaceable && !order.force) co_return Download::End::in_the_way;
   }
   co_await download->claim(id);
   SwarmSource source(links_, options_.stall, *download);

@@ -142,10 +142,10 @@ void UrlFetch::put(Piece piece) {
   notify_();
 }
 
-void UrlFetch::tell_facts(const OriginHead& head) {
+void UrlFetch::tell_facts(const UrlFacts& facts) {
   {
     const std::lock_guard lock(mutex_);
-    news_.facts = facts_of(head);
+    news_.facts = facts;
   }
   notify_();
 }
@@ -196,10 +196,12 @@ void UrlFetch::range(const UrlFacts& facts, int begin, int end) {
     std::int64_t skip = facts.ranges ? 0 : at;
     const Origin::OnHead on_head = [&](const OriginHead& head) {
       auto now = facts_of(head);
-      if (facts.validator.empty()) now.mtime = facts.mtime;
+      // Of a part, the whole's size may be left out. And where no validator counts, none does: see tracker/url_plan.h.
+      if (head.code == 206 && now.size < 0) now.size = facts.size;
+      if (facts.validator.empty()) now.mtime = facts.mtime, now.validator.clear();
       other = now.size != facts.size || now.validator != facts.validator || (facts.ranges && head.code != 206);
       if (other && head.code == 416) throw Error(Status::failed, "the origin's file has become shorter");
-      if (other) tell_facts(head);
+      if (other) tell_facts(now);
       return !other;
     };
     const Origin::OnBytes on_bytes = [&](std::span<const char> bytes) {
@@ -213,10 +215,20 @@ void UrlFetch::range(const UrlFacts& facts, int begin, int end) {
       furthest = std::max(furthest, at);
       return true;
     };
-    if (facts.ranges)
-      origin_.read(at, stop_at, facts.validator, on_head, on_bytes);
-    else
+    if (!facts.ranges) {
       origin_.read(0, 0, {}, on_head, on_bytes);
+      return other || at >= stop_at;
+    }
+    try {
+      origin_.read(at, stop_at, facts.validator, on_head, on_bytes);
+    } catch (const OriginError& error) {
+      if (!error.is_useless_part()) throw;
+      // One node reads all of it then.
+      auto plain = facts;
+      plain.ranges = false;
+      tell_facts(plain);
+      other = true;
+    }
     return other || at >= stop_at;
   });
 }
@@ -252,7 +264,7 @@ void UrlFetch::first() {
       answer = head;
       const auto facts = facts_of(head);
       if (head.code == 416) return false;
-      again = head.code == 206 && !facts.ranges && facts.size > url_first_bytes;
+      again = head.code == 206 && (facts.size < 0 || (!facts.ranges && facts.size > url_first_bytes));
       if (again) return false;
       if (facts.size > url_first_bytes) {
         if (const auto fault = url_facts_fault(facts); !fault.empty())
@@ -281,13 +293,21 @@ void UrlFetch::first() {
       origin_.read(0, again ? 0 : url_first_bytes, {}, on_head, on_bytes);
     } catch (const OriginError& error) {
       // What is missing is a range like others from here on.
-      if (!large || !error.is_transient()) throw;
+      if (!large && error.is_useless_part() && !again) {
+        again = true;
+        return false;
+      }
+      if (!large || !(error.is_transient() || error.is_useless_part())) throw;
     }
     if (large) return true;
     if (!answer || again) return false;
     if (answer->code == 416) {
       if (answer->size > 0) throw Error(Status::failed, "the origin does not say what it has");
       make_part();
+    }
+    if (answer->code == 206 && written != answer->size) {  // it sends less of a part than it was asked for
+      again = true;
+      return false;
     }
     if (answer->size >= 0 && written != answer->size && answer->code != 416)
       throw OriginError(Status::failed, "the origin sends less than it has", true);

@@ -65,7 +65,7 @@ class UrlFetch : public std::enable_shared_from_this<UrlFetch> {
   void range(const UrlFacts& facts, int begin, int end);
   void persist(const std::int64_t& furthest, const std::function<bool()>& attempt);
   void put(Piece piece);
-  void tell_facts(const OriginHead& head);
+  void tell_facts(const UrlFacts& facts);
   void pause(std::chrono::milliseconds time);
 
   asio::thread_pool& pool_;

@@ -1,7 +1,6 @@
 #include "unpack/tree.h"
 
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -15,6 +14,7 @@
 
 #include "core/error.h"
 #include "core/format.h"
+#include "disk/directory.h"
 #include "library/path_gate.h"
 
 namespace mesh {
@@ -29,9 +29,8 @@ class TreeDigest {
   void walk(int at, const std::string& name, const std::string& path, bool is_root) {
     struct stat s {};
     if (::fstatat(at, name.c_str(), &s, AT_SYMLINK_NOFOLLOW) != 0) fail(path, errno);
-    if (is_root) device_ = s.st_dev;
-    if (s.st_dev != device_ || is_mount(at, name))
-      throw Error(Status::failed, printable(path) + ": something is mounted here");
+    // (Not by st_dev: on overlayfs a file has that of the layer that it comes from.)
+    if (!is_root && is_mount(at, name)) throw Error(Status::failed, printable(path) + ": something is mounted here");
     std::string link;
     if (S_ISLNK(s.st_mode)) {
       link.resize(4096);
@@ -62,7 +61,6 @@ class TreeDigest {
   }
   void add(const std::string& text) { hasher_.update({text.data(), static_cast<std::ptrdiff_t>(text.size())}); }
   lt::hasher256 hasher_;
-  dev_t device_ = 0;
 };
 
 }  // namespace
@@ -136,10 +134,13 @@ PlacedTree place_tree(TempTree& made, const std::string& top, const TreePlace& p
     records.remove(made.fd(), top);
     return Error(Status::failed, printable(out.path) + ": " + why);
   };
-  const auto rename = [&](unsigned flags) {
-    return ::renameat2(made.fd(), top.c_str(), place.parent, top.c_str(), flags);
+  std::string kept;
+  const auto exchange = [&] {
+    const int done = exchange_names(made.fd(), top, place.parent, top, kept);
+    if (!kept.empty()) made.keep();
+    return done;
   };
-  if (rename(RENAME_NOREPLACE) != 0) {
+  if (move_to_free_name(made.fd(), top, place.parent, top) != 0) {
     if (errno != EEXIST) throw give_up("cannot be put in place: " + reason(errno));
     const auto old = records.find(place.parent, top);
     struct stat s {};
@@ -155,7 +156,7 @@ PlacedTree place_tree(TempTree& made, const std::string& top, const TreePlace& p
     if (!place.force && !(old && old->digest == now))
       throw give_up(old ? "kept: it was changed here since it was unpacked (--force replaces it)"
                         : "kept: it is here already and was not unpacked from this archive (--force replaces it)");
-    if (rename(RENAME_EXCHANGE) != 0) throw give_up("cannot be put in place: " + reason(errno));
+    if (exchange() != 0) throw give_up("cannot be put in place: " + reason(errno));
     // Changed while it was compared: it goes back.
     const auto same = [&] {
       try {
@@ -165,7 +166,7 @@ PlacedTree place_tree(TempTree& made, const std::string& top, const TreePlace& p
       }
     };
     if (is_directory && !place.force && !same()) {
-      if (rename(RENAME_EXCHANGE) == 0) throw give_up("kept: it is being changed here (--force replaces it)");
+      if (exchange() == 0) throw give_up("kept: it is being changed here (--force replaces it)");
       made.keep();
       throw give_up("changed while it was replaced, and could not be put back; it is in " + made.path().string());
     }

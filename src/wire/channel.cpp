@@ -111,6 +111,7 @@ std::string Channel::local() const {
     return {};
   std::memcpy(out.data(), at.data(), at.size());
   out.resize(at.size());
+  out.address(unmapped(out.address()));
   return to_text(out);
 }
 

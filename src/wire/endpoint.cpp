@@ -1,5 +1,9 @@
 #include "wire/endpoint.h"
 
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <charconv>
 
@@ -56,6 +60,16 @@ boost::asio::ip::address counted_as(const boost::asio::ip::address& address) {
   auto bytes = plain.to_v6().to_bytes();
   std::fill(bytes.begin() + 8, bytes.end(), static_cast<unsigned char>(0));
   return boost::asio::ip::address_v6(bytes);
+}
+
+std::string any_host() {
+  const int probe = ::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (probe < 0) return "0.0.0.0";
+  sockaddr_in6 any{};
+  any.sin6_family = AF_INET6;
+  const bool works = ::bind(probe, reinterpret_cast<const sockaddr*>(&any), sizeof any) == 0;
+  ::close(probe);
+  return works ? "::" : "0.0.0.0";
 }
 
 std::string to_text(const boost::asio::ip::tcp::endpoint& endpoint) {

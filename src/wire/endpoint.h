@@ -24,4 +24,7 @@ struct HostPort {
 /// What counts as one address where so much is allowed to each: of IPv6 the /64, which is one host's own.
 [[nodiscard]] boost::asio::ip::address counted_as(const boost::asio::ip::address& address);
 
+/// Where to listen for everybody: "::", which takes IPv4 as well, or "0.0.0.0" where this machine has no IPv6.
+[[nodiscard]] std::string any_host();
+
 }  // namespace mesh

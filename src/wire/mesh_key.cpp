@@ -10,6 +10,7 @@
 #include <openssl/pem.h>
 #include <openssl/rand.h>
 #include <openssl/x509v3.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -85,7 +86,7 @@ Certificate certify(EVP_PKEY* subject, const char* name, X509* issuer, EVP_PKEY*
   Certificate out(X509_new());
   check(out && X509_set_version(out.get(), 2) == 1, "a certificate");
   ASN1_INTEGER_set(X509_get_serialNumber(out.get()), 1);
-  check(ASN1_TIME_set_string(X509_getm_notBefore(out.get()), "20200101000000Z") == 1 &&
+  check(ASN1_TIME_set_string(X509_getm_notBefore(out.get()), "19700101000000Z") == 1 &&
             ASN1_TIME_set_string(X509_getm_notAfter(out.get()), "99991231235959Z") == 1,
         "a certificate's time");
   check(X509_NAME_add_entry_by_txt(X509_get_subject_name(out.get()), "CN", MBSTRING_ASC,
@@ -177,6 +178,7 @@ std::string new_key_line() { return std::string(line_begin) + random_secret().he
 
 std::vector<Digest<32>> parse_keys(std::string_view text, const std::string& where, std::vector<std::string>* heads) {
   std::vector<Digest<32>> out;
+  if (text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);  // some editors begin UTF-8 so
   int number = 0;
   while (!text.empty()) {
     ++number;
@@ -209,6 +211,8 @@ std::vector<Digest<32>> parse_keys(std::string_view text, const std::string& whe
   return out;
 }
 
+constexpr int pipe_limit_ms = 5000;
+
 MeshKeysPtr read_keys(const std::filesystem::path& file) {
   const auto fail = [&](const std::string& why) { return Error(Status::usage, "--key " + file.string() + ": " + why); };
   // A FIFO or device in its place must not hang the program.
@@ -217,15 +221,24 @@ MeshKeysPtr read_keys(const std::filesystem::path& file) {
   const std::unique_ptr<const int, void (*)(const int*)> closed(&fd, [](const int* open) { ::close(*open); });
   struct stat s {};
   if (::fstat(fd, &s) != 0) throw fail(std::generic_category().message(errno));
-  if (!S_ISREG(s.st_mode)) throw fail("is no file");
+  if (!S_ISREG(s.st_mode) && !S_ISFIFO(s.st_mode)) throw fail("is no file");
   if ((s.st_mode & (S_IWGRP | S_IXGRP | S_IRWXO)) != 0)
     throw fail("others may read or change it; mend that with: chmod 600 " + file.string());
   if (s.st_uid != ::geteuid() && s.st_uid != 0)
     throw fail("belongs to another user; mend that with: chown " + std::to_string(::geteuid()) + " " + file.string());
   std::string text(most_file_bytes + 1, '\0');
-  const ssize_t n = ::read(fd, text.data(), text.size());
-  if (n < 0) throw fail(std::generic_category().message(errno));
-  text.resize(static_cast<std::size_t>(n));
+  std::size_t have = 0;
+  while (have < text.size()) {
+    const ssize_t n = ::read(fd, text.data() + have, text.size() - have);
+    if (n == 0) break;
+    if (n > 0) have += static_cast<std::size_t>(n);
+    if (n > 0 || errno == EINTR) continue;
+    // A pipe (--key <(command)), whose other end takes its time.
+    pollfd ready{fd, POLLIN, 0};
+    if (errno != EAGAIN) throw fail(std::generic_category().message(errno));
+    if (::poll(&ready, 1, pipe_limit_ms) == 0) throw fail("is a pipe into which nobody writes");
+  }
+  text.resize(have);
   if (text.size() > most_file_bytes) throw fail("is too large to be a key file");
   std::vector<std::string> heads;
   auto secrets = parse_keys(text, "--key " + file.string(), &heads);

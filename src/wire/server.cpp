@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ip/v6_only.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -138,6 +139,7 @@ Server::Server(asio::io_context& io, const tcp::endpoint& at, OnHttp on_http, On
   auto& acceptor = shared_->acceptor;
   acceptor.open(at.protocol(), ec);
   if (!ec) acceptor.set_option(tcp::acceptor::reuse_address(true), ec);
+  if (!ec && at.address().is_v6() && at.address().is_unspecified()) acceptor.set_option(asio::ip::v6_only(false), ec);
   if (!ec) acceptor.bind(at, ec);
   // Whoever connects speaks first: the kernel keeps those who do not say anything, for a while.
   const int silent_seconds = 5;

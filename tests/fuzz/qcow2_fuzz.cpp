@@ -13,7 +13,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (where->size == 0 || where->size > 1023 || where->offset + where->size > (2U << 20)) std::abort();
   const auto name = bytes.substr(bytes.size() < mesh::qcow2_head_bytes ? bytes.size() : mesh::qcow2_head_bytes);
   for (const char* image : {"a", "d/e/image"}) {
-    const auto backing = mesh::locate_backing(image, name, "/files");
+    const auto backing = mesh::locate_backing(image, name, {"/files"});
     if (backing.path.empty() == backing.fault.empty()) std::abort();
     if (!backing.path.empty() && !mesh::is_mesh_path(backing.path)) std::abort();
   }

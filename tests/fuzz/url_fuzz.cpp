@@ -20,7 +20,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   } catch (const mesh::Error&) {
   }
   try {
-    const auto what = mesh::parse_what(text, "/tmp/minimega/files");
+    const auto what = mesh::parse_what(text, {"/tmp/minimega/files"});
     if (!what.pattern.empty() && !mesh::is_mesh_path(what.pattern)) std::abort();
   } catch (const mesh::Error&) {
   }

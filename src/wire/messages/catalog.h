@@ -32,9 +32,10 @@ struct ResolvedFile {
   std::vector<std::uint32_t> holders;  ///< keys of nodes that have the bytes, or of the one candidate
   std::string problem;                 ///< why this path cannot be had, in words; then the rest does not count
   bool own_wins = false;               ///< the asker's own copy would be chosen, were it asked for by somebody else
+  ContentId own_known{};  ///< the asker's own copy, where another node has these bytes too, or had them here
   template <class V>
   void describe(V& v) {
-    v("e", entry), v("h", holders), v("x", problem), v("own", own_wins);
+    v("e", entry), v("h", holders), v("x", problem), v("own", own_wins), v("known", own_known);
   }
 };
 
@@ -44,9 +45,10 @@ struct Resolved {
   std::vector<NodeRef> nodes;    ///< the nodes that `files` mention
   std::string next;              ///< ask again with `after` = next; empty at the end
   std::vector<FileEntry> above;  ///< the directories that `files` lie in and that are not among them
+  bool literal = false;          ///< what looks like a glob is a path that is there: it is taken for that
   template <class V>
   void describe(V& v) {
-    v("files", files), v("nodes", nodes), v("next", next), v("above", above);
+    v("files", files), v("nodes", nodes), v("next", next), v("above", above), v("lit", literal);
   }
 };
 
@@ -81,10 +83,11 @@ struct Listed {
   static constexpr const char* name = "listed";
   std::vector<ListItem> items;
   std::string next;
-  std::string view;  ///< when no tracker answers: whose word this is, in words
+  bool literal = false;  ///< as in Resolved
+  std::string view;      ///< when no tracker answers: whose word this is, in words
   template <class V>
   void describe(V& v) {
-    v("items", items), v("next", next), v("view", view);
+    v("items", items), v("next", next), v("view", view), v("lit", literal);
   }
 };
 

@@ -65,12 +65,13 @@ struct GetOutcome {
   std::int64_t from_sources = 0;  ///< bytes that came from nodes that had the whole file
   std::int64_t from_getters = 0;  ///< and from those that were getting it too
   std::int64_t from_origin = 0;   ///< and from the URL's own server
+  std::int64_t left_out = 0;      ///< of a directory: names in it that are there and not offered
   ContentId id;                   ///< of a file whose bytes are known
   template <class V>
   void describe(V& v) {
     v("path", path), v("mesh", mesh_path), v("what", what), v("status", status), v("error", error), v("kept", kept),
         v("size", size), v("print", print), v("src", from_sources), v("get", from_getters), v("org", from_origin),
-        v("id", id);
+        v("left", left_out), v("id", id);
   }
 };
 
@@ -89,9 +90,10 @@ struct GetReply {
   Status status = Status::ok;
   bool running = false;               ///< the time of a Wait was up before its gets were over
   std::vector<std::int64_t> numbers;  ///< then: of the gets that it is about
+  std::vector<std::string> errors;    ///< of a detached one that has failed already, the first few
   template <class V>
   void describe(V& v) {
-    v("status", status), v("running", running), v("numbers", numbers);
+    v("status", status), v("running", running), v("numbers", numbers), v("errors", errors);
   }
 };
 

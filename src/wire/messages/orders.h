@@ -31,9 +31,10 @@ struct Delete {
   static constexpr const char* name = "delete";
   using Reply = Deleted;
   std::vector<std::string> whats;
+  bool force = false;  ///< what somebody has open for writing, too
   template <class V>
   void describe(V& v) {
-    v("whats", whats);
+    v("whats", whats), v("force", force);
   }
 };
 
@@ -85,11 +86,12 @@ struct Relayed {
 struct Relay {
   static constexpr const char* name = "relay";
   using Reply = Relayed;
-  std::vector<std::string> nodes;
+  std::vector<std::string> nodes;  ///< empty: all
+  bool spare_asker = false;        ///< all others
   Order order;
   template <class V>
   void describe(V& v) {
-    v("nodes", nodes), v("order", order);
+    v("nodes", nodes), v("spare", spare_asker), v("order", order);
   }
 };
 

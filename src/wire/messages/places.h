@@ -30,11 +30,13 @@ struct ProbePath {
 
 struct NodePaths {
   static constexpr const char* name = "places";
-  std::string files;  ///< absolute
+  std::string files;  ///< absolute, as it was given
+  std::string real;   ///< and what that leads to
   std::string state;
+  bool leaving = false;  ///< the node ends: it takes no more orders
   template <class V>
   void describe(V& v) {
-    v("files", files), v("state", state);
+    v("files", files), v("real", real), v("state", state), v("leaving", leaving);
   }
 };
 

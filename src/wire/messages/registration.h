@@ -17,9 +17,10 @@ struct Welcome {
   std::uint32_t key = 0;
   std::vector<Member> members;  ///< some of the other nodes, for when no tracker answers
   std::string known_as;         ///< where another node has the same name: what tells this one from it
+  bool taken = false;           ///< another program is here by this identity: nothing else of this counts
   template <class V>
   void describe(V& v) {
-    v("observed", observed), v("key", key), v("members", members), v("as", known_as);
+    v("observed", observed), v("key", key), v("members", members), v("as", known_as), v("taken", taken);
   }
 };
 
@@ -29,10 +30,11 @@ struct Greeted {
   Member self;
   std::string public_key;  ///< of `self`, and the proof that it is (wire/identity.h), as in Hello
   std::string proof;
+  std::string run;  ///< as in Hello
   std::vector<Member> known;
   template <class V>
   void describe(V& v) {
-    v("self", self), v("pub", public_key), v("proof", proof), v("known", known);
+    v("self", self), v("pub", public_key), v("proof", proof), v("run", run), v("known", known);
   }
 };
 
@@ -42,10 +44,11 @@ struct Greet {
   Member self;
   std::string public_key;
   std::string proof;
+  std::string run;  ///< as in Hello
   std::vector<Member> known;
   template <class V>
   void describe(V& v) {
-    v("self", self), v("pub", public_key), v("proof", proof), v("known", known);
+    v("self", self), v("pub", public_key), v("proof", proof), v("run", run), v("known", known);
   }
 };
 
@@ -63,11 +66,30 @@ struct Hello {
   std::uint16_t peer_port = 0;
   std::uint16_t channel_port = 0;
   bool head = false;
+  bool v4_only = false;  ///< it does not listen at IPv6 addresses, though it may be seen to come from one
+  std::string run;       ///< hex, drawn by each program at its start: tells it from a copy of it
+  std::string via;       ///< what the sender calls the tracker; empty for what stands in for one
   template <class V>
   void describe(V& v) {
     v("version", version), v("instance", instance), v("pub", public_key), v("proof", proof), v("node", node),
-        v("addr", addresses), v("adv", advertised), v("peer", peer_port), v("chan", channel_port), v("head", head);
+        v("addr", addresses), v("adv", advertised), v("peer", peer_port), v("chan", channel_port), v("head", head),
+        v("v4", v4_only), v("run", run), v("via", via);
   }
+};
+
+/// To a node, from a tracker to which another one comes by the same identity: any answer shows that it is still there.
+struct PresenceAsk {
+  static constexpr const char* name = "present";
+  struct Reply {
+    static constexpr const char* name = "present-reply";
+    std::string run;
+    template <class V>
+    void describe(V& v) {
+      v("run", run);
+    }
+  };
+  template <class V>
+  void describe(V&) {}
 };
 
 /// A note to a node: what its people should know, for its log.

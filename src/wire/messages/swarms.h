@@ -58,11 +58,13 @@ struct JoinSwarm {
   InfoHash infohash;
   bool shares =
       false;  ///< the asker wants pieces in an order of its own, and a stripe of them: it is told who shares them
-  bool standard = false;  ///< it seeds to other clients
+  bool standard = false;   ///< it seeds to other clients
+  bool unreached = false;  ///< it reaches nobody: the others are to connect to it (BEP 3's clients all do)
   std::int64_t size = 0;
   template <class V>
   void describe(V& v) {
-    v("size", size), v("id", id), v("infohash", infohash), v("shares", shares), v("foreign", standard);
+    v("size", size), v("id", id), v("infohash", infohash), v("shares", shares), v("foreign", standard),
+        v("alone", unreached);
   }
 };
 
@@ -86,6 +88,35 @@ struct ConnectTo {
   template <class V>
   void describe(V& v) {
     v("id", id), v("peers", peers);
+  }
+};
+
+/// To a tracker: the node of this key cannot be reached on its node channel (it is behind NAT, or a filter); it is to
+/// call the asker, whose node channel it may reach, and say the token there.
+struct CallBack {
+  static constexpr const char* name = "call-back";
+  std::uint32_t node = 0;
+  std::string token;  ///< hex
+  struct Reply {
+    static constexpr const char* name = "call-back-reply";
+    template <class V>
+    void describe(V&) {}
+  };
+  template <class V>
+  void describe(V& v) {
+    v("node", node), v("token", token);
+  }
+};
+
+/// A note of the tracker to that node: where to call, on the path /call/TOKEN.
+struct Call {
+  static constexpr const char* name = "call";
+  std::vector<std::string> addresses;  ///< in the order in which to try them
+  std::uint16_t channel_port = 0;
+  std::string token;
+  template <class V>
+  void describe(V& v) {
+    v("addr", addresses), v("port", channel_port), v("token", token);
   }
 };
 

@@ -2,6 +2,7 @@
 
 #include "core/log_limit.h"
 #include "core/rate_limit.h"
+#include "core/rate_window.h"
 #include "test.h"
 #include "wire/endpoint.h"
 
@@ -73,4 +74,20 @@ TEST_CASE("of IPv6 a /64 counts as one address") {
   CHECK(counted("10.1.2.3") == "10.1.2.3");
   CHECK(counted("::ffff:10.1.2.3") == "10.1.2.3");
   CHECK(counted("::1") == "::1");
+}
+
+TEST_CASE("a rate is that of the last seconds, from the first bytes on") {
+  RateWindow window;
+  const auto start = RateWindow::Clock::time_point{};
+  const auto at = [&](int ms) { return start + std::chrono::milliseconds(ms); };
+  for (int ms = 0; ms <= 2000; ms += 250) window.add(0, at(ms));  // nothing has come
+  CHECK(window.rate() == 0);
+  window.add(1'000'000, at(2250));
+  CHECK(window.rate() == 4'000'000);
+  for (int ms = 2500; ms <= 10'000; ms += 250) window.add(1'000'000 + (ms - 2250) * 1000, at(ms));
+  CHECK(window.rate() == 1'000'000);
+  for (int ms = 10'250; ms <= 20'000; ms += 250) window.add(8'750'000, at(ms));
+  CHECK(window.rate() == 0);
+  window.add(5, at(20'250));  // another transfer
+  CHECK(window.rate() == 0);
 }

@@ -30,7 +30,7 @@ TEST_CASE("links: where they lead") {
 }
 
 TEST_CASE("WHATs: as people type them") {
-  const auto read = [](const char* text) { return parse_what(text, "/tmp/minimega/files"); };
+  const auto read = [](const char* text) { return parse_what(text, {"/tmp/minimega/files"}); };
   CHECK(read("/foo").pattern == "foo");
   CHECK(read("foo").pattern == "foo");
   CHECK(read("file:foo/bar").pattern == "foo/bar");

@@ -36,7 +36,7 @@ TEST_CASE("qcow2: the backing file's name lies in the first cluster, or there is
 
 TEST_CASE("qcow2: where a backing file lies") {
   const auto path = [](const char* image, std::string_view name) {
-    return locate_backing(image, name, "/tmp/minimega/files").path;
+    return locate_backing(image, name, {"/tmp/minimega/files"}).path;
   };
   CHECK(path("top.qcow2", "base.qcow2") == "base.qcow2");
   CHECK(path("vm/top.qcow2", "base.qcow2") == "vm/base.qcow2");
@@ -50,7 +50,7 @@ TEST_CASE("qcow2: where a backing file lies") {
                           "rbd:pool/image", "/tmp/minimega/files/.mesh/state.db", ".mesh/state.db"}) {
     CAPTURE(out);
     CHECK(path("vm.qcow2", out).empty());
-    CHECK_FALSE(locate_backing("vm.qcow2", out, "/tmp/minimega/files").fault.empty());
+    CHECK_FALSE(locate_backing("vm.qcow2", out, {"/tmp/minimega/files"}).fault.empty());
   }
   CHECK(path("a", std::string_view("a\0b", 3)).empty());
 }
@@ -68,7 +68,7 @@ TEST_CASE("qcow2: 500 hostile headers name nothing outside") {
     std::string name;
     const char* parts[] = {"..", "/", ".", "a", "file:", ":", "//", "/tmp/minimega/files/", "\xff", ".mesh"};
     for (int n = static_cast<int>(random() % 12); n > 0; --n) name += parts[random() % 10];
-    const auto backing = locate_backing("d/image", name, "/tmp/minimega/files");
+    const auto backing = locate_backing("d/image", name, {"/tmp/minimega/files"});
     CHECK((backing.path.empty() || is_mesh_path(backing.path)));
     CHECK(backing.path.empty() != backing.fault.empty());
   }

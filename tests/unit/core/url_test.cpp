@@ -12,7 +12,7 @@ TEST_CASE("URLs: the mesh path is the URL's, decoded, without the host and the q
   CHECK(parse_url("http://host/a%20b/%C3%A4.img").path == "a b/\xc3\xa4.img");
   CHECK(parse_url("http://host/a/./x/../b").path == "a/b");
   CHECK(parse_url("http://host/a/[1]*.img").path == "a/[1]*.img");
-  const auto what = parse_what("http://host/a/*.img", "/f");
+  const auto what = parse_what("http://host/a/*.img", {"/f"});
   CHECK(what.pattern == "a/*.img");
   CHECK_FALSE(what.is_glob);
   CHECK(portable_text(what) == "http://host/a/*.img");
@@ -50,7 +50,7 @@ TEST_CASE("URLs: what is none, or names no file") {
     CHECK_THROWS_AS(parse_url(bad), Error);
   }
   CHECK_THROWS_AS(parse_url("http://h/" + std::string(9000, 'a')), Error);
-  CHECK_THROWS_AS(parse_what("tar:x", "/f"), Error);
+  CHECK_THROWS_AS(parse_what("tar:x", {"/f"}), Error);
 }
 
 TEST_CASE("URLs: what is shown has no password and no token in it, however they are written") {
@@ -62,4 +62,18 @@ TEST_CASE("URLs: what is shown has no password and no token in it, however they 
   CHECK(without_secrets("http://[::1]:80/a@b") == "http://[::1]:80/a@b");
   CHECK_THROWS_WITH(parse_url("http://u:pa/ss@h/x"), !Catch::Contains("pa/ss") && !Catch::Contains("u:"));
   CHECK(parse_url("HTTP://h/a/x").path == "a/x");
+}
+
+TEST_CASE("URLs: a signature is no part of what they name") {
+  const auto identity = [](const char* url, const std::vector<std::string>& more = {}) {
+    return parse_url(url, more).identity;
+  };
+  CHECK(identity("https://h/x?X-Amz-Date=1&X-Amz-Signature=2") == "https://h/x");
+  CHECK(identity("https://h/x?version=3&x-amz-signature=2&part=a") == "https://h/x?version=3&part=a");
+  CHECK(identity("https://h/x?Expires=1&Signature=2&Key-Pair-Id=3") == "https://h/x");
+  CHECK(identity("https://h/x?sv=1&sig=2&se=3&snapshot=4") == "https://h/x?snapshot=4");
+  CHECK(identity("https://h/x?stamp=1&k=2", {"STAMP"}) == "https://h/x?k=2");
+  CHECK(identity("https://h/x?stamp=1&k=2") == "https://h/x?stamp=1&k=2");
+  CHECK(parse_url("https://h/x?token=t&k=2").address == "https://h/x?token=t&k=2");
+  CHECK(parse_url("https://h/x?token=t").shown == "https://h/x?...");
 }

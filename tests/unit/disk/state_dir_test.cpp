@@ -1,9 +1,12 @@
 // Whose a state directory may be, and what a cleaner of /tmp may take from it.
 #include "disk/state_dir.h"
+#include "disk/directory.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <cerrno>
+#include <fstream>
 
 #include <cstdlib>
 #include <filesystem>
@@ -195,4 +198,38 @@ TEST_CASE("others are given what is offered, wherever a link leads: by where the
   // A FIFO or device is looked at before it is opened, which would wait for a writer, or do something to it.
   REQUIRE(::mkfifo((files / "fifo").c_str(), 0600) == 0);
   CHECK_THROWS_WITH(gate.open_file("fifo"), Catch::Contains("no regular file"));
+}
+
+TEST_CASE("names are exchanged without the kernel's help, and nothing is lost where somebody takes one meanwhile") {
+  std::string root = (fs::temp_directory_path() / "meshswarm-names-XXXXXX").string();
+  REQUIRE(::mkdtemp(root.data()) != nullptr);
+  const Fd dir(::open(root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const auto put = [&](const char* name, const char* text) { std::ofstream(fs::path(root) / name) << text; };
+  const auto read = [&](const std::string& name) {
+    std::ifstream in(fs::path(root) / name);
+    return std::string(std::istreambuf_iterator<char>(in), {});
+  };
+  std::string kept;
+  put("new", "new");
+  put("old", "old");
+  CHECK(exchange_by_moves(dir.get(), "new", dir.get(), "old", kept) == 0);
+  CHECK(read("old") == "new");
+  CHECK(read("new") == "old");
+  CHECK(kept.empty());
+  // There is nothing to put in its place: what was there is there again.
+  CHECK(exchange_by_moves(dir.get(), "missing", dir.get(), "old", kept) != 0);
+  CHECK(kept.empty());
+  CHECK(read("old") == "new");
+  CHECK(move_by_link(dir.get(), "new", dir.get(), "old") != 0);
+  CHECK(errno == EEXIST);
+  CHECK(move_by_link(dir.get(), "new", dir.get(), "free") == 0);
+  CHECK(read("free") == "old");
+  fs::create_directories(fs::path(root) / "d/x");
+  CHECK(move_by_link(dir.get(), "d", dir.get(), "e") == 0);
+  CHECK(fs::exists(fs::path(root) / "e/x"));
+  fs::create_directory(fs::path(root) / "d");
+  CHECK(move_by_link(dir.get(), "e", dir.get(), "d") != 0);
+  CHECK_FALSE(put_back(dir.get(), "free", dir.get(), "old"));
+  CHECK(put_back(dir.get(), "free", dir.get(), "gone"));
+  fs::remove_all(root);
 }

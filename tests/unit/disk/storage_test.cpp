@@ -264,10 +264,19 @@ TEST_CASE("storage: what is served is never written, and a change is noticed bef
   write_file(path, noise(300'000, 5));
   const auto file = hashed(path);
   std::string fault;
-  Storage storage(file.layout, open_file(path, O_RDONLY), stamp(path), [&](const std::string& why) { fault = why; });
+  int touched = 0;
+  Storage storage(file.layout, open_file(path, O_RDONLY),
+                  {stamp(path), [&](const std::string& why) { fault = why; }, [&] { ++touched; }});
   std::vector<char> block(block_bytes);
   CHECK_FALSE(storage.read(0, 0, block));
   CHECK(storage.write(0, 0, block) == std::errc::read_only_file_system);
+  // Of metadata alone nothing comes but a word.
+  CHECK(touched == 0);
+  REQUIRE(::chmod(path.c_str(), 0600) == 0);
+  CHECK_FALSE(storage.read(0, 0, block));
+  CHECK_FALSE(storage.read(0, 0, block));
+  CHECK(touched == 1);
+  CHECK(fault.empty());
   const auto edited = "edited" + read_file(path).substr(6);
   {
     const Fd fd = open_file(path, O_WRONLY);
@@ -326,7 +335,7 @@ TEST_CASE("storage: readers go on while it is frozen") {
           ++bad;
     });
   for (int i = 0; i < 50; ++i)
-    storage.freeze(open_file(scratch.path / "part", O_RDONLY), stamp(scratch.path / "part"), {});
+    storage.freeze(open_file(scratch.path / "part", O_RDONLY), Storage::Watch{stamp(scratch.path / "part"), {}, {}});
   stop = true;
   readers.clear();
   CHECK(bad == 0);

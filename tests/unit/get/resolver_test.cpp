@@ -30,7 +30,7 @@ ResolvedFile link_to(const std::string& path, const std::string& target) {
 struct Mesh {
   Mesh() {
     Resolver::Options options;
-    options.files = "/files";
+    options.files = {"/files"};
     options.ask_again = std::chrono::milliseconds(1);
     resolver.emplace(
         options,
@@ -314,7 +314,8 @@ TEST_CASE("local rules: what is here stays unless it is ours, or the user says s
   CHECK(keeps(Verdict::users, false, true) != "keeps");
   planned.before.entry.kind = Kind::directory;
   CHECK(keeps(Verdict::other_kind, true).find("here it is a directory") != std::string::npos);
+  planned.before.received = false;
   planned.before.entry.kind = Kind::link;
-  CHECK(keeps(Verdict::other_kind, true) == "brings");
-  CHECK(keeps(Verdict::other_kind, false).find("here it is a link (--force replaces it)") != std::string::npos);
+  planned.before.entry.target = "t";
+  CHECK(keeps(Verdict::users, false).find("the local link (link to t") != std::string::npos);
 }

@@ -156,18 +156,62 @@ TEST_CASE("installer: small files are written first and named together, each wit
   CHECK(fs::is_empty(at.root / "parts"));
 }
 
-TEST_CASE("installer: links lead nowhere outside, and take no other's name") {
+TEST_CASE("installer: links lead nowhere outside; versions.md's rules hold for them as for files") {
   Place at;
   FileEntry link;
   link.kind = Kind::link;
   link.path = "l";
+  link.mtime = 1'500'000'000'000'000'000;
   link.target = "../../etc/passwd";
-  CHECK_THROWS_AS(at.installer->make_link(link, true), Error);
+  CHECK_THROWS_AS(at.installer->place_link(link, {}), Error);
   link.target = "d/a";
-  CHECK_FALSE(at.installer->make_link(link, false));
-  CHECK(at.installer->make_link(link, false));  // it was there already
+  CHECK(at.examine(link).verdict == Verdict::absent);
+  at.installer->place_link(link, at.examine(link));
+  CHECK(fs::read_symlink(at.root / "files/l") == "d/a");
+  CHECK(at.examine(link).verdict == Verdict::same);
+  // Ours: another link may take its place, or a file, and a link a file's.
   link.target = "d/b";
-  CHECK_THROWS_AS(at.installer->make_link(link, false), Error);
-  CHECK_FALSE(at.installer->make_link(link, true));
+  CHECK(at.examine(link).verdict == Verdict::ours);
+  at.installer->place_link(link, at.examine(link));
   CHECK(fs::read_symlink(at.root / "files/l") == "d/b");
+  const auto file = Place::wanted("l", "a file");
+  CHECK(at.examine(file).verdict == Verdict::ours);
+  at.place(file, "a file", at.examine(file));
+  CHECK(at.read("files/l") == "a file");
+  CHECK(at.examine(link).verdict == Verdict::ours);
+  at.installer->place_link(link, at.examine(link));
+  CHECK(fs::read_symlink(at.root / "files/l") == "d/b");
+  // The user's: kept, also where it came since it was looked at.
+  const auto before = at.examine(file);
+  fs::remove(at.root / "files/l");
+  fs::create_symlink("d/mine", at.root / "files/l");
+  CHECK(at.examine(file).verdict == Verdict::users);
+  CHECK(at.examine(link).verdict == Verdict::users);
+  CHECK_THROWS_AS(at.installer->place_link(link, before), Error);
+  CHECK(fs::read_symlink(at.root / "files/l") == "d/mine");
+  fs::remove(at.root / "files/l");
+  fs::create_directory(at.root / "files/l");
+  CHECK(at.examine(link).verdict == Verdict::other_kind);
+  CHECK(fs::is_empty(at.root / "parts"));
+}
+
+TEST_CASE("installer: what will be in the way is found before anything is fetched") {
+  Place at;
+  at.write("files/f", "a file");
+  fs::create_directory(at.root / "files/real");
+  fs::create_symlink("real", at.root / "files/l");
+  const auto said = [&](const char* path) {
+    try {
+      at.installer->rehearse(Place::wanted(path, "x"), {});
+      return std::string("nothing");
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+  };
+  CHECK(said("a") == "nothing");
+  CHECK(said("new/dir/a") == "nothing");
+  CHECK(said("f/a").find("f is no directory here") != std::string::npos);
+  CHECK(said("f/b/a").find("no directory") != std::string::npos);
+  CHECK(said("l/a").find("symbolic link") != std::string::npos);
+  CHECK_FALSE(fs::exists(at.root / "files/new"));
 }

@@ -37,7 +37,7 @@ struct Tree {
     removal.on_removed = [&](const std::string& path, bool, std::int64_t) { out.push_back(path); };
     removal.on_error = [&](const std::string& error) { out.push_back("!" + error); };
     try {
-      remove_tree(gate, parse_what(what, (root / "files").string()), removal);
+      remove_tree(gate, parse_what(what, {(root / "files").string()}), removal);
     } catch (const Error& error) {
       out.push_back(std::string("!") + error.what());
     }

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <fstream>
 #include <mutex>
 
 #include "library/inventory.h"
@@ -110,19 +111,48 @@ TEST_CASE("watcher: a bare change of times hides nothing") {
 }
 
 TEST_CASE("watcher: temporary names, state and special files are not reported") {
-  CHECK(is_temporary_name("transfer_1234"));
-  CHECK(is_temporary_name(".disk.img.Xy12Za"));
-  CHECK_FALSE(is_temporary_name(".config.backup"));
-  CHECK_FALSE(is_temporary_name(".disk.tar.gz"));
-  CHECK_FALSE(is_temporary_name("disk.img"));
+  CHECK(has_temporary_name("transfer_1234", Kind::directory));
+  CHECK_FALSE(has_temporary_name("transfer_1234", Kind::file));
+  CHECK_FALSE(has_temporary_name("d/transfer_1234", Kind::directory));
+  CHECK_FALSE(has_temporary_name("transfer_rates.csv", Kind::file));
+  CHECK_FALSE(has_temporary_name("transfer_dir", Kind::directory));
+  CHECK(has_temporary_name("d/.disk.img.Xy12Za", Kind::file));
+  CHECK_FALSE(has_temporary_name(".config.backup", Kind::file));
+  CHECK_FALSE(has_temporary_name(".disk.tar.gz", Kind::file));
+  CHECK_FALSE(has_temporary_name("disk.img", Kind::file));
   Watched w({.ignore = {"*.tmp"}, .rescan = std::chrono::seconds(1), .most_watches = SIZE_MAX});
-  write_file(w.root / "transfer_1", "x");
+  write_file(w.root / "transfer_1/x", "x");
   write_file(w.root / "x.tmp", "x");
   write_file(w.root / ".mesh/state", "x");
   ::mkfifo((w.root / "fifo").c_str(), 0600);
   write_file(w.root / "last", "x");
   CHECK(w.becomes("last", true));
-  for (const char* path : {"transfer_1", "x.tmp", "fifo", ".mesh", ".mesh/state"}) CHECK_FALSE(w.has(path));
+  for (const char* path : {"transfer_1", "transfer_1/x", "x.tmp", "fifo", ".mesh", ".mesh/state"})
+    CHECK_FALSE(w.has(path));
+}
+
+TEST_CASE("watcher: what only looks temporary is offered when it has not changed for a while; what is not is counted") {
+  Watched w({.ignore = {}, .temporary_for = std::chrono::seconds(4)});
+  const auto left_out = [&](const std::string& dir) {
+    const std::lock_guard lock(w.mutex);
+    const auto* item = w.holdings.find(dir);
+    return item == nullptr ? -1 : item->entry.size;
+  };
+  fs::create_directories(w.root / "d");
+  write_file(w.root / "d/.vimrc.Backup", "x");
+  write_file(w.root / "d/\xff\xfe", "x");
+  write_file(w.root / "d/f", "x");
+  CHECK(eventually([&] { return left_out("d") == 2; }));
+  CHECK(w.becomes("d/.vimrc.Backup", true));
+  CHECK(eventually([&] { return left_out("d") == 1; }));
+  fs::remove(w.root / "d/\xff\xfe");
+  CHECK(eventually([&] { return left_out("d") == 0; }));
+  {
+    std::ofstream writing(w.root / "d/f", std::ios::app);
+    writing << "y" << std::flush;
+    CHECK(eventually([&] { return left_out("d") == 1; }));
+  }
+  CHECK(eventually([&] { return left_out("d") == 0; }));
 }
 
 TEST_CASE("watcher: out of watches, it scans again and says so") {

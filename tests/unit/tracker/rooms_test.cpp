@@ -284,7 +284,7 @@ TEST_CASE("lookup: a node's paths are bounded, and it is told once") {
     for (const char* path : {"a", "b", "c", "d"}) delta.put.push_back(file(path, 'x'));
     rooms.lookup.take_inventory(node->tracker, delta);
     CHECK(rooms.lookup.path_count() == 2);
-    delta = {};
+    delta = InventoryDelta();
     delta.removed = {"a"};
     delta.put = {file("e", 'x')};
     rooms.lookup.take_inventory(node->tracker, delta);
@@ -486,5 +486,72 @@ TEST_CASE("fan-out: orders carry the name of who asks; who is not there, or says
     REQUIRE(status.nodes.size() == 3);
     CHECK(status.nodes[0].node == "n1");
     CHECK_FALSE(status.nodes[0].error.empty());
+  });
+}
+
+TEST_CASE("lookup: a path that is there is no glob; an asker's copy that others have or had is told from his own") {
+  Rooms rooms;
+  rooms.run([&]() -> Task<void> {
+    Files files(1, file("disk[1].img", '1'));
+    files.push_back(file("disk1.img", '2'));
+    const auto one = co_await rooms.join('a', "n1", files);
+    const Files other(1, file("disk1.img", '3', 9'000));
+    const auto two = co_await rooms.join('b', "n2", other);
+    auto asked = resolve_of("disk[1].img");
+    asked.glob = true;
+    const Resolved found = co_await rooms.lookup.resolve(two->tracker, asked);
+    CHECK(found.literal);
+    REQUIRE(found.files.size() == 1);
+    CHECK(found.files[0].entry.path == "disk[1].img");
+    asked.pattern = "disk?.img";
+    const Resolved matched = co_await rooms.lookup.resolve(two->tracker, asked);
+    CHECK_FALSE(matched.literal);
+    REQUIRE(matched.files.size() == 1);
+    CHECK_FALSE(matched.files[0].own_known.is_set());  // nobody else has had that
+    // Somebody else has it, elsewhere; then had it, here.
+    InventoryDelta delta;
+    delta.put.push_back(file("copy", '3', 9'000));
+    rooms.lookup.take_inventory(one->tracker, delta);
+    const Resolved known = co_await rooms.lookup.resolve(two->tracker, asked);
+    CHECK(known.files.at(0).own_known == content('3'));
+    delta = InventoryDelta();
+    delta.removed.emplace_back("copy");
+    delta.put.push_back(file("disk1.img", '3', 9'000));
+    rooms.lookup.take_inventory(one->tracker, delta);
+    delta = InventoryDelta();
+    delta.put.push_back(file("disk1.img", '4', 8'000));
+    rooms.lookup.take_inventory(one->tracker, delta);
+    const Resolved had = co_await rooms.lookup.resolve(two->tracker, asked);
+    CHECK(had.files.at(0).own_known == content('3'));
+  });
+}
+
+TEST_CASE("members: a copy of a program that is here is told so; one that is gone, or comes again, is not in the way") {
+  Rooms rooms;
+  rooms.run([&]() -> Task<void> {
+    const auto first = co_await rooms.open('a');
+    first->handlers.on<PresenceAsk>([](ChannelPtr, PresenceAsk) -> Task<PresenceAsk::Reply> {
+      PresenceAsk::Reply out;
+      out.run = "1";
+      co_return out;
+    });
+    auto hello = first->hello("n1");
+    hello.run = "1";
+    hello.via = "head:6969";
+    static_cast<void>(rooms.members.enlist(first->tracker, hello));
+    auto copy = hello;
+    copy.run = "2";
+    const bool taken = co_await rooms.members.is_taken(copy);
+    CHECK(taken);
+    const bool again = co_await rooms.members.is_taken(hello);
+    CHECK_FALSE(again);
+    auto elsewhere = hello;
+    elsewhere.via = "10.0.0.1:6969";
+    const auto trouble = co_await trouble_of(rooms.members.is_taken(elsewhere));
+    CHECK(trouble.find("knows this node already") != std::string::npos);
+    first->own->close();
+    const bool gone = co_await rooms.members.is_taken(copy);
+    CHECK_FALSE(gone);
+    first->tracker->close();
   });
 }

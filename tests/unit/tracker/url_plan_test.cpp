@@ -212,3 +212,31 @@ TEST_CASE("URL plan: without ranges, one fetcher; after its end one pass brings 
   CHECK(orders.begin == 0);
   CHECK(orders.end == count);
 }
+
+TEST_CASE("URL plan: servers that take turns with their validators: one node reads the whole file, and none counts") {
+  UrlPlan plan(1);
+  UrlPlan::TimePoint now{};
+  OriginReport said;
+  said.idle = true;
+  CHECK(plan.turn(1, said, now).first);
+  auto other = facts;
+  other.validator = "\"of another server\"";
+  for (const auto& heard : {facts, other, facts}) {
+    const auto known = plan.turn(1, said, now);
+    said.epoch = known.epoch;
+    said.facts = heard;
+    static_cast<void>(plan.turn(1, said, now));
+  }
+  said.facts = {};
+  auto orders = plan.turn(1, said, now);
+  CHECK(orders.facts.validator.empty());
+  CHECK_FALSE(orders.facts.ranges);
+  CHECK(orders.error.empty());
+  // From then on nobody's validator begins anything anew.
+  const auto epoch = orders.epoch;
+  said.epoch = epoch;
+  said.facts = other;
+  orders = plan.turn(1, said, now);
+  CHECK(orders.epoch == epoch);
+  CHECK(orders.facts.validator.empty());
+}

@@ -1,0 +1,43 @@
+// What nodes had under a path, and have not any more: whoever holds an old version of a file did not make it himself
+// when another node had it. Bounded: the oldest are forgotten first. Pure; one thread owns it.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/digest.h"
+
+namespace mesh {
+
+class PastVersions {
+ public:
+  explicit PastVersions(std::size_t most = 100'000, std::size_t most_path_bytes = std::size_t{16} << 20)
+      : most_(most), most_path_bytes_(most_path_bytes) {}
+
+  /// The node of this instance had these bytes under `path`.
+  void add(std::string_view path, const ContentId& id, std::int64_t size, const std::string& instance);
+  /// Whether a node other than `instance` had these bytes under `path`.
+  [[nodiscard]] bool had(std::string_view path, const ContentId& id, std::int64_t size,
+                         std::string_view instance) const;
+  /// Whether one had bytes of this size.
+  [[nodiscard]] bool had_size(std::string_view path, std::int64_t size, std::string_view instance) const;
+
+ private:
+  struct Version {
+    ContentId id;
+    std::int64_t size;
+    std::string instance;
+    bool operator==(const Version&) const = default;
+  };
+  std::size_t most_;
+  std::size_t most_path_bytes_;
+  std::size_t path_bytes_ = 0;  ///< of order_
+  std::map<std::string, std::vector<Version>, std::less<>> paths_;
+  std::deque<std::string> order_;  ///< the path of each version, the oldest first
+};
+
+}  // namespace mesh
