@@ -88,8 +88,9 @@ void start_private_node(const NodeOptions& options) {
     ::dup2(null, STDOUT_FILENO);
     ::dup2(null, STDERR_FILENO);
     const auto tell = [&ends](const std::string& text) {
+      if (ends[1] < 0) return;  // a node that begins anew serves once more
       [[maybe_unused]] const auto written = ::write(ends[1], text.data(), text.size());
-      ::close(ends[1]);
+      ::close(std::exchange(ends[1], -1));
     };
     int status = 0;
     try {

@@ -54,7 +54,7 @@ std::vector<std::string> expand_range(std::string_view range, std::string_view l
   if (high - low >= most_nodes) throw bad(list, "names more than 10000 nodes");
   const std::size_t width = first.starts_with('0') ? first.size() : 1;
   std::vector<std::string> out;
-  for (auto n = low; n <= high; ++n) {
+  for (std::uint64_t n = low; n <= high; ++n) {
     auto text = std::to_string(n);
     text.insert(0, width - std::min(width, text.size()), '0');
     out.push_back(std::move(text));

@@ -128,7 +128,7 @@ Task<void> TrackerLinks::enlist(std::shared_ptr<Shared> shared, std::shared_ptr<
     hello.via = link->address;
     hello.proof = shared->facts.prove(*channel);
     const Welcome welcome = co_await channel->request(hello, seconds(10));
-    if (welcome.taken) {
+    if (welcome.taken && !link->address.empty()) {  // a tracker's word, and not what any peer says
       shared->facts.taken(hello.instance);
       throw Error(Status::refused, "another node has this one's identity");
     }

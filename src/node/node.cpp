@@ -171,7 +171,7 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
   spawn(io, tick());
   if (options_.hash_eagerly) spawn(io, seeder_->hash_eagerly());
   gets_->resume();
-  if (options_.keep.empty()) return;
+  if (options_.keep.empty() || options_.linger_seconds) return;  // not for a command's sake
   keeper_ = std::make_unique<Keeper>(*workers_, Keeper::Options{options_.keep, options_.keep_max, options_.keep_look},
                                      log_, *library_, *links_, *gets_);
   spawn(io, keeper_->run());
@@ -654,11 +654,12 @@ Task<void> Node::until_unneeded() {
 }
 
 Task<void> Node::until_it_begins_anew() {
-  while (!begins_anew_) co_await lost_place_.wait();
+  while (!begins_anew_ && !workers_->stopping()) co_await lost_place_.wait();
 }
 
 Task<void> Node::stop() {
   workers_->stop();
+  lost_place_.notify();
   transfers_->stop();
   local_->close();
   server_->close();
