@@ -74,7 +74,7 @@ void UrlPlan::take_facts(NodeKey node, const UrlFacts& said, TimePoint now) {
   if (plain_ && said.size == facts_.size) return;
   auto facts = said;
   if (facts_.size >= 0) {
-    earlier_.push_back(facts_);
+    if (changes_ <= most_changes) earlier_.push_back(facts_);
     plain_ = said.size == facts_.size && std::ranges::any_of(earlier_, [&](const UrlFacts& one) {
                return one.size == said.size && one.validator == said.validator && said.validator != facts_.validator;
              });

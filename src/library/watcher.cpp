@@ -112,11 +112,14 @@ bool Watcher::is_below_temporary(std::string_view path) const {
   return slash != std::string_view::npos && temporary_.contains(std::string(path.substr(0, slash)));
 }
 
-std::int64_t Watcher::left_out(const std::string& dir) const {
-  // While all is scanned anew, what was known before is what is told; what is different is told in the end.
-  const auto& names = before_scan_ ? *before_scan_ : left_out_;
+std::int64_t Watcher::count_of(const LeftOut& names, const std::string& dir) {
   const auto at = names.find(dir);
   return at == names.end() ? 0 : std::ssize(at->second);
+}
+
+std::int64_t Watcher::left_out(const std::string& dir) const {
+  // While all is scanned anew, what was known before is what is told; what is different is told in the end.
+  return count_of(before_scan_ ? *before_scan_ : left_out_, dir);
 }
 
 void Watcher::leave_out(const std::string& path, bool out) {
@@ -138,11 +141,7 @@ void Watcher::scan_all() {
   emit({TreeChange::Kind::scan_begins, {}, {}});
   scan({}, 0);
   const auto before = std::exchange(before_scan_, std::nullopt);
-  const auto count = [](const LeftOut& names, const std::string& dir) {
-    const auto at = names.find(dir);
-    return at == names.end() ? 0 : std::ssize(at->second);
-  };
-  std::erase_if(touched_, [&](const std::string& dir) { return count(*before, dir) == count(left_out_, dir); });
+  std::erase_if(touched_, [&](const std::string& dir) { return count_of(*before, dir) == count_of(left_out_, dir); });
   for (const auto& [dir, names] : *before)
     if (!left_out_.contains(dir)) touched_.insert(dir);
   tell_touched();

@@ -54,6 +54,7 @@ class Watcher {
   Watcher& operator=(const Watcher&) = delete;
 
  private:
+  using LeftOut = std::map<std::string, std::set<std::string>>;  ///< names, by directory
   void run();
   void scan_all();
   void scan(const std::string& dir, int depth);
@@ -68,6 +69,7 @@ class Watcher {
   void tell_touched();
   /// How many names in a directory are there and not offered.
   [[nodiscard]] std::int64_t left_out(const std::string& dir) const;
+  [[nodiscard]] static std::int64_t count_of(const LeftOut& names, const std::string& dir);
   void leave_out(const std::string& path, bool out);
   /// Whether it is left out for its name, which is noted.
   bool leave_out_for_now(const std::string& path, const LocalEntry& entry);
@@ -96,7 +98,6 @@ class Watcher {
   };
   std::map<std::string, Again> again_;  ///< files found being written to, of which no further event may come
   std::map<std::string, std::chrono::steady_clock::time_point> temporary_;  ///< left out until then, for their names
-  using LeftOut = std::map<std::string, std::set<std::string>>;             ///< names, by directory
   LeftOut left_out_;
   std::optional<LeftOut> before_scan_;  ///< while all is scanned anew
   std::set<std::string> touched_;       ///< directories whose own times changed with their contents

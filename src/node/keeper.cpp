@@ -119,7 +119,7 @@ std::vector<std::string> Keeper::wanted(const Found& found) {
     const auto* item = library_.inventory().find(std::string_view(path));
     const auto more = (entry.kind == Kind::file ? entry.size : 0) -
                       (item != nullptr && item->entry.kind == Kind::file ? item->entry.size : 0);
-    if (options_.most_bytes > 0 && more > 0 && bytes + more > options_.most_bytes) {
+    if (options_.most_bytes > 0 && more > 0 && more > options_.most_bytes - bytes) {
       if (too_large_.insert(path + ' ' + version).second)
         log_(printable(path) + ": is not kept here: " + human_bytes(entry.size) + ", and --keep-max is " +
              human_bytes(options_.most_bytes) + ", of which " + human_bytes(bytes) + " are used");

@@ -8,6 +8,7 @@
 #include <boost/asio/signal_set.hpp>
 #include <csignal>
 
+#include "core/address.h"
 #include "core/format.h"
 #include "core/memory.h"
 #include "disk/state_dir.h"
@@ -42,6 +43,9 @@ std::string host_name() {
 
 constexpr std::size_t most_notice_bytes = 500;
 constexpr int most_calls = 100;  // of nodes that cannot reach this one
+constexpr std::size_t most_call_addresses = 32;
+
+bool is_hex(std::string_view text) { return text.find_first_not_of("0123456789abcdef") == std::string_view::npos; }
 
 /// At the end: for partial downloads to be saved, and for the rest.
 constexpr auto save_limit = milliseconds(3000);
@@ -192,8 +196,7 @@ void Node::give_up_identity(const std::string& instance) {
     identity_ = renew_identity(*state_);
     log_(state_->path().string() +
          ": another node is in the mesh by this one's identity, as its state directory was copied; it has a new one "
-         "from "
-         "now on, " +
+         "from now on, " +
          identity_->instance());
     check_head();
     gossip_->identity_changed();
@@ -419,13 +422,15 @@ std::vector<std::string> Node::guest_addresses(const Hello& self) const {
   return out.empty() ? self.addresses : out;
 }
 
-/// Somebody cannot reach this node's channel, and asks on the one that this node opens to him.
+/// Somebody cannot reach this node's channel, and asks on the one that this node opens to him. What he says becomes a
+/// part of a request over HTTP.
 Task<void> Node::call(Call asked) {
-  if (calls_ >= most_calls) co_return;
+  if (calls_ >= most_calls || asked.token.size() != 64 || !is_hex(asked.token)) co_return;
+  if (asked.addresses.size() > most_call_addresses) asked.addresses.resize(most_call_addresses);
   ++calls_;
   const std::shared_ptr<void> counted(nullptr, [this](void*) { --calls_; });
   for (const auto& address : asked.addresses) {
-    if (!options_.is_on_network() && !is_loopback(address)) continue;
+    if (!parse_address(address) || (!options_.is_on_network() && !is_loopback(address))) continue;
     ChannelPtr channel;
     try {
       channel = co_await connect_channel(to_text(address, asked.channel_port), "/call/" + asked.token, seconds(3),
