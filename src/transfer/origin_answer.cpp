@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <ctime>
+#include <limits>
 
 namespace mesh {
 namespace {
@@ -50,11 +51,13 @@ void OriginAnswer::take(std::string_view line) {
     const auto dash = value.find('-');
     if (slash == std::string_view::npos) return;
     range_total = number(value.substr(slash + 1));
+    const bool unknown_total = value.substr(slash + 1) == "*";
     if (dash == std::string_view::npos || dash > slash) return;
     range_begin = number(value.substr(6, dash - 6));
     const auto last = number(value.substr(dash + 1, slash - dash - 1));
     // Of "bytes 0-99/*" the rest holds, too.
-    if (range_total < 0 || last < range_total) range_end = last < 0 ? -1 : last + 1;
+    const auto below = unknown_total ? std::numeric_limits<std::int64_t>::max() : range_total;
+    if (last >= 0 && last < below) range_end = last + 1;
   } else if (same_word(name, "etag")) {
     if (value.size() < 500 && value.starts_with('"')) head.etag = value;
   } else if (same_word(name, "last-modified")) {

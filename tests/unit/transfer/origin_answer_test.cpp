@@ -27,6 +27,7 @@ TEST_CASE("what an origin says of a part: the unit in any case, a total that it 
   CHECK(open.range_total == -1);
   CHECK(answer_of("Content-Range: bytes */20\r\n").range_total == 20);
   for (const char* wrong : {"Content-Range: lines 0-9/20", "Content-Range: bytes 0-20/20",
+                            "Content-Range: bytes 0-9/20x", "Content-Range: bytes 0-9223372036854775807/*",
                             "Content-Range: bytes 0-x/20", "Content-Range: bytes", "Content-Range: bytes 0-9"})
     CHECK(answer_of(wrong).range_end == -1);
 }
