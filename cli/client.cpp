@@ -12,7 +12,7 @@
 #include <thread>
 
 #include "core/format.h"
-#include "node/node.h"
+#include "node/run_node.h"
 
 namespace mesh {
 
@@ -96,21 +96,25 @@ void start_private_node(const NodeOptions& options) {
     try {
       auto state = take_state(options);
       if (!state) throw already_runs(options);
-      const auto log_file = state->handle() / "meshget.log";
-      int log = -1;
-      status = run_node(
-          options, std::move(state),
-          [&](const std::string& text) {
-            if (log < 0) log = ::open(log_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
-            const std::time_t now = std::time(nullptr);
-            char stamp[32];
-            std::tm tm{};
-            localtime_r(&now, &tm);
-            std::strftime(stamp, sizeof stamp, "%F %T ", &tm);
-            const std::string line = stamp + printable(text) + "\n";
-            [[maybe_unused]] const auto written = ::write(log, line.data(), line.size());
-          },
-          [&](asio::io_context&) { tell("ready"); });
+      Fd file;
+      NodeEvents events;
+      events.begins = [&](const StateDir& at) {
+        file = Fd(::openat(at.fd(), "meshget.log", O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600));
+      };
+      events.log = [&](const std::string& text) {
+        const std::time_t now = std::time(nullptr);
+        char stamp[32];
+        std::tm tm{};
+        localtime_r(&now, &tm);
+        std::strftime(stamp, sizeof stamp, "%F %T ", &tm);
+        const std::string line = stamp + printable(text) + "\n";
+        [[maybe_unused]] const auto written = ::write(file.get(), line.data(), line.size());
+      };
+      events.serves = [&](asio::io_context&) {
+        tell("ready");
+        return nullptr;
+      };
+      status = run_node(options, std::move(state), events);
     } catch (const Error& error) {
       const bool is_busy = error.code() == std::errc::device_or_resource_busy;
       tell(std::to_string(static_cast<int>(error.status())) + (is_busy ? " busy " : " - ") + error.what());

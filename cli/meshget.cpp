@@ -193,7 +193,8 @@ Task<Status> run(const NodeOptions& node, const Asked& asked, const HandlerOptio
     if (one.left_out > 0)
       say("meshget", printable(one.mesh_path) + ": " + std::to_string(one.left_out) +
                          (one.left_out == 1 ? " name in it is" : " names in it are") +
-                         " not offered (being written or just changed, or no UTF-8)");
+                         " not offered (being written or just changed, not UTF-8, or of another kind than "
+                         "files, directories and links)");
     if (one.kept && one.print && !asked.quiet)
       say("meshget", printable(one.mesh_path.empty() ? one.path : one.mesh_path) + ": is here already");
   }
@@ -272,6 +273,7 @@ int main(int argc, char** argv) {
     handling.tell = [](const std::string& line) { say("meshget", line); };
     // Mistakes are found before anything begins.
     bool needs_node = false;
+    bool are_urls = true;
     for (const auto& what : asked.get.whats) {
       const auto handler = handler_for(what, handling);
       if (handler && asked.get.detach)
@@ -279,7 +281,7 @@ int main(int argc, char** argv) {
                                        ": is not to be had with --detach: nobody would wait to unpack it");
       const auto source = handler ? handler->source() : what;
       needs_node = needs_node || source;
-      if (source) static_cast<void>(parse_what(*source, handling.files));
+      if (source) are_urls = !parse_what(*source, handling.files).url.empty() && are_urls;
     }
     asked.get.ca = read_ca(asked.cacert);
     options.node.hash_eagerly = hash == "eager";
@@ -290,7 +292,7 @@ int main(int argc, char** argv) {
     asked.get.max_up = options.node.max_up;
     if (!app.get_option("--max-active")->empty()) asked.get.max_active = options.node.max_active;
     std::optional<HeldNode> held;
-    if (needs_node) held.emplace(options.node, std::ranges::all_of(asked.get.whats, is_url));
+    if (needs_node) held.emplace(options.node, are_urls);
     asio::io_context io(1);
     ProgressView view(asked.quiet);
     // What is being unpacked is taken away before the end; a second Ctrl-C does not wait for it.

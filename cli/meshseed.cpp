@@ -2,8 +2,8 @@
 #include <cstdio>
 
 #include "client.h"
-#include "node/node.h"
 #include "node/own_identity.h"
+#include "node/run_node.h"
 #include "options.h"
 #include "service.h"
 
@@ -27,13 +27,19 @@ int main(int argc, char** argv) {
         "Exit status: 0 stopped by a signal, 1 failed, 2 usage.");
     if (const int status = parse(app, options, argc, argv); status >= 0) return status;
     if (print_identity) {
-      const StateDir state(options.node.state_dir(), Trust{group_number(options.node.control_group)});
-      std::printf("%s\n", identity_of(state, service_log("meshseed", options))->instance().c_str());
+      // A node that runs has seen to its identity, and only it may.
+      const auto state = take_state(options.node);
+      const auto identity =
+          state ? identity_of(*state, service_log("meshseed", options))
+                : known_identity(StateDir(options.node.state_dir(), Trust{group_number(options.node.control_group)}));
+      std::printf("%s\n", identity->instance().c_str());
       return 0;
     }
     options.node.hash_eagerly = hash == "eager";
     const auto log = service_log("meshseed", options);
-    return run_node(options.node, take_turn(options.node, log), log,
-                    [](asio::io_context& io) { tell_service_manager(io, "serving"); });
+    NodeEvents events;
+    events.log = log;
+    events.serves = [](asio::io_context& io) { return tell_service_manager(io, "serving"); };
+    return run_node(options.node, take_turn(options.node, log), events);
   });
 }

@@ -69,7 +69,7 @@ int main(int argc, char** argv) {
                          (options.node.keys   ? "; for nodes that have the mesh key " + options.node.keys->first().name
                           : options.node.open ? "; open: everyone who can reach this port may use it"
                                               : "; on loopback only, for this user and root"));
-    tell_service_manager(io, "listening on " + to_text(tracker.local()));
+    const auto told = tell_service_manager(io, "listening on " + to_text(tracker.local()));
     spawn(io, keep_house());
     io.run();
     // Nothing here outlives the process: every fact is a node's, and the nodes will tell it again.

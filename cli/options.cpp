@@ -263,10 +263,11 @@ int parse(CLI::App& app, CommonOptions& options, int argc, char** argv) {
     if (options.node.open) throw Error(Status::usage, "--key and --open contradict each other: give one of them");
     // What a configuration file says is said for everybody, and who may use the node's socket alone needs no key.
     const bool is_asker = app.get_name() == "meshfile" || app.get_name() == "meshget";
-    if (is_asker && !gave_key && ::access(options.key.c_str(), R_OK) != 0 && errno == EACCES) {
-      options.node.key_trouble = "--key " + options.key + ": " + std::generic_category().message(EACCES);
-    } else {
+    try {
       options.node.keys = read_keys(options.key);
+    } catch (const Error& error) {
+      if (!is_asker || gave_key) throw;
+      options.node.key_trouble = error.what();
     }
     ::prctl(PR_SET_DUMPABLE, 0);  // keys do not go into core dumps, nor to other processes of this user
   }

@@ -159,7 +159,7 @@ class TarHandler final : public Handler {
     if (what.pattern.empty())
       throw Error(Status::usage, printable(without_secrets(text)) + ": tar: takes one file, no directory");
     // One file, whatever its name looks like.
-    source_ = what.is_glob ? "file:" + escape_glob(what.pattern) : inner;
+    source_ = what.is_glob ? path_text(what.pattern) : inner;
     path_ = what.pattern;
     name_ = printable(path_);
   }

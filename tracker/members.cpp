@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/address.h"
 #include "core/format.h"
 #include "wire/identity.h"
 
@@ -35,12 +36,17 @@ void Members::check(const ChannelPtr& channel, const Hello& hello) const {
                                      "; install one version everywhere");
   if (by_channel_.contains(channel.get())) throw Error(Status::refused, "a second hello on one channel");
   if (const auto fault = node_name_fault(hello.node); !fault.empty()) throw Error(Status::refused, fault);
-  if (hello.addresses.size() > 32) throw Error(Status::refused, "no sensible hello");
+  const auto is_sensible = [](const std::string& text) {
+    const auto address = parse_address(text);
+    return address && is_of_a_host(*address);
+  };
+  if (hello.addresses.size() > 32 || !std::ranges::all_of(hello.addresses, is_sensible))
+    throw Error(Status::refused, "no sensible hello");
   if (!is_proven(hello.instance, hello.public_key, Hello::name, channel->binding(), hello.proof))
     throw Error(Status::refused, printable(hello.node) + ": does not prove that it is the node that it says it is");
 }
 
-Task<bool> Members::is_taken(Hello hello) const {
+Task<std::optional<Welcome>> Members::refusal(Hello hello) const {
   std::vector<std::pair<ChannelPtr, Hello>> others;
   for (const auto& [key, node] : nodes_) {
     // A program that comes again has lost its connection.
@@ -48,18 +54,24 @@ Task<bool> Members::is_taken(Hello hello) const {
     if (node.hello.instance == hello.instance && !again) others.emplace_back(node.channel, node.hello);
   }
   for (const auto& [channel, other] : others) {
+    PresenceAsk question;
+    question.run = hello.run;
+    if (hello.rival == other.run) question.proof = hello.rival_proof;
+    Welcome out;
+    out.here_already = other.run == hello.run;
+    out.taken = !out.here_already;
+    out.via = other.via;
     bool answers = true;
     try {
-      static_cast<void>(co_await channel->request(PresenceAsk{}, presence_limit));
+      PresenceAsk::Reply reply = co_await channel->request(question, presence_limit);
+      out.rival = std::move(reply.run);
+      out.rival_proof = std::move(reply.proof);
     } catch (const Error& error) {
       answers = error.status() != Status::unreachable;  // one of another version refuses to say
     }
-    if (!answers || !channel->is_open()) continue;
-    if (other.run == hello.run)
-      throw Error(Status::refused, "this tracker knows this node already, by way of " + printable(other.via));
-    co_return true;
+    if (answers && channel->is_open()) co_return out;
   }
-  co_return false;
+  co_return std::nullopt;
 }
 
 Welcome Members::enlist(const ChannelPtr& channel, Hello hello) {
@@ -133,6 +145,12 @@ const Members::Node* Members::of(const ChannelPtr& channel) const {
   return it == by_channel_.end() ? nullptr : &nodes_.at(it->second);
 }
 
+const Members::Node* Members::of_instance(const std::string& instance) const {
+  const auto it =
+      std::ranges::find_if(nodes_, [&](const auto& pair) { return pair.second.hello.instance == instance; });
+  return it == nodes_.end() ? nullptr : &it->second;
+}
+
 const Members::Node* Members::find(NodeKey key) const {
   const auto it = nodes_.find(key);
   return it == nodes_.end() ? nullptr : &it->second;
@@ -186,7 +204,8 @@ std::vector<std::string> Members::addresses(const Node& node, const asio::ip::ad
 }
 
 NodeRef Members::reference(const Node& node, const asio::ip::address& asker) const {
-  return {node.key, name_of(node), addresses(node, asker), node.hello.peer_port, node.hello.channel_port};
+  return {node.key,           name_of(node), addresses(node, asker), node.hello.peer_port, node.hello.channel_port,
+          node.hello.instance};
 }
 
 Task<void> Members::settle(bool nothing_found) const {

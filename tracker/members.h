@@ -45,9 +45,9 @@ class Members {
   void closed(const ChannelPtr& channel);
   /// Throws Error(refused) for what `enlist` would refuse.
   void check(const ChannelPtr& channel, const Hello& hello) const;
-  /// Whether another program, a copy of the one that says hello, is here by its identity and answers. Throws
-  /// Error(refused) where it is the same program that comes to this tracker by another of its names.
-  Task<bool> is_taken(Hello hello) const;
+  /// What to answer where another program, a copy of the one that says hello, is here by its identity and answers, or
+  /// this very program by another of the tracker's names; nothing where neither is.
+  Task<std::optional<Welcome>> refusal(Hello hello) const;
   /// Whoever was here by this identity has gone. Throws Error(refused).
   Welcome enlist(const ChannelPtr& channel, Hello hello);
   void set_registered(NodeKey key) { nodes_.at(key).registered = true; }
@@ -55,6 +55,7 @@ class Members {
   /// Null where nobody said hello on it, or is called so.
   [[nodiscard]] const Node* of(const ChannelPtr& channel) const;
   [[nodiscard]] const Node* find(NodeKey key) const;
+  [[nodiscard]] const Node* of_instance(const std::string& instance) const;
   [[nodiscard]] bool contains(NodeKey key) const { return nodes_.contains(key); }
   [[nodiscard]] const std::map<NodeKey, Node>& all() const { return nodes_; }
   [[nodiscard]] std::size_t size() const { return nodes_.size(); }

@@ -3,21 +3,31 @@
 #include <algorithm>
 
 namespace mesh {
+namespace {
+
+constexpr std::size_t most_of_path = 32;
+
+}  // namespace
 
 void PastVersions::add(std::string_view path, const ContentId& id, std::int64_t size, const std::string& instance) {
   auto& versions = paths_.try_emplace(std::string(path)).first->second;
-  Version version{id, size, instance};
-  if (std::ranges::find(versions, version) != versions.end()) return;
-  versions.push_back(std::move(version));
+  if (std::ranges::any_of(versions, [&](const Version& known) {
+        return known.id == id && known.size == size && known.instance == instance;
+      }))
+    return;
   order_.emplace_back(path);
+  versions.push_back({id, size, instance, std::prev(order_.end())});
   path_bytes_ += path.size();
-  while (order_.size() > most_ || path_bytes_ > most_path_bytes_) {
-    const auto oldest = paths_.find(order_.front());
-    oldest->second.erase(oldest->second.begin());
-    if (oldest->second.empty()) paths_.erase(oldest);
-    path_bytes_ -= order_.front().size();
-    order_.pop_front();
-  }
+  if (versions.size() > most_of_path) forget_oldest(path);
+  while (order_.size() > most_ || path_bytes_ > most_path_bytes_) forget_oldest(std::string(order_.front()));
+}
+
+void PastVersions::forget_oldest(std::string_view path) {
+  const auto at = paths_.find(path);
+  path_bytes_ -= path.size();
+  order_.erase(at->second.front().order);
+  at->second.erase(at->second.begin());
+  if (at->second.empty()) paths_.erase(at);
 }
 
 bool PastVersions::had(std::string_view path, const ContentId& id, std::int64_t size, std::string_view instance) const {

@@ -1,9 +1,9 @@
 // What nodes had under a path, and have not any more: whoever holds an old version of a file did not make it himself
-// when another node had it. Bounded: the oldest are forgotten first. Pure; one thread owns it.
+// when another node had it. Bounded, of each path and in all: the oldest are forgotten first. Pure; one thread owns it.
 #pragma once
 
 #include <cstdint>
-#include <deque>
+#include <list>
 #include <map>
 #include <string>
 #include <string_view>
@@ -31,13 +31,14 @@ class PastVersions {
     ContentId id;
     std::int64_t size;
     std::string instance;
-    bool operator==(const Version&) const = default;
+    std::list<std::string>::iterator order;
   };
+  void forget_oldest(std::string_view path);
   std::size_t most_;
   std::size_t most_path_bytes_;
   std::size_t path_bytes_ = 0;  ///< of order_
   std::map<std::string, std::vector<Version>, std::less<>> paths_;
-  std::deque<std::string> order_;  ///< the path of each version, the oldest first
+  std::list<std::string> order_;  ///< the path of each version, the oldest first
 };
 
 }  // namespace mesh

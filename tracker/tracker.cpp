@@ -51,9 +51,8 @@ Handlers Tracker::make_handlers() {
   Handlers h;
   h.on<Hello>([this](ChannelPtr channel, Hello hello) -> Task<Welcome> {
     members_.check(channel, hello);
-    Welcome taken;
-    taken.taken = co_await members_.is_taken(hello);
-    if (taken.taken) co_return taken;
+    const auto refused = co_await members_.refusal(hello);
+    if (refused) co_return *refused;
     if (!channel->is_open()) throw Error(Status::unreachable, channel->where() + ": is gone");
     co_return members_.enlist(channel, std::move(hello));
   });
@@ -73,7 +72,7 @@ Handlers Tracker::make_handlers() {
       [this](ChannelPtr channel, JoinSwarm question) { return swarms_.introduce(std::move(channel), question); });
   h.on<CallBack>([this](ChannelPtr channel, CallBack asked) -> Task<CallBack::Reply> {
     const auto* asker = members_.of(channel);
-    const auto* other = members_.find(asked.node);
+    const auto* other = members_.of_instance(asked.node);
     if (asker == nullptr || other == nullptr || other == asker || !is_call_token(asked.token))
       throw Error(Status::refused, "nobody to be called back by");
     Call call;

@@ -75,13 +75,8 @@ void UrlPlan::take_facts(NodeKey node, const UrlFacts& said, TimePoint now) {
   auto facts = said;
   if (facts_.size >= 0) {
     if (changes_ <= most_changes) earlier_.push_back(facts_);
-    plain_ = said.size == facts_.size && std::ranges::any_of(earlier_, [&](const UrlFacts& one) {
-               return one.size == said.size && one.validator == said.validator && said.validator != facts_.validator;
-             });
-    if (plain_) {
-      facts.validator.clear();
-      facts.ranges = false;
-    }
+    plain_ = said.size == facts_.size && servers_take_turns(earlier_, facts_, said);
+    if (plain_) facts = without_validator(std::move(facts));
     // The word of the one who asks now counts: it has asked last. All begin anew.
     if (!plain_ && ++changes_ > most_changes) {
       error_ = "the origin has something else each time that it is asked";

@@ -45,10 +45,14 @@ _meshswarm() {
         word=${COMP_WORDS[i]}$word
     done
     before=${COMP_WORDS[i - 1]}
-    word=${word#[\'\"]}
-    word=${word//\\\\/$'\001'}
-    word=${word//\\/}
-    word=${word//$'\001'/\\}
+    # What quotes a character outside of quotes and in each kind of them (bash(1), QUOTING).
+    case $word in
+        \'*) word=${word#\'} ;;
+        \"*)
+            word=${word#\"}
+            word=$(sed 's/\\\([\\"$`]\)/\1/g' <<<"$word") ;;
+        *) word=$(sed 's/\\\(.\)/\1/g' <<<"$word") ;;
+    esac
     case $before in
         --files | --state | --follow)
             mapfile -t COMPREPLY < <(compgen -d -- "$word")

@@ -16,7 +16,11 @@ Task<Status> complete(const NodeOptions& node, const Asked& asked, const Handler
   };
   strip("tar:");
   strip("file:");
-  strip(node.files.string() + "/");
+  strip("path:");
+  if (const auto inside = files_dir(node).relative(word); inside && inside->size() < word.size()) {
+    const auto before = word.substr(0, word.size() - inside->size());
+    if (before.ends_with('/')) strip(before);
+  }
   while (word.starts_with('/')) strip("/");
   const auto slash = word.rfind('/');
   List question;

@@ -65,7 +65,7 @@ Task<Status> remove(const NodeOptions& node, const Asked& asked, const Handlers&
   // A path that is somewhere in the mesh is no glob anywhere.
   for (auto& text : request.whats) {
     const auto what = parse_what(text, files_dir(node));
-    if (what.is_glob && co_await is_path(node, handlers, what)) text = "file:" + escape_glob(what.pattern);
+    if (what.is_glob && co_await is_path(node, handlers, what)) text = path_text(what.pattern);
   }
   auto to = asked.on;
   if (to.empty()) to.emplace_back("all");

@@ -16,4 +16,22 @@ namespace mesh {
   return out;
 }
 
+/// Whether one host can be meant by it.
+[[nodiscard]] inline bool is_of_a_host(const boost::asio::ip::address& address) {
+  return !address.is_unspecified() && !address.is_multicast();
+}
+
+/// What only means something on one machine, or on one link, to which no machine elsewhere is to be sent.
+enum class Reach { machine, link, anywhere };
+[[nodiscard]] inline Reach reach_of(const boost::asio::ip::address& address) {
+  if (address.is_loopback()) return Reach::machine;
+  const auto v4 = address.is_v4() ? address.to_v4()
+                  : address.to_v6().is_v4_mapped()
+                      ? boost::asio::ip::make_address_v4(boost::asio::ip::v4_mapped, address.to_v6())
+                      : boost::asio::ip::address_v4();
+  if (v4.is_loopback()) return Reach::machine;
+  const bool v4_link = (v4.to_uint() >> 16) == 0xA9FE;  // 169.254.0.0/16 (RFC 3927)
+  return v4_link || (address.is_v6() && address.to_v6().is_link_local()) ? Reach::link : Reach::anywhere;
+}
+
 }  // namespace mesh

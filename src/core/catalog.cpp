@@ -74,9 +74,10 @@ std::size_t Catalog::forget_content(const Stored& copy, const std::string& path)
       targets_.erase(target);
     }
   if (copy.content == nullptr) return bytes;
-  if (on_lost) on_lost(copy.node, path, copy.content->id, copy.size);
   auto& holders = copy.content->holders;
   holders.erase({copy.node, &path});
+  const bool several = !holders.empty() && holders.begin()->first != holders.rbegin()->first;
+  if (on_lost && !several) on_lost(copy.node, path, copy.content->id, copy.size);
   if (holders.empty()) contents_.erase({copy.content->id, copy.size});
   return bytes;
 }

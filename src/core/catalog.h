@@ -32,7 +32,8 @@ class Catalog {
     std::ptrdiff_t bytes = 0;  ///< of paths and links' targets
   };
   Change put(NodeKey node, const FileEntry& entry);
-  /// Told of each hashed copy that is not there any more. May be unset.
+  /// Told of each hashed copy that is not there any more, where at most one other node has the same bytes. May be
+  /// unset.
   std::function<void(NodeKey node, const std::string& path, const ContentId& id, std::int64_t size)> on_lost;
   /// Nothing changes where there was none.
   Change remove(NodeKey node, std::string_view path);

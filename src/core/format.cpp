@@ -30,6 +30,11 @@ std::string printable(std::string_view text) {
   return out;
 }
 
+std::string about(std::string_view path, std::string_view said) {
+  const auto name = printable(path) + ": ";
+  return said.starts_with(name) ? std::string(said) : name + std::string(said);
+}
+
 std::string human_bytes(std::int64_t bytes) {
   const char* const units[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
   auto value = static_cast<double>(bytes);

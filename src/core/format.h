@@ -9,6 +9,8 @@ namespace mesh {
 
 /// `text` with control characters and bytes that are not UTF-8 as "\x0a" and the like: safe on any terminal, one line.
 [[nodiscard]] std::string printable(std::string_view text);
+/// What is said of `path`, printable, with its name before it, once: `said` may come from where that was done.
+[[nodiscard]] std::string about(std::string_view path, std::string_view said);
 /// 1.5 GB: decimal units, three significant figures.
 [[nodiscard]] std::string human_bytes(std::int64_t bytes);
 /// "3 s", "2 min 05 s", "1 h 02 min".

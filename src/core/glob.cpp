@@ -182,15 +182,6 @@ std::string_view glob_fault(std::string_view pattern) {
   return {};
 }
 
-std::string escape_glob(std::string_view path) {
-  std::string out;
-  for (const char c : path) {
-    if (has_glob(std::string_view(&c, 1))) out += '\\';
-    out += c;
-  }
-  return out;
-}
-
 Glob::Glob(std::string_view pattern) : parts_(split<std::vector<std::string>>(pattern)) {
   if (!glob_fault(pattern).empty()) parts_.assign(1, "/");  // matches nothing
   bool literal = true;

@@ -18,9 +18,6 @@ inline constexpr std::size_t max_glob_parts = 64;
 /// What is wrong with `pattern` besides, in words; empty when nothing is.
 [[nodiscard]] std::string_view glob_fault(std::string_view pattern);
 
-/// The pattern that names `path` alone, and what lies below it.
-[[nodiscard]] std::string escape_glob(std::string_view path);
-
 class Glob {
  public:
   /// One that glob_fault finds something wrong with matches nothing.

@@ -133,14 +133,15 @@ What parse_what(std::string_view text, const FilesDir& files_dir) {
   if (text.starts_with("tar:"))
     throw Error(Status::usage,
                 shown + ": tar: is for meshget, which unpacks the file; without the prefix it is a path");
-  if (text.starts_with("file:")) text.remove_prefix(5);
+  const bool is_literal = text.starts_with("path:");
+  if (is_literal || text.starts_with("file:")) text.remove_prefix(5);
   if (text.empty()) throw Error(Status::usage, "an empty path names nothing; '/' is the whole files directory");
   text = files_dir.relative(text).value_or(text);
   what.pattern = plain_path(text);
   if (!what.pattern.empty())
     if (const auto fault = path_fault(what.pattern); !fault.empty())
       throw Error(Status::usage, shown + ": the path " + std::string(fault));
-  what.is_glob = has_glob(what.pattern);
+  what.is_glob = !is_literal && has_glob(what.pattern);
   if (what.is_glob)
     if (const auto fault = glob_fault(what.pattern); !fault.empty())
       throw Error(Status::usage, shown + ": the path " + std::string(fault));
@@ -148,10 +149,10 @@ What parse_what(std::string_view text, const FilesDir& files_dir) {
 }
 
 std::string portable_text(const What& what) {
-  return !what.url.empty() ? what.url
-                           : "file:" + (what.pattern.empty() ? "/"
-                                        : what.is_glob       ? what.pattern
-                                                             : escape_glob(what.pattern));
+  if (!what.url.empty()) return what.url;
+  return what.is_glob ? "file:" + what.pattern : path_text(what.pattern);
 }
+
+std::string path_text(std::string_view path) { return "path:" + (path.empty() ? "/" : std::string(path)); }
 
 }  // namespace mesh

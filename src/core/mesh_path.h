@@ -54,12 +54,14 @@ struct What {
   std::string url{};  ///< where to get it if the mesh does not have it; with the SHA-256, where one is given
 };
 
-/// Reads a WHAT: an optional "file:" prefix, then a path, glob or directory; or an http(s) URL (core/url.h). A leading
-/// '/' is the files dir's root; an absolute path under the files dir is taken as relative to it. Throws Error(usage)
-/// for
-/// "..", NUL, bad UTF-8, and for "tar:", which is no name of a file but something to be done with one.
+/// Reads a WHAT: an optional "file:" prefix, then a path, glob or directory; "path:" and a path, in which nothing has a
+/// meaning of its own; or an http(s) URL (core/url.h). A leading '/' is the files dir's root; an absolute path under
+/// the files dir is taken as relative to it. Throws Error(usage) for "..", NUL, bad UTF-8, and for "tar:", which is no
+/// name of a file but something to be done with one.
 [[nodiscard]] What parse_what(std::string_view text, const FilesDir& files_dir);
-/// The same WHAT as a text that any node reads alike, wherever its files dir is.
+/// The same WHAT as a text that any node reads alike, wherever its files dir is, and whatever is there.
 [[nodiscard]] std::string portable_text(const What& what);
+/// The WHAT that is this mesh path and no glob.
+[[nodiscard]] std::string path_text(std::string_view path);
 
 }  // namespace mesh

@@ -81,6 +81,30 @@ bool StateDir::lock() {
   return true;
 }
 
+/// Under a name of its own, whole; which that is. Throws Error.
+std::string StateDir::write_secret(const char* name, const Digest<32>& value) const {
+  auto fresh = std::string(name) + ".new-" + std::to_string(::getpid());
+  ::unlinkat(fd_.get(), fresh.c_str(), 0);
+  const Fd out(::openat(fd_.get(), fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  const auto text = value.hex() + "\n";
+  if (out && ::write(out.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size()) &&
+      ::fsync(out.get()) == 0)
+    return fresh;
+  const int error = errno;
+  ::unlinkat(fd_.get(), fresh.c_str(), 0);
+  throw trouble(path_ / name, error);
+}
+
+void StateDir::set_secret(const char* name, const Digest<32>& value) const {
+  const auto fresh = write_secret(name, value);
+  if (::renameat(fd_.get(), fresh.c_str(), fd_.get(), name) != 0) {
+    const int error = errno;
+    ::unlinkat(fd_.get(), fresh.c_str(), 0);
+    throw trouble(path_ / name, error);
+  }
+  ::fsync(fd_.get());
+}
+
 Digest<32> StateDir::secret(const char* name, const std::function<Digest<32>()>& make) const {
   const auto fail = [&](int error) { return trouble(path_ / name, error); };
   for (int tries = 0; tries < 2; ++tries) {
@@ -98,12 +122,8 @@ Digest<32> StateDir::secret(const char* name, const std::function<Digest<32>()>&
                                       ": is not what a node has written there; remove it, and a new one is made");
     }
     // Whole under its name, or not there.
-    const auto fresh = std::string(name) + ".new-" + std::to_string(::getpid());
-    ::unlinkat(fd_.get(), fresh.c_str(), 0);
-    const Fd out(::openat(fd_.get(), fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
-    const auto text = make().hex() + "\n";
-    if (!out || ::write(out.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()) ||
-        ::fsync(out.get()) != 0 || move_to_free_name(fd_.get(), fresh, fd_.get(), name) != 0) {
+    const auto fresh = write_secret(name, make());
+    if (move_to_free_name(fd_.get(), fresh, fd_.get(), name) != 0) {
       const int error = errno;
       ::unlinkat(fd_.get(), fresh.c_str(), 0);
       if (error != EEXIST) throw fail(error);

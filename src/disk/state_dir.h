@@ -37,6 +37,8 @@ class StateDir {
 
   /// The node's secret of this name, made at first use: 32 random bytes. Throws Error(failed).
   [[nodiscard]] Digest<32> secret(const char* name, const std::function<Digest<32>()>& make) const;
+  /// It is this one from now on, whatever it was; the old one until it is. Throws Error(failed).
+  void set_secret(const char* name, const Digest<32>& value) const;
 
   /// As users know it, for messages.
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
@@ -52,6 +54,7 @@ class StateDir {
  private:
   [[nodiscard]] Fd open() const;
   void make_parts() const;
+  [[nodiscard]] std::string write_secret(const char* name, const Digest<32>& value) const;
 
   std::filesystem::path path_;
   Trust trust_;

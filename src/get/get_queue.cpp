@@ -122,14 +122,56 @@ void GetQueue::resume() {
   }
 }
 
+std::vector<Get> GetQueue::requests() const {
+  std::vector<Get> out;
+  for (const auto& [number, task] : running_)
+    if (!task->cancelled && !task->request.pipe) out.push_back(task->request);
+  return out;
+}
+
+void GetQueue::inherit(const std::vector<Get>& requests) {
+  for (auto request : requests) {
+    request.detach = true;
+    try {
+      spawn(workers_.loop(), run_detached(add(std::move(request))));
+    } catch (const Error& error) {
+      log_(std::string("get: ") + error.what());
+    }
+  }
+}
+
+/// Asked for again before it has begun: that one serves.
+GetTaskPtr GetQueue::same_under_way(const Get& request) const {
+  const auto wanted = to_bencode(request);
+  for (const auto& [number, running] : running_)
+    if (!running->cancelled && !running->running && to_bencode(running->request) == wanted) return running;
+  return nullptr;
+}
+
+std::int64_t GetQueue::begin(Get request) {
+  request.detach = true;
+  if (const auto same_task = same_under_way(request)) return same_task->number;
+  const auto task = add(std::move(request));
+  spawn(workers_.loop(), run_detached(task));
+  return task->number;
+}
+
+std::optional<Status> GetQueue::take_ended(std::int64_t number) {
+  if (running_.contains(number)) return std::nullopt;
+  const auto it = over_.find(number);
+  if (it == over_.end()) return Status::failed;  // so long ago that it is forgotten
+  if (!it->second.reported) {
+    auto heard = it->second;
+    heard.reported = true;
+    remember(std::move(heard));
+  }
+  return it->second.status;
+}
+
 Task<GetReply> GetQueue::get(ChannelPtr channel, Get request) {
   if (request.detach || !channel) {
-    // Asked for again while it is under way: that one serves.
-    for (const auto& [number, running] : running_)
-      if (!running->cancelled && !running->running && to_bencode(running->request) == to_bencode(request)) {
-        const GetTaskPtr same_task = running;
-        co_return co_await look_first(same_task);
-      }
+    const GetTaskPtr same_task = same_under_way(request);
+    if (same_task) co_return co_await look_first(same_task);
   }
   const auto task = add(std::move(request));
   if (task->request.detach || !channel) {
@@ -153,6 +195,10 @@ Task<GetReply> GetQueue::get(ChannelPtr channel, Get request) {
   auto outcomes = co_await getter_.run(task);
   *over = true;
   co_await piped.all();
+  const bool is_interrupted =
+      std::ranges::any_of(outcomes, [](const GetOutcome& one) { return one.status == Status::interrupted; });
+  if (workers_.stopping() && is_interrupted && !task->cancelled && !why_it_stops_.empty())
+    throw Error(Status::failed, why_it_stops_);
   if (!workers_.stopping() || !channel->is_open()) end(task, outcomes, true);
   if (channel->is_open()) channel->note(getter_.progress(*task));
   GetReply reply;
@@ -208,7 +254,7 @@ Task<void> GetQueue::run_detached(GetTaskPtr task) {
     task->enter(GetTask::Phase::waiting, "trying again soon: " + lost->error);
     const auto until = std::chrono::steady_clock::now() + retry_after;
     while (!workers_.stopping() && !task->cancelled && std::chrono::steady_clock::now() < until)
-      co_await sleep_for(milliseconds(100));
+      co_await workers_.rest(milliseconds(100));
     if (workers_.stopping()) co_return;
   }
 }
@@ -340,7 +386,8 @@ Task<GetReply> GetQueue::wait(ChannelPtr channel, Wait request) {
     co_await ended_.wait_for(report_every);
   }
   if (workers_.stopping())
-    throw Error(Status::unreachable, "the node is shutting down; its gets go on at its next start");
+    throw Error(Status::unreachable,
+                why_it_stops_.empty() ? "the node is shutting down; its gets go on at its next start" : why_it_stops_);
   if (channel && !channel->is_open()) co_return GetReply{};
   GetReply reply;
   Outcomes out;
@@ -386,6 +433,7 @@ Task<Cancelled> GetQueue::drop(What what, bool discard) {
   Cancelled out;
   // A path that is there wins over the glob that it spells.
   if (what.is_glob && knows(what.pattern)) what.is_glob = false;
+  if (on_dropped) on_dropped(what);
   if (discard) out.discarded = transfers_.discard(what);
   const auto downloads = transfers_.running(what);
   std::vector<GetTaskPtr> touched;

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -34,6 +35,17 @@ class GetQueue {
 
   /// Goes on with what had not ended when the node went down.
   void resume();
+  /// What had not ended, as it was asked for; and to go on with that in another node's place.
+  [[nodiscard]] std::vector<Get> requests() const;
+  void inherit(const std::vector<Get>& requests);
+  /// A get of the node's own: its number, under way, or that of the same one that is. Throws Error(usage).
+  std::int64_t begin(Get request);
+  /// How a get that the node itself began has ended, told once; nothing while it is under way.
+  [[nodiscard]] std::optional<Status> take_ended(std::int64_t number);
+  /// Told of what somebody here does not want any more, before it is over.
+  std::function<void(const What&)> on_dropped;
+  /// Why the node stops, for those who wait for a get.
+  void explain(std::string why) { why_it_stops_ = std::move(why); }
 
   /// A command's get: outcomes and progress go to `channel`. Detached, or without a channel: returns once it is noted
   /// down and, unless it waits for what is not there yet, has had a moment to find out that it cannot be had; throws
@@ -54,6 +66,7 @@ class GetQueue {
 
  private:
   GetTaskPtr add(Get request);
+  [[nodiscard]] GetTaskPtr same_under_way(const Get& request) const;
   Task<void> run_detached(GetTaskPtr task);
   Task<GetReply> look_first(GetTaskPtr task);
   void end(const GetTaskPtr& task, const std::vector<GetOutcome>& outcomes, bool reported);
@@ -74,6 +87,7 @@ class GetQueue {
   std::map<std::int64_t, GetInfo> over_;  ///< by number; some of the newest that have ended
   std::multiset<std::int64_t> awaited_;   ///< by those who wait
   std::int64_t endings_ = 0;
+  std::string why_it_stops_;
   Event ended_;
 };
 

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -42,6 +43,7 @@ struct GetTask : Asker {
   Pacer pacer;                          ///< of what comes neither from a swarm nor by one
   std::int64_t settled_bytes = 0;       ///< of files that are done
   std::int64_t total_bytes = 0;
+  std::int64_t budget = INT64_MAX;  ///< bytes that may come yet
   int files_done = 0;
   int files_total = 0;
   Phase phase = Phase::none;
@@ -53,6 +55,12 @@ struct GetTask : Asker {
   void enter(Phase now, std::string text = {}) {
     phase = now;
     phase_text = std::move(text);
+  }
+  /// So much more is to come; false where that is more than may.
+  [[nodiscard]] bool spend(std::int64_t bytes) {
+    if (bytes > budget) return false;
+    budget -= bytes;
+    return true;
   }
   /// Whether this path of it was cancelled.
   [[nodiscard]] bool excludes(std::string_view path) const {

@@ -18,6 +18,11 @@ using Clock = std::chrono::steady_clock;
 constexpr int most_attempts = 5;
 constexpr auto holder_may_be_back = seconds(30);
 
+Error too_large(const FileEntry& entry) {
+  return Error(Status::failed,
+               printable(entry.path) + ": " + human_bytes(entry.size) + " is more than may come for this get");
+}
+
 bool is_large(const FileEntry& entry) { return entry.kind == Kind::file && entry.size > small_file_bytes; }
 
 }  // namespace
@@ -104,6 +109,7 @@ Task<std::vector<GetOutcome>> Getter::run(GetTaskPtr task) {
   tasks_.insert(task);
   task->pacer = Pacer(task->request.max_down);
   task->settled_bytes = task->total_bytes = 0;
+  task->budget = task->request.most_bytes > 0 ? task->request.most_bytes : INT64_MAX;
   task->files_done = task->files_total = 0;
   Results results;
   Plan plan;
@@ -194,6 +200,8 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
       } else if (wanted.kind == Kind::link) {
         library_.installer().place_link(wanted, before);
         settle(planned, false);
+      } else if (!planned.url && !task->spend(wanted.size)) {
+        fail(planned, too_large(wanted));
       } else {
         (is_large(wanted) || planned.url ? large : small).push_back(&planned);
       }
@@ -294,6 +302,7 @@ Task<void> Getter::get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> 
     if (it == fresh.files.end()) co_return false;
     const auto& file = it->second.file;
     if (!file.problem.empty() || file.entry.kind != Kind::file || is_large(file.entry)) co_return false;
+    if (!task->spend(file.entry.size - planned.file.entry.size)) throw too_large(file.entry);
     for (auto& [key, node] : fresh.nodes) nodes[key] = node;
     task->total_bytes += file.entry.size - planned.file.entry.size;
     planned.file = file;
@@ -362,7 +371,7 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results
   }
   if ((end == End::version_gone || end == End::look_again) && attempt < most_attempts && !task->cancelled) {
     std::string trouble;
-    const auto named = error.starts_with(printable(path)) ? error : printable(path) + ": " + error;
+    const auto named = about(path, error);
     try {
       const bool from_url = planned.url.has_value();
       const bool has_url = planned.origin.has_value();
@@ -394,6 +403,7 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results
           planned.file.entry.path = path;
           planned.file.entry.size = -1;
         } else {
+          if (!task->spend(it->second.file.entry.size - size)) throw too_large(it->second.file.entry);
           planned.url.reset();
           task->total_bytes += it->second.file.entry.size - size;
           planned.file = it->second.file;

@@ -21,6 +21,7 @@ using std::chrono::seconds;
 constexpr auto fetch_limit = std::chrono::minutes(10);  // a lost node ends it at once; a slow one may be slow
 constexpr auto fetch_limit_of_many = seconds(8);        // where others have the same
 constexpr auto call_limit = seconds(3);
+constexpr auto unused_limit = milliseconds(60'000);  // of a channel to another node
 constexpr std::size_t active_batches = 4;
 constexpr std::size_t batch_files = 256;
 constexpr std::int64_t batch_bytes = 2 << 20;
@@ -82,7 +83,7 @@ Task<ChannelPtr> SmallFiles::be_called(NodeRef node) {
   try {
     const auto tracker = co_await links_.first(milliseconds(100));
     CallBack question;
-    question.node = node.key;
+    question.node = node.instance;
     question.token = token;
     static_cast<void>(co_await tracker->request(question, seconds(3)));
     for (const auto until = std::chrono::steady_clock::now() + call_limit;
@@ -99,17 +100,18 @@ Task<ChannelPtr> SmallFiles::be_called(NodeRef node) {
 Task<ChannelPtr> SmallFiles::channel_to(NodeRef node) {
   if (node.addresses.empty()) throw Error(Status::unreachable, node.name + ": has no address");
   std::string trouble;
-  // By where it is: the numbers of nodes are each tracker's own.
-  const auto there = to_text(node.addresses.front(), node.channel_port);
-  std::erase_if(callers_, [](const auto& pair) { return !pair.second->is_open(); });
-  if (const auto it = callers_.find(there); it != callers_.end()) co_return it->second;
+  const auto is_closed = [](const auto& pair) { return !pair.second->is_open(); };
+  std::erase_if(callers_, is_closed);
+  std::erase_if(channels_, is_closed);
+  if (const auto it = callers_.find(node.instance); it != callers_.end()) co_return it->second;
   for (const auto& address : node.addresses) {
     const auto where = to_text(address, node.channel_port);
-    if (const auto it = channels_.find(where); it != channels_.end() && it->second->is_open()) co_return it->second;
+    if (const auto it = channels_.find(where); it != channels_.end()) co_return it->second;
     try {
       const auto channel = co_await connect_channel(where, "/node", seconds(3), access_);
       channel->set_where(node.name);
       spawn(workers_.loop(), channel->run(handlers_));
+      spawn(workers_.loop(), hang_up_unused(channel));
       channels_[where] = channel;
       co_return channel;
     } catch (const Error& error) {
@@ -117,11 +119,21 @@ Task<ChannelPtr> SmallFiles::channel_to(NodeRef node) {
     }
   }
   std::function<Task<ChannelPtr>()> call = [this, node] { return be_called(node); };
-  const ChannelPtr caller = co_await being_called_.run(node.key, std::move(call));
+  const ChannelPtr caller = co_await being_called_.run(node.instance, std::move(call));
   if (!caller)
     throw Error(Status::unreachable, node.name + ": cannot be reached at " + trouble + ", nor does it reach this node");
-  callers_[there] = caller;
+  if (const auto [at, fresh] = callers_.insert_or_assign(node.instance, caller); fresh)
+    spawn(workers_.loop(), hang_up_unused(caller));
   co_return caller;
+}
+
+Task<void> SmallFiles::hang_up_unused(ChannelPtr channel) {
+  auto used = std::chrono::steady_clock::now();
+  while (channel->is_open() && !workers_.stopping()) {
+    co_await workers_.rest(unused_limit / 12);
+    if (channel->is_waiting()) used = std::chrono::steady_clock::now();
+    if (std::chrono::steady_clock::now() - used >= unused_limit) channel->close();
+  }
 }
 
 Task<void> SmallFiles::get(GetTaskPtr task, Nodes nodes, std::vector<Planned*> files, Finish finish, Again again) {

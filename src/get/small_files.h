@@ -49,6 +49,7 @@ class SmallFiles {
   Task<void> place_all(std::shared_ptr<Run> run);
   Task<ChannelPtr> channel_to(NodeRef node);
   Task<ChannelPtr> be_called(NodeRef node);
+  Task<void> hang_up_unused(ChannelPtr channel);
 
   Workers& workers_;
   Access access_;
@@ -59,9 +60,9 @@ class SmallFiles {
   const Handlers& handlers_;
   const LocalRules& rules_;
   std::map<std::string, ChannelPtr> channels_;  ///< to other nodes, by address
-  std::map<std::string, ChannelPtr> callers_;   ///< of nodes that cannot be reached, by address
+  std::map<std::string, ChannelPtr> callers_;   ///< of nodes that cannot be reached, by instance
   std::map<std::string, ChannelPtr> calls_;     ///< that are waited for, by token; null until they come
-  SingleFlight<std::uint32_t, ChannelPtr> being_called_;
+  SingleFlight<std::string, ChannelPtr> being_called_;
 };
 
 }  // namespace mesh

@@ -15,9 +15,11 @@
 #include "core/format.h"
 #include "core/merkle.h"
 #include "core/mesh_path.h"
+#include "disk/copy_bytes.h"
 #include "disk/directory.h"
 #include "disk/sync_later.h"
 #include "library/maker.h"
+#include "library/temporary.h"
 
 namespace mesh {
 namespace {
@@ -84,6 +86,10 @@ class NoRoom : public Error {
   explicit NoRoom(const std::string& text) : Error(Status::failed, text) {}
 };
 
+std::int64_t bytes_free(const struct statvfs& s) {
+  return static_cast<std::int64_t>(s.f_bavail) * static_cast<std::int64_t>(s.f_frsize);
+}
+
 std::string in_proc(int fd) { return "/proc/self/fd/" + std::to_string(fd); }
 
 }  // namespace
@@ -142,8 +148,10 @@ void Installer::rehearse(const FileEntry& wanted, const LocalState& before) cons
   if (::faccessat(there.get(), ".", W_OK | X_OK, AT_EACCESS) != 0)
     say(dir, "cannot be written to: " + std::generic_category().message(errno));
   const Fd parts(::open(parts_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (parts && !is_same_mount(there.get(), parts.get()))
-    say(dir, "is another mount than the state directory, from where a finished file is moved into place");
+  struct statvfs room {};
+  if (parts && !is_same_mount(there.get(), parts.get()) && ::fstatvfs(there.get(), &room) == 0)
+    if (const auto free = bytes_free(room); wanted.size > free)
+      say(dir, "has no room: " + human_bytes(wanted.size) + " needed, " + human_bytes(free) + " free");
   if (before.verdict == LocalState::Verdict::absent || dir != parent_path(wanted.path)) return;
   const std::string name(last_part(wanted.path));
   if (is_mount(there.get(), name))
@@ -155,8 +163,9 @@ void Installer::rehearse(const FileEntry& wanted, const LocalState& before) cons
 
 /// Gives what is called `name` in the open directory `from` the name where it is wanted. False where nothing was there,
 /// and something is by now. Throws Error.
-bool Installer::take_name(int from, const std::string& part, int parent, const FileEntry& wanted,
+bool Installer::take_name(const Shelf& shelf, const std::string& part, int parent, const FileEntry& wanted,
                           const LocalState& before) const {
+  const int from = shelf.directory;
   const std::string name(last_part(wanted.path));
   if (before.verdict == LocalState::Verdict::absent) {
     if (move_to_free_name(from, part, parent, name) == 0) return true;
@@ -167,7 +176,7 @@ bool Installer::take_name(int from, const std::string& part, int parent, const F
   const auto exchange = [&] { return exchange_names(from, part, parent, name, kept); };
   const auto kept_as = [&](const std::string& at) {
     return Error(Status::failed, printable(wanted.path) + ": what was here could not be put back; it is kept as " +
-                                     printable((shown_parts_ / at).string()));
+                                     printable((shelf.shown / at).string()));
   };
   struct stat now {};
   if (::fstatat(parent, name.c_str(), &now, AT_SYMLINK_NOFOLLOW) != 0 || now.st_ino != before.stamp.inode ||
@@ -197,14 +206,65 @@ bool Installer::take_name(int from, const std::string& part, int parent, const F
   return true;
 }
 
-LocalEntry Installer::install(const std::string& part_name, int fd, const FileEntry& wanted, const LocalState& before,
-                              const ContentId& id) const {
+/// A place on the same mount as the open directory `parent`: `parts`, or else that directory itself.
+Installer::Shelf Installer::shelf_beside(int parent, int parts, const FileEntry& wanted) const {
+  if (is_same_mount(parent, parts)) return {parts, shown_parts_};
+  return {parent, gate_.absolute(std::string(parent_path(wanted.path)))};
+}
+
+bool Installer::is_elsewhere(std::string_view path) const {
+  const Fd parts(::open(parts_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  Fd there;
+  for (auto dir = parent_path(path); !(there = gate_.open_own_directory(dir)) && !dir.empty();) dir = parent_path(dir);
+  return parts && there && !is_same_mount(there.get(), parts.get());
+}
+
+/// A copy of the open file in the directory where it is wanted, under a name that nobody is offered, which is returned;
+/// it is open as `file` then. Throws Error, without a trace.
+std::string Installer::bring_over(Fd& file, int parent, const FileEntry& wanted,
+                                  const std::function<bool()>& is_stopped) const {
+  static std::atomic<std::uint64_t> counter = 0;
+  struct Name {
+    int at;
+    std::string text;
+    ~Name() {
+      if (!text.empty()) ::unlinkat(at, text.c_str(), 0);
+    }
+  } name{parent, std::string(own_temporary_prefix) + std::to_string(::getpid()) + "-" + std::to_string(counter++)};
+  ::unlinkat(parent, name.text.c_str(), 0);
+  const Fd copy(::openat(parent, name.text.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!copy) fail(wanted, "cannot be put in place", errno);
+  try {
+    copy_bytes(file.get(), copy.get(), wanted.size, is_stopped);
+  } catch (const Error& error) {
+    throw Error(error.status(), printable(wanted.path) + ": cannot be put in place: " + error.what(), error.code());
+  }
+  finish_file(copy.get(), wanted);
+  // Open for writing nowhere when it appears under its name.
+  file = Fd(::openat(parent, name.text.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  if (!file) fail(wanted, "cannot be read back", errno);
+  return std::exchange(name.text, {});
+}
+
+LocalEntry Installer::install(const std::string& part_name, Fd& file, const FileEntry& wanted, const LocalState& before,
+                              const ContentId& id, const std::function<bool()>& is_stopped) const {
   const Fd parts(::open(parts_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   const Fd parent = gate_.open_parent(wanted.path, made_);
-  if (take_name(parts.get(), part_name, parent.get(), wanted, before)) return placed(fd, wanted, id);
-  auto there = same_already(wanted, id);
-  ::unlinkat(parts.get(), part_name.c_str(), 0);
-  return there;
+  const auto shelf = shelf_beside(parent.get(), parts.get(), wanted);
+  const bool is_elsewhere = shelf.directory != parts.get();
+  const auto name = is_elsewhere ? bring_over(file, parent.get(), wanted, is_stopped) : part_name;
+  LocalEntry out;
+  try {
+    const bool took = take_name(shelf, name, parent.get(), wanted, before);
+    out = took ? placed(file.get(), wanted, id) : same_already(wanted, id);
+  } catch (const Error&) {
+    if (is_elsewhere) ::unlinkat(parent.get(), name.c_str(), 0);
+    throw;
+  }
+  // Where it has not got its name by being moved.
+  if (!part_name.empty()) ::unlinkat(parts.get(), part_name.c_str(), 0);
+  if (is_elsewhere) ::unlinkat(parent.get(), name.c_str(), 0);
+  return out;
 }
 
 /// The name is taken meanwhile: by the very same bytes, which another get brought, or by something else.
@@ -240,9 +300,10 @@ void Installer::finish_file(int fd, const FileEntry& wanted) const {
   if (::fsync(fd) != 0) fail(wanted, "cannot be synced", errno);
 }
 
-LocalEntry Installer::place(const std::filesystem::path& part, int fd, const FileEntry& wanted,
-                            const LocalState& before, const ContentId& id) const {
-  auto out = install(part.filename().string(), fd, wanted, before, id);
+LocalEntry Installer::place(const std::filesystem::path& part, Fd& file, const FileEntry& wanted,
+                            const LocalState& before, const ContentId& id,
+                            const std::function<bool()>& is_stopped) const {
+  auto out = install(part.filename().string(), file, wanted, before, id, is_stopped);
   const Fd parent = gate_.open_parent(wanted.path);
   ::fsync(parent.get());
   return out;
@@ -355,6 +416,8 @@ std::vector<Installer::Placed> Installer::place_small(std::vector<Small>& files)
   }
   Fd parent;
   std::string_view parent_of;
+  bool is_elsewhere = false;
+  const std::function<bool()> never = [] { return false; };
   const StateDb::Batch batch(db_);
   for (std::size_t i = 0; i < files.size(); ++i) {
     auto& file = files[i];
@@ -365,11 +428,14 @@ std::vector<Installer::Placed> Installer::place_small(std::vector<Small>& files)
     }
     try {
       const auto dir = parent_path(file.wanted.path);
-      if (!parent || dir != parent_of) parent = gate_.open_parent(file.wanted.path);
+      if (!parent || dir != parent_of) {
+        parent = gate_.open_parent(file.wanted.path);
+        is_elsewhere = !is_same_mount(parent.get(), parts.get());
+      }
       parent_of = dir;
       const std::string name(last_part(file.wanted.path));
-      if (!file.part.empty()) {
-        out[i].entry = install(file.part, file.file.get(), file.wanted, file.before, file.id);
+      if (!file.part.empty() || is_elsewhere) {
+        out[i].entry = install(file.part, file.file, file.wanted, file.before, file.id, never);
       } else {
         // Known to the watcher before it appears: it is open for writing here until this is done.
         struct stat unnamed {};
@@ -441,21 +507,24 @@ void Installer::place_link(const FileEntry& wanted, const LocalState& before) co
                                     printable(wanted.target) + "; it is not made");
   const Fd parts(::open(parts_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   const Fd parent = gate_.open_parent(wanted.path, made_);
+  const auto shelf = shelf_beside(parent.get(), parts.get(), wanted);
+  const int at = shelf.directory;
   static std::atomic<std::uint64_t> counter = 0;
-  const auto fresh = "link-" + std::to_string(::getpid()) + "-" + std::to_string(counter++);
-  ::unlinkat(parts.get(), fresh.c_str(), 0);
-  if (::symlinkat(wanted.target.c_str(), parts.get(), fresh.c_str()) != 0) fail(wanted, "cannot make the link", errno);
+  const auto fresh = std::string(at == parts.get() ? "link-" : own_temporary_prefix) + std::to_string(::getpid()) +
+                     "-" + std::to_string(counter++);
+  ::unlinkat(at, fresh.c_str(), 0);
+  if (::symlinkat(wanted.target.c_str(), at, fresh.c_str()) != 0) fail(wanted, "cannot make the link", errno);
   try {
-    set_link_time(parts.get(), fresh, wanted);
-    if (!take_name(parts.get(), fresh, parent.get(), wanted, before)) {
+    set_link_time(at, fresh, wanted);
+    if (!take_name(shelf, fresh, parent.get(), wanted, before)) {
       const auto there = gate_.look(wanted.path);
       if (!there || there->entry.kind != Kind::link || there->entry.target != wanted.target) throw taken(wanted);
     }
   } catch (const Error&) {
-    ::unlinkat(parts.get(), fresh.c_str(), 0);
+    ::unlinkat(at, fresh.c_str(), 0);
     throw;
   }
-  ::unlinkat(parts.get(), fresh.c_str(), 0);
+  ::unlinkat(at, fresh.c_str(), 0);
   if (const auto there = gate_.look(wanted.path); there && there->entry.kind == Kind::link)
     db_.put_received(wanted.path, there->stamp, id_of_link(wanted));
 }
@@ -468,8 +537,7 @@ bool Installer::has_inode() const {
 
 std::int64_t Installer::free_bytes() const {
   struct statvfs s {};
-  if (::statvfs(parts_.c_str(), &s) != 0) return INT64_MAX;
-  return static_cast<std::int64_t>(s.f_bavail) * static_cast<std::int64_t>(s.f_frsize);
+  return ::statvfs(parts_.c_str(), &s) != 0 ? INT64_MAX : bytes_free(s);
 }
 
 }  // namespace mesh

@@ -5,6 +5,7 @@
 // synced before the rename and the directory after it. Thread-safe; all calls block.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <set>
 #include <string>
@@ -62,10 +63,14 @@ class Installer {
 
   /// Syncs a finished file, all of whose bytes are verified, with its mode and mtime.
   void finish_file(int fd, const FileEntry& wanted) const;
-  /// Moves a finished file, open read-only as `fd` and nowhere for writing, to its final name. `before` is what examine
-  /// found; Error(failed) when something else is there by now. Returns it as it is then.
-  LocalEntry place(const std::filesystem::path& part, int fd, const FileEntry& wanted, const LocalState& before,
-                   const ContentId& id) const;
+  /// Whether it will be placed on another mount than the partials are on: then it is copied, for which `is_stopped` is
+  /// asked now and then.
+  [[nodiscard]] bool is_elsewhere(std::string_view path) const;
+  /// Moves a finished file, open read-only as `file` and nowhere for writing, to its final name. `before` is what
+  /// examine found; Error(failed) when something else is there by now. Returns it as it is then; `file` is what is
+  /// there.
+  LocalEntry place(const std::filesystem::path& part, Fd& file, const FileEntry& wanted, const LocalState& before,
+                   const ContentId& id, const std::function<bool()>& is_stopped) const;
 
   /// The same for small files whose bytes are at hand, in two steps so that many share one sync: `write_small` writes a
   /// file that has no name yet, `place_small` syncs all that are given and names them. One error text a file, empty
@@ -105,10 +110,17 @@ class Installer {
   [[nodiscard]] bool has_inode() const;
 
  private:
-  LocalEntry install(const std::string& part_name, int fd, const FileEntry& wanted, const LocalState& before,
-                     const ContentId& id) const;
-  bool take_name(int from, const std::string& part, int parent, const FileEntry& wanted,
+  /// An open directory in which something waits for its place, and what it is called for people.
+  struct Shelf {
+    int directory;
+    std::filesystem::path shown;
+  };
+  LocalEntry install(const std::string& part_name, Fd& file, const FileEntry& wanted, const LocalState& before,
+                     const ContentId& id, const std::function<bool()>& is_stopped) const;
+  std::string bring_over(Fd& file, int parent, const FileEntry& wanted, const std::function<bool()>& is_stopped) const;
+  bool take_name(const Shelf& from, const std::string& part, int parent, const FileEntry& wanted,
                  const LocalState& before) const;
+  [[nodiscard]] Shelf shelf_beside(int parent, int parts, const FileEntry& wanted) const;
   LocalEntry same_already(const FileEntry& wanted, const ContentId& id) const;
   LocalEntry placed(int fd, const FileEntry& wanted, const ContentId& id) const;
   void write_small(Small& file, int parts) const;

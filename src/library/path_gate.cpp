@@ -185,6 +185,13 @@ Fd PathGate::open_own_directory(std::string_view path) const {
   return Fd(open_beneath(root_.get(), zero_terminated(path).c_str(), O_RDONLY | O_DIRECTORY, RESOLVE_NO_SYMLINKS));
 }
 
+bool PathGate::is_special(std::string_view path) const {
+  const Fd dir = open_directory(parent_path(path));
+  struct stat s {};
+  return dir && ::fstatat(dir.get(), std::string(last_part(path)).c_str(), &s, AT_SYMLINK_NOFOLLOW) == 0 &&
+         !S_ISREG(s.st_mode) && !S_ISDIR(s.st_mode) && !S_ISLNK(s.st_mode);
+}
+
 std::optional<LocalEntry> PathGate::look(std::string_view path) const {
   if (!is_mesh_path(path)) return std::nullopt;
   const auto name = std::string(last_part(path));

@@ -105,6 +105,8 @@ class PathGate {
   /// What lies at `path`, links not followed unless they lead into a --follow directory; nothing when there is nothing,
   /// or nothing that is offered (devices, sockets, names that are no mesh paths).
   [[nodiscard]] std::optional<LocalEntry> look(std::string_view path) const;
+  /// Whether a device, socket or FIFO lies there.
+  [[nodiscard]] bool is_special(std::string_view path) const;
 
   /// The directory that holds `path`, for writing. `made`: directories that are missing are made, for this user alone
   /// (0700) until somebody says what they are to be, and it is told of each: before, without an id, and after; or,

@@ -16,7 +16,7 @@ bool is_number(std::string_view text) {
 }  // namespace
 
 bool is_own_temporary(std::string_view name) {
-  return name.starts_with(".mesh-unpack-") || name.starts_with(".mesh-link-");
+  return name.starts_with(".mesh-unpack-") || name.starts_with(".mesh-link-") || name.starts_with(own_temporary_prefix);
 }
 
 bool has_temporary_name(std::string_view path, Kind kind) {

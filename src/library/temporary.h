@@ -15,6 +15,9 @@ namespace mesh {
 
 inline constexpr std::chrono::seconds temporary_for{300};
 
+/// Of the names of files and links that wait for their place in the directory where they are wanted.
+inline constexpr std::string_view own_temporary_prefix = ".mesh-place-";
+
 /// What this project makes beside its files while it puts something in place: never offered.
 [[nodiscard]] bool is_own_temporary(std::string_view name);
 

@@ -258,7 +258,7 @@ std::optional<Kind> Watcher::examine(const std::string& path) {
   if (found && found->entry.kind == Kind::outside)
     log_(printable(gate_.absolute(path)) + ": leads out of the files directory, to " + printable(found->entry.target) +
          "; it is not offered (start meshseed with --follow DIR for where it leads)");
-  leave_out(path, was_there && !found);
+  leave_out(path, was_there ? !found : gate_.is_special(path));
   if (!found) {
     emit({TreeChange::Kind::gone, path, {}});
     return std::nullopt;

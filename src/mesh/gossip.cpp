@@ -75,7 +75,7 @@ Gossip::Gossip(Workers& workers, Options options, Facts facts, TrackerLinks& lin
     Greeted heard;
     heard.self = said.self;
     heard.known = std::move(said.known);
-    meet(said.self.instance, said.run);
+    facts_.met(said.self.instance, said.run);
     hear(heard, channel->remote());
     Greeted out;
     out.self = self();
@@ -128,11 +128,6 @@ void Gossip::hear(const Greeted& said, const asio::ip::address& from) {
   unsaved_ = unsaved_ || news;
 }
 
-/// A copy of this node, which no tracker has told apart: one of the two becomes another, and both find the same one.
-void Gossip::meet(const std::string& instance, const std::string& run) {
-  if (instance == instance_ && facts_.hello().run < run) facts_.taken(instance);
-}
-
 void Gossip::welcomed(const Welcome& welcome) {
   for (std::size_t i = 0; i < std::min(welcome.members.size(), most_told); ++i) {
     Member member = welcome.members[i];
@@ -165,7 +160,7 @@ Task<bool> Gossip::greet(std::string address, std::string expected) {
     const Greeted heard = co_await channel->request(said, greet_limit);
     if (!is_proven(heard.self.instance, heard.public_key, Greeted::name, channel->binding(), heard.proof))
       throw Error(Status::refused, "a greeting must be proven by who it is from");
-    meet(heard.self.instance, heard.run);
+    facts_.met(heard.self.instance, heard.run);
     hear(heard, channel->remote());
     answered = expected.empty() || heard.self.instance == expected;
   } catch (const Error&) {
@@ -213,7 +208,8 @@ Task<void> Gossip::round(std::set<std::string>& unmet, int number) {
 Task<void> Gossip::gossip() {
   const auto alive = std::weak_ptr<bool>(alive_);
   std::set<std::string> unmet(options_.peers.begin(), options_.peers.end());
-  co_await sleep_for(milliseconds(std::uniform_int_distribution<int>(100, 1000)(random_)));
+  co_await workers_.rest(milliseconds(std::uniform_int_distribution<int>(100, 1000)(random_)));
+  if (alive.expired()) co_return;
   for (int number = 1; !alive.expired() && !closed_ && !workers_.stopping(); ++number) {
     try {
       co_await round(unmet, number);
@@ -228,7 +224,7 @@ Task<void> Gossip::gossip() {
     const bool settled = unmet.empty() && !alone && number > first_rounds;
     const auto wait = static_cast<int>((settled ? greet_every : greet_alone_every).count());
     for (int waited = std::uniform_int_distribution<int>(0, wait / 2)(random_); waited < wait; waited += 500) {
-      co_await sleep_for(milliseconds(500));
+      co_await workers_.rest(milliseconds(500));
       if (alive.expired() || workers_.stopping()) co_return;
     }
   }

@@ -36,8 +36,8 @@ class Gossip {
     std::function<std::string()> recall;
     std::function<void(const std::string&)> remember;
     std::function<IdentityPtr()> identity;
-    /// As TrackerLinks::Facts'.
-    std::function<void(const std::string& instance)> taken;
+    /// A node that has proven to be of this instance is this program, or a copy of it.
+    std::function<void(const std::string& instance, const std::string& run)> met;
     Log log;
   };
   struct Options {
@@ -79,7 +79,6 @@ class Gossip {
   /// Not this node itself, nor, in a mesh that stays on loopback, anybody elsewhere.
   [[nodiscard]] bool may_ask(const std::string& address, std::uint16_t port) const;
   void hear(const Greeted& said, const asio::ip::address& from);
-  void meet(const std::string& instance, const std::string& run);
   Task<void> gossip();
   Task<bool> greet(std::string address, std::string expected);
   Task<void> save();

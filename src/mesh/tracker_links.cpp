@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/format.h"
+
 namespace mesh {
 
 using std::chrono::milliseconds;
@@ -15,6 +17,7 @@ namespace {
 constexpr auto fall_back_after = milliseconds(1500);
 constexpr auto fall_back_after_loss = milliseconds(3000);
 constexpr auto a_while = seconds(60);
+constexpr auto same_again = seconds(30);  // a tracker to which another name leads
 
 }  // namespace
 
@@ -26,6 +29,7 @@ struct TrackerLinks::Link {
   Clock::time_point lost = Clock::now();         ///< since when it is not registered
   std::optional<Clock::time_point> was_there{};  ///< when it was registered last
   std::string trouble = "not tried yet";
+  std::string known_by;  ///< another name of the same tracker, by which this node is known there
 };
 
 struct TrackerLinks::Shared {
@@ -46,6 +50,10 @@ struct TrackerLinks::Shared {
     out.insert(out.end(), adopted.begin(), adopted.end());
     std::erase_if(out, [](const auto& link) { return !link->channel || !link->channel->is_open(); });
     return out;
+  }
+  [[nodiscard]] bool serves(const std::string& address) const {
+    return !address.empty() &&
+           std::ranges::any_of(links, [&](const auto& link) { return link->address == address && link->registered; });
   }
   [[nodiscard]] bool has_lost_all() const {
     const auto now = Clock::now();
@@ -93,7 +101,13 @@ void TrackerLinks::close() {
 
 Task<void> TrackerLinks::keep(std::shared_ptr<Shared> shared, std::shared_ptr<Link> link) {
   int wait = 100;
-  bool said = false;
+  std::string said;
+  const auto say = [&] {
+    if (!shared->closed && said != link->trouble)
+      shared->facts.log("tracker " + link->address + ": " + link->trouble +
+                        (link->known_by.empty() ? "; trying again" : ""));
+    said = link->trouble;
+  };
   while (!shared->closed) {
     try {
       link->channel = co_await connect_channel(link->address, "/control", seconds(5), shared->facts.access);
@@ -101,23 +115,27 @@ Task<void> TrackerLinks::keep(std::shared_ptr<Shared> shared, std::shared_ptr<Li
       link->trouble = "registering";
       spawn(shared->io, enlist(shared, link));
       co_await link->channel->run(shared->handlers);
-      if (link->registered) wait = 100;
+      if (link->registered) wait = 100, said.clear();
       if (link->trouble.empty() || link->trouble == "registering") link->trouble = "the connection was lost";
-      if (!shared->closed) shared->facts.log("tracker " + link->address + ": " + link->trouble + "; trying again");
-      said = true;
+      say();
     } catch (const Error& error) {
       link->trouble = error.what();
       if (link->trouble.starts_with(link->address + ": ")) link->trouble.erase(0, link->address.size() + 2);
-      if (!said && !shared->closed)
-        shared->facts.log("tracker " + link->address + ": " + link->trouble + "; trying again");
-      said = true;
+      say();
     }
     link->channel.reset();
     if (std::exchange(link->registered, false)) link->was_there = link->lost = Clock::now();
     shared->changed.notify();
-    if (shared->closed) co_return;
-    co_await sleep_for(milliseconds(std::uniform_int_distribution<int>(wait / 2, wait)(shared->random)));
+    const auto again = Clock::now() + milliseconds(std::uniform_int_distribution<int>(wait / 2, wait)(shared->random));
+    while (!shared->closed && Clock::now() < again)
+      co_await shared->changed.wait_for(std::chrono::ceil<milliseconds>(again - Clock::now()));
     wait = std::min(wait * 2, 2000);
+    // Where another link leads to the same tracker, this one is for when that is lost.
+    for (const auto until = Clock::now() + same_again; !shared->closed && shared->serves(link->known_by);) {
+      if (Clock::now() >= until) break;
+      co_await shared->changed.wait_for(std::chrono::ceil<milliseconds>(until - Clock::now()));
+    }
+    link->known_by.clear();
   }
 }
 
@@ -128,9 +146,13 @@ Task<void> TrackerLinks::enlist(std::shared_ptr<Shared> shared, std::shared_ptr<
     hello.via = link->address;
     hello.proof = shared->facts.prove(*channel);
     const Welcome welcome = co_await channel->request(hello, seconds(10));
-    if (welcome.taken && !link->address.empty()) {  // a tracker's word, and not what any peer says
-      shared->facts.taken(hello.instance);
+    if (welcome.taken) {
+      shared->facts.taken(hello.instance, welcome);
       throw Error(Status::refused, "another node has this one's identity");
+    }
+    if (welcome.here_already) {
+      link->known_by = welcome.via;
+      throw Error(Status::refused, "is the tracker " + printable(welcome.via) + " by another name");
     }
     shared->facts.welcomed(welcome);
     if (!welcome.known_as.empty())

@@ -30,8 +30,8 @@ class TrackerLinks {
     std::function<bool()> scan_complete;
     std::function<std::vector<JoinSwarm>()> loaded;
     std::function<void(const Welcome&)> welcomed;
-    /// Another program is in the mesh by the identity of this instance: this node's is to become another one.
-    std::function<void(const std::string& instance)> taken;
+    /// Another program is in the mesh by the identity of this instance, as Welcome has it.
+    std::function<void(const std::string& instance, const Welcome&)> taken;
     /// A channel that answers like a tracker's when no tracker does; null where there is none within about so long. May
     /// be unset.
     std::function<Task<ChannelPtr>(std::chrono::milliseconds limit)> fallback;

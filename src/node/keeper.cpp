@@ -1,9 +1,8 @@
 #include "node/keeper.h"
 
-#include <random>
-
 #include "core/format.h"
 #include "core/glob.h"
+#include "core/piece_plan.h"
 #include "wire/flow.h"
 
 namespace mesh {
@@ -15,20 +14,20 @@ using std::chrono::seconds;
 constexpr const char* note_name = "kept";
 constexpr auto look_every = milliseconds(20'000);
 constexpr auto list_limit = seconds(120);
-constexpr auto again_after = seconds(60);  // what could not be had
-constexpr int most_tries = 3;              // to take the place of what is here
+constexpr auto again_after = milliseconds(60'000);  // what could not be had
+constexpr int most_tries = 3;                       // to take the place of what is here
 constexpr std::size_t most_paths = 100'000;
-constexpr std::size_t most_at_once = 500;  // paths of one get
+constexpr std::size_t most_begun = 50;   // gets under way; those that nobody can serve stay for long
+constexpr std::size_t most_small = 200;  // files of one get
+/// Looking, and writing down, may take a twentieth of the time.
+constexpr int share = 20;
 
-/// What tells a version of a path from another, as a listing shows it.
-std::string version_of(const FileEntry& entry) {
-  return std::to_string(entry.size) + ' ' + std::to_string(entry.mtime) + ' ' + entry.target;
-}
+}  // namespace
 
-struct Remembered {
+struct Keeper::Remembered {
   struct One {
     std::string path;
-    std::string version;
+    Version version;
     template <class V>
     void describe(V& v) {
       v("p", path), v("v", version);
@@ -40,8 +39,6 @@ struct Remembered {
     v("all", all);
   }
 };
-
-}  // namespace
 
 Keeper::Keeper(Workers& workers, Options options, Log log, Library& library, TrackerLinks& links, GetQueue& gets)
     : workers_(workers),
@@ -59,11 +56,27 @@ Keeper::Keeper(Workers& workers, Options options, Log log, Library& library, Tra
   }
 }
 
-void Keeper::remember() {
-  if (!std::exchange(unsaved_, false)) return;
+Task<void> Keeper::remember() {
+  if (!unsaved_ || Clock::now() < save_again_) co_return;
+  unsaved_ = false;
+  const auto begun = Clock::now();
   Remembered out;
   for (const auto& [path, version] : dealt_with_) out.all.push_back({path, version});
-  library_.db().put_note(note_name, to_bencode(out));
+  const auto put = [this, all = std::move(out)] { library_.db().put_note(note_name, to_bencode(all)); };
+  co_await run_on(workers_.brief(), put);
+  save_again_ = Clock::now() + share * (Clock::now() - begun);
+}
+
+void Keeper::deal_with(const std::string& path, const Version& version) {
+  auto& known = dealt_with_[path];
+  if (known < version) known = version;
+  failed_.erase(path);
+  unsaved_ = true;
+}
+
+void Keeper::let_go(const What& what) {
+  for (const auto& [path, entry] : found_)
+    if (names(what, path)) deal_with(path, version_of(entry));
 }
 
 bool Keeper::is_here(const FileEntry& entry) const {
@@ -74,12 +87,13 @@ bool Keeper::is_here(const FileEntry& entry) const {
   return item->entry.size == entry.size && item->entry.mtime == entry.mtime;
 }
 
-Task<Keeper::Found> Keeper::look() {
-  Found out;
+Task<void> Keeper::look() {
+  std::map<std::string, FileEntry> found;
   for (const auto& glob : options_.globs) {
+    const auto what = parse_what(glob, {});
     List question;
-    question.pattern = glob;
-    question.glob = has_glob(glob);
+    question.pattern = what.pattern;
+    question.glob = what.is_glob;
     question.recursive = true;
     do {
       Listed page;
@@ -89,99 +103,155 @@ Task<Keeper::Found> Keeper::look() {
         if (error.status() != Status::not_found) throw;
       }
       for (auto& item : page.items) {
-        const auto& entry = item.entry;
-        if (!is_mesh_path(entry.path) || !entry_fault(entry).empty() || out.files.size() >= most_paths) continue;
-        if (entry.kind == Kind::file || entry.kind == Kind::link) out.files.try_emplace(entry.path, entry);
+        auto& entry = item.entry;
+        const auto& path = entry.path;
+        if (!is_mesh_path(path) || !entry_fault(entry).empty() || !names(what, path)) continue;
+        if (entry.kind == Kind::file || entry.kind == Kind::link) found.try_emplace(path, std::move(entry));
       }
       question.after = page.next;
-    } while (!question.after.empty() && !workers_.stopping());
+    } while (!question.after.empty() && found.size() < most_paths && !workers_.stopping());
   }
-  for (const auto& [path, entry] : out.files)
-    if (const auto* item = library_.inventory().find(std::string_view(path));
-        item != nullptr && item->entry.kind == Kind::file)
-      out.bytes += item->entry.size;
-  co_return out;
+  found_ = std::move(found);
 }
 
-std::vector<std::string> Keeper::wanted(const Found& found) {
-  std::vector<std::string> out;
-  auto bytes = found.bytes;
+/// Nothing is remembered without end: of paths that are in the mesh no more, as many as there is room for.
+void Keeper::forget_the_gone() {
+  const auto is_gone = [this](const auto& pair) { return !found_.contains(pair.first); };
+  std::erase_if(failed_, is_gone);
+  std::erase_if(too_large_, is_gone);
+  for (auto it = dealt_with_.begin(); it != dealt_with_.end() && dealt_with_.size() > 2 * most_paths;)
+    it = is_gone(*it) ? dealt_with_.erase(it) : std::next(it);
+}
+
+/// Gets what is to be had and was not dealt with: each large file by itself, so that none waits for another.
+Task<void> Keeper::begin() {
   const auto now = Clock::now();
-  for (const auto& [path, entry] : found.files) {
-    const auto version = version_of(entry);
-    if (const auto known = dealt_with_.find(path); known != dealt_with_.end() && known->second == version) continue;
-    if (is_here(entry)) {
-      dealt_with_[path] = version;
-      unsaved_ = true;
-      continue;
-    }
-    if (const auto again = failed_.find(path); again != failed_.end() && now < again->second.again) continue;
+  const auto size_of = [this](const std::string& path) -> std::int64_t {
     const auto* item = library_.inventory().find(std::string_view(path));
-    const auto more = (entry.kind == Kind::file ? entry.size : 0) -
-                      (item != nullptr && item->entry.kind == Kind::file ? item->entry.size : 0);
-    if (options_.most_bytes > 0 && more > 0 && more > options_.most_bytes - bytes) {
-      if (too_large_.insert(path + ' ' + version).second)
-        log_(printable(path) + ": is not kept here: " + human_bytes(entry.size) + ", and --keep-max is " +
-             human_bytes(options_.most_bytes) + ", of which " + human_bytes(bytes) + " are used");
+    return item != nullptr && item->entry.kind == Kind::file ? item->entry.size : 0;
+  };
+  std::int64_t used = 0;
+  for (const auto& one : begun_) used += one.bytes;
+  std::vector<std::string> wanted;
+  Slice slice;
+  for (auto it = found_.begin(); it != found_.end();) {
+    const auto& [path, entry] = *it;
+    const auto version = version_of(entry);
+    used += size_of(path);
+    const auto known = dealt_with_.find(path);
+    const bool is_old = known != dealt_with_.end() && version <= known->second;
+    if (!is_old && !under_way_.contains(path)) {
+      const auto again = failed_.find(path);
+      if (is_here(entry))
+        deal_with(path, version);
+      else if (again == failed_.end() || now >= again->second.again)
+        wanted.push_back(path);
+    }
+    if (!slice.is_over()) {
+      ++it;
       continue;
     }
-    bytes += more;
-    out.push_back(path);
-    if (out.size() >= most_at_once) break;
+    const auto here = path;
+    co_await slice.next();
+    it = found_.upper_bound(here);
   }
-  return out;
+  more_ = false;
+  std::vector<Begun> gets;
+  Begun small;
+  for (const auto& path : wanted) {
+    const auto it = found_.find(path);
+    if (it == found_.end()) continue;
+    const auto& entry = it->second;
+    const auto size = entry.kind == Kind::file ? entry.size : 0;
+    if (begun_.size() + gets.size() >= most_begun) {
+      more_ = true;
+      break;
+    }
+    if (options_.most_bytes > 0 && size > 0 && size > options_.most_bytes - used) {
+      const auto [told, fresh] = too_large_.try_emplace(path, version_of(entry));
+      if (fresh || std::exchange(told->second, version_of(entry)) != version_of(entry))
+        log_(printable(path) + ": is not kept here: " + human_bytes(size) + ", and --keep-max is " +
+             human_bytes(options_.most_bytes) + ", of which " + human_bytes(used) + " are used");
+      continue;
+    }
+    used += size;
+    const bool is_small = size <= small_file_bytes;
+    Begun alone;
+    auto& into = is_small ? small : alone;
+    into.files.push_back({path, version_of(entry), library_.inventory().find(std::string_view(path)) != nullptr});
+    into.bytes += size;
+    if (!is_small || small.files.size() >= most_small) gets.push_back(std::exchange(into, {}));
+  }
+  if (!small.files.empty()) gets.push_back(std::move(small));
+  // What images are based on comes, too, as far as there is room.
+  const auto room = options_.most_bytes - used;
+  for (auto& one : gets) {
+    if (options_.most_bytes > 0) one.bytes += std::max<std::int64_t>(room / std::ssize(gets), 0);
+    const auto most = options_.most_bytes > 0 ? std::max<std::int64_t>(one.bytes, 1) : 0;
+    begin_one(std::move(one), most);
+  }
 }
 
-Task<void> Keeper::get(std::vector<std::string> paths, const Found& found) {
+void Keeper::begin_one(Begun one, std::int64_t most_bytes) {
   Get request;
-  for (const auto& path : paths) request.whats.push_back("file:" + escape_glob(path));
-  request.detach = true;
-  Wait over;
-  over.whats = request.whats;
-  std::map<std::string, bool> was_here;
-  for (const auto& path : paths) was_here[path] = library_.inventory().find(std::string_view(path)) != nullptr;
-  static_cast<void>(co_await gets_.get(nullptr, request));
-  try {
-    static_cast<void>(co_await gets_.wait(nullptr, over));
-  } catch (const Error&) {
-    // It is over already.
-  }
-  for (const auto& path : paths) {
-    const auto& entry = found.files.at(path);
-    auto& failed = failed_[path];
-    // What is here for good and is not that version is the user's, and stays; the next version is looked at anew.
-    if (is_here(entry) || (was_here[path] && ++failed.tries >= most_tries)) {
-      dealt_with_[path] = version_of(entry);
-      failed_.erase(path);
-      unsaved_ = true;
-    } else {
-      failed.again = Clock::now() + std::min<milliseconds>(again_after, 3 * every_);
+  for (const auto& file : one.files) request.whats.push_back(path_text(file.path));
+  request.most_bytes = most_bytes;
+  one.number = gets_.begin(std::move(request));
+  for (const auto& file : one.files) under_way_.insert(file.path);
+  begun_.push_back(std::move(one));
+}
+
+void Keeper::settle() {
+  for (auto one = begun_.begin(); one != begun_.end();) {
+    const auto status = gets_.take_ended(one->number);
+    if (!status) {
+      ++one;
+      continue;
     }
+    for (const auto& [path, version, was_here] : one->files) {
+      under_way_.erase(path);
+      const auto it = found_.find(path);
+      const bool came =
+          *status == Status::ok || (it != found_.end() && version_of(it->second) == version && is_here(it->second));
+      auto& failed = failed_[path];
+      // What is here for good and is not that version is the user's, and stays; the next version is looked at anew.
+      if (came || (was_here && ++failed.tries >= most_tries))
+        deal_with(path, version);
+      else
+        failed.again = Clock::now() + std::min<milliseconds>(again_after, 3 * every_);
+    }
+    one = begun_.erase(one);
   }
 }
 
 Task<void> Keeper::run() {
-  std::mt19937 random{std::random_device{}()};
   while (!workers_.stopping()) {
-    while (!library_.inventory().is_complete() && !workers_.stopping()) co_await sleep_for(milliseconds(50));
-    bool more = false;
+    while (!library_.inventory().is_complete() && !workers_.stopping()) co_await workers_.rest(milliseconds(50));
+    const auto begun = Clock::now();
     try {
-      const auto found = co_await look();
-      const auto paths = wanted(found);
-      more = paths.size() >= most_at_once;
-      if (!paths.empty()) co_await get(paths, found);
-      // Of what is in the mesh no more, nothing need be remembered, but that somebody may bring the same again.
-      while (dealt_with_.size() > most_paths) dealt_with_.erase(dealt_with_.begin());
-      remember();
+      co_await look();
+      forget_the_gone();
+      co_await begin();
     } catch (const std::exception& error) {
       log_(std::string("--keep: ") + error.what());
     }
-    const auto wait = more ? milliseconds(0)
-                           : milliseconds(std::uniform_int_distribution<int>(static_cast<int>(every_.count() / 2),
-                                                                             static_cast<int>(every_.count()))(random));
-    for (const auto until = Clock::now() + wait; Clock::now() < until && !workers_.stopping();)
-      co_await sleep_for(milliseconds(100));
+    const auto pause = milliseconds(std::uniform_int_distribution<int>(static_cast<int>(every_.count() / 2),
+                                                                       static_cast<int>(every_.count()))(random_));
+    const auto until = Clock::now() + std::max<Clock::duration>(pause, share * (Clock::now() - begun));
+    while (Clock::now() < until && !workers_.stopping()) {
+      try {
+        settle();
+        if (more_ && begun_.size() < most_begun / 2) co_await begin();
+        co_await remember();
+      } catch (const std::exception& error) {
+        log_(std::string("--keep: ") + error.what());
+        more_ = false;
+      }
+      co_await workers_.rest(milliseconds(100));
+    }
   }
+  save_again_ = {};
+  co_await remember();
 }
 
 }  // namespace mesh

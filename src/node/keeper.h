@@ -1,14 +1,17 @@
 // Keeps here what others have under some paths (--keep): the node gets what matches by itself, and each newer version
 // of it. It looks at the mesh's listing now and then, and gets what it has not dealt with in that version.
 //
-// A version is dealt with when it is here, or when something of the user's is here and stays; that is remembered over
-// restarts. So what somebody deletes here stays away until there is a new version, and what is deleted elsewhere stays
-// here. On the node's loop.
+// A version is dealt with when it has come, when something of the user's is here and stays, or when somebody here has
+// deleted or cancelled it; that is remembered over restarts. So what somebody deletes here stays away until there is a
+// new version, and what is deleted elsewhere stays here. Any member may write what it keeps, so that everything here is
+// bounded: bytes, paths, gets at once, what it asks of the tracker. On the node's loop.
 #pragma once
 
 #include <chrono>
+#include <compare>
 #include <cstdint>
 #include <map>
+#include <random>
 #include <set>
 #include <string>
 #include <vector>
@@ -24,7 +27,7 @@ namespace mesh {
 class Keeper {
  public:
   struct Options {
-    std::vector<std::string> globs;
+    std::vector<std::string> globs;           ///< as portable_text has them
     std::int64_t most_bytes = 0;              ///< of all that it keeps; 0: as much as there is
     std::chrono::milliseconds look_every{0};  ///< 0: some twenty seconds
   };
@@ -34,18 +37,48 @@ class Keeper {
 
   /// Until the node stops; it must outlive that.
   Task<void> run();
+  /// Nobody here wants the versions that there are of this any more.
+  void let_go(const What& what);
 
  private:
   using Clock = std::chrono::steady_clock;
-  struct Found {
-    std::map<std::string, FileEntry> files;  ///< and links, that the globs name, as the mesh has them
-    std::int64_t bytes = 0;                  ///< of those that are here
+  /// As a listing shows it. Of two versions of a path the greater one is the newer.
+  struct Version {
+    std::int64_t mtime = 0;
+    std::int64_t size = 0;
+    std::string target;
+    auto operator<=>(const Version&) const = default;
+    template <class V>
+    void describe(V& v) {
+      v("m", mtime), v("s", size), v("t", target);
+    }
   };
-  Task<Found> look();
-  [[nodiscard]] std::vector<std::string> wanted(const Found& found);
-  Task<void> get(std::vector<std::string> paths, const Found& found);
+  struct Remembered;
+  struct Failed {
+    int tries = 0;
+    Clock::time_point again;
+  };
+  /// One get of its own.
+  struct Begun {
+    struct One {
+      std::string path;
+      Version version;
+      bool was_here = false;  ///< something
+    };
+    std::int64_t number = 0;
+    std::int64_t bytes = 0;  ///< that may come of it
+    std::vector<One> files{};
+  };
+
+  static Version version_of(const FileEntry& entry) { return {entry.mtime, entry.size, entry.target}; }
+  Task<void> look();
+  Task<void> begin();
+  void begin_one(Begun one, std::int64_t most_bytes);
+  void settle();
+  void deal_with(const std::string& path, const Version& version);
   [[nodiscard]] bool is_here(const FileEntry& entry) const;
-  void remember();
+  void forget_the_gone();
+  Task<void> remember();
 
   Workers& workers_;
   Options options_;
@@ -54,14 +87,16 @@ class Keeper {
   Library& library_;
   TrackerLinks& links_;
   GetQueue& gets_;
-  std::map<std::string, std::string> dealt_with_;  ///< path: which version
-  struct Failed {
-    int tries = 0;
-    Clock::time_point again;
-  };
-  std::map<std::string, Failed> failed_;
-  std::set<std::string> too_large_;  ///< that was logged
+  std::mt19937 random_{std::random_device{}()};
+  std::map<std::string, FileEntry> found_;  ///< files and links that the globs name, as the mesh has them
+  std::map<std::string, Version> dealt_with_;
+  std::map<std::string, Failed> failed_;      ///< of those found
+  std::map<std::string, Version> too_large_;  ///< of those found: what was logged
+  std::vector<Begun> begun_;
+  std::set<std::string> under_way_;
+  bool more_ = false;  ///< than may be under way at once
   bool unsaved_ = false;
+  Clock::time_point save_again_{};
 };
 
 }  // namespace mesh

@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <boost/asio/signal_set.hpp>
 #include <csignal>
 
 #include "core/address.h"
@@ -47,9 +46,8 @@ constexpr std::size_t most_call_addresses = 32;
 
 bool is_hex(std::string_view text) { return text.find_first_not_of("0123456789abcdef") == std::string_view::npos; }
 
-/// At the end: for partial downloads to be saved, and for the rest.
+/// At the end, for partial downloads to be saved.
 constexpr auto save_limit = milliseconds(3000);
-constexpr auto stop_limit = milliseconds(4500);
 
 bool is_loopback(const std::string& host) {
   boost::system::error_code ec;
@@ -69,20 +67,6 @@ const char* may_order(const NodeOptions& options) {
 
 }  // namespace
 
-std::unique_ptr<StateDir> take_state(const NodeOptions& options) {
-  auto out = std::make_unique<StateDir>(options.state_dir(), Trust{group_number(options.control_group)});
-  if (!out->lock()) out.reset();
-  return out;
-}
-
-Error already_runs(const NodeOptions& options) {
-  return Error(Status::failed, options.state_dir().string() + ": another node runs here already",
-               std::make_error_code(std::errc::device_or_resource_busy));
-}
-
-namespace {
-
-/// Makes `options` whole; throws Error(usage) for what cannot be.
 NodeOptions checked(NodeOptions options) {
   std::error_code ec;
   options.files = fs::absolute(options.files, ec).lexically_normal();
@@ -108,7 +92,7 @@ NodeOptions checked(NodeOptions options) {
     const auto what = parse_what(glob, {});
     if (!what.url.empty() || what.pattern.empty())
       throw Error(Status::usage, "--keep " + printable(glob) + ": is no path or glob of the mesh (** is all of it)");
-    glob = what.pattern;
+    glob = portable_text(what);
   }
   for (const auto& tracker : options.trackers) static_cast<void>(parse_host_port(tracker));
   for (const auto& peer : options.peers) static_cast<void>(parse_host_port(peer, default_peer_port));
@@ -117,6 +101,8 @@ NodeOptions checked(NodeOptions options) {
       throw Error(Status::usage, "--advertise " + printable(address) + ": is no IP address");
   return options;
 }
+
+namespace {
 
 Library::Options library_options(const NodeOptions& options) {
   Library::Options out;
@@ -130,15 +116,16 @@ Library::Options library_options(const NodeOptions& options) {
 
 }  // namespace
 
-Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> state, Log log)
+Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> state, Log log, const Legacy& legacy)
     : io_(io),
       state_(std::move(state)),
-      options_(checked(std::move(options))),
+      options_(std::move(options)),
       log_(std::move(log)),
       workers_(std::make_unique<Workers>(io)),
       library_(std::make_unique<Library>(io, *state_, library_options(options_), log_)),
       room_(std::make_unique<Room>([this] { return library_->installer().free_bytes(); })),
       lost_place_(io) {
+  if (legacy.identity) static_cast<void>(keep_identity(*state_, *legacy.identity));
   identity_ = identity_of(*state_, log_);
   check_head();
   const Pacer download(options_.max_down);  // of what comes and goes on node channels
@@ -170,12 +157,26 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
   // Orders come by way of a tracker alone, or of what stands in for one.
   tracker_handlers_ = mesh_handlers_;
   remote_commands_->serve_mesh(tracker_handlers_);
-  tracker_handlers_.on_note<Call>([this](const ChannelPtr&, Call asked) { spawn(io_, call(std::move(asked))); });
+  tracker_handlers_.on_note<Call>([this](const ChannelPtr& tracker, Call asked) {
+    // No tracker sends a node to what only the node can reach, but from there itself.
+    const bool is_within = tracker->remote().is_unspecified();
+    const auto from = reach_of(tracker->remote());
+    std::erase_if(asked.addresses, [&](const std::string& text) {
+      const auto address = parse_address(text);
+      if (!address || !is_of_a_host(*address)) return true;
+      const auto reach = reach_of(*address);
+      return options_.is_on_network() ? reach != Reach::anywhere && reach != from && !is_within
+                                      : reach != Reach::machine;
+    });
+    spawn(io_, call(std::move(asked)));
+  });
   listen_to_library();
   spawn(io, tick());
   if (options_.hash_eagerly) spawn(io, seeder_->hash_eagerly());
   gets_->resume();
-  if (options_.keep.empty() || options_.linger_seconds) return;  // not for a command's sake
+  if (legacy.state != state_->id()) gets_->inherit(legacy.gets);  // or they were written down here
+  if (options_.keep.empty() || options_.linger_seconds) return;   // not for a command's sake
+  gets_->on_dropped = [this](const What& what) { keeper_->let_go(what); };
   keeper_ = std::make_unique<Keeper>(*workers_, Keeper::Options{options_.keep, options_.keep_max, options_.keep_look},
                                      log_, *library_, *links_, *gets_);
   spawn(io, keeper_->run());
@@ -190,20 +191,20 @@ void Node::check_head() const {
 }
 
 /// Another program is in the mesh by it: a copy of this state directory is in use, and that one was first.
-void Node::give_up_identity(const std::string& instance) {
-  if (instance != identity_->instance()) return;  // done already: two trackers have said so
+void Node::give_up_identity() {
+  identity_ = new_identity();
+  log_(state_->path().string() +
+       ": another node is in the mesh by this one's identity, as its state directory was copied; it has a new one from "
+       "now on, " +
+       identity_->instance());
   try {
-    identity_ = renew_identity(*state_);
-    log_(state_->path().string() +
-         ": another node is in the mesh by this one's identity, as its state directory was copied; it has a new one "
-         "from now on, " +
-         identity_->instance());
-    check_head();
-    gossip_->identity_changed();
-    links_->reconnect();
+    set_identity(*state_, *identity_);
   } catch (const std::exception& error) {
-    log_(std::string("the node's identity cannot be made anew: ") + error.what());
+    log_(std::string("the new identity cannot be written down, and holds until the node ends: ") + error.what());
   }
+  check_head();
+  gossip_->identity_changed();
+  links_->reconnect();
 }
 
 /// What changes in the files directory goes to the trackers, and what is loaded of it to the session.
@@ -249,7 +250,9 @@ std::unique_ptr<TrackerLinks> Node::make_links() {
     return out;
   };
   facts.welcomed = [this](const Welcome& welcome) { gossip_->welcomed(welcome); };
-  facts.taken = [this](const std::string& instance) { give_up_identity(instance); };
+  facts.taken = [this](const std::string& instance, const Welcome& told) {
+    rivals_.hear(instance, told.rival, told.rival_proof);
+  };
   if (options_.embedded_tracker) facts.fallback = [this](milliseconds limit) { return gossip_->open(limit); };
   facts.is_alone = [this] { return options_.peers.empty() && !options_.discover && gossip_->known() == 0; };
   facts.log = log_;
@@ -271,7 +274,7 @@ std::unique_ptr<Gossip> Node::make_gossip() {
   facts.recall = [this] { return library_->db().find_note(note); };
   facts.remember = [this](const std::string& text) { library_->db().put_note(note, text); };
   facts.identity = [this] { return identity_; };
-  facts.taken = [this](const std::string& instance) { give_up_identity(instance); };
+  facts.met = [this](const std::string& instance, const std::string& run) { rivals_.meet(instance, run); };
   facts.log = log_;
   return std::make_unique<Gossip>(*workers_, std::move(options), std::move(facts), *links_, tracker_handlers_,
                                   mesh_handlers_);
@@ -399,7 +402,9 @@ Hello Node::hello() const {
   out.peer_port = session_->port();
   out.channel_port = server_->local().port();
   out.head = options.head;
-  out.run = run_;
+  out.run = rivals_.run();
+  out.rival = rivals_.later();
+  out.rival_proof = rivals_.proof_for(out.rival);
   return out;
 }
 
@@ -430,7 +435,6 @@ Task<void> Node::call(Call asked) {
   ++calls_;
   const std::shared_ptr<void> counted(nullptr, [this](void*) { --calls_; });
   for (const auto& address : asked.addresses) {
-    if (!parse_address(address) || (!options_.is_on_network() && !is_loopback(address))) continue;
     ChannelPtr channel;
     try {
       channel = co_await connect_channel(to_text(address, asked.channel_port), "/call/" + asked.token, seconds(3),
@@ -471,9 +475,11 @@ Task<void> Node::serve_channel(std::string path, ChannelPtr channel, const Handl
 
 void Node::serve_mesh() {
   seeder_->serve(mesh_handlers_);
-  mesh_handlers_.on<PresenceAsk>([this](ChannelPtr, PresenceAsk) -> Task<PresenceAsk::Reply> {
+  mesh_handlers_.on<PresenceAsk>([this](ChannelPtr, PresenceAsk asked) -> Task<PresenceAsk::Reply> {
     PresenceAsk::Reply out;
-    out.run = run_;
+    out.run = rivals_.run();
+    out.proof = rivals_.proof_for(asked.run);
+    rivals_.hear(identity_->instance(), asked.run, asked.proof);
     co_return out;
   });
   mesh_handlers_.on_note<Notice>([this](const ChannelPtr& channel, const Notice& notice) {
@@ -613,7 +619,7 @@ Task<void> Node::tick() {
   const auto alive = std::weak_ptr<bool>(alive_);
   Trimmer trimmer;
   for (int count = 1;; ++count) {
-    co_await sleep_for(seconds(1));
+    co_await workers_->rest(seconds(1));
     if (alive.expired() || workers_->stopping()) co_return;
     try {
       guests_->tend();
@@ -654,7 +660,7 @@ Task<void> Node::until_unneeded() {
     const bool serves = !session_->all().empty() || !guests_->torrents().empty();
     const auto stay = seconds(options_.linger_seconds.value_or(0));
     if (workers_->stopping() || (!needed && (!serves || Clock::now() - needed_ >= stay))) co_return;
-    co_await sleep_for(milliseconds(200));
+    co_await workers_->rest(milliseconds(200));
   }
 }
 
@@ -662,7 +668,13 @@ Task<void> Node::until_it_begins_anew() {
   while (!begins_anew_ && !workers_->stopping()) co_await lost_place_.wait();
 }
 
+Node::Legacy Node::legacy() const { return {identity_, state_->id(), gets_->requests()}; }
+
 Task<void> Node::stop() {
+  if (begins_anew_)
+    gets_->explain(options_.files.string() +
+                   ": the files directory was moved, deleted or mounted over; what was asked "
+                   "for is got into what is there now, and meshfile wait waits for it");
   workers_->stop();
   lost_place_.notify();
   transfers_->stop();
@@ -675,71 +687,6 @@ Task<void> Node::stop() {
   links_->close();
   getter_->close();
   for (const auto& channel : std::set<ChannelPtr>(channels_)) channel->close();
-}
-
-namespace {
-
-/// One life of a node; true where it is to begin anew.
-struct Lived {
-  int status = 0;
-  bool begins_anew = false;
-};
-
-Lived live(const NodeOptions& options, std::unique_ptr<StateDir> state, const Log& log,
-           const std::function<void(asio::io_context&)>& ready) {
-  asio::io_context io(1);
-  const bool temporary = options.linger_seconds.has_value();
-  const auto node = std::make_unique<Node>(io, options, std::move(state), log);
-  bool stopping = false;
-  bool told_to_stop = false;
-  asio::signal_set signals(io, SIGTERM, SIGINT);
-  const auto stop = [&]() -> Task<void> {
-    if (std::exchange(stopping, true)) co_return;
-    co_await node->stop();
-    signals.cancel();
-  };
-  signals.async_wait([&](const boost::system::error_code& ec, int) {
-    if (ec) return;
-    told_to_stop = true;
-    spawn(io, stop());
-  });
-  const auto begin_anew = [&]() -> Task<void> {
-    co_await node->until_it_begins_anew();
-    co_await stop();
-  };
-  spawn(io, begin_anew());
-  const auto leave = [&]() -> Task<void> {
-    co_await node->until_unneeded();
-    co_await stop();
-  };
-  if (temporary) spawn(io, leave());
-  log(node->describe());
-  ready(io);
-  while (!stopping && io.run_one() > 0) {
-  }
-  // Everything that was closed now comes to its end. All state is saved by then; what hangs is not waited for.
-  io.run_for(stop_limit);
-  const bool anew = node->begins_anew() && !told_to_stop;
-  const bool failed = node->has_failed() || (anew && !io.stopped());
-  const Lived out{static_cast<int>(failed ? Status::failed : Status::ok), anew && !failed};
-  if (!io.stopped()) std::_Exit(out.status);
-  return out;
-}
-
-}  // namespace
-
-int run_node(NodeOptions options, std::unique_ptr<StateDir> state, const Log& log,
-             const std::function<void(asio::io_context&)>& ready) {
-  std::signal(SIGPIPE, SIG_IGN);
-  raise_descriptor_limit();
-  std::signal(SIGIO, SIG_IGN);  // a lease that PathGate::is_being_written held for an instant was broken
-  options = checked(std::move(options));
-  for (;;) {
-    const auto lived = live(options, std::move(state), log, ready);
-    if (!lived.begins_anew) return lived.status;
-    state = take_state(options);
-    if (!state) throw already_runs(options);
-  }
 }
 
 }  // namespace mesh

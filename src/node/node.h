@@ -13,20 +13,17 @@
 
 #include "core/log.h"
 #include "disk/state_dir.h"
+#include "mesh/rivals.h"
 #include "node/node_options.h"
 #include "wire/channel.h"
 #include "wire/flow.h"
 #include "wire/identity.h"
-#include "wire/mesh_key.h"
 #include "wire/workers.h"
 
 namespace mesh {
 
-/// Makes the files and state directories and takes what only one node has at a time; null where another one has it.
-/// Throws Error, as StateDir does.
-[[nodiscard]] std::unique_ptr<StateDir> take_state(const NodeOptions& options);
-/// What a node says that finds it taken: device_or_resource_busy.
-[[nodiscard]] Error already_runs(const NodeOptions& options);
+/// Makes `options` whole. Throws Error(usage) for what cannot be.
+[[nodiscard]] NodeOptions checked(NodeOptions options);
 
 class GetQueue;
 class Keeper;
@@ -47,8 +44,14 @@ class Transfers;
 
 class Node {
  public:
-  /// Opens the files dir and listens; `state` is take_state's. Throws Error.
-  Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> state, Log log);
+  /// What a node that ends leaves to the one that begins in its place.
+  struct Legacy {
+    IdentityPtr identity;   ///< null: nobody was here before
+    DirectoryId state;      ///< where the gets are written down
+    std::vector<Get> gets;  ///< that had not ended
+  };
+  /// Opens the files dir and listens; `state` is take_state's, `options` are checked. Throws Error.
+  Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> state, Log log, const Legacy& legacy);
   ~Node();
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;
@@ -59,6 +62,7 @@ class Node {
   Task<void> until_unneeded();
   /// Returns when the path of the files directory leads elsewhere: this node is to end, and another one to begin there.
   Task<void> until_it_begins_anew();
+  [[nodiscard]] Legacy legacy() const;
 
   [[nodiscard]] std::string describe() const;
   /// Whether it ended because it could not go on.
@@ -75,7 +79,7 @@ class Node {
   bool is_in_place();
   bool look_after_state();
   void check_head() const;
-  void give_up_identity(const std::string& instance);
+  void give_up_identity();
   Hello hello() const;
   [[nodiscard]] std::vector<std::string> guest_addresses(const Hello& self) const;
   void serve_mesh();
@@ -90,7 +94,7 @@ class Node {
   NodeOptions options_;
   Log log_;
   IdentityPtr identity_;
-  std::string run_ = random_secret().hex();  ///< tells this program from a copy of it
+  Rivals rivals_{[this] { return identity_; }, [this] { give_up_identity(); }};
   std::unique_ptr<Workers> workers_;
   std::unique_ptr<Library> library_;
   std::unique_ptr<Room> room_;
@@ -122,10 +126,5 @@ class Node {
   std::chrono::steady_clock::time_point needed_ = std::chrono::steady_clock::now();
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
-
-/// Runs a node until it is told to stop (SIGTERM, SIGINT; it takes five seconds at most) or is not needed any more.
-/// `ready` is called when it serves, on the loop that it is given. Returns the exit status.
-int run_node(NodeOptions options, std::unique_ptr<StateDir> state, const Log& log,
-             const std::function<void(asio::io_context&)>& ready);
 
 }  // namespace mesh

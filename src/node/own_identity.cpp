@@ -32,19 +32,21 @@ IdentityPtr read_identity(const StateDir& state) {
 
 }  // namespace
 
-IdentityPtr renew_identity(const StateDir& state) {
-  // In this order: whatever is left by an interruption is that of another place still, or none.
-  ::unlinkat(state.fd(), identity_name, 0);
-  auto out = read_identity(state);
-  ::unlinkat(state.fd(), place_name, 0);
-  static_cast<void>(state.secret(place_name, [&] { return place_of(state); }));
-  return out;
+IdentityPtr known_identity(const StateDir& state) { return read_identity(state); }
+
+IdentityPtr new_identity() { return std::make_shared<const Identity>(random_secret()); }
+
+void set_identity(const StateDir& state, const Identity& identity) {
+  // In this order: whatever is left by an interruption is that of another place still.
+  state.set_secret(identity_name, identity.seed());
+  state.set_secret(place_name, place_of(state));
 }
 
 IdentityPtr identity_of(const StateDir& state, const Log& log) {
   const auto place = place_of(state);
   if (state.secret(place_name, [&] { return place; }) == place) return read_identity(state);
-  auto out = renew_identity(state);
+  auto out = new_identity();
+  set_identity(state, *out);
   log(printable(state.path().string()) +
       ": is a copy of another node's state directory, or was restored: this node has an identity of its own, " +
       out->instance());
@@ -54,9 +56,7 @@ IdentityPtr identity_of(const StateDir& state, const Log& log) {
 bool keep_identity(const StateDir& state, const Identity& identity) {
   struct stat s {};
   if (::fstatat(state.fd(), identity_name, &s, AT_SYMLINK_NOFOLLOW) == 0) return false;
-  static_cast<void>(state.secret(identity_name, [&] { return identity.seed(); }));
-  ::unlinkat(state.fd(), place_name, 0);
-  static_cast<void>(state.secret(place_name, [&] { return place_of(state); }));
+  set_identity(state, identity);
   return true;
 }
 

@@ -15,8 +15,13 @@ namespace mesh {
 /// The identity of the node of this state directory; made at first use, and where the directory is a copy of another,
 /// which `log` is told. Throws Error(failed).
 [[nodiscard]] IdentityPtr identity_of(const StateDir& state, const Log& log);
-/// Another one from now on. Throws Error(failed).
-[[nodiscard]] IdentityPtr renew_identity(const StateDir& state);
+/// The one that is written there, of whose place another program, which runs on it, has made sure. Throws
+/// Error(failed).
+[[nodiscard]] IdentityPtr known_identity(const StateDir& state);
+/// One that nobody has.
+[[nodiscard]] IdentityPtr new_identity();
+/// It is the node's from the next start on. Throws Error(failed).
+void set_identity(const StateDir& state, const Identity& identity);
 /// Writes it down again where that was taken away; false where it was not.
 bool keep_identity(const StateDir& state, const Identity& identity);
 

@@ -50,10 +50,8 @@ bool is_redirect(long code) { return code == 301 || code == 302 || code == 303 |
 /// This machine itself, or what only its own network segment reaches (cloud metadata, say).
 bool is_local(const asio::ip::address& given) {
   const auto address = unmapped(given);
-  if (address.is_loopback() || address.is_unspecified()) return true;
-  if (address.is_v6()) return address.to_v6().is_link_local();
-  const auto bytes = address.to_v4().to_bytes();
-  return (bytes[0] == 169 && bytes[1] == 254) || bytes[0] == 0;
+  if (address.is_unspecified() || reach_of(address) != Reach::anywhere) return true;
+  return address.is_v4() && address.to_v4().to_bytes()[0] == 0;
 }
 
 /// By its name alone, for where a proxy would do the looking up.

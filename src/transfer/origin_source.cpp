@@ -217,13 +217,7 @@ Task<void> OriginSource::go_alone() {
     if (facts_.size > 0 && ++changes_ > most_changes)
       throw Error(Status::failed, name + ": the origin has something else each time that it is asked");
     auto facts = heard_;
-    // As tracker/url_plan.h: servers that take turns.
-    if (std::ranges::any_of(earlier_, [&](const UrlFacts& one) {
-          return one.size == facts.size && one.validator == facts.validator && one.validator != facts_.validator;
-        })) {
-      facts.validator.clear();
-      facts.ranges = false;
-    }
+    if (servers_take_turns(earlier_, facts_, facts)) facts = without_validator(std::move(facts));
     earlier_.push_back(facts_);
     if (const auto fault = url_facts_fault(facts); !fault.empty())
       throw Error(Status::failed, name + ": the origin says what makes no sense: " + fault);

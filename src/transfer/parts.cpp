@@ -1,8 +1,6 @@
 #include "transfer/parts.h"
 
 #include <fcntl.h>
-#include <linux/fs.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,12 +10,11 @@
 #include <thread>
 
 #include "core/format.h"
+#include "disk/copy_bytes.h"
 #include "wire/flow.h"
 
 namespace mesh {
 namespace {
-
-constexpr off_t copy_bytes = off_t{64} << 20;  // between two looks whether it is still wanted
 
 Error system_error() { return {Status::failed, std::generic_category().message(errno)}; }
 
@@ -34,26 +31,6 @@ void check_sha256(const FileOrder& order, int fd, const std::atomic<bool>& stop)
   if (found == order.sha256) return;
   throw Parts::Mismatch(Status::failed, printable(order.wanted.path) + ": has SHA-256 " + found + ", not " +
                                             order.sha256 + "; it is not put in place");
-}
-
-/// Makes `to` the same as `from`, `size` bytes long. Blocks; `is_stopped` is asked now and then.
-void copy_bytes_of(int from, int to, std::int64_t size, const std::function<bool()>& is_stopped) {
-  if (::ioctl(to, FICLONE, from) != 0) {
-    if (::ftruncate(to, size) != 0) throw system_error();
-    // Data only: holes stay holes.
-    for (off_t at = 0; at < size;) {
-      const off_t data = ::lseek(from, at, SEEK_DATA);
-      if (data < 0) break;
-      const off_t end = ::lseek(from, data, SEEK_HOLE);
-      for (off_t in = data, out = data; in < end;) {
-        if (is_stopped()) throw Error(Status::interrupted, "stopped");
-        const auto length = std::min<off_t>(end - in, copy_bytes);
-        if (::copy_file_range(from, &in, to, &out, static_cast<std::size_t>(length), 0) <= 0) throw system_error();
-      }
-      at = end;
-    }
-  }
-  if (::ftruncate(to, size) != 0) throw system_error();
 }
 
 }  // namespace
@@ -149,16 +126,20 @@ Task<void> Parts::place(const FileOrder& order, ContentId id, std::filesystem::p
   auto wanted = order.wanted;
   wanted.id = id;
   Fd serving;
+  const auto is_stopped = [this, &stop] { return stop || workers_.stopping(); };
   const auto finish = [&] {
     const Fd finished = open_whole(part);
     serving = open_whole(part);
     library_.installer().finish_file(finished.get(), wanted);
     if (torrent) torrent->storage->freeze(open_whole(part), std::nullopt);
-    auto out = library_.installer().place(part, serving.get(), wanted, order.before, id);
+    auto out = library_.installer().place(part, serving, wanted, order.before, id, is_stopped);
     if (torrent) library_.db().remove_part(torrent->torrent.id);
     return out;
   };
-  const LocalEntry placed = co_await run_on(workers_.brief(), finish);
+  // To another file system it is copied, which is not brief.
+  const auto look = [&] { return library_.installer().is_elsewhere(wanted.path); };
+  const bool is_elsewhere = co_await run_on(workers_.brief(), look);
+  const LocalEntry placed = co_await run_on(is_elsewhere ? workers_.reading() : workers_.brief(), finish);
   if (torrent) {
     torrent->storage->freeze(std::move(serving), library_.watch_of(wanted.path, placed.stamp));
   }
@@ -173,12 +154,12 @@ Task<void> Parts::copy(const FileOrder& order, ContentId id, std::string from, c
     const Fd source = library_.gate().open_file(from);
     Fd target(::open(part.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
     if (!target) throw system_error();
-    copy_bytes_of(source.get(), target.get(), wanted.size, is_stopped);
+    copy_bytes(source.get(), target.get(), wanted.size, is_stopped);
     if (hash_file(target.get(), wanted.size, 2, stop).id != id) throw Error(Status::failed, "it has changed");
     check_sha256(order, target.get(), stop);
     library_.installer().finish_file(target.get(), wanted);
     target = open_whole(part);
-    return library_.installer().place(part, target.get(), wanted, order.before, id);
+    return library_.installer().place(part, target, wanted, order.before, id, is_stopped);
   };
   try {
     const LocalEntry placed = co_await run_on(workers_.reading(), copy);

@@ -36,9 +36,9 @@ class Parts {
                                    std::function<void()> on_check);
   /// Writes down what has arrived and is on the disk of the file that is to be at `path`.
   Task<void> save(SwarmTorrentPtr torrent, std::string path);
-  /// The partial and its record. Blocks for as long as the file system takes to let go of it.
   /// Whether another partial file can be made.
   [[nodiscard]] bool has_inode() const { return library_.installer().has_inode(); }
+  /// The partial and its record. Blocks for as long as the file system takes to let go of it.
   void drop(const ContentId& id);
   [[nodiscard]] std::filesystem::path path_of(const ContentId& id) const { return library_.part_file(id); }
 

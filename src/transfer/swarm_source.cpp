@@ -46,10 +46,7 @@ Task<Torrent> prepare_swarm(Workers& workers, TrackerLinks& links, FileEntry wan
     check();
     co_await question->answered.wait_for(look_every);
   }
-  if (const auto& trouble = question->trouble)
-    throw Error(trouble->status(), std::string(trouble->what()).starts_with(wanted.path)
-                                       ? trouble->what()
-                                       : printable(wanted.path) + ": " + trouble->what());
+  if (const auto& trouble = question->trouble) throw Error(trouble->status(), about(wanted.path, trouble->what()));
   co_return std::move(*question->torrent);
 }
 

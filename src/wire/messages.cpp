@@ -26,6 +26,18 @@ std::string url_facts_fault(const UrlFacts& facts) {
   return {};
 }
 
+bool servers_take_turns(const std::vector<UrlFacts>& earlier, const UrlFacts& now, const UrlFacts& said) {
+  return said.validator != now.validator && std::ranges::any_of(earlier, [&](const UrlFacts& one) {
+           return one.size == said.size && one.validator == said.validator;
+         });
+}
+
+UrlFacts without_validator(UrlFacts facts) {
+  facts.validator.clear();
+  facts.ranges = false;
+  return facts;
+}
+
 std::vector<InventoryDelta> in_pages(const InventoryDelta& delta) {
   std::vector<InventoryDelta> out;
   const auto room = [&](auto member) -> auto& {

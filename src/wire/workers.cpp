@@ -10,11 +10,16 @@ struct Workers::Pools {
   asio::thread_pool origins{16};
 };
 
-Workers::Workers(asio::io_context& loop) : loop_(loop), pools_(std::make_unique<Pools>()) {}
+Workers::Workers(asio::io_context& loop) : loop_(loop), pools_(std::make_unique<Pools>()), stopped_(loop) {}
 Workers::~Workers() = default;
 asio::thread_pool& Workers::brief() { return pools_->brief; }
 asio::thread_pool& Workers::reading() { return pools_->reading; }
 asio::thread_pool& Workers::origins() { return pools_->origins; }
+
+void Workers::stop() {
+  stopping_ = true;
+  stopped_.notify();
+}
 
 void Workers::join() {
   pools_->brief.join();

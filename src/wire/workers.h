@@ -6,8 +6,10 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 
+#include "wire/flow.h"
 #include "wire/task.h"
 
 namespace mesh {
@@ -29,7 +31,12 @@ class Workers {
   [[nodiscard]] asio::thread_pool& origins();
 
   [[nodiscard]] const std::atomic<bool>& stopping() const { return stopping_; }
-  void stop() { stopping_ = true; }
+  /// On the loop's thread.
+  void stop();
+  /// Returns when the time is up, or the node is going. On the loop.
+  Task<void> rest(std::chrono::milliseconds time) {
+    return stopped_.wait_for(stopping_ ? std::chrono::milliseconds(0) : time);
+  }
   /// Returns when all that was given to them is done.
   void join();
 
@@ -38,6 +45,7 @@ class Workers {
   asio::io_context& loop_;
   std::unique_ptr<Pools> pools_;
   std::atomic<bool> stopping_ = false;
+  Event stopped_;
 };
 
 }  // namespace mesh

@@ -271,6 +271,19 @@ TEST_CASE("an outsider gets no byte, no name and no list of members") {
   CHECK((read_file(mesh.files("n0") / "secret.img") == bytes));
 }
 
+TEST_CASE("a node whose clock stands at 1970 gets large files as any other does") {
+  Mesh mesh;
+  const Key key(mesh, "key");
+  mesh.close(key.path());
+  write_file(mesh.files("n0") / "x", noise(3 * mb, 1));
+  mesh.start_node("n0");
+  mesh.set_environment("n1", {std::string("LD_PRELOAD=") + MESH_FAULT_SHIM, "ASAN_OPTIONS=verify_asan_link_order=0",
+                              "MESH_FAULT_CLOCK=86400"});
+  mesh.start_node("n1");
+  CHECK(mesh.get("n1", {"x"}).status == 0);
+  CHECK((read_file(mesh.files("n1") / "x") == noise(3 * mb, 1)));
+}
+
 TEST_CASE("keys are changed one node at a time, and gets go on meanwhile") {
   Mesh mesh;
   const Key before(mesh, "before");

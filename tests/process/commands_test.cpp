@@ -37,14 +37,6 @@ std::string state_of(const Mesh& mesh, const std::string& node, const std::strin
   return {};
 }
 
-std::size_t partials(const Mesh& mesh, const std::string& node) {
-  std::error_code ec;
-  std::size_t count = 0;
-  for (const auto& item : fs::directory_iterator(mesh.files(node) / ".mesh/parts", ec))
-    if (item.exists(ec)) ++count;
-  return count;
-}
-
 bool has_socket(pid_t pid) {
   std::error_code ec;
   for (const auto& fd : fs::directory_iterator("/proc/" + std::to_string(pid) + "/fd", ec))
@@ -601,7 +593,7 @@ TEST_CASE("a mistyped command is named") {
 
 TEST_CASE("completion: commands, flags, mesh paths with and without file:, in bash and zsh") {
   Mesh mesh;
-  for (const char* path : {"vm/a.qcow2", "vm/b.qcow2", "vm/deep/c", "visible", "with space/x", "other"})
+  for (const char* path : {"vm/a.qcow2", "vm/b.qcow2", "vm/deep/c", "visible", "with space/x", "other", "back\\slash"})
     write_file(mesh.files("n0") / path, "x");
   mesh.start_node("n0");
   mesh.start_node("n1");
@@ -620,8 +612,12 @@ TEST_CASE("completion: commands, flags, mesh paths with and without file:, in ba
   CHECK(bash("meshget v") == "visible|vm/|");
   CHECK(bash("meshget /v") == "/visible|/vm/|");
   CHECK(bash("meshget file : vm/a") == "vm/a.qcow2|");
-  CHECK(bash("meshget file :") == "other|visible|vm/|with space/|");
+  CHECK(bash("meshget file :") == "back\\slash|other|visible|vm/|with space/|");
   CHECK(bash("meshget 'with\\ space/'") == "with space/x|");
+  CHECK(bash("meshget \"'with space/\"") == "with space/x|");  // typed: 'with space/
+  CHECK(bash("meshget \"'back\\\\sl\"") == "back\\slash|");    // typed: 'back\sl
+  CHECK(bash("meshget '\"back\\\\sl'") == "back\\slash|");     // typed: "back\\sl
+  CHECK(bash("meshget " + mesh.files("n1").string() + "/vm/a") == mesh.files("n1").string() + "/vm/a.qcow2|");
   CHECK(bash("meshfile info vm/b") == "vm/b.qcow2|");
   CHECK(bash("meshfile d") == "delete|");
   CHECK(bash("meshfile delete v") == "|");  // nothing of it is on this node

@@ -1,6 +1,6 @@
 // To be preloaded: a disk that reads wrongly. MESH_FAULT_FILE: the last part of the name of the file that is touched;
 // MESH_FAULT: "flip" (every read returns a byte that is not there) or "eio" (every read fails). MESH_FAULT_WHILE: only
-// as long as this file exists.
+// as long as this file exists. MESH_FAULT_CLOCK: what time it is, in seconds since the epoch, for time(2) alone.
 #include <dlfcn.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 
 namespace {
 
@@ -76,6 +77,13 @@ ssize_t read_many(const char* name, int fd, const iovec* parts, int count, off_t
 }  // namespace
 
 extern "C" {
+time_t time(time_t* out) {
+  static const auto real = next<time_t (*)(time_t*)>("time");
+  const char* wanted = std::getenv("MESH_FAULT_CLOCK");
+  const time_t now = wanted != nullptr ? std::atoll(wanted) : real(nullptr);
+  if (out != nullptr) *out = now;
+  return now;
+}
 ssize_t pread(int fd, void* bytes, std::size_t size, off_t at) { return read_at("pread", fd, bytes, size, at); }
 ssize_t pread64(int fd, void* bytes, std::size_t size, off_t at) { return read_at("pread64", fd, bytes, size, at); }
 ssize_t preadv2(int fd, const iovec* parts, int count, off_t at, int flags) {

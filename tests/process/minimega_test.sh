@@ -18,16 +18,18 @@ patch -p1 --fuzz=0 < "$here/scripts/minimega/minimega-getter.patch"
 # As its own scripts/build.bash makes it.
 printf 'package version\n\nvar (\n\tVersion = "test"\n\tRevision = "test"\n\tDate = "test"\n)\n' > internal/version/version.go
 go build -mod=vendor -o "$work/minimega" ./cmd/minimega
-"$work/minimega" -h 2>&1 | grep -q -- '-getter'
+"$work/minimega" -h > "$work/help" 2>&1 || true
+grep -q -- '-getter' "$work/help"
 
 # With a program in place of meshget that says what it was asked for: file get, and file: in a command.
 mkdir "$work/base" "$work/files"
 cat > "$work/getter" <<'G'
 #!/bin/sh
-echo "$1" >> "$ASKED"
-case $1 in
+[ "$1" = --quiet ] || exit 2
+echo "$2" >> "$ASKED"
+case $2 in
     *missing*) echo "missing: not found on any of 2 nodes" >&2; exit 3 ;;
-    *) echo "/somewhere/${1##*[:/]}" ;;
+    *) echo "/somewhere/${2##*[:/]}" ;;
 esac
 G
 chmod +x "$work/getter"

@@ -279,6 +279,14 @@ bool Mesh::lists(const std::string& node, const std::string& path, std::size_t s
 
 std::string megabytes_a_second(int rate) { return std::to_string(rate * 1024 / patience()) + "K"; }
 
+std::size_t partials(const Mesh& mesh, const std::string& node) {
+  std::error_code ec;
+  std::size_t count = 0;
+  for (const auto& item : fs::directory_iterator(mesh.files(node) / ".mesh/parts", ec))
+    if (item.exists(ec)) ++count;
+  return count;
+}
+
 bool eventually(const std::function<bool()>& done, std::chrono::seconds limit) {
   const auto deadline = std::chrono::steady_clock::now() + patience() * limit;
   while (!done()) {

@@ -52,6 +52,14 @@ for signal in KILL STOP; do # of which the second is the watchdog's to find
 done
 eventually has x.img
 eventually has y.img --files /tmp/other
+# The files directory goes: the same process begins anew, and the watchdog has nothing to find.
+pid=$(systemctl show -p MainPID --value meshseed)
+mv /tmp/minimega/files /tmp/minimega/old
+eventually has y.img
+meshget --quiet y.img
+cmp /tmp/other/y.img /tmp/minimega/files/y.img
+sleep 4
+[ "$(systemctl show -p MainPID --value meshseed)" = "$pid" ]
 begun=$(date +%s%N)
 systemctl stop meshseed meshtracker
 [ $((($(date +%s%N) - begun) / 1000000)) -lt 5000 ]

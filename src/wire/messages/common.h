@@ -24,10 +24,12 @@ struct NodeRef {
   std::vector<std::string> addresses;
   std::uint16_t peer_port = 0;
   std::uint16_t channel_port = 0;
+  std::string instance;  ///< what it is to every tracker; keys are each tracker's own
   bool operator==(const NodeRef&) const = default;
   template <class V>
   void describe(V& v) {
-    v("key", key), v("name", name), v("addr", addresses), v("peer", peer_port), v("chan", channel_port);
+    v("key", key), v("name", name), v("in", instance), v("addr", addresses), v("peer", peer_port),
+        v("chan", channel_port);
   }
 };
 

@@ -122,12 +122,13 @@ struct Get {
   int timeout = 0;                 ///< seconds that an origin may be silent; 0: the default
   bool ordered = false;            ///< by another node, as the one that is asked notes down
   bool no_preserve_modes = false;  ///< leave out the group's right to write as well
+  std::int64_t most_bytes = 0;     ///< of what comes; what is larger, or has grown meanwhile, fails; 0: no bound
   template <class V>
   void describe(V& v) {
     v("ordered", ordered), v("nomodes", no_preserve_modes), v("whats", whats), v("from", from), v("strict", strict),
         v("force", force), v("wait", wait), v("detach", detach), v("nobacking", no_backing), v("maxdown", max_down),
         v("maxup", max_up), v("maxactive", max_active), v("except", except), v("pipe", pipe), v("refresh", refresh),
-        v("ca", ca), v("timeout", timeout);
+        v("ca", ca), v("timeout", timeout), v("most", most_bytes);
   }
 };
 

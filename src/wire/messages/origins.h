@@ -26,6 +26,11 @@ struct UrlFacts {
 
 /// What is wrong with facts that came from the network, in words; empty when nothing is.
 [[nodiscard]] std::string url_facts_fault(const UrlFacts& facts);
+/// Whether an earlier answer comes again, in place of the one since, `now`: servers of one name take turns, of which
+/// each has a validator of its own. Then none counts, and one node is to read the whole.
+[[nodiscard]] bool servers_take_turns(const std::vector<UrlFacts>& earlier, const UrlFacts& now, const UrlFacts& said);
+/// What is left to go by then.
+[[nodiscard]] UrlFacts without_validator(UrlFacts facts);
 
 /// The first question to an origin is for so many bytes: a smaller file is whole then, and needs no swarm to arrive.
 inline constexpr std::int64_t url_first_bytes = std::int64_t{1} << 20;

@@ -17,10 +17,18 @@ struct Welcome {
   std::uint32_t key = 0;
   std::vector<Member> members;  ///< some of the other nodes, for when no tracker answers
   std::string known_as;         ///< where another node has the same name: what tells this one from it
-  bool taken = false;           ///< another program is here by this identity: nothing else of this counts
+  /// Nothing else counts where one of these is so. Another program is here by this identity; its run, and its proof for
+  /// the one that says hello (mesh/rivals.h).
+  bool taken = false;
+  std::string rival;
+  std::string rival_proof;
+  /// This very program is here already, by way of what it calls the tracker there.
+  bool here_already = false;
+  std::string via;
   template <class V>
   void describe(V& v) {
-    v("observed", observed), v("key", key), v("members", members), v("as", known_as), v("taken", taken);
+    v("observed", observed), v("key", key), v("members", members), v("as", known_as), v("taken", taken),
+        v("rival", rival), v("rival-proof", rival_proof), v("here", here_already), v("via", via);
   }
 };
 
@@ -68,28 +76,36 @@ struct Hello {
   bool head = false;
   bool v4_only = false;  ///< it does not listen at IPv6 addresses, though it may be seen to come from one
   std::string run;       ///< hex, drawn by each program at its start: tells it from a copy of it
-  std::string via;       ///< what the sender calls the tracker; empty for what stands in for one
+  std::string rival;     ///< the run of a copy that is to have another identity, and the proof for it (mesh/rivals.h)
+  std::string rival_proof;
+  std::string via;  ///< what the sender calls the tracker; empty for what stands in for one
   template <class V>
   void describe(V& v) {
     v("version", version), v("instance", instance), v("pub", public_key), v("proof", proof), v("node", node),
         v("addr", addresses), v("adv", advertised), v("peer", peer_port), v("chan", channel_port), v("head", head),
-        v("v4", v4_only), v("run", run), v("via", via);
+        v("v4", v4_only), v("run", run), v("rival", rival), v("rival-proof", rival_proof), v("via", via);
   }
 };
 
 /// To a node, from a tracker to which another one comes by the same identity: any answer shows that it is still there.
+/// Both ways: who that is, and, where it knows whom it speaks to, its proof for him (mesh/rivals.h).
 struct PresenceAsk {
   static constexpr const char* name = "present";
+  std::string run;
+  std::string proof;
   struct Reply {
     static constexpr const char* name = "present-reply";
     std::string run;
+    std::string proof;
     template <class V>
     void describe(V& v) {
-      v("run", run);
+      v("run", run), v("proof", proof);
     }
   };
   template <class V>
-  void describe(V&) {}
+  void describe(V& v) {
+    v("run", run), v("proof", proof);
+  }
 };
 
 /// A note to a node: what its people should know, for its log.

@@ -95,7 +95,7 @@ struct ConnectTo {
 /// call the asker, whose node channel it may reach, and say the token there.
 struct CallBack {
   static constexpr const char* name = "call-back";
-  std::uint32_t node = 0;
+  std::string node;   ///< its instance
   std::string token;  ///< hex
   struct Reply {
     static constexpr const char* name = "call-back-reply";

@@ -14,6 +14,13 @@ TEST_CASE("names are safe to print") {
         "1A");
 }
 
+TEST_CASE("what is said of a path names it once") {
+  CHECK(about("a/b", "is gone") == "a/b: is gone");
+  CHECK(about("a/b", "a/b: is gone") == "a/b: is gone");
+  CHECK(about("a\n", "a\\x0a: is gone") == "a\\x0a: is gone");
+  CHECK(about("a", "a/b: is gone") == "a: a/b: is gone");
+}
+
 TEST_CASE("numbers as people read them") {
   CHECK(human_bytes(0) == "0 B");
   CHECK(human_bytes(999) == "999 B");

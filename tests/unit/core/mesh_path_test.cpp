@@ -41,8 +41,15 @@ TEST_CASE("WHATs: as people type them") {
   CHECK(read("dir//./sub/").pattern == "dir/sub");
   CHECK(read("vm/*.qcow2").is_glob);
   CHECK_FALSE(read("vm/a.qcow2").is_glob);
-  for (const char* bad :
-       {"../x", "a/../b", "/tmp/minimega/files/../x", "", "file:", ".mesh/control", "tar:x.tar", "http://host/"}) {
+  CHECK(read("path:vm/[1]*").pattern == "vm/[1]*");
+  CHECK_FALSE(read("path:vm/[1]*").is_glob);
+  CHECK(portable_text(read("vm/a[1]")) == "file:vm/a[1]");
+  for (const char* text : {"path:vm/[1]", "vm/a", "/", "path:back\\slash", "path:file:x"}) {
+    CHECK(read(portable_text(read(text)).c_str()).pattern == read(text).pattern);
+    CHECK_FALSE(read(portable_text(read(text)).c_str()).is_glob);
+  }
+  for (const char* bad : {"../x", "a/../b", "/tmp/minimega/files/../x", "", "file:", "path:", "path:../x",
+                          ".mesh/control", "tar:x.tar", "http://host/"}) {
     try {
       static_cast<void>(read(bad));
       FAIL(bad);

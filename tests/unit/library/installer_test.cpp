@@ -55,8 +55,8 @@ struct Place {
       const Fd writer(::open(part.c_str(), O_RDWR | O_CLOEXEC));
       installer->finish_file(writer.get(), entry);
     }
-    const Fd reader(::open(part.c_str(), O_RDONLY | O_CLOEXEC));
-    return installer->place(part, reader.get(), entry, before, entry.id);
+    Fd reader(::open(part.c_str(), O_RDONLY | O_CLOEXEC));
+    return installer->place(part, reader, entry, before, entry.id, [] { return false; });
   }
 
   fs::path root;

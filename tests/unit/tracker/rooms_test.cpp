@@ -530,9 +530,12 @@ TEST_CASE("members: a copy of a program that is here is told so; one that is gon
   Rooms rooms;
   rooms.run([&]() -> Task<void> {
     const auto first = co_await rooms.open('a');
-    first->handlers.on<PresenceAsk>([](ChannelPtr, PresenceAsk) -> Task<PresenceAsk::Reply> {
+    PresenceAsk heard;
+    first->handlers.on<PresenceAsk>([&heard](ChannelPtr, PresenceAsk asked) -> Task<PresenceAsk::Reply> {
+      heard = asked;
       PresenceAsk::Reply out;
       out.run = "1";
+      out.proof = "proof of 1";
       co_return out;
     });
     auto hello = first->hello("n1");
@@ -541,16 +544,31 @@ TEST_CASE("members: a copy of a program that is here is told so; one that is gon
     static_cast<void>(rooms.members.enlist(first->tracker, hello));
     auto copy = hello;
     copy.run = "2";
-    const bool taken = co_await rooms.members.is_taken(copy);
-    CHECK(taken);
-    const bool again = co_await rooms.members.is_taken(hello);
+    const auto taken = co_await rooms.members.refusal(copy);
+    REQUIRE(taken);
+    CHECK(taken->taken);
+    CHECK(taken->rival == "1");
+    CHECK(taken->rival_proof == "proof of 1");
+    CHECK(heard.run == "2");
+    // What it says to the one that is here is passed on to that one alone.
+    copy.rival = "3";
+    copy.rival_proof = "proof of 2";
+    static_cast<void>(co_await rooms.members.refusal(copy));
+    CHECK(heard.proof.empty());
+    copy.rival = "1";
+    static_cast<void>(co_await rooms.members.refusal(copy));
+    CHECK(heard.proof == "proof of 2");
+    const auto again = co_await rooms.members.refusal(hello);
     CHECK_FALSE(again);
     auto elsewhere = hello;
     elsewhere.via = "10.0.0.1:6969";
-    const auto trouble = co_await trouble_of(rooms.members.is_taken(elsewhere));
-    CHECK(trouble.find("knows this node already") != std::string::npos);
+    const auto same = co_await rooms.members.refusal(elsewhere);
+    REQUIRE(same);
+    CHECK(same->here_already);
+    CHECK_FALSE(same->taken);
+    CHECK(same->via == "head:6969");
     first->own->close();
-    const bool gone = co_await rooms.members.is_taken(copy);
+    const auto gone = co_await rooms.members.refusal(copy);
     CHECK_FALSE(gone);
     first->tracker->close();
   });

@@ -25,7 +25,7 @@ TEST_CASE("messages: what is written is read") {
   m.next = "n";
   m.files.push_back(
       {{"p\n\xc3\xa4", Kind::link, 5, -1, 0777, "t", *ContentId::from(std::string(32, 'c'))}, {1, 2}, "x"});
-  m.nodes.push_back({7, "node", {"1.2.3.4", "::1"}, 6881, 6882});
+  m.nodes.push_back({7, "node", {"1.2.3.4", "::1"}, 6881, 6882, "0123"});
   const auto back = from_bencode<Resolved>(to_bencode(m));
   CHECK(back.next == m.next);
   REQUIRE(back.files.size() == 1);
