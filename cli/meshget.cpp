@@ -173,11 +173,11 @@ Task<Status> run(const NodeOptions& node, const Asked& asked, const HandlerOptio
     const GetReply reply = co_await get(node, plain, view, nullptr, outcomes);
     for (auto& one : outcomes) one.what = index.at(static_cast<std::size_t>(one.what));
     // Detached, it has failed before anybody could turn to something else.
-    for (const auto& error : reply.errors) {
+    for (std::size_t i = 0; i < reply.errors.size(); ++i) {
       GetOutcome failed;
-      failed.what = index.front();
+      failed.what = index.at(i < reply.whats.size() ? static_cast<std::size_t>(reply.whats[i]) : 0);
       failed.status = reply.status;
-      failed.error = error;
+      failed.error = reply.errors[i];
       outcomes.push_back(std::move(failed));
     }
   }

@@ -40,6 +40,7 @@ int main(int argc, char** argv) {
     NodeEvents events;
     events.log = log;
     events.serves = [](asio::io_context& io) { return tell_service_manager(io, "serving"); };
-    return run_node(options.node, take_turn(options.node, log), events);
+    events.take = [&] { return take_turn(options.node, log); };
+    return run_node(options.node, events.take(), events);
   });
 }

@@ -55,7 +55,10 @@ void Lookup::take_inventory(const ChannelPtr& channel, const InventoryDelta& del
   const auto* node = members_.of(channel);
   if (node == nullptr) return;
   auto& told = told_[node->key];
-  instances_[node->key] = node->hello.instance;
+  if (auto& names = instances_[node->key]; names.empty()) {
+    names = node->hello.former;
+    names.insert(names.begin(), node->hello.instance);
+  }
   for (const auto& path : delta.removed) told.count(catalog_.remove(node->key, path));
   for (const auto& entry : delta.put)
     if (entry_fault(entry).empty() && put(*node, entry) && entry.id.is_set()) on_hashed(entry.id);
@@ -155,7 +158,8 @@ Task<std::vector<std::string>> Lookup::find_paths(Resolve& question) {
   if (!what.pattern.empty() && !is_mesh_path(what.pattern))
     throw Error(Status::usage, printable(what.pattern) + ": the path " + std::string(path_fault(what.pattern)));
   const auto be_literal = [&] {
-    if (is_literal(what)) what.is_glob = question.glob = false;
+    what = read(std::move(what));
+    question.glob = what.is_glob;
   };
   be_literal();
   if (what.is_glob)
@@ -182,7 +186,7 @@ Task<std::vector<std::string>> Lookup::find_paths(Resolve& question) {
     }
     if (paths.empty()) {
       if (what.pattern.empty() && members_.size() > 0) co_return paths;  // the whole of an empty mesh
-      throw Error(Status::not_found, no_such(what.pattern, members_.size()));
+      throw Error(Status::not_found, no_such(question.pattern, members_.size()));
     }
   }
   co_return paths;
@@ -378,8 +382,9 @@ Task<Listed> Lookup::list(List question) {
   What what{question.pattern, question.pattern, question.glob};
   const Catalog::Visit visit = add;
   const auto page = [&]() -> Task<void> {
-    out.literal = out.literal || is_literal(what);
-    if (out.literal) what.is_glob = false;
+    what = read(std::move(what));
+    out.literal = question.glob && !what.is_glob;
+    if (what.is_glob && what.pattern != question.pattern) out.pattern = what.pattern;
     if (what.is_glob)
       if (const auto fault = glob_fault(what.pattern); !fault.empty())
         throw Error(Status::usage, printable(what.pattern) + ": the path " + std::string(fault));

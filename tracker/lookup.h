@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/catalog.h"
+#include "core/glob.h"
 #include "members.h"
 #include "past_versions.h"
 #include "wire/flow.h"
@@ -25,7 +26,7 @@ class Lookup {
   Lookup(asio::io_context& io, Members& members, std::size_t max_paths)
       : io_(io), members_(members), max_paths_(max_paths) {
     catalog_.on_lost = [this](NodeKey node, const std::string& path, const ContentId& id, std::int64_t size) {
-      if (const auto at = instances_.find(node); at != instances_.end()) past_.add(path, id, size, at->second);
+      if (const auto at = instances_.find(node); at != instances_.end()) past_.add(path, id, size, at->second.front());
     };
   }
   Lookup(const Lookup&) = delete;
@@ -69,7 +70,9 @@ class Lookup {
   Task<void> walk(What what, std::string after, Catalog::Visit visit);
   Task<std::vector<std::string>> find_paths(Resolve& question);
   /// Whether `what`, which looks like a glob, is a path that is there.
-  [[nodiscard]] bool is_literal(const What& what) const { return what.is_glob && !copies(what.pattern).empty(); }
+  [[nodiscard]] What read(What what) const {
+    return as_it_stands(std::move(what), [this](const std::string& path) { return !copies(path).empty(); });
+  }
   Task<bool> probe(std::string path);
   Task<void> hash(std::map<NodeKey, HashFiles> work, std::shared_ptr<Refusals> refusals);
   [[nodiscard]] std::vector<Copy> copies(std::string_view path) const;
@@ -85,7 +88,8 @@ class Lookup {
   std::mt19937 random_{std::random_device{}()};
   Catalog catalog_;
   std::map<NodeKey, Told> told_;
-  std::map<NodeKey, std::string> instances_;  ///< of nodes that the catalog has something of
+  /// Of nodes that the catalog has something of: what each is and was called, the instance of now first.
+  std::map<NodeKey, PastVersions::Names> instances_;
   PastVersions past_;
   std::set<NodeKey> gone_;  ///< nodes of which the catalog may still have something
 };

@@ -14,6 +14,7 @@ using std::chrono::seconds;
 
 constexpr auto presence_limit = seconds(2);
 constexpr auto settle_limit = seconds(2);  // nodes reconnect within this after a restart
+constexpr std::size_t most_former = 16;
 constexpr std::size_t most_absent = 10'000;
 constexpr auto name_kept = std::chrono::minutes(1);  // for a node that may be back in a moment
 constexpr std::ptrdiff_t most_members_told = 32;
@@ -40,7 +41,8 @@ void Members::check(const ChannelPtr& channel, const Hello& hello) const {
     const auto address = parse_address(text);
     return address && is_of_a_host(*address);
   };
-  if (hello.addresses.size() > 32 || !std::ranges::all_of(hello.addresses, is_sensible))
+  if (hello.addresses.size() > 32 || hello.former.size() > most_former ||
+      !std::ranges::all_of(hello.addresses, is_sensible))
     throw Error(Status::refused, "no sensible hello");
   if (!is_proven(hello.instance, hello.public_key, Hello::name, channel->binding(), hello.proof))
     throw Error(Status::refused, printable(hello.node) + ": does not prove that it is the node that it says it is");
@@ -56,7 +58,7 @@ Task<std::optional<Welcome>> Members::refusal(Hello hello) const {
   for (const auto& [channel, other] : others) {
     PresenceAsk question;
     question.run = hello.run;
-    if (hello.rival == other.run) question.proof = hello.rival_proof;
+    if (hello.rival_run == other.run) question.rival = hello.rival;
     Welcome out;
     out.here_already = other.run == hello.run;
     out.taken = !out.here_already;
@@ -64,8 +66,7 @@ Task<std::optional<Welcome>> Members::refusal(Hello hello) const {
     bool answers = true;
     try {
       PresenceAsk::Reply reply = co_await channel->request(question, presence_limit);
-      out.rival = std::move(reply.run);
-      out.rival_proof = std::move(reply.proof);
+      out.rival = std::move(reply.rival);
     } catch (const Error& error) {
       answers = error.status() != Status::unreachable;  // one of another version refuses to say
     }

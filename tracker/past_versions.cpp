@@ -30,17 +30,17 @@ void PastVersions::forget_oldest(std::string_view path) {
   if (at->second.empty()) paths_.erase(at);
 }
 
-bool PastVersions::had(std::string_view path, const ContentId& id, std::int64_t size, std::string_view instance) const {
+bool PastVersions::had(std::string_view path, const ContentId& id, std::int64_t size, const Names& own) const {
   const auto at = paths_.find(path);
   return at != paths_.end() && std::ranges::any_of(at->second, [&](const Version& version) {
-           return version.id == id && version.size == size && version.instance != instance;
+           return version.id == id && version.size == size && std::ranges::find(own, version.instance) == own.end();
          });
 }
 
-bool PastVersions::had_size(std::string_view path, std::int64_t size, std::string_view instance) const {
+bool PastVersions::had_size(std::string_view path, std::int64_t size, const Names& own) const {
   const auto at = paths_.find(path);
   return at != paths_.end() && std::ranges::any_of(at->second, [&](const Version& version) {
-           return version.size == size && version.instance != instance;
+           return version.size == size && std::ranges::find(own, version.instance) == own.end();
          });
 }
 

@@ -20,11 +20,12 @@ class PastVersions {
 
   /// The node of this instance had these bytes under `path`.
   void add(std::string_view path, const ContentId& id, std::int64_t size, const std::string& instance);
-  /// Whether a node other than `instance` had these bytes under `path`.
-  [[nodiscard]] bool had(std::string_view path, const ContentId& id, std::int64_t size,
-                         std::string_view instance) const;
+  /// What a node is and was called.
+  using Names = std::vector<std::string>;
+  /// Whether a node that has none of the names `own` had these bytes under `path`.
+  [[nodiscard]] bool had(std::string_view path, const ContentId& id, std::int64_t size, const Names& own) const;
   /// Whether one had bytes of this size.
-  [[nodiscard]] bool had_size(std::string_view path, std::int64_t size, std::string_view instance) const;
+  [[nodiscard]] bool had_size(std::string_view path, std::int64_t size, const Names& own) const;
 
  private:
   struct Version {

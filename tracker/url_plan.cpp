@@ -75,7 +75,8 @@ void UrlPlan::take_facts(NodeKey node, const UrlFacts& said, TimePoint now) {
   auto facts = said;
   if (facts_.size >= 0) {
     if (changes_ <= most_changes) earlier_.push_back(facts_);
-    plain_ = said.size == facts_.size && servers_take_turns(earlier_, facts_, said);
+    // Servers that take turns, or one that calls each answer another: then none of that counts.
+    plain_ = said.size == facts_.size && (servers_take_turns(earlier_, facts_, said) || changes_ == most_changes);
     if (plain_) facts = without_validator(std::move(facts));
     // The word of the one who asks now counts: it has asked last. All begin anew.
     if (!plain_ && ++changes_ > most_changes) {

@@ -22,29 +22,40 @@ _meshswarm_context() {
     done
 }
 
-_meshswarm_paths() {  # WORD [--local]
-    local word=$1 context IFS=$'\n'
-    shift
+# WORD is what was typed, put together and without its quotes; BEFORE what of it stands before the last word break, and
+# is there already; QUOTE the quote that is open, if any.
+_meshswarm_paths() {  # WORD BEFORE QUOTE [--local]
+    local word=$1 before=$2 quote=$3 context i IFS=$'\n'
+    shift 3
     _meshswarm_context
     mapfile -t COMPREPLY < <(meshfile "${context[@]}" complete "$@" -- "$word" 2>/dev/null)
-    # A colon is a word break: what stands before it is there already.
-    if [[ $word == *:* && $COMP_WORDBREAKS == *:* ]]; then
-        local typed=${word%"${word##*:}"} i
-        for i in "${!COMPREPLY[@]}"; do COMPREPLY[i]=${COMPREPLY[i]#"$typed"}; done
-    fi
-    compopt -o filenames 2>/dev/null
     [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == */ ]] && compopt -o nospace 2>/dev/null
+    for i in "${!COMPREPLY[@]}"; do
+        COMPREPLY[i]=${COMPREPLY[i]#"$before"}
+        # Quoted here, and not by readline, which leaves $ and ` as they are.
+        case $quote in
+            \') COMPREPLY[i]=${COMPREPLY[i]//\'/\'\\\'\'} ;;
+            \") COMPREPLY[i]=$(sed 's/[\\"$`]/\\&/g' <<<"${COMPREPLY[i]}") ;;
+            *) printf -v "COMPREPLY[i]" %q "${COMPREPLY[i]}" ;;
+        esac
+    done
+    compopt -o filenames -o noquote 2>/dev/null
 }
 
 _meshswarm() {
     COMPREPLY=()
-    local program=$1 word=${COMP_WORDS[COMP_CWORD]} before command= i=$COMP_CWORD
+    local program=$1 word=${COMP_WORDS[COMP_CWORD]} before lead= quote= command= i=$COMP_CWORD
     # Puts a word that bash split at its colons together again, and takes its quotes off.
     while ((i > 1)) && [[ $word == :* || ${COMP_WORDS[i - 1]} == : ]]; do
         ((i--))
         word=${COMP_WORDS[i]}$word
     done
     before=${COMP_WORDS[i - 1]}
+    if ((i < COMP_CWORD)); then
+        lead=${word%"${COMP_WORDS[COMP_CWORD]#:}"}
+        lead=$(sed 's/\\\(.\)/\1/g' <<<"$lead")
+    fi
+    [[ $word == [\'\"]* ]] && quote=${word:0:1}
     # What quotes a character outside of quotes and in each kind of them (bash(1), QUOTING).
     case $word in
         \'*) word=${word#\'} ;;
@@ -82,8 +93,8 @@ _meshswarm() {
         meshfile:) mapfile -t COMPREPLY < <(compgen -W "cancel delete get info list status stream torrent wait" -- "$word") ;;
         meshfile:status) ;;
         meshfile:delete)
-            if [[ " ${COMP_WORDS[*]} " == *" --mesh "* || " ${COMP_WORDS[*]} " == *" --on "* ]]; then _meshswarm_paths "$word"; else _meshswarm_paths "$word" --local; fi ;;
-        meshfile:* | meshget: | mm-disk:) _meshswarm_paths "$word" ;;
+            if [[ " ${COMP_WORDS[*]} " == *" --mesh "* || " ${COMP_WORDS[*]} " == *" --on "* ]]; then _meshswarm_paths "$word" "$lead" "$quote"; else _meshswarm_paths "$word" "$lead" "$quote" --local; fi ;;
+        meshfile:* | meshget: | mm-disk:) _meshswarm_paths "$word" "$lead" "$quote" ;;
     esac
 }
 

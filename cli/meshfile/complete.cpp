@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <array>
+
 #include "core/format.h"
 #include "core/mesh_path.h"
 #include "meshfile/commands.h"
@@ -7,6 +10,7 @@ namespace mesh::meshfile {
 
 Task<Status> complete(const NodeOptions& node, const Asked& asked, const Handlers& handlers) {
   constexpr std::size_t most = 1000;
+  constexpr std::array<std::string_view, 6> others = {"-", "file:", "path:", "tar:", "http://", "https://"};
   std::string_view word = asked.path;
   std::string lead;
   const auto strip = [&](std::string_view prefix) {
@@ -34,7 +38,12 @@ Task<Status> complete(const NodeOptions& node, const Asked& asked, const Handler
     const Listed page = co_await channel->request(question, std::chrono::seconds(3));
     for (const auto& item : page.items) {
       if (printable(item.entry.path) != item.entry.path || ++said > most) continue;
-      std::printf("%s%s%s\n", lead.c_str(), item.entry.path.c_str(), item.entry.kind == Kind::directory ? "/" : "");
+      // What would be read as something else than a path is one behind a '/'.
+      const auto& path = item.entry.path;
+      const bool is_other =
+          lead.empty() && std::ranges::any_of(others, [&](std::string_view other) { return path.starts_with(other); });
+      std::printf("%s%s%s%s\n", lead.c_str(), is_other ? "/" : "", path.c_str(),
+                  item.entry.kind == Kind::directory ? "/" : "");
     }
     question.after = page.next;
   } while (!question.after.empty() && said < most);

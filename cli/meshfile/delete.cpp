@@ -26,21 +26,21 @@ void print_deleted(const std::string& node, const Deleted& deleted) {
   std::printf("\n");
 }
 
-/// Whether what looks like a glob is a path that is there.
-Task<bool> is_path(const NodeOptions& node, const Handlers& handlers, What what) {
+/// The glob, in which a path that is somewhere in the mesh is none.
+Task<What> as_in_mesh(const NodeOptions& node, const Handlers& handlers, What what) {
   const auto channel = co_await channel_for(node, handlers, false);
   List question;
   question.pattern = what.pattern;
   question.glob = true;
-  bool found = false;
   try {
     const Listed page = co_await channel->request(question, std::chrono::seconds(150));
-    found = page.literal;
+    if (page.literal) what.is_glob = false;
+    if (!page.pattern.empty()) what.pattern = page.pattern;
   } catch (const Error& error) {
     if (error.status() != Status::not_found) throw;
   }
   channel->close();
-  co_return found;
+  co_return what;
 }
 
 }  // namespace
@@ -65,7 +65,7 @@ Task<Status> remove(const NodeOptions& node, const Asked& asked, const Handlers&
   // A path that is somewhere in the mesh is no glob anywhere.
   for (auto& text : request.whats) {
     const auto what = parse_what(text, files_dir(node));
-    if (what.is_glob && co_await is_path(node, handlers, what)) text = path_text(what.pattern);
+    if (what.is_glob) text = portable_text(co_await as_in_mesh(node, handlers, what));
   }
   auto to = asked.on;
   if (to.empty()) to.emplace_back("all");

@@ -210,4 +210,23 @@ bool names(const What& what, std::string_view path) {
   return path == what.pattern || is_below(path, what.pattern);
 }
 
+What as_it_stands(What what, const std::function<bool(const std::string&)>& is_there) {
+  if (!what.is_glob) return what;
+  if (is_there(what.pattern)) {
+    what.is_glob = false;
+    return what;
+  }
+  for (auto lead = parent_path(what.pattern); has_glob(lead); lead = parent_path(lead)) {
+    if (!is_there(std::string(lead))) continue;
+    std::string escaped;
+    for (const char c : lead) {
+      if (has_glob(std::string_view(&c, 1))) escaped += '\\';
+      escaped += c;
+    }
+    what.pattern = escaped + what.pattern.substr(lead.size());
+    break;
+  }
+  return what;
+}
+
 }  // namespace mesh

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -46,5 +47,9 @@ class Glob {
 struct What;
 /// Whether a WHAT names `path`: as itself, as something below the directory that it is, or by matching its glob.
 [[nodiscard]] bool names(const What& what, std::string_view path);
+
+/// `what`, in which a path that is there wins over the glob that it spells, and so does a directory that begins it:
+/// those parts are taken as they stand.
+[[nodiscard]] What as_it_stands(What what, const std::function<bool(const std::string&)>& is_there);
 
 }  // namespace mesh

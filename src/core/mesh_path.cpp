@@ -150,7 +150,8 @@ What parse_what(std::string_view text, const FilesDir& files_dir) {
 
 std::string portable_text(const What& what) {
   if (!what.url.empty()) return what.url;
-  return what.is_glob ? "file:" + what.pattern : path_text(what.pattern);
+  return what.is_glob || !has_glob(what.pattern) ? "file:" + (what.pattern.empty() ? "/" : what.pattern)
+                                                 : path_text(what.pattern);
 }
 
 std::string path_text(std::string_view path) { return "path:" + (path.empty() ? "/" : std::string(path)); }

@@ -18,7 +18,8 @@ constexpr off_t most_at_once = off_t{64} << 20;  // between two looks whether it
 constexpr std::size_t buffer_bytes = std::size_t{1} << 20;
 
 Error system_error(int error) {
-  return {Status::failed, std::generic_category().message(error), std::error_code(error, std::generic_category())};
+  return {Status::failed, "cannot be copied: " + std::generic_category().message(error),
+          std::error_code(error, std::generic_category())};
 }
 
 /// By way of this program: between file systems of which the kernel copies nothing to the other (copy_file_range(2)).

@@ -80,7 +80,7 @@ std::vector<What> GetQueue::parse_all(const std::vector<std::string>& texts, con
   return out;
 }
 
-GetTaskPtr GetQueue::add(Get request) {
+GetTaskPtr GetQueue::add(Get request, bool is_kept) {
   auto wanted = parse_all(request.whats, "a get");
   if (wanted.empty()) throw Error(Status::usage, "a get names at least one file, directory or glob");
   if (std::cmp_greater_equal(running_.size(), max_gets_))
@@ -90,7 +90,8 @@ GetTaskPtr GetQueue::add(Get request) {
   task->request = std::move(request);
   task->wanted = std::move(wanted);
   for (const auto& except : task->request.except) task->except.push_back(parse(except));
-  task->number = library_.db().add_get(to_bencode(task->request));
+  task->is_kept = is_kept;
+  task->number = is_kept ? --last_kept_ : library_.db().add_get(to_bencode(task->request));
   running_[task->number] = task;
   return task;
 }
@@ -125,7 +126,7 @@ void GetQueue::resume() {
 std::vector<Get> GetQueue::requests() const {
   std::vector<Get> out;
   for (const auto& [number, task] : running_)
-    if (!task->cancelled && !task->request.pipe) out.push_back(task->request);
+    if (!task->cancelled && !task->request.pipe && !task->is_kept) out.push_back(task->request);
   return out;
 }
 
@@ -144,28 +145,33 @@ void GetQueue::inherit(const std::vector<Get>& requests) {
 GetTaskPtr GetQueue::same_under_way(const Get& request) const {
   const auto wanted = to_bencode(request);
   for (const auto& [number, running] : running_)
-    if (!running->cancelled && !running->running && to_bencode(running->request) == wanted) return running;
+    if (!running->cancelled && !running->running && !running->is_kept && to_bencode(running->request) == wanted)
+      return running;
   return nullptr;
 }
 
-std::int64_t GetQueue::begin(Get request) {
-  request.detach = true;
-  if (const auto same_task = same_under_way(request)) return same_task->number;
-  const auto task = add(std::move(request));
-  spawn(workers_.loop(), run_detached(task));
+std::int64_t GetQueue::keep(Get request, std::shared_ptr<std::int64_t> budget, OnEnd on_end) {
+  const auto task = add(std::move(request), true);
+  task->budget = std::move(budget);
+  spawn(workers_.loop(), run_kept(task, std::move(on_end)));
   return task->number;
 }
 
-std::optional<Status> GetQueue::take_ended(std::int64_t number) {
-  if (running_.contains(number)) return std::nullopt;
-  const auto it = over_.find(number);
-  if (it == over_.end()) return Status::failed;  // so long ago that it is forgotten
-  if (!it->second.reported) {
-    auto heard = it->second;
-    heard.reported = true;
-    remember(std::move(heard));
-  }
-  return it->second.status;
+Task<void> GetQueue::run_kept(GetTaskPtr task, OnEnd on_end) {
+  const auto outcomes = co_await getter_.run(task);
+  running_.erase(task->number);
+  ended_.notify();
+  on_end(outcomes);
+}
+
+void GetQueue::stop_keeping(std::int64_t number) {
+  if (const auto it = running_.find(number); it != running_.end()) getter_.cancel(it->second);
+}
+
+GetQueue::Kept GetQueue::kept(std::int64_t number) const {
+  const auto it = running_.find(number);
+  if (it == running_.end()) return {};
+  return {getter_.progress(*it->second).done, it->second->spent};
 }
 
 Task<GetReply> GetQueue::get(ChannelPtr channel, Get request) {
@@ -224,15 +230,16 @@ Task<GetReply> GetQueue::look_first(GetTaskPtr task) {
     while (undecided() && std::chrono::steady_clock::now() < until) co_await ended_.wait_for(milliseconds(20));
   GetReply out;
   const auto over = over_.find(number);
-  // A part of it that cannot be had: the rest goes on.
+  // A part of it that cannot be had: the rest, if any, goes on.
   for (const auto& one : task->unresolved)
-    if (over == over_.end() && one.status != Status::ok && out.errors.size() < most_errors) {
+    if (one.status != Status::ok && out.errors.size() < most_errors) {
       out.status = worst(out.status, one.status);
       out.errors.push_back(one.error);
+      out.whats.push_back(one.what);
     }
   if (over == over_.end() || over->second.status == Status::ok) co_return out;
   out.status = over->second.status;
-  out.errors = over->second.errors;
+  if (out.errors.empty()) out.errors = over->second.errors;
   auto heard = over->second;
   heard.reported = true;
   remember(std::move(heard));
@@ -309,16 +316,18 @@ Task<GetReply> GetQueue::wait(ChannelPtr channel, Wait request) {
     awaited.insert(request.numbers.begin(), request.numbers.end());
     request.whats.clear();
   } else if (request.whats.empty()) {
-    for (const auto& [number, task] : running_) awaited.insert(number);
+    for (const auto& [number, task] : running_)
+      if (!task->is_kept) awaited.insert(number);
     for (const auto& [number, info] : over_)
       if (!info.reported) awaited.insert(number);
   }
-  const auto wanted = parse_all(request.whats, "a wait");
+  auto wanted = parse_all(request.whats, "a wait");
+  for (auto& what : wanted) what = read(std::move(what));
   AskedFor running, over;
   Slice slice;
   if (!wanted.empty()) {
     for (const auto& [number, task] : std::map(running_)) {
-      running.add(number, task->wanted);
+      if (!task->is_kept) running.add(number, task->wanted);
       if (slice.is_over()) co_await slice.next();
     }
     for (const auto& [number, info] : std::map(over_)) {
@@ -419,6 +428,11 @@ Task<GetReply> GetQueue::wait(ChannelPtr channel, Wait request) {
   co_return reply;
 }
 
+/// A path that is there wins over the glob that it spells.
+What GetQueue::read(What what) const {
+  return as_it_stands(std::move(what), [this](const std::string& path) { return knows(path); });
+}
+
 bool GetQueue::knows(const std::string& path) const {
   for (const auto& [number, task] : running_) {
     if (std::ranges::any_of(task->wanted, [&](const What& what) { return !what.is_glob && what.pattern == path; }))
@@ -431,8 +445,7 @@ bool GetQueue::knows(const std::string& path) const {
 
 Task<Cancelled> GetQueue::drop(What what, bool discard) {
   Cancelled out;
-  // A path that is there wins over the glob that it spells.
-  if (what.is_glob && knows(what.pattern)) what.is_glob = false;
+  what = read(std::move(what));
   if (on_dropped) on_dropped(what);
   if (discard) out.discarded = transfers_.discard(what);
   const auto downloads = transfers_.running(what);
@@ -452,7 +465,7 @@ Task<Cancelled> GetQueue::drop(What what, bool discard) {
       return what.pattern.empty() || same(other, what) || (!other.is_glob && names(what, other.pattern));
     });
     if (all) task->cancelled = true;
-    library_.db().change_get(number, to_bencode(task->request));
+    if (!task->is_kept) library_.db().change_get(number, to_bencode(task->request));
     out.stopped.push_back(joined(task->request.whats));
   }
   transfers_.wake();

@@ -38,10 +38,18 @@ class GetQueue {
   /// What had not ended, as it was asked for; and to go on with that in another node's place.
   [[nodiscard]] std::vector<Get> requests() const;
   void inherit(const std::vector<Get>& requests);
-  /// A get of the node's own: its number, under way, or that of the same one that is. Throws Error(usage).
-  std::int64_t begin(Get request);
-  /// How a get that the node itself began has ended, told once; nothing while it is under way.
-  [[nodiscard]] std::optional<Status> take_ended(std::int64_t number);
+  /// A get of the node's own: nobody waits for it, it is not written down, and ends where it cannot go on. `on_end` is
+  /// told what became of it. `budget`: bytes that may come yet, of all that have it; null: no bound. Returns its
+  /// number. Throws Error(usage).
+  using OnEnd = std::function<void(const std::vector<GetOutcome>&)>;
+  std::int64_t keep(Get request, std::shared_ptr<std::int64_t> budget, OnEnd on_end);
+  /// Of a get of the node's own that is under way: ends it soon; bytes that it has of what it gets, and of its budget.
+  void stop_keeping(std::int64_t number);
+  struct Kept {
+    std::int64_t done = 0;
+    std::int64_t spent = 0;
+  };
+  [[nodiscard]] Kept kept(std::int64_t number) const;
   /// Told of what somebody here does not want any more, before it is over.
   std::function<void(const What&)> on_dropped;
   /// Why the node stops, for those who wait for a get.
@@ -65,13 +73,15 @@ class GetQueue {
   [[nodiscard]] std::vector<GetInfo> list() const;
 
  private:
-  GetTaskPtr add(Get request);
+  GetTaskPtr add(Get request, bool is_kept = false);
+  Task<void> run_kept(GetTaskPtr task, OnEnd on_end);
   [[nodiscard]] GetTaskPtr same_under_way(const Get& request) const;
   Task<void> run_detached(GetTaskPtr task);
   Task<GetReply> look_first(GetTaskPtr task);
   void end(const GetTaskPtr& task, const std::vector<GetOutcome>& outcomes, bool reported);
   void remember(GetInfo info);
   [[nodiscard]] GetInfo describe(const GetTask& task) const;
+  [[nodiscard]] What read(What what) const;
   [[nodiscard]] What parse(const std::string& text) const;
   [[nodiscard]] std::vector<What> parse_all(const std::vector<std::string>& texts, const char* for_what) const;
 
@@ -87,6 +97,7 @@ class GetQueue {
   std::map<std::int64_t, GetInfo> over_;  ///< by number; some of the newest that have ended
   std::multiset<std::int64_t> awaited_;   ///< by those who wait
   std::int64_t endings_ = 0;
+  std::int64_t last_kept_ = 0;  ///< numbers of gets of the node's own are below zero
   std::string why_it_stops_;
   Event ended_;
 };

@@ -43,7 +43,10 @@ struct GetTask : Asker {
   Pacer pacer;                          ///< of what comes neither from a swarm nor by one
   std::int64_t settled_bytes = 0;       ///< of files that are done
   std::int64_t total_bytes = 0;
-  std::int64_t budget = INT64_MAX;  ///< bytes that may come yet
+  /// Of a get of the node's own: bytes that may come yet for all of its kind; null: no bound.
+  std::shared_ptr<std::int64_t> budget;
+  std::int64_t spent = 0;  ///< of that
+  bool is_kept = false;    ///< the node's own (--keep): nobody waits for it, and it is not written down
   int files_done = 0;
   int files_total = 0;
   Phase phase = Phase::none;
@@ -58,8 +61,9 @@ struct GetTask : Asker {
   }
   /// So much more is to come; false where that is more than may.
   [[nodiscard]] bool spend(std::int64_t bytes) {
-    if (bytes > budget) return false;
-    budget -= bytes;
+    if (budget && bytes > *budget) return false;
+    if (budget) *budget -= bytes;
+    spent += bytes;
     return true;
   }
   /// Whether this path of it was cancelled.

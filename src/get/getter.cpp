@@ -20,7 +20,7 @@ constexpr auto holder_may_be_back = seconds(30);
 
 Error too_large(const FileEntry& entry) {
   return Error(Status::failed,
-               printable(entry.path) + ": " + human_bytes(entry.size) + " is more than may come for this get");
+               printable(entry.path) + ": " + human_bytes(entry.size) + " is more than --keep-max has left");
 }
 
 bool is_large(const FileEntry& entry) { return entry.kind == Kind::file && entry.size > small_file_bytes; }
@@ -109,7 +109,6 @@ Task<std::vector<GetOutcome>> Getter::run(GetTaskPtr task) {
   tasks_.insert(task);
   task->pacer = Pacer(task->request.max_down);
   task->settled_bytes = task->total_bytes = 0;
-  task->budget = task->request.most_bytes > 0 ? task->request.most_bytes : INT64_MAX;
   task->files_done = task->files_total = 0;
   Results results;
   Plan plan;
@@ -146,6 +145,7 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
     failed.status = error.status();
     failed.error = error.what();
     failed.print = false;
+    failed.kept = error.code() == std::errc::file_exists;
     results.push_back(std::move(failed));
     ++task->files_done;
   };
@@ -200,7 +200,8 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
       } else if (wanted.kind == Kind::link) {
         library_.installer().place_link(wanted, before);
         settle(planned, false);
-      } else if (!planned.url && !task->spend(wanted.size)) {
+      } else if (!planned.url &&
+                 !task->spend(wanted.size - (before.entry.kind == Kind::file ? before.entry.size : 0))) {
         fail(planned, too_large(wanted));
       } else {
         (is_large(wanted) || planned.url ? large : small).push_back(&planned);
@@ -211,22 +212,46 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
   }
   // What will be in the way, before anything is fetched.
   std::map<const Planned*, Error> in_the_way;
+  std::string no_room;  // for one of them; empty: there is
   const auto rehearse = [&] {
-    std::set<std::string_view> free;  // directories in which nothing is
+    in_the_way.clear();
+    no_room.clear();
+    std::map<std::string_view, std::optional<OtherMount>> free;  // directories in which there is nothing in the way
+    std::map<std::uint64_t, std::pair<std::int64_t, std::int64_t>> needed;  // bytes and inodes, by device
     for (const auto* list : {&small, &large})
       for (const auto* planned : *list) {
         const auto& wanted = planned->file.entry;
+        const auto dir = parent_path(wanted.path);
         const bool absent = planned->before.verdict == LocalState::Verdict::absent;
-        if (absent && free.contains(parent_path(wanted.path))) continue;
         try {
-          library_.installer().rehearse(wanted, planned->before);
-          if (absent) free.insert(parent_path(wanted.path));
+          const auto known = absent ? free.find(dir) : free.end();
+          const auto mount =
+              known != free.end() ? known->second : library_.installer().rehearse(wanted, planned->before);
+          if (absent) free.emplace(dir, mount);
+          if (!mount || planned->url) continue;
+          auto& [bytes, inodes] = needed[mount->device];
+          if (bytes + wanted.size <= mount->free_bytes && inodes < mount->free_inodes) {
+            bytes += wanted.size;
+            ++inodes;
+            continue;
+          }
+          no_room = printable(wanted.path) + ": cannot be put in place: " + printable(mount->directory) + " has no " +
+                    (inodes < mount->free_inodes ? "room: " + human_bytes(bytes + wanted.size) + " needed, " +
+                                                       human_bytes(mount->free_bytes) + " free"
+                                                 : "inode left for another file");
+          in_the_way.emplace(planned, Error(Status::failed, no_room));
         } catch (const Error& error) {
           in_the_way.emplace(planned, error);
         }
       }
   };
   co_await run_on(workers_.brief(), rehearse);
+  while (!no_room.empty() && task->waits_for_room() && !task->cancelled && !workers_.stopping()) {
+    task->enter(GetTask::Phase::paused, "paused: " + no_room);
+    co_await workers_.rest(milliseconds(500));
+    co_await run_on(workers_.brief(), rehearse);
+    task->enter(GetTask::Phase::none);
+  }
   for (const auto& [planned, error] : in_the_way) fail(*planned, error);
   for (auto* list : {&small, &large})
     std::erase_if(*list, [&](const Planned* one) { return in_the_way.contains(one); });
@@ -442,7 +467,7 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results
   auto one = outcome(planned);
   one.status = status;
   one.error = error;
-  one.kept = end == End::kept;
+  one.kept = end == End::kept || end == End::in_the_way;
   one.id = download->wanted().id;
   one.from_sources = download->info().from_sources;
   one.from_getters = download->info().from_getters;

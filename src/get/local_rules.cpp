@@ -18,14 +18,17 @@ bool LocalRules::keeps(const Planned& planned, bool force) const {
     case Verdict::unknown:
       return own_wins && !force;  // the version here is the mesh's choice; others are about to get it
     case Verdict::other_kind:
-      throw Error(Status::failed, printable(planned.file.entry.path) + ": kept: a " +
-                                      (planned.file.entry.kind == Kind::link ? "link" : "file") +
-                                      " in the mesh, but here it is a directory");
+      throw Error(Status::failed,
+                  printable(planned.file.entry.path) + ": kept: a " +
+                      (planned.file.entry.kind == Kind::link ? "link" : "file") +
+                      " in the mesh, but here it is a directory",
+                  std::make_error_code(std::errc::file_exists));
     case Verdict::users:
       if (force) return false;
       // The author's own newer file is what the mesh is about to offer to others.
       if (!before.received && own_wins) return true;
-      throw Error(Status::failed, conflict(planned.file.entry, before, planned.file.holders));
+      throw Error(Status::failed, conflict(planned.file.entry, before, planned.file.holders),
+                  std::make_error_code(std::errc::file_exists));
   }
   return false;
 }

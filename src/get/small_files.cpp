@@ -322,7 +322,7 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
     } else if (before.verdict == LocalState::Verdict::unknown && before.id == file.id) {
       run->finish(*planned, Status::ok, {}, true);
     } else if (before.verdict == LocalState::Verdict::unknown && !run->task->request.force && !before.replaceable) {
-      run->finish(*planned, Status::failed, rules_.conflict(wanted, before, planned->file.holders), false);
+      run->finish(*planned, Status::failed, rules_.conflict(wanted, before, planned->file.holders), true);
     } else {
       planned->no_image = !find_backing_name(file.data);
       Installer::Small small;

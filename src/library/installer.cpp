@@ -20,6 +20,7 @@
 #include "disk/sync_later.h"
 #include "library/maker.h"
 #include "library/temporary.h"
+#include "wire/mesh_key.h"
 
 namespace mesh {
 namespace {
@@ -86,6 +87,16 @@ class NoRoom : public Error {
   explicit NoRoom(const std::string& text) : Error(Status::failed, text) {}
 };
 
+/// Whether a file system that was given the time `wanted` may say `is`: some keep whole microseconds, seconds or pairs
+/// of them.
+bool is_time_of(std::int64_t is, std::int64_t wanted) {
+  const auto lost = wanted - is;
+  if (lost == 0) return true;
+  for (const std::int64_t grain : {100LL, 1'000LL, 10'000'000LL, 1'000'000'000LL, 2'000'000'000LL})
+    if (lost > 0 && lost < grain && is % grain == 0) return true;
+  return false;
+}
+
 std::int64_t bytes_free(const struct statvfs& s) {
   return static_cast<std::int64_t>(s.f_bavail) * static_cast<std::int64_t>(s.f_frsize);
 }
@@ -130,7 +141,7 @@ ContentId Installer::identify(const LocalEntry& local, const std::atomic<bool>& 
   return hash_file(fd.get(), local.entry.size, std::max(1U, std::thread::hardware_concurrency()), stop).id;
 }
 
-void Installer::rehearse(const FileEntry& wanted, const LocalState& before) const {
+std::optional<OtherMount> Installer::rehearse(const FileEntry& wanted, const LocalState& before) const {
   const auto say = [&](std::string_view dir, const std::string& what) {
     throw Error(Status::failed, printable(wanted.path) + ": cannot be put in place: " +
                                     (dir.empty() ? "the files directory" : printable(dir)) + " " + what);
@@ -147,18 +158,33 @@ void Installer::rehearse(const FileEntry& wanted, const LocalState& before) cons
   }
   if (::faccessat(there.get(), ".", W_OK | X_OK, AT_EACCESS) != 0)
     say(dir, "cannot be written to: " + std::generic_category().message(errno));
+  std::optional<OtherMount> out;
   const Fd parts(::open(parts_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   struct statvfs room {};
-  if (parts && !is_same_mount(there.get(), parts.get()) && ::fstatvfs(there.get(), &room) == 0)
-    if (const auto free = bytes_free(room); wanted.size > free)
-      say(dir, "has no room: " + human_bytes(wanted.size) + " needed, " + human_bytes(free) + " free");
-  if (before.verdict == LocalState::Verdict::absent || dir != parent_path(wanted.path)) return;
+  struct stat in {};
+  if (parts && !is_same_mount(there.get(), parts.get()) && ::fstatvfs(there.get(), &room) == 0 &&
+      ::fstat(there.get(), &in) == 0)
+    out = OtherMount{std::string(dir), in.st_dev, bytes_free(room),
+                     room.f_files == 0 ? INT64_MAX : static_cast<std::int64_t>(room.f_favail)};
+  if (before.verdict == LocalState::Verdict::absent || dir != parent_path(wanted.path)) return out;
   const std::string name(last_part(wanted.path));
   if (is_mount(there.get(), name))
     throw Error(Status::failed, printable(wanted.path) + ": cannot be put in place: something is mounted there");
+  struct statx now {};
+  if (::statx(there.get(), name.c_str(), AT_SYMLINK_NOFOLLOW, STATX_UID, &now) == 0) {
+    if ((now.stx_attributes & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)) != 0)
+      throw Error(
+          Status::failed,
+          printable(wanted.path) + ": cannot be put in place: the file here may not be changed (chattr -ia lets it)");
+    struct stat holder {};
+    if (::fstat(there.get(), &holder) == 0 && (holder.st_mode & S_ISVTX) != 0 && ::geteuid() != 0 &&
+        now.stx_uid != ::geteuid() && holder.st_uid != ::geteuid())
+      say(dir, "is sticky, and the file there is another user's");
+  }
   const Fd target(::openat(there.get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
   if (target && before.entry.kind == Kind::file && PathGate::is_being_written(target.get()))
     throw open_for_writing(wanted);
+  return out;
 }
 
 /// Gives what is called `name` in the open directory `from` the name where it is wanted. False where nothing was there,
@@ -219,31 +245,29 @@ bool Installer::is_elsewhere(std::string_view path) const {
   return parts && there && !is_same_mount(there.get(), parts.get());
 }
 
-/// A copy of the open file in the directory where it is wanted, under a name that nobody is offered, which is returned;
-/// it is open as `file` then. Throws Error, without a trace.
-std::string Installer::bring_over(Fd& file, int parent, const FileEntry& wanted,
-                                  const std::function<bool()>& is_stopped) const {
-  static std::atomic<std::uint64_t> counter = 0;
-  struct Name {
-    int at;
-    std::string text;
-    ~Name() {
-      if (!text.empty()) ::unlinkat(at, text.c_str(), 0);
-    }
-  } name{parent, std::string(own_temporary_prefix) + std::to_string(::getpid()) + "-" + std::to_string(counter++)};
-  ::unlinkat(parent, name.text.c_str(), 0);
-  const Fd copy(::openat(parent, name.text.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+/// A copy of the open file on the mount of the open directory `parent`, without a name where the file system has that;
+/// open read-only, and nowhere for writing. `name` is its name beside its place where it has to have one. Throws Error,
+/// without a trace.
+Fd Installer::bring_over(int file, int parent, const FileEntry& wanted, std::string& name,
+                         const std::function<bool()>& is_stopped) const {
+  Fd copy(::openat(parent, ".", O_RDWR | O_TMPFILE | O_CLOEXEC, 0600));
+  if (!copy) {
+    name = std::string(own_temporary_prefix) + random_secret().hex().substr(0, 16);
+    copy = Fd(::openat(parent, name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+    if (!copy) name.clear();
+  }
   if (!copy) fail(wanted, "cannot be put in place", errno);
   try {
-    copy_bytes(file.get(), copy.get(), wanted.size, is_stopped);
+    copy_bytes(file, copy.get(), wanted.size, is_stopped);
+    finish_file(copy.get(), wanted);
+    // By the open file itself: a name could be somebody else's by now.
+    Fd out(::open(in_proc(copy.get()).c_str(), O_RDONLY | O_CLOEXEC));
+    if (!out) fail(wanted, "cannot be read back", errno);
+    return out;
   } catch (const Error& error) {
-    throw Error(error.status(), printable(wanted.path) + ": cannot be put in place: " + error.what(), error.code());
+    if (!name.empty()) ::unlinkat(parent, name.c_str(), 0);
+    throw Error(error.status(), about(wanted.path, error.what()), error.code());
   }
-  finish_file(copy.get(), wanted);
-  // Open for writing nowhere when it appears under its name.
-  file = Fd(::openat(parent, name.text.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
-  if (!file) fail(wanted, "cannot be read back", errno);
-  return std::exchange(name.text, {});
 }
 
 LocalEntry Installer::install(const std::string& part_name, Fd& file, const FileEntry& wanted, const LocalState& before,
@@ -252,19 +276,41 @@ LocalEntry Installer::install(const std::string& part_name, Fd& file, const File
   const Fd parent = gate_.open_parent(wanted.path, made_);
   const auto shelf = shelf_beside(parent.get(), parts.get(), wanted);
   const bool is_elsewhere = shelf.directory != parts.get();
-  const auto name = is_elsewhere ? bring_over(file, parent.get(), wanted, is_stopped) : part_name;
+  std::string name = is_elsewhere ? std::string() : part_name;
+  if (is_elsewhere) file = bring_over(file.get(), parent.get(), wanted, name, is_stopped);
   LocalEntry out;
   try {
-    const bool took = take_name(shelf, name, parent.get(), wanted, before);
+    bool took = false;
+    if (name.empty() && before.verdict == LocalState::Verdict::absent) {
+      took = link_nameless(file.get(), parent.get(), wanted);
+    } else {
+      if (name.empty()) {
+        name = std::string(own_temporary_prefix) + random_secret().hex().substr(0, 16);
+        if (::linkat(AT_FDCWD, in_proc(file.get()).c_str(), parent.get(), name.c_str(), AT_SYMLINK_FOLLOW) != 0)
+          fail(wanted, "cannot be put in place", errno);
+      }
+      took = take_name(shelf, name, parent.get(), wanted, before);
+      // Who may write to the directory may have put something else under the name that it had meanwhile.
+      if (took && is_elsewhere && !is_still_at(parent.get(), std::string(last_part(wanted.path)).c_str(), file.get()))
+        throw taken(wanted);
+    }
     out = took ? placed(file.get(), wanted, id) : same_already(wanted, id);
   } catch (const Error&) {
-    if (is_elsewhere) ::unlinkat(parent.get(), name.c_str(), 0);
+    if (is_elsewhere && !name.empty()) ::unlinkat(parent.get(), name.c_str(), 0);
     throw;
   }
   // Where it has not got its name by being moved.
   if (!part_name.empty()) ::unlinkat(parts.get(), part_name.c_str(), 0);
-  if (is_elsewhere) ::unlinkat(parent.get(), name.c_str(), 0);
+  if (is_elsewhere && !name.empty()) ::unlinkat(parent.get(), name.c_str(), 0);
   return out;
+}
+
+/// Gives a file that has no name, open as `file`, the one that it is wanted under; false where something has it.
+bool Installer::link_nameless(int file, int parent, const FileEntry& wanted) const {
+  const std::string name(last_part(wanted.path));
+  if (::linkat(AT_FDCWD, in_proc(file).c_str(), parent, name.c_str(), AT_SYMLINK_FOLLOW) == 0) return true;
+  if (errno != EEXIST) fail(wanted, "cannot be put in place", errno);
+  return false;
 }
 
 /// The name is taken meanwhile: by the very same bytes, which another get brought, or by something else.
@@ -288,7 +334,7 @@ LocalEntry Installer::placed(int fd, const FileEntry& wanted, const ContentId& i
   out.entry.id = id;
   out.entry.mode = s.st_mode & 07777;
   // Somebody may have written to it since the rename; then it is theirs.
-  if (out.stamp.size == wanted.size && out.stamp.mtime == wanted.mtime) {
+  if (out.stamp.size == wanted.size && is_time_of(out.stamp.mtime, wanted.mtime)) {
     db_.put_received(wanted.path, out.stamp, id);
     db_.put_hash(out.stamp, id);
   }
@@ -433,19 +479,15 @@ std::vector<Installer::Placed> Installer::place_small(std::vector<Small>& files)
         is_elsewhere = !is_same_mount(parent.get(), parts.get());
       }
       parent_of = dir;
-      const std::string name(last_part(file.wanted.path));
       if (!file.part.empty() || is_elsewhere) {
         out[i].entry = install(file.part, file.file, file.wanted, file.before, file.id, never);
       } else {
         // Known to the watcher before it appears: it is open for writing here until this is done.
         struct stat unnamed {};
         if (::fstat(file.file.get(), &unnamed) == 0) own_.add(file.wanted.path, stamp_of(unnamed));
-        if (::linkat(AT_FDCWD, in_proc(file.file.get()).c_str(), parent.get(), name.c_str(), AT_SYMLINK_FOLLOW) != 0) {
-          if (errno != EEXIST) fail(file.wanted, "cannot be put in place", errno);
-          out[i].entry = same_already(file.wanted, file.id);
-        } else {
-          out[i].entry = placed(file.file.get(), file.wanted, file.id);
-        }
+        out[i].entry = link_nameless(file.file.get(), parent.get(), file.wanted)
+                           ? placed(file.file.get(), file.wanted, file.id)
+                           : same_already(file.wanted, file.id);
       }
       file.file = Fd();
     } catch (const Error& error) {

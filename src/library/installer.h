@@ -33,6 +33,14 @@ struct LocalState {
   bool replaceable = false;  ///< it is nobody's edit: meshget wrote what is here, or the mesh knows it from elsewhere
 };
 
+/// A mount below the files directory to which files are copied.
+struct OtherMount {
+  std::string directory;  ///< on it
+  std::uint64_t device = 0;
+  std::int64_t free_bytes = 0;
+  std::int64_t free_inodes = 0;
+};
+
 class Installer {
  public:
   /// `shown_parts`: what `parts` is called in messages.
@@ -58,8 +66,9 @@ class Installer {
   [[nodiscard]] ContentId identify(const LocalEntry& local, const std::atomic<bool>& stop) const;
 
   /// Throws Error(failed) for what will keep a file from being placed where it is wanted, in place of what `before`
-  /// found: before its bytes are fetched.
-  void rehearse(const FileEntry& wanted, const LocalState& before) const;
+  /// found: before its bytes are fetched. Returns where it needs room besides that for its partial; nothing where it
+  /// is moved.
+  [[nodiscard]] std::optional<OtherMount> rehearse(const FileEntry& wanted, const LocalState& before) const;
 
   /// Syncs a finished file, all of whose bytes are verified, with its mode and mtime.
   void finish_file(int fd, const FileEntry& wanted) const;
@@ -117,7 +126,9 @@ class Installer {
   };
   LocalEntry install(const std::string& part_name, Fd& file, const FileEntry& wanted, const LocalState& before,
                      const ContentId& id, const std::function<bool()>& is_stopped) const;
-  std::string bring_over(Fd& file, int parent, const FileEntry& wanted, const std::function<bool()>& is_stopped) const;
+  Fd bring_over(int file, int parent, const FileEntry& wanted, std::string& name,
+                const std::function<bool()>& is_stopped) const;
+  bool link_nameless(int file, int parent, const FileEntry& wanted) const;
   bool take_name(const Shelf& from, const std::string& part, int parent, const FileEntry& wanted,
                  const LocalState& before) const;
   [[nodiscard]] Shelf shelf_beside(int parent, int parts, const FileEntry& wanted) const;

@@ -109,8 +109,12 @@ const Inventory::Item* Inventory::find(const ContentId& id, std::int64_t size) c
 Listed Inventory::list(const List& asked) const {
   Listed out;
   auto question = asked;
-  out.literal = question.glob && items_.contains(question.pattern);
-  if (out.literal) question.glob = false;
+  const auto what = as_it_stands(What{question.pattern, question.pattern, question.glob},
+                                 [this](const std::string& path) { return items_.contains(path); });
+  out.literal = question.glob && !what.is_glob;
+  if (what.is_glob && what.pattern != question.pattern) out.pattern = what.pattern;
+  question.glob = what.is_glob;
+  question.pattern = what.pattern;
   const auto add = [&](Items::const_iterator at) {
     out.items.push_back({at->second.entry, 1, 1, false});
     return out.items.size() < page_entries;

@@ -125,7 +125,11 @@ PathGate::Opened PathGate::open_file_with_entry(std::string_view path) const {
 PathGate::Place PathGate::place() const {
   struct stat there {};
   struct stat here {};
-  if (::stat(files_dir_.given.c_str(), &there) != 0) return errno == ENOENT ? Place::missing : Place::here;
+  if (::stat(files_dir_.given.c_str(), &there) != 0) {
+    // Something else is on the way there; or what was mounted there has died (FUSE, NFS).
+    if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP) return Place::missing;
+    return errno == ENOTCONN || errno == ESTALE || errno == ENODEV ? Place::elsewhere : Place::here;
+  }
   return ::fstat(root_.get(), &here) != 0 || is_same_file(there, here) ? Place::here : Place::elsewhere;
 }
 

@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <fstream>
+#include <sstream>
 
 #include "core/format.h"
 #include "core/glob.h"
@@ -17,6 +19,7 @@
 namespace mesh {
 namespace {
 
+constexpr const char* mount_table = "/proc/self/mountinfo";
 constexpr std::size_t batch_entries = 1000;
 constexpr int deepest = 200;
 /// For how long a file that is found being written to is looked at again, without an event.
@@ -31,6 +34,8 @@ Watcher::Watcher(const PathGate& gate, Options options, OnChange on_change, Log 
   inotify_ = Fd(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   if (!inotify_ && errno == EMFILE) no_watch_mend_ = "fs.inotify.max_user_instances";
   wake_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  mounts_ = Fd(::open(mount_table, O_RDONLY | O_CLOEXEC));
+  static_cast<void>(has_new_mounts());
   thread_ = std::thread([this] { run(); });
 }
 
@@ -61,7 +66,7 @@ void Watcher::run() {
   flush();
   auto next_scan = Clock::now() + options_.rescan;
   while (!stop_) {
-    std::array<pollfd, 2> fds{{{wake_.get(), POLLIN, 0}, {inotify_.get(), POLLIN, 0}}};
+    std::array<pollfd, 3> fds{{{wake_.get(), POLLIN, 0}, {inotify_.get(), POLLIN, 0}, {mounts_.get(), POLLPRI, 0}}};
     auto next = complete_ ? Clock::time_point::max() : next_scan;
     for (const auto& [path, again] : again_) next = std::min(next, again.at);
     for (const auto& [path, at] : temporary_) next = std::min(next, at);
@@ -70,6 +75,7 @@ void Watcher::run() {
            next == Clock::time_point::max() ? -1 : static_cast<int>(std::clamp<std::int64_t>(left, 0, 1'000'000)));
     if (stop_) return;
     if (fds[1].revents != 0) read_events();
+    if (fds[2].revents != 0 && has_new_mounts()) rescan_now_ = true;
     look_again();
     if (!complete_ && Clock::now() >= next_scan) rescan_now_ = true;
     if (std::exchange(rescan_now_, false)) {
@@ -81,6 +87,24 @@ void Watcher::run() {
     tell_touched();
     flush();
   }
+}
+
+bool Watcher::has_new_mounts() {
+  // The fifth field of a line is where it is mounted, with blanks as \040 (proc(5)).
+  const auto real = gate_.files_dir().real.empty() ? gate_.files_dir().given : gate_.files_dir().real;
+  std::string below;
+  for (const char c : real) below += c == ' ' ? "\\040" : c == '\\' ? "\\134" : std::string(1, c);
+  below += '/';
+  std::vector<std::string> now;
+  std::ifstream lines(mount_table);
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream fields(line);
+    std::string id, parent, device, root, at;
+    if (fields >> id >> parent >> device >> root >> at && at.starts_with(below)) now.push_back(id + " " + at);
+  }
+  const bool is_new = now != mounted_;
+  mounted_ = std::move(now);
+  return is_new;
 }
 
 void Watcher::tell_touched() {

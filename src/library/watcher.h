@@ -65,6 +65,8 @@ class Watcher {
   void read_events();
   /// Looks again at files that were found being written to.
   void look_again();
+  /// Whether something has been mounted below the files directory, or unmounted, since the last look.
+  bool has_new_mounts();
   /// Says anew what directories are, whose contents have changed.
   void tell_touched();
   /// How many names in a directory are there and not offered.
@@ -85,6 +87,8 @@ class Watcher {
   Log log_;
   Fd inotify_;
   Fd wake_;
+  Fd mounts_;                         ///< /proc/self/mountinfo, which tells when it changes
+  std::vector<std::string> mounted_;  ///< below the files directory
   std::atomic<bool> stop_ = false;
   std::string no_watch_mend_ = "fs.inotify.max_user_watches";  ///< the limit that there are too few watches for
   bool complete_ = true;                                       ///< every directory is watched

@@ -29,6 +29,9 @@ constexpr auto unused_after = seconds(60);
 constexpr auto unneeded_after = seconds(3);  // once a tracker is back
 constexpr auto try_again_after = seconds(2);
 constexpr std::size_t most_found = 100;
+constexpr std::size_t most_twins = 4;  // told by one
+constexpr std::size_t most_seen = 10'000;
+constexpr auto twin_lasts = seconds(60);
 
 std::int64_t seconds_of_day() {
   return std::chrono::duration_cast<seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
@@ -75,13 +78,14 @@ Gossip::Gossip(Workers& workers, Options options, Facts facts, TrackerLinks& lin
     Greeted heard;
     heard.self = said.self;
     heard.known = std::move(said.known);
-    facts_.met(said.self.instance, said.run);
     hear(heard, channel->remote());
     Greeted out;
     out.self = self();
     out.public_key = facts_.identity()->public_key();
     out.proof = facts_.identity()->prove(Greeted::name, channel->binding());
-    out.run = facts_.hello().run;
+    out.rival = facts_.rivals->claim_to(said.run);
+    out.twins = twins_of(said, channel->remote());
+    facts_.rivals->hear(said.self.instance, said.rival);
     out.known = members_.tell(most_told, channel->remote().is_loopback(), Clock::now());
     co_return out;
   });
@@ -128,6 +132,23 @@ void Gossip::hear(const Greeted& said, const asio::ip::address& from) {
   unsaved_ = unsaved_ || news;
 }
 
+/// Where copies of the one that greets were seen: nobody else tells them of each other where there is no tracker.
+std::vector<Member> Gossip::twins_of(const Greet& said, const asio::ip::address& from) {
+  const auto now = Clock::now();
+  if (seen_.size() >= most_seen && !seen_.contains(said.self.instance)) seen_.erase(seen_.begin());
+  auto& seen = seen_[said.self.instance];
+  if (!seen.run.empty() && seen.run != said.run) {
+    seen.twin = seen.member;
+    seen.twin_seen = now;
+  }
+  seen.run = said.run;
+  seen.member = said.self;
+  if (seen.member.addresses.empty()) seen.member.addresses = {from.to_string()};
+  // One that was here before a restart is gone.
+  if (!seen.twin || now - seen.twin_seen > twin_lasts) return {};
+  return {*seen.twin};
+}
+
 void Gossip::welcomed(const Welcome& welcome) {
   for (std::size_t i = 0; i < std::min(welcome.members.size(), most_told); ++i) {
     Member member = welcome.members[i];
@@ -155,13 +176,22 @@ Task<bool> Gossip::greet(std::string address, std::string expected) {
     said.self = self();
     said.public_key = facts_.identity()->public_key();
     said.proof = facts_.identity()->prove(Greet::name, channel->binding());
-    said.run = facts_.hello().run;
+    said.run = facts_.rivals->run();
+    said.rival = facts_.rivals->claim_to(facts_.rivals->later());
     said.known = members_.tell(most_told, channel->remote().is_loopback(), Clock::now());
     const Greeted heard = co_await channel->request(said, greet_limit);
     if (!is_proven(heard.self.instance, heard.public_key, Greeted::name, channel->binding(), heard.proof))
       throw Error(Status::refused, "a greeting must be proven by who it is from");
-    facts_.met(heard.self.instance, heard.run);
     hear(heard, channel->remote());
+    for (std::size_t i = 0; i < std::min(heard.twins.size(), most_twins); ++i)
+      for (const auto& at : heard.twins[i].addresses)
+        if (twins_.size() < most_found && may_ask(at, heard.twins[i].channel_port))
+          twins_.insert(to_text(at, heard.twins[i].channel_port));
+    if (heard.self.instance == instance_ && heard.rival.run != facts_.rivals->run()) {
+      facts_.rivals->hear(heard.self.instance, heard.rival);
+      // It is the later one, and hears so the next time.
+      if (facts_.rivals->later() == heard.rival.run) twins_.insert(address);
+    }
     answered = expected.empty() || heard.self.instance == expected;
   } catch (const Error&) {
   } catch (const CodecError&) {
@@ -182,6 +212,10 @@ Task<void> Gossip::round(std::set<std::string>& unmet, int number) {
     if (met) unmet.erase(peer);
   }
   for (const auto& channel_at : std::exchange(found_, {})) {
+    static_cast<void>(co_await greet(channel_at, {}));
+    if (alive.expired()) co_return;
+  }
+  for (const auto& channel_at : std::exchange(twins_, {})) {
     static_cast<void>(co_await greet(channel_at, {}));
     if (alive.expired()) co_return;
   }

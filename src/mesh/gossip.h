@@ -8,7 +8,9 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
+#include <optional>
 #include <random>
 #include <set>
 #include <string>
@@ -17,6 +19,7 @@
 #include "core/member_list.h"
 #include "mesh/discover.h"
 #include "mesh/embedded_tracker.h"
+#include "mesh/rivals.h"
 #include "mesh/tracker_links.h"
 #include "wire/identity.h"
 #include "wire/workers.h"
@@ -36,8 +39,7 @@ class Gossip {
     std::function<std::string()> recall;
     std::function<void(const std::string&)> remember;
     std::function<IdentityPtr()> identity;
-    /// A node that has proven to be of this instance is this program, or a copy of it.
-    std::function<void(const std::string& instance, const std::string& run)> met;
+    Rivals* rivals = nullptr;
     Log log;
   };
   struct Options {
@@ -79,6 +81,7 @@ class Gossip {
   /// Not this node itself, nor, in a mesh that stays on loopback, anybody elsewhere.
   [[nodiscard]] bool may_ask(const std::string& address, std::uint16_t port) const;
   void hear(const Greeted& said, const asio::ip::address& from);
+  [[nodiscard]] std::vector<Member> twins_of(const Greet& said, const asio::ip::address& from);
   Task<void> gossip();
   Task<bool> greet(std::string address, std::string expected);
   Task<void> save();
@@ -101,6 +104,16 @@ class Gossip {
   std::mt19937 random_{std::random_device{}()};
   std::set<std::string> own_addresses_;
   bool unsaved_ = false;
+  /// Of each node that has greeted, by instance: its last run, and where it was; and where one of another run was
+  /// before.
+  struct Seen {
+    std::string run;
+    Member member;
+    std::optional<Member> twin;
+    std::chrono::steady_clock::time_point twin_seen;
+  };
+  std::map<std::string, Seen> seen_;
+  std::set<std::string> twins_;  ///< node channels of copies of this node, to be greeted
   std::set<std::string> found_;  ///< node channels that were discovered and not met yet
   std::unique_ptr<Discover> discover_;
 

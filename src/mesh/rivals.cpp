@@ -1,46 +1,50 @@
 #include "mesh/rivals.h"
 
-#include <chrono>
-#include <cstdio>
-
 #include "wire/mesh_key.h"
 
 namespace mesh {
 namespace {
 
-constexpr const char* said = "rival";
-constexpr std::size_t longest_run = 200;
+using std::chrono::milliseconds;
 
-std::string make_run() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  char time[17];
-  std::snprintf(time, sizeof time, "%016llx",
-                static_cast<unsigned long long>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count()));
-  return time + random_secret().hex();
+constexpr const char* said = "rival";
+/// Who hears of an age hears it late, and takes himself for older than he is beside it: so that never both yield, and
+/// of two that began at about the same time perhaps neither. Those go by their runs in the end.
+constexpr std::int64_t near = 50;
+constexpr int most_heard = 10;
+
+bool is_run(std::string_view text) {
+  return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
 
-std::string text_of(std::string_view from, std::string_view to) { return std::string(from) + " " + std::string(to); }
+std::string text_of(const RivalClaim& claim, std::string_view to) {
+  return claim.run + " " + std::string(to) + " " + std::to_string(claim.age);
+}
 
 }  // namespace
 
-Rivals::Rivals(std::function<IdentityPtr()> identity, std::function<void()> yield)
-    : identity_(std::move(identity)), yield_(std::move(yield)), run_(make_run()) {}
+Rivals::Rivals(std::function<IdentityPtr()> identity, std::function<void()> yield, Clock::time_point now)
+    : identity_(std::move(identity)), yield_(std::move(yield)), begun_(now), run_(random_secret().hex()) {}
 
-std::string Rivals::proof_for(std::string_view run) const {
-  if (run.empty() || run == run_ || run.size() > longest_run) return {};
-  return identity_()->prove(said, text_of(run_, run));
+RivalClaim Rivals::claim_to(std::string_view run, Clock::time_point now) const {
+  RivalClaim out;
+  out.run = run_;
+  out.age = std::chrono::duration_cast<milliseconds>(now - begun_).count();
+  if (is_run(run) && run != run_) out.proof = identity_()->prove(said, text_of(out, run));
+  return out;
 }
 
-void Rivals::hear(std::string_view instance, std::string_view run, std::string_view proof) {
-  if (run.size() <= longest_run && is_proven(instance, identity_()->public_key(), said, text_of(run, run_), proof))
-    meet(instance, run);
-}
-
-void Rivals::meet(std::string_view instance, std::string_view run) {
-  if (instance != identity_()->instance() || run.empty() || run == run_ || run.size() > longest_run) return;
-  const bool was_first = run < run_;
-  later_ = was_first ? std::string() : std::string(run);
-  if (was_first) yield_();
+void Rivals::hear(std::string_view instance, const RivalClaim& claim, Clock::time_point now) {
+  const auto identity = identity_();
+  if (instance != identity->instance() || !is_run(claim.run) || claim.run == run_ ||
+      !is_proven(instance, identity->public_key(), said, text_of(claim, run_), claim.proof))
+    return;
+  const auto age = std::chrono::duration_cast<milliseconds>(now - begun_).count();
+  if (later_ != claim.run) heard_ = 0;
+  const bool by_age = std::abs(claim.age - age) > near && ++heard_ < most_heard;
+  const bool is_older = by_age ? claim.age > age : claim.run < run_;
+  later_ = is_older ? std::string() : claim.run;
+  if (is_older) yield_();
 }
 
 }  // namespace mesh

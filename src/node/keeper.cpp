@@ -1,5 +1,7 @@
 #include "node/keeper.h"
 
+#include <algorithm>
+
 #include "core/format.h"
 #include "core/glob.h"
 #include "core/piece_plan.h"
@@ -13,30 +15,30 @@ using std::chrono::seconds;
 
 constexpr const char* note_name = "kept";
 constexpr auto look_every = milliseconds(20'000);
+constexpr auto longest_pause = milliseconds(60'000);
 constexpr auto list_limit = seconds(120);
-constexpr auto again_after = milliseconds(60'000);  // what could not be had
-constexpr int most_tries = 3;                       // to take the place of what is here
-constexpr std::size_t most_paths = 100'000;
-constexpr std::size_t most_begun = 50;   // gets under way; those that nobody can serve stay for long
-constexpr std::size_t most_small = 200;  // files of one get
-/// Looking, and writing down, may take a twentieth of the time.
+/// What could not be had is tried again after so long, and each time after twice that.
+constexpr auto first_again = milliseconds(30'000);
+constexpr auto last_again = milliseconds(30 * 60'000);
+constexpr auto nothing_came = seconds(15);  // so a get is given up: others wait for its turn
+constexpr int most_conflicts = 3;           // with what is here
+constexpr std::size_t most_paths = 50'000;  // found; and known are twice as many, which is as long as a list may be
+constexpr std::size_t most_small = 200;     // files of one get
+/// Its own work, and writing down, may take a twentieth of the time.
 constexpr int share = 20;
+
+std::int64_t now_on_clock() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
+}
 
 }  // namespace
 
 struct Keeper::Remembered {
-  struct One {
-    std::string path;
-    Version version;
-    template <class V>
-    void describe(V& v) {
-      v("p", path), v("v", version);
-    }
-  };
-  std::vector<One> all;
+  std::vector<Known> all;
   template <class V>
   void describe(V& v) {
-    v("all", all);
+    v("known", all);
   }
 };
 
@@ -48,9 +50,10 @@ Keeper::Keeper(Workers& workers, Options options, Log log, Library& library, Tra
       library_(library),
       links_(links),
       gets_(gets) {
+  if (options_.most_bytes > 0) budget_ = std::make_shared<std::int64_t>(0);
   try {
     if (const auto text = library_.db().find_note(note_name); !text.empty())
-      for (auto& one : from_bencode<Remembered>(text).all) dealt_with_[one.path] = std::move(one.version);
+      for (auto& one : from_bencode<Remembered>(text).all) known_[one.path] = std::move(one);
   } catch (const CodecError&) {
     log_("what --keep has dealt with cannot be read; it begins anew");
   }
@@ -61,22 +64,38 @@ Task<void> Keeper::remember() {
   unsaved_ = false;
   const auto begun = Clock::now();
   Remembered out;
-  for (const auto& [path, version] : dealt_with_) out.all.push_back({path, version});
+  for (const auto& [path, known] : known_) {
+    out.all.push_back(known);
+    out.all.back().path = path;
+  }
   const auto put = [this, all = std::move(out)] { library_.db().put_note(note_name, to_bencode(all)); };
   co_await run_on(workers_.brief(), put);
   save_again_ = Clock::now() + share * (Clock::now() - begun);
 }
 
 void Keeper::deal_with(const std::string& path, const Version& version) {
-  auto& known = dealt_with_[path];
-  if (known < version) known = version;
+  known_[path].dealt_with = version;
   failed_.erase(path);
   unsaved_ = true;
 }
 
+/// An older one than was dealt with is no news: whoever has the newer may be away. But a time that is to come says
+/// nothing of what is older.
+bool Keeper::is_dealt_with(const std::string& path, const Version& version) const {
+  const auto it = known_.find(path);
+  if (it == known_.end()) return false;
+  const auto& newest = it->second.dealt_with;
+  return version == newest || (version < newest && newest.mtime <= now_on_clock());
+}
+
 void Keeper::let_go(const What& what) {
   for (const auto& [path, entry] : found_)
-    if (names(what, path)) deal_with(path, version_of(entry));
+    if (names(what, path) && !is_dealt_with(path, version_of(entry))) deal_with(path, version_of(entry));
+}
+
+std::int64_t Keeper::size_here(const std::string& path) const {
+  const auto* item = library_.inventory().find(std::string_view(path));
+  return item != nullptr && item->entry.kind == Kind::file ? item->entry.size : 0;
 }
 
 bool Keeper::is_here(const FileEntry& entry) const {
@@ -104,8 +123,8 @@ Task<void> Keeper::look() {
       }
       for (auto& item : page.items) {
         auto& entry = item.entry;
-        const auto& path = entry.path;
-        if (!is_mesh_path(path) || !entry_fault(entry).empty() || !names(what, path)) continue;
+        const auto path = entry.path;
+        if (!is_mesh_path(path) || !entry_fault(entry).empty() || found.size() >= most_paths) continue;
         if (entry.kind == Kind::file || entry.kind == Kind::link) found.try_emplace(path, std::move(entry));
       }
       question.after = page.next;
@@ -114,37 +133,43 @@ Task<void> Keeper::look() {
   found_ = std::move(found);
 }
 
-/// Nothing is remembered without end: of paths that are in the mesh no more, as many as there is room for.
+/// Nothing is remembered without end: of paths that are neither in the mesh nor here, as many as there is room for.
 void Keeper::forget_the_gone() {
-  const auto is_gone = [this](const auto& pair) { return !found_.contains(pair.first); };
-  std::erase_if(failed_, is_gone);
-  std::erase_if(too_large_, is_gone);
-  for (auto it = dealt_with_.begin(); it != dealt_with_.end() && dealt_with_.size() > 2 * most_paths;)
-    it = is_gone(*it) ? dealt_with_.erase(it) : std::next(it);
+  std::erase_if(failed_, [this](const auto& pair) { return !found_.contains(pair.first); });
+  std::erase_if(too_large_, [this](const auto& pair) { return !found_.contains(pair.first); });
+  for (auto it = known_.begin(); it != known_.end() && known_.size() > 2 * most_paths - most_small;) {
+    const bool counts = it->second.brought && library_.inventory().find(std::string_view(it->first)) != nullptr;
+    it = !counts && !found_.contains(it->first) ? known_.erase(it) : std::next(it);
+  }
 }
 
 /// Gets what is to be had and was not dealt with: each large file by itself, so that none waits for another.
 Task<void> Keeper::begin() {
   const auto now = Clock::now();
-  const auto size_of = [this](const std::string& path) -> std::int64_t {
-    const auto* item = library_.inventory().find(std::string_view(path));
-    return item != nullptr && item->entry.kind == Kind::file ? item->entry.size : 0;
-  };
-  std::int64_t used = 0;
-  for (const auto& one : begun_) used += one.bytes;
-  std::vector<std::string> wanted;
   Slice slice;
+  std::int64_t used = 0;
+  for (auto it = known_.begin(); it != known_.end();) {
+    if (it->second.brought) used += size_here(it->first);
+    if (!slice.is_over()) {
+      ++it;
+      continue;
+    }
+    const auto here = it->first;
+    co_await slice.next();
+    it = known_.upper_bound(here);
+  }
+  for (const auto& [number, one] : begun_) used += gets_.kept(number).spent;
+  if (budget_) *budget_ = options_.most_bytes - used;
+  auto room = budget_ ? *budget_ : INT64_MAX;
+  std::vector<std::string> wanted;
   for (auto it = found_.begin(); it != found_.end();) {
     const auto& [path, entry] = *it;
     const auto version = version_of(entry);
-    used += size_of(path);
-    const auto known = dealt_with_.find(path);
-    const bool is_old = known != dealt_with_.end() && version <= known->second;
-    if (!is_old && !under_way_.contains(path)) {
-      const auto again = failed_.find(path);
+    if (!under_way_.contains(path) && !is_dealt_with(path, version)) {
+      const auto failed = failed_.find(path);
       if (is_here(entry))
         deal_with(path, version);
-      else if (again == failed_.end() || now >= again->second.again)
+      else if (failed == failed_.end() || failed->second.version != version || now >= failed->second.again)
         wanted.push_back(path);
     }
     if (!slice.is_over()) {
@@ -155,99 +180,131 @@ Task<void> Keeper::begin() {
     co_await slice.next();
     it = found_.upper_bound(here);
   }
+  // None is always the last: those that nobody can give would keep the others waiting.
+  std::ranges::shuffle(wanted, random_);
+  std::ranges::stable_partition(wanted, [this](const std::string& path) { return !failed_.contains(path); });
   more_ = false;
-  std::vector<Begun> gets;
+  auto large = std::ranges::count_if(begun_, [](const auto& pair) { return pair.second.is_large; });
+  bool has_small = static_cast<std::size_t>(large) < begun_.size();
   Begun small;
   for (const auto& path : wanted) {
     const auto it = found_.find(path);
     if (it == found_.end()) continue;
     const auto& entry = it->second;
+    const auto version = version_of(entry);
     const auto size = entry.kind == Kind::file ? entry.size : 0;
-    if (begun_.size() + gets.size() >= most_begun) {
+    const bool is_large = size > small_file_bytes;
+    if (known_.size() + small.files.size() >= 2 * most_paths || (is_large ? large >= options_.most_large : has_small)) {
       more_ = true;
-      break;
-    }
-    if (options_.most_bytes > 0 && size > 0 && size > options_.most_bytes - used) {
-      const auto [told, fresh] = too_large_.try_emplace(path, version_of(entry));
-      if (fresh || std::exchange(told->second, version_of(entry)) != version_of(entry))
-        log_(printable(path) + ": is not kept here: " + human_bytes(size) + ", and --keep-max is " +
-             human_bytes(options_.most_bytes) + ", of which " + human_bytes(used) + " are used");
       continue;
     }
-    used += size;
-    const bool is_small = size <= small_file_bytes;
+    if (const auto grows = size - size_here(path); grows > room) {
+      const auto [told, fresh] = too_large_.try_emplace(path, version);
+      if (fresh || std::exchange(told->second, version) != version)
+        log_(printable(path) + ": is not kept here: " + human_bytes(size) + ", and of --keep-max, " +
+             human_bytes(options_.most_bytes) + ", " + human_bytes(std::max<std::int64_t>(room, 0)) + " are left");
+      continue;
+    } else if (budget_) {
+      room -= grows;
+    }
     Begun alone;
-    auto& into = is_small ? small : alone;
-    into.files.push_back({path, version_of(entry), library_.inventory().find(std::string_view(path)) != nullptr});
-    into.bytes += size;
-    if (!is_small || small.files.size() >= most_small) gets.push_back(std::exchange(into, {}));
+    auto& into = is_large ? alone : small;
+    into.files.push_back({path, version});
+    if (is_large) {
+      ++large;
+      alone.is_large = true;
+      begin_one(std::move(alone));
+    } else if (small.files.size() >= most_small) {
+      has_small = true;
+    }
   }
-  if (!small.files.empty()) gets.push_back(std::move(small));
-  // What images are based on comes, too, as far as there is room.
-  const auto room = options_.most_bytes - used;
-  for (auto& one : gets) {
-    if (options_.most_bytes > 0) one.bytes += std::max<std::int64_t>(room / std::ssize(gets), 0);
-    const auto most = options_.most_bytes > 0 ? std::max<std::int64_t>(one.bytes, 1) : 0;
-    begin_one(std::move(one), most);
-  }
+  if (!small.files.empty()) begin_one(std::move(small));
 }
 
-void Keeper::begin_one(Begun one, std::int64_t most_bytes) {
+void Keeper::begin_one(Begun one) {
   Get request;
   for (const auto& file : one.files) request.whats.push_back(path_text(file.path));
-  request.most_bytes = most_bytes;
-  one.number = gets_.begin(std::move(request));
+  const auto number = std::make_shared<std::int64_t>(0);
+  *number = gets_.keep(std::move(request), budget_,
+                       [this, number](const std::vector<GetOutcome>& outcomes) { end(*number, outcomes); });
+  one.number = *number;
+  one.came = Clock::now();
   for (const auto& file : one.files) under_way_.insert(file.path);
-  begun_.push_back(std::move(one));
+  begun_[one.number] = std::move(one);
 }
 
-void Keeper::settle() {
-  for (auto one = begun_.begin(); one != begun_.end();) {
-    const auto status = gets_.take_ended(one->number);
-    if (!status) {
-      ++one;
+void Keeper::end(std::int64_t number, const std::vector<GetOutcome>& outcomes) {
+  const auto begun = begun_.find(number);
+  if (begun == begun_.end() || workers_.stopping()) return;
+  std::set<std::string_view> conflicts;
+  for (const auto& one : outcomes) {
+    if (one.status == Status::ok && !one.kept && known_.size() < 2 * most_paths) known_[one.mesh_path].brought = true;
+    if (one.status != Status::ok && one.kept) conflicts.insert(one.mesh_path);
+    if (one.status != Status::ok && one.status != Status::interrupted && !one.error.empty())
+      log_("--keep: " + one.error);
+  }
+  unsaved_ = true;
+  for (const auto& [path, version] : begun->second.files) {
+    under_way_.erase(path);
+    if (is_dealt_with(path, version)) continue;  // deleted here meanwhile
+    const bool came = std::ranges::any_of(
+        outcomes, [&](const GetOutcome& one) { return one.status == Status::ok && one.mesh_path == path; });
+    auto& failed = failed_[path];
+    if (failed.version != version) failed = {version, 0, {}, {}};
+    // What is here for good and is not that version is the user's, and stays; the next version is looked at anew.
+    if (came || (conflicts.contains(path) && ++failed.conflicts >= most_conflicts)) {
+      deal_with(path, version);
       continue;
     }
-    for (const auto& [path, version, was_here] : one->files) {
-      under_way_.erase(path);
-      const auto it = found_.find(path);
-      const bool came =
-          *status == Status::ok || (it != found_.end() && version_of(it->second) == version && is_here(it->second));
-      auto& failed = failed_[path];
-      // What is here for good and is not that version is the user's, and stays; the next version is looked at anew.
-      if (came || (was_here && ++failed.tries >= most_tries))
-        deal_with(path, version);
-      else
-        failed.again = Clock::now() + std::min<milliseconds>(again_after, 3 * every_);
+    failed.wait = std::clamp(2 * failed.wait, std::min<milliseconds>(first_again, 3 * every_), last_again);
+    failed.again = Clock::now() + failed.wait;
+  }
+  begun_.erase(begun);
+}
+
+/// Who gives nothing has others wait.
+void Keeper::tend() {
+  const auto now = Clock::now();
+  for (auto& [number, one] : begun_) {
+    if (const auto done = gets_.kept(number).done; done != one.done) {
+      one.done = done;
+      one.came = now;
     }
-    one = begun_.erase(one);
+    if (now - one.came > nothing_came) {
+      one.came = now;
+      gets_.stop_keeping(number);
+    }
   }
 }
 
 Task<void> Keeper::run() {
   while (!workers_.stopping()) {
     while (!library_.inventory().is_complete() && !workers_.stopping()) co_await workers_.rest(milliseconds(50));
-    const auto begun = Clock::now();
+    Clock::duration worked{};
     try {
       co_await look();
+      const auto begun = Clock::now();
       forget_the_gone();
       co_await begin();
+      worked = Clock::now() - begun;
     } catch (const std::exception& error) {
       log_(std::string("--keep: ") + error.what());
     }
     const auto pause = milliseconds(std::uniform_int_distribution<int>(static_cast<int>(every_.count() / 2),
                                                                        static_cast<int>(every_.count()))(random_));
-    const auto until = Clock::now() + std::max<Clock::duration>(pause, share * (Clock::now() - begun));
+    const auto until =
+        Clock::now() + std::max<Clock::duration>(pause, std::min<Clock::duration>(share * worked, longest_pause));
     while (Clock::now() < until && !workers_.stopping()) {
+      const auto under_way = begun_.size();
+      co_await workers_.rest(milliseconds(100));
       try {
-        settle();
-        if (more_ && begun_.size() < most_begun / 2) co_await begin();
+        tend();
+        if (more_ && begun_.size() < std::max<std::size_t>(under_way, 1)) co_await begin();
         co_await remember();
       } catch (const std::exception& error) {
         log_(std::string("--keep: ") + error.what());
         more_ = false;
       }
-      co_await workers_.rest(milliseconds(100));
     }
   }
   save_again_ = {};

@@ -11,6 +11,7 @@
 #include <compare>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <random>
 #include <set>
 #include <string>
@@ -28,7 +29,8 @@ class Keeper {
  public:
   struct Options {
     std::vector<std::string> globs;           ///< as portable_text has them
-    std::int64_t most_bytes = 0;              ///< of all that it keeps; 0: as much as there is
+    std::int64_t most_bytes = 0;              ///< of all that it has brought and that is here; 0: as much as there is
+    int most_large = 3;                       ///< large files at once
     std::chrono::milliseconds look_every{0};  ///< 0: some twenty seconds
   };
   Keeper(Workers& workers, Options options, Log log, Library& library, TrackerLinks& links, GetQueue& gets);
@@ -53,9 +55,21 @@ class Keeper {
       v("m", mtime), v("s", size), v("t", target);
     }
   };
+  /// What is known of a path over restarts.
+  struct Known {
+    std::string path;
+    Version dealt_with;    ///< the newest
+    bool brought = false;  ///< by a get of this: it counts for as long as it is here
+    template <class V>
+    void describe(V& v) {
+      v("p", path), v("v", dealt_with), v("b", brought);
+    }
+  };
   struct Remembered;
   struct Failed {
-    int tries = 0;
+    Version version;
+    int conflicts = 0;
+    std::chrono::milliseconds wait{0};
     Clock::time_point again;
   };
   /// One get of its own.
@@ -63,20 +77,24 @@ class Keeper {
     struct One {
       std::string path;
       Version version;
-      bool was_here = false;  ///< something
     };
     std::int64_t number = 0;
-    std::int64_t bytes = 0;  ///< that may come of it
+    bool is_large = false;
     std::vector<One> files{};
+    std::int64_t done = 0;  ///< when something came last
+    Clock::time_point came;
   };
 
   static Version version_of(const FileEntry& entry) { return {entry.mtime, entry.size, entry.target}; }
   Task<void> look();
   Task<void> begin();
-  void begin_one(Begun one, std::int64_t most_bytes);
-  void settle();
+  void begin_one(Begun one);
+  void end(std::int64_t number, const std::vector<GetOutcome>& outcomes);
+  void tend();
   void deal_with(const std::string& path, const Version& version);
+  [[nodiscard]] bool is_dealt_with(const std::string& path, const Version& version) const;
   [[nodiscard]] bool is_here(const FileEntry& entry) const;
+  [[nodiscard]] std::int64_t size_here(const std::string& path) const;
   void forget_the_gone();
   Task<void> remember();
 
@@ -89,12 +107,13 @@ class Keeper {
   GetQueue& gets_;
   std::mt19937 random_{std::random_device{}()};
   std::map<std::string, FileEntry> found_;  ///< files and links that the globs name, as the mesh has them
-  std::map<std::string, Version> dealt_with_;
+  std::map<std::string, Known> known_;
   std::map<std::string, Failed> failed_;      ///< of those found
   std::map<std::string, Version> too_large_;  ///< of those found: what was logged
-  std::vector<Begun> begun_;
+  std::map<std::int64_t, Begun> begun_;
   std::set<std::string> under_way_;
-  bool more_ = false;  ///< than may be under way at once
+  std::shared_ptr<std::int64_t> budget_;  ///< bytes that may come yet; null: no bound
+  bool more_ = false;                     ///< than may be under way at once
   bool unsaved_ = false;
   Clock::time_point save_again_{};
 };

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <sstream>
 
 #include "core/address.h"
 #include "core/format.h"
@@ -41,7 +42,8 @@ std::string host_name() {
 }
 
 constexpr std::size_t most_notice_bytes = 500;
-constexpr int most_calls = 100;  // of nodes that cannot reach this one
+constexpr std::size_t most_calls = 100;  // to nodes that cannot reach this one
+constexpr std::size_t most_calls_to_one = 3;
 constexpr std::size_t most_call_addresses = 32;
 
 bool is_hex(std::string_view text) { return text.find_first_not_of("0123456789abcdef") == std::string_view::npos; }
@@ -88,8 +90,10 @@ NodeOptions checked(NodeOptions options) {
     if (!options.listen.empty() && !is_loopback(parse_host_port(options.listen).host))
       throw refuse("--listen " + options.listen);
   }
+  const auto real = fs::weakly_canonical(options.files, ec);
+  const FilesDir files{options.files.string(), ec ? std::string() : real.string()};
   for (auto& glob : options.keep) {
-    const auto what = parse_what(glob, {});
+    const auto what = parse_what(glob, files);
     if (!what.url.empty() || what.pattern.empty())
       throw Error(Status::usage, "--keep " + printable(glob) + ": is no path or glob of the mesh (** is all of it)");
     glob = portable_text(what);
@@ -127,6 +131,7 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
       lost_place_(io) {
   if (legacy.identity) static_cast<void>(keep_identity(*state_, *legacy.identity));
   identity_ = identity_of(*state_, log_);
+  remember_identity();
   check_head();
   const Pacer download(options_.max_down);  // of what comes and goes on node channels
   const Pacer upload(options_.max_up);
@@ -174,11 +179,13 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
   spawn(io, tick());
   if (options_.hash_eagerly) spawn(io, seeder_->hash_eagerly());
   gets_->resume();
-  if (legacy.state != state_->id()) gets_->inherit(legacy.gets);  // or they were written down here
-  if (options_.keep.empty() || options_.linger_seconds) return;   // not for a command's sake
+  if (gets_->is_idle()) gets_->inherit(legacy.gets);             // or they were written down here
+  if (options_.keep.empty() || options_.linger_seconds) return;  // not for a command's sake
   gets_->on_dropped = [this](const What& what) { keeper_->let_go(what); };
-  keeper_ = std::make_unique<Keeper>(*workers_, Keeper::Options{options_.keep, options_.keep_max, options_.keep_look},
-                                     log_, *library_, *links_, *gets_);
+  keeper_ = std::make_unique<Keeper>(
+      *workers_,
+      Keeper::Options{options_.keep, options_.keep_max, std::max(options_.max_active / 2, 1), options_.keep_look}, log_,
+      *library_, *links_, *gets_);
   spawn(io, keeper_->run());
 }
 
@@ -188,6 +195,20 @@ void Node::check_head() const {
         "--head does not count in a mesh with a key: this line in the key file, on every tracker and node, does: head "
         "= " +
         identity_->instance());
+}
+
+/// What a node had by another identity is its own, and not what somebody else had.
+void Node::remember_identity() {
+  constexpr const char* note = "instances";
+  constexpr std::size_t most = 17;  // of which one is that of now; each 32 digits
+  std::vector<std::string> all{identity_->instance()};
+  std::istringstream known(library_->db().find_note(note));
+  for (std::string one; known >> one && all.size() < most;)
+    if (is_instance(one) && one != all.front()) all.push_back(one);
+  std::string text;
+  for (const auto& one : all) text += one + " ";
+  library_->db().put_note(note, text);
+  former_.assign(all.begin() + 1, all.end());
 }
 
 /// Another program is in the mesh by it: a copy of this state directory is in use, and that one was first.
@@ -202,6 +223,7 @@ void Node::give_up_identity() {
   } catch (const std::exception& error) {
     log_(std::string("the new identity cannot be written down, and holds until the node ends: ") + error.what());
   }
+  remember_identity();
   check_head();
   gossip_->identity_changed();
   links_->reconnect();
@@ -250,9 +272,7 @@ std::unique_ptr<TrackerLinks> Node::make_links() {
     return out;
   };
   facts.welcomed = [this](const Welcome& welcome) { gossip_->welcomed(welcome); };
-  facts.taken = [this](const std::string& instance, const Welcome& told) {
-    rivals_.hear(instance, told.rival, told.rival_proof);
-  };
+  facts.taken = [this](const std::string& instance, const Welcome& told) { rivals_.hear(instance, told.rival); };
   if (options_.embedded_tracker) facts.fallback = [this](milliseconds limit) { return gossip_->open(limit); };
   facts.is_alone = [this] { return options_.peers.empty() && !options_.discover && gossip_->known() == 0; };
   facts.log = log_;
@@ -274,7 +294,7 @@ std::unique_ptr<Gossip> Node::make_gossip() {
   facts.recall = [this] { return library_->db().find_note(note); };
   facts.remember = [this](const std::string& text) { library_->db().put_note(note, text); };
   facts.identity = [this] { return identity_; };
-  facts.met = [this](const std::string& instance, const std::string& run) { rivals_.meet(instance, run); };
+  facts.rivals = &rivals_;
   facts.log = log_;
   return std::make_unique<Gossip>(*workers_, std::move(options), std::move(facts), *links_, tracker_handlers_,
                                   mesh_handlers_);
@@ -403,8 +423,9 @@ Hello Node::hello() const {
   out.channel_port = server_->local().port();
   out.head = options.head;
   out.run = rivals_.run();
-  out.rival = rivals_.later();
-  out.rival_proof = rivals_.proof_for(out.rival);
+  out.rival_run = rivals_.later();
+  out.rival = rivals_.claim_to(out.rival_run);
+  out.former = former_;
   return out;
 }
 
@@ -430,10 +451,13 @@ std::vector<std::string> Node::guest_addresses(const Hello& self) const {
 /// Somebody cannot reach this node's channel, and asks on the one that this node opens to him. What he says becomes a
 /// part of a request over HTTP.
 Task<void> Node::call(Call asked) {
-  if (calls_ >= most_calls || asked.token.size() != 64 || !is_hex(asked.token)) co_return;
+  if (asked.addresses.empty() || asked.token.size() != 64 || !is_hex(asked.token)) co_return;
   if (asked.addresses.size() > most_call_addresses) asked.addresses.resize(most_call_addresses);
-  ++calls_;
-  const std::shared_ptr<void> counted(nullptr, [this](void*) { --calls_; });
+  // Who is called decides how long he listens.
+  const auto caller = to_text(asked.addresses.front(), asked.channel_port);
+  if (calls_.size() >= most_calls || calls_.count(caller) >= most_calls_to_one) co_return;
+  const auto here = calls_.insert(caller);
+  const std::shared_ptr<void> counted(nullptr, [this, here](void*) { calls_.erase(here); });
   for (const auto& address : asked.addresses) {
     ChannelPtr channel;
     try {
@@ -477,9 +501,8 @@ void Node::serve_mesh() {
   seeder_->serve(mesh_handlers_);
   mesh_handlers_.on<PresenceAsk>([this](ChannelPtr, PresenceAsk asked) -> Task<PresenceAsk::Reply> {
     PresenceAsk::Reply out;
-    out.run = rivals_.run();
-    out.proof = rivals_.proof_for(asked.run);
-    rivals_.hear(identity_->instance(), asked.run, asked.proof);
+    out.rival = rivals_.claim_to(asked.run);
+    rivals_.hear(identity_->instance(), asked.rival);
     co_return out;
   });
   mesh_handlers_.on_note<Notice>([this](const ChannelPtr& channel, const Notice& notice) {
@@ -668,7 +691,7 @@ Task<void> Node::until_it_begins_anew() {
   while (!begins_anew_ && !workers_->stopping()) co_await lost_place_.wait();
 }
 
-Node::Legacy Node::legacy() const { return {identity_, state_->id(), gets_->requests()}; }
+Node::Legacy Node::legacy() const { return {identity_, gets_->requests()}; }
 
 Task<void> Node::stop() {
   if (begins_anew_)

@@ -47,7 +47,6 @@ class Node {
   /// What a node that ends leaves to the one that begins in its place.
   struct Legacy {
     IdentityPtr identity;   ///< null: nobody was here before
-    DirectoryId state;      ///< where the gets are written down
     std::vector<Get> gets;  ///< that had not ended
   };
   /// Opens the files dir and listens; `state` is take_state's, `options` are checked. Throws Error.
@@ -80,6 +79,7 @@ class Node {
   bool look_after_state();
   void check_head() const;
   void give_up_identity();
+  void remember_identity();
   Hello hello() const;
   [[nodiscard]] std::vector<std::string> guest_addresses(const Hello& self) const;
   void serve_mesh();
@@ -94,6 +94,7 @@ class Node {
   NodeOptions options_;
   Log log_;
   IdentityPtr identity_;
+  std::vector<std::string> former_;  ///< instances that this node has had
   Rivals rivals_{[this] { return identity_; }, [this] { give_up_identity(); }};
   std::unique_ptr<Workers> workers_;
   std::unique_ptr<Library> library_;
@@ -115,8 +116,8 @@ class Node {
   std::unique_ptr<Gossip> gossip_;
   std::unique_ptr<Server> server_;
   std::unique_ptr<LocalServer> local_;
-  std::set<ChannelPtr> channels_;  ///< that others opened
-  int calls_ = 0;                  ///< to nodes that could not reach this one
+  std::set<ChannelPtr> channels_;     ///< that others opened
+  std::multiset<std::string> calls_;  ///< to nodes that could not reach this one, by where they are
   bool failed_ = false;
   bool missing_ = false;  ///< the files directory was, when it was looked at last
   bool begins_anew_ = false;

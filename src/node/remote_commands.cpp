@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/format.h"
+#include "core/glob.h"
 #include "library/remove_tree.h"
 
 namespace mesh {
@@ -70,7 +71,7 @@ Task<Ordered> RemoteCommands::execute(Order order) {
         }))
       throw Error(Status::refused, "does not get URLs for other nodes (its --refuse url says so)");
     GetReply done = co_await gets_.get(nullptr, std::move(request));
-    out.body = bounded(done, done.errors);
+    out.body = bounded(done, done.errors, done.whats);
   } else if (order.kind == Wait::name) {
     auto request = from_bencode<Wait>(order.body);
     // The asker may be gone; it asks again.
@@ -93,6 +94,31 @@ Task<Ordered> RemoteCommands::execute(Order order) {
   co_return out;
 }
 
+/// A path that is here, on its way here, or somewhere in the mesh, as far as that is known, is no glob: what another
+/// name happens to match must not go in its place.
+Task<What> RemoteCommands::read(What what) {
+  if (!what.is_glob) co_return what;
+  const auto look = [&] {
+    return as_it_stands(what, [&](const std::string& path) { return library_.gate().look(path).has_value(); });
+  };
+  if (gets_.knows(what.pattern))
+    what.is_glob = false;
+  else
+    what = co_await run_on(workers_.brief(), look);
+  if (!what.is_glob || !links_.any()) co_return what;
+  List question;
+  question.pattern = what.pattern;
+  question.glob = true;
+  try {
+    const Listed page = co_await links_.ask(question, std::chrono::milliseconds(100), std::chrono::seconds(2));
+    if (page.literal) what.is_glob = false;
+    if (!page.pattern.empty()) what.pattern = page.pattern;
+  } catch (const Error&) {
+    // Nobody knows of it, or nobody can be asked.
+  }
+  co_return what;
+}
+
 Task<Deleted> RemoteCommands::remove(Delete asked) {
   Deleted out;
   std::vector<What> whats;
@@ -100,9 +126,7 @@ Task<Deleted> RemoteCommands::remove(Delete asked) {
     throw Error(Status::usage, "a delete names at most " + std::to_string(most_whats) + " files, directories or globs");
   for (const auto& text : asked.whats) whats.push_back(parse_what(text, library_.gate().files_dir()));
   for (auto& what : whats) {
-    const auto is_there = [&] { return library_.gate().look(what.pattern).has_value(); };
-    const bool is_path = what.is_glob && (gets_.knows(what.pattern) || co_await run_on(workers_.brief(), is_there));
-    if (is_path) what.is_glob = false;
+    what = co_await read(std::move(what));
     // What is on its way here is not wanted any more either.
     const Cancelled stopped = co_await gets_.drop(what, true);
     const auto partials = stopped.discarded.size();

@@ -19,6 +19,7 @@ class RemoteCommands {
   void serve_mesh(Handlers& handlers);
 
  private:
+  Task<What> read(What what);
   Task<Deleted> remove(Delete asked);
   Task<Ordered> execute(Order order);
 

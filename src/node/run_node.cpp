@@ -109,7 +109,11 @@ int run_node(NodeOptions options, std::unique_ptr<StateDir> state, const NodeEve
     auto lived = live(options, std::move(state), events, legacy, told);
     if (!lived.begins_anew || told.to_stop()) return static_cast<int>(lived.status);
     legacy = std::move(lived.legacy);
-    state = take_state(options);
+    try {
+      state = events.take ? events.take() : take_state(options);
+    } catch (const Error& error) {  // it was in order when the program began
+      throw Error(Status::failed, error.what(), error.code());
+    }
     if (!state) throw already_runs(options);
   }
 }

@@ -23,6 +23,8 @@ struct NodeEvents {
   Log log;
   /// Its state directory is taken. May be unset.
   std::function<void(const StateDir&)> begins;
+  /// Takes the state directory anew, for another life; waits for who is about to leave it. Unset: take_state, once.
+  std::function<std::unique_ptr<StateDir>()> take;
   /// It serves, on this loop. What is returned lives until it ends; while it does, the loop runs. May be unset.
   std::function<std::shared_ptr<void>(asio::io_context&)> serves;
 };

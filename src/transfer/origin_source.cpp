@@ -214,10 +214,11 @@ Task<void> OriginSource::go_alone() {
   const auto name = printable(download_->wanted().path);
   if (unable_) throw Error(unable_->status(), name + ": " + unable_->what());
   if (heard_.size > 0 && heard_ != facts_) {
-    if (facts_.size > 0 && ++changes_ > most_changes)
+    const bool is_fickle = facts_.size > 0 && ++changes_ > most_changes;
+    if (is_fickle && heard_.size != facts_.size)
       throw Error(Status::failed, name + ": the origin has something else each time that it is asked");
     auto facts = heard_;
-    if (servers_take_turns(earlier_, facts_, facts)) facts = without_validator(std::move(facts));
+    if (is_fickle || servers_take_turns(earlier_, facts_, facts)) facts = without_validator(std::move(facts));
     earlier_.push_back(facts_);
     if (const auto fault = url_facts_fault(facts); !fault.empty())
       throw Error(Status::failed, name + ": the origin says what makes no sense: " + fault);

@@ -139,7 +139,7 @@ Task<void> Parts::place(const FileOrder& order, ContentId id, std::filesystem::p
   // To another file system it is copied, which is not brief.
   const auto look = [&] { return library_.installer().is_elsewhere(wanted.path); };
   const bool is_elsewhere = co_await run_on(workers_.brief(), look);
-  const LocalEntry placed = co_await run_on(is_elsewhere ? workers_.reading() : workers_.brief(), finish);
+  const LocalEntry placed = co_await run_on(is_elsewhere ? workers_.copying() : workers_.brief(), finish);
   if (torrent) {
     torrent->storage->freeze(std::move(serving), library_.watch_of(wanted.path, placed.stamp));
   }

@@ -17,6 +17,8 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
+constexpr std::int64_t scanty_bytes = 64 * 1024;
+constexpr int most_scanty = 3;
 constexpr int most_tries = 5;  // in a row without getting further
 constexpr auto first_wait = milliseconds(300);
 constexpr std::size_t most_waiting_pieces = 4;
@@ -186,8 +188,15 @@ void UrlFetch::range(const UrlFacts& facts, int begin, int end) {
   auto at = begin * length;
   auto furthest = at;
   std::optional<Cutter> cutter(std::in_place, *this, facts, begin);
+  int scanty = 0;  // answers that were far less than what was asked for
   persist(furthest, [&] {
     bool other = false;
+    const auto read_whole = [&] {  // by one node then
+      auto plain = facts;
+      plain.ranges = false;
+      tell_facts(plain);
+      other = true;
+    };
     // Without a validator a second answer may be of another version: then all of it is compared with the first.
     if (!facts.ranges && facts.validator.empty()) {
       at = 0;
@@ -219,15 +228,13 @@ void UrlFetch::range(const UrlFacts& facts, int begin, int end) {
       origin_.read(0, 0, {}, on_head, on_bytes);
       return other || at >= stop_at;
     }
+    const auto from = at;
     try {
       origin_.read(at, stop_at, facts.validator, on_head, on_bytes);
+      if (at < stop_at && at - from < scanty_bytes && !other && ++scanty >= most_scanty) read_whole();
     } catch (const OriginError& error) {
       if (!error.is_useless_part()) throw;
-      // One node reads all of it then.
-      auto plain = facts;
-      plain.ranges = false;
-      tell_facts(plain);
-      other = true;
+      read_whole();
     }
     return other || at >= stop_at;
   });

@@ -1,7 +1,7 @@
 // Where work is done: the loop, threads for what blocks, and whether the node is going: what runs on them ends soon
 // then.
 //
-// Three pools, so that what is short never waits behind a file that is being read. Any thread may ask; `join` is for
+// Several pools, so that what is short never waits behind a file that is being read. Any thread may ask; `join` is for
 // the owner.
 #pragma once
 
@@ -27,6 +27,8 @@ class Workers {
   [[nodiscard]] asio::thread_pool& brief();
   /// For what may read whole files.
   [[nodiscard]] asio::thread_pool& reading();
+  /// For what goes to slow places and has others wait for nothing but a thread: copies to other mounts.
+  [[nodiscard]] asio::thread_pool& copying();
   /// For origins of URLs, which are waited for.
   [[nodiscard]] asio::thread_pool& origins();
 

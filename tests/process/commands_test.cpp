@@ -49,21 +49,6 @@ void set_time(const fs::path& file, std::int64_t when) {
   REQUIRE(::utimensat(AT_FDCWD, file.c_str(), times, 0) == 0);
 }
 
-std::string big_endian(std::uint64_t value, int bytes) {
-  std::string out;
-  for (int i = bytes - 1; i >= 0; --i) out += static_cast<char>(value >> (8 * i) & 0xff);
-  return out;
-}
-
-/// The header of a qcow2 image with this backing file, and something behind it.
-std::string image(const std::string& backing, std::size_t size, std::uint64_t seed) {
-  std::string out = "QFI\xfb" + big_endian(3, 4) + big_endian(backing.empty() ? 0 : 200, 8) +
-                    big_endian(backing.size(), 4) + big_endian(16, 4);
-  out.resize(200, '\0');
-  out += backing;
-  return out + noise(size, seed);
-}
-
 /// The whole of a stream, by way of a file: tests compare bytes.
 Ran stream_to(const Mesh& mesh, const std::string& node, std::vector<std::string> arguments, const fs::path& output) {
   std::string command = program("meshfile") + " --files " + mesh.files(node).string() + " stream";
@@ -612,11 +597,11 @@ TEST_CASE("completion: commands, flags, mesh paths with and without file:, in ba
   CHECK(bash("meshget v") == "visible|vm/|");
   CHECK(bash("meshget /v") == "/visible|/vm/|");
   CHECK(bash("meshget file : vm/a") == "vm/a.qcow2|");
-  CHECK(bash("meshget file :") == "back\\slash|other|visible|vm/|with space/|");
-  CHECK(bash("meshget 'with\\ space/'") == "with space/x|");
+  CHECK(bash("meshget file :") == "back\\\\slash|other|visible|vm/|with\\ space/|");
+  CHECK(bash("meshget 'with\\ space/'") == "with\\ space/x|");
   CHECK(bash("meshget \"'with space/\"") == "with space/x|");  // typed: 'with space/
   CHECK(bash("meshget \"'back\\\\sl\"") == "back\\slash|");    // typed: 'back\sl
-  CHECK(bash("meshget '\"back\\\\sl'") == "back\\slash|");     // typed: "back\\sl
+  CHECK(bash("meshget '\"back\\\\sl'") == "back\\\\slash|");   // typed: "back\\sl
   CHECK(bash("meshget " + mesh.files("n1").string() + "/vm/a") == mesh.files("n1").string() + "/vm/a.qcow2|");
   CHECK(bash("meshfile info vm/b") == "vm/b.qcow2|");
   CHECK(bash("meshfile d") == "delete|");

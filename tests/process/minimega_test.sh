@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # scripts/minimega/minimega-getter.patch applies to a minimega and builds: MINIMEGA_SRC names a checkout of it (2.9 or 3.1),
-# which is left as it is. Needs Go and libpcap besides, and a meshget to see that what it prints is taken.
+# which is left as it is. Needs Go and libpcap besides. A script stands for meshget: what it prints is taken.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/../.." && pwd)
 if [ -z "${MINIMEGA_SRC:-}" ]; then
@@ -25,11 +25,13 @@ grep -q -- '-getter' "$work/help"
 mkdir "$work/base" "$work/files"
 cat > "$work/getter" <<'G'
 #!/bin/sh
-[ "$1" = --quiet ] || exit 2
-echo "$2" >> "$ASKED"
-case $2 in
+[ "$1 $2" = "--quiet --" ] || exit 2
+echo "$3" >> "$ASKED"
+case $3 in
     *missing*) echo "missing: not found on any of 2 nodes" >&2; exit 3 ;;
-    *) echo "/somewhere/${2##*[:/]}" ;;
+    *here*) echo "no tracker is reachable" >&2; exit 4 ;;
+    *'*'*) printf '/somewhere/a\n/somewhere/b\n' ;;
+    *) echo "/somewhere/${3##*[:/]}" ;;
 esac
 G
 chmod +x "$work/getter"
@@ -46,7 +48,14 @@ said=$(ask file get missing 2>&1) || true
 grep -q "not found on any" <<< "$said"
 ask vm config disk file:dir/foo.qcow2
 grep -qx file:dir/foo.qcow2 "$ASKED"
-ask vm config disk | grep -q /somewhere/foo.qcow2
+disk=$(ask vm config disk)
+grep -q /somewhere/foo.qcow2 <<< "$disk"
+touch "$work/files/here.qcow2"
+ask vm config disk file:here.qcow2
+disk=$(ask vm config disk)
+grep -q "$work/files/here.qcow2" <<< "$disk"
+said=$(ask vm config disk 'file:*.img' 2>&1) || true
+grep -q "names several files" <<< "$said"
 ask vm config kernel http://host/a/kernel
 grep -qx http://host/a/kernel "$ASKED"
 echo "minimega with -getter: file get, file:, http://"

@@ -32,9 +32,10 @@ class Odd(BaseHTTPRequestHandler):
         if kind == "busy" and kind not in refused:
             refused.add(kind)
             return self.answer(503, b"", {"Retry-After": email.utils.formatdate(time.time() + 2, usegmt=True)})
-        etag = {"ETag": '"%d"' % (next(turn) % 2)} if kind == "turns" else {}
+        servers = {"turns": 2, "fickle": 1_000_000}.get(kind)
+        etag = {"ETag": '"%d"' % (next(turn) % servers)} if servers else {}
         wanted = self.headers.get("Range")
-        if wanted is None or (kind == "turns" and self.headers.get("If-Range") not in (None, etag["ETag"])):
+        if wanted is None or (servers and self.headers.get("If-Range") not in (None, etag["ETag"])):
             return self.answer(200, data, etag)
         first, last = (int(n) for n in wanted.split("=")[1].split("-"))
         last = min(last, total - 1)
@@ -49,6 +50,8 @@ class Odd(BaseHTTPRequestHandler):
             last = min(total - 1, last + 1000)
         elif kind == "short":
             last = min(last, first + 99_999)
+        elif kind == "scanty":
+            last = min(last, first + 999)
         elif kind == "after":
             first = min(first + 10, last)
         body = data[first:last + 1]

@@ -59,6 +59,12 @@ int free_port_pair() {
   }
 }
 
+std::string big_endian(std::uint64_t value, int bytes) {
+  std::string out;
+  for (int i = bytes - 1; i >= 0; --i) out += static_cast<char>(value >> (8 * i) & 0xff);
+  return out;
+}
+
 }  // namespace
 
 std::string program(const std::string& name) {
@@ -278,6 +284,14 @@ bool Mesh::lists(const std::string& node, const std::string& path, std::size_t s
 }
 
 std::string megabytes_a_second(int rate) { return std::to_string(rate * 1024 / patience()) + "K"; }
+
+std::string image(const std::string& backing, std::size_t size, std::uint64_t seed) {
+  std::string out = "QFI\xfb" + big_endian(3, 4) + big_endian(backing.empty() ? 0 : 200, 8) +
+                    big_endian(backing.size(), 4) + big_endian(16, 4);
+  out.resize(200, '\0');
+  out += backing;
+  return out + noise(size, seed);
+}
 
 std::size_t partials(const Mesh& mesh, const std::string& node) {
   std::error_code ec;

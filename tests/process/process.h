@@ -104,6 +104,8 @@ class Mesh {
 /// A rate limit, "4M" for 4, at which a test can act while a file is on its way: a part of that where the programs are
 /// a sanitizer's, as everything that the test does meanwhile takes longer as well.
 [[nodiscard]] std::string megabytes_a_second(int rate);
+/// The header of a qcow2 image with this backing file, and something behind it.
+[[nodiscard]] std::string image(const std::string& backing, std::size_t size, std::uint64_t seed);
 /// How many downloads this node has a part of.
 [[nodiscard]] std::size_t partials(const Mesh& mesh, const std::string& node);
 /// Polls until `done` or the time is up; returns what it said last.

@@ -118,6 +118,44 @@ TEST_CASE("copies of a node that come to a tracker in the wrong order: the later
   CHECK_FALSE(says(mesh.log("n1"), "another node is in the mesh"));
 }
 
+TEST_CASE("copies of a node without any tracker are told apart by whom they greet") {
+  Mesh mesh;
+  write_file(mesh.files("n1") / "x", noise(300'000, 1));
+  mesh.start_node("n1");
+  mesh.stop_node("n1", SIGTERM);
+  REQUIRE(mesh.run({"cp", "-a", mesh.files("n1").string(), mesh.files("n2").string()}).status == 0);
+  fs::remove(mesh.files("n2") / ".mesh/identity-place");
+  const auto own = read_file(mesh.files("n1") / ".mesh/identity");
+  mesh.start_node_with("n0", {}, "node channel on port");
+  for (const char* node : {"n1", "n2"})
+    mesh.start_node_with(node, {"--peer", mesh.listen("n0")}, "node channel on port");
+  const auto renewed = [&](const char* node) {
+    return says(mesh.log(node), "another node is in the mesh by this one's");
+  };
+  CHECK(eventually([&] { return renewed("n1") || renewed("n2"); }, seconds(60)));
+  const auto another = [&](const char* node) { return read_file(mesh.files(node) / ".mesh/identity") != own; };
+  CHECK(another("n1") + another("n2") == 1);
+}
+
+TEST_CASE("a node that has another identity by now keeps what its user changed") {
+  Mesh mesh;
+  write_file(mesh.files("n1") / "p", noise(300'000, 1));
+  set_time(mesh.files("n1") / "p", 1'500'000'000);
+  mesh.start_node("n1", {"--hash", "eager"});
+  write_file(mesh.files("n0") / "p", noise(310'000, 2));
+  mesh.start_node("n0", {"--hash", "eager"});
+  CHECK(says(mesh.get("n1", {"p"}), "was made or changed here"));
+  // As after a restore from a backup.
+  mesh.stop_node("n1", SIGTERM);
+  REQUIRE(mesh.run({"cp", "-a", mesh.files("n1").string(), mesh.files("copy").string()}).status == 0);
+  fs::remove_all(mesh.files("n1"));
+  fs::rename(mesh.files("copy"), mesh.files("n1"));
+  mesh.start_node("n1", {"--hash", "eager"});
+  CHECK(says(mesh.log("n1"), "or was restored"));
+  CHECK(says(mesh.get("n1", {"p"}), "was made or changed here"));
+  CHECK((read_file(mesh.files("n1") / "p") == noise(300'000, 1)));
+}
+
 TEST_CASE("a files directory that is moved away or deleted is noticed; the node goes on with what is there") {
   Mesh mesh;
   write_file(mesh.files("n0") / "x", noise(300'000, 1));
@@ -164,6 +202,19 @@ TEST_CASE(
   CHECK((read_file(mesh.files("n1") / "big") == bytes));
   mesh.node("n1").signal(SIGTERM);
   CHECK(mesh.node("n1").wait(seconds(15)) == 0);
+}
+
+TEST_CASE("a command that comes between a directory and its node: the node waits until the command's has left") {
+  Mesh mesh;
+  write_file(mesh.files("n0") / "x", noise(300'000, 1));
+  mesh.start_node("n0");
+  mesh.start_node("n1");
+  fs::rename(mesh.files("n1"), mesh.root() / "n1.old");
+  CHECK(mesh.get("n1", {"--tracker", mesh.tracker(), "--linger", "30", "x"}).status == 0);
+  CHECK(eventually([&] { return says(mesh.log("n1"), "begins anew with what is there"); }));
+  CHECK(eventually([&] { return says(mesh.file("n1", {"status"}).out, "n1"); }));
+  CHECK(mesh.node("n1").is_running());
+  CHECK(mesh.get("n1", {"x"}).status == 0);
 }
 
 TEST_CASE("a private node begins anew as well, and writes its log there") {
@@ -286,6 +337,22 @@ TEST_CASE("files go to another mount within the files directory: large and small
   CHECK(read_file(to / "small") == "one");
   CHECK((read_file(to / "other") == noise(300'000, 3)));
   CHECK(fs::read_symlink(to / "link") == "small");
+  // A file system that has no more room for all than for each: told before the first is fetched.
+  for (const char* name : {"a", "b", "c"}) write_file(mesh.files("n0") / "more" / name, noise(3 * mb, 9));
+  fs::create_directories(mesh.files("n1") / "more");
+  const auto more = mesh.files("n1") / "more";
+  REQUIRE(::mount("none", more.c_str(), "tmpfs", 0, "size=7m") == 0);
+  const std::shared_ptr<void> more_unmounted(nullptr, [&](void*) { ::umount2(more.c_str(), MNT_DETACH); });
+  const auto some = mesh.get("n1", {"more"});
+  CHECK(some.status == 1);
+  CHECK(says(some, "more/c: cannot be put in place: more has no room: 9.44 MB needed"));
+  // Who waits gets it when there is.
+  auto waiting =
+      mesh.start({program("meshget"), "--files", mesh.files("n1").string(), "--wait", "--quiet", "more"}, "w");
+  CHECK(eventually([&] { return says(mesh.file("n1", {"status"}), "more has no room"); }));
+  REQUIRE(::mount("none", more.c_str(), "tmpfs", MS_REMOUNT, "size=32m") == 0);
+  CHECK(waiting->wait(seconds(30)) == 0);
+  CHECK(fs::file_size(more / "c") == 3 * mb);
   // Newer versions take their places.
   write_file(from / "small", "two2");
   write_file(from / "other", noise(310'000, 4));
@@ -303,6 +370,28 @@ TEST_CASE("files go to another mount within the files directory: large and small
   CHECK(partials(mesh, "n1") == 0);
   for (const auto& item : fs::directory_iterator(to))
     CHECK_FALSE(item.path().filename().string().starts_with(".mesh-"));
+}
+
+TEST_CASE("what is mounted below the files directory while a node runs is served, and what was there before is not") {
+  if (::geteuid() != 0) {
+    WARN("SKIPPED: a mount needs root");
+    return;
+  }
+  Mesh mesh;
+  write_file(mesh.files("n0") / "d/under", "u");
+  mesh.start_node("n0");
+  const auto at = mesh.files("n0") / "d";
+  if (::mount("none", at.c_str(), "tmpfs", 0, "size=8m") != 0) {
+    WARN("SKIPPED: no file system can be mounted here");
+    return;
+  }
+  const std::shared_ptr<void> unmounted(nullptr, [&](void*) { ::umount2(at.c_str(), MNT_DETACH); });
+  const auto listed = [&](const char* name) { return says(mesh.file("n0", {"list", "d"}).out, name); };
+  CHECK(eventually([&] { return !listed("under"); }));
+  write_file(at / "new", "n");
+  CHECK(eventually([&] { return listed("new"); }));
+  REQUIRE(::umount2(at.c_str(), MNT_DETACH) == 0);
+  CHECK(eventually([&] { return listed("under") && !listed("new"); }));
 }
 
 TEST_CASE("a change of metadata alone stops nobody who gets the file") {
@@ -380,6 +469,16 @@ TEST_CASE("a path that exists wins over the glob that it spells: get, list, dele
   CHECK_FALSE(fs::exists(mesh.files("n0") / "disk[1].img"));
   for (const char* node : {"n0", "n1", "n2"}) CHECK(fs::exists(mesh.files(node) / "disk1.img"));
   CHECK(fs::exists(mesh.files("n1") / "disk\\[1\\].img"));
+  // A directory that is there begins a glob, here and on the others.
+  CHECK(mesh.get("n2", {"dir[a]/*"}).status == 0);
+  CHECK_FALSE(fs::exists(mesh.files("n2") / "dira"));
+  CHECK(mesh.get("n2", {"dira"}).status == 0);
+  fs::remove_all(mesh.files("n1") / "dir[a]");
+  REQUIRE(eventually([&] { return !says(mesh.file("n1", {"list", "--local", "-r"}), "dir[a]"); }));
+  CHECK(mesh.file("n1", {"delete", "dir[a]/*"}).status == 3);  // it has the other one alone
+  CHECK(mesh.file("n2", {"delete", "--mesh", "dir[a]/*"}).status == 0);
+  CHECK_FALSE(fs::exists(mesh.files("n2") / "dir[a]/x"));
+  for (const char* node : {"n0", "n1", "n2"}) CHECK(fs::exists(mesh.files(node) / "dira/x"));
   CHECK(mesh.file("n1", {"delete", "path:disk?.img"}).status == 3);
   CHECK(mesh.file("n1", {"delete", "path:disk1.img"}).status == 0);
   CHECK_FALSE(fs::exists(mesh.files("n1") / "disk1.img"));
@@ -635,6 +734,35 @@ TEST_CASE("--keep: what nobody can give holds up nothing; what is deleted on its
   CHECK_FALSE(fs::exists(images("n1") / "v"));
 }
 
+TEST_CASE(
+    "--keep-max: backing files count, a larger successor of a kept file does by what it adds, and nothing slips out") {
+  Mesh mesh;
+  const auto images = [&](const char* node) { return mesh.files(node) / "images"; };
+  write_file(images("n0") / "first", noise(2 * mb, 1));
+  mesh.start_node("n0");
+  mesh.set_environment("n1", {"MESH_TEST_KEEP_MS=300"});
+  mesh.start_node("n1", {"--keep", (mesh.files("n1") / "images/**").string(), "--keep-max", "3M"});
+  const auto has = [&](const char* name, std::size_t size) {
+    std::error_code ec;
+    return eventually([&] { return fs::file_size(images("n1") / name, ec) == size; });
+  };
+  CHECK(has("first", 2 * mb));
+  write_file(images("n0") / "first", noise(2 * mb + 5, 2));
+  CHECK(has("first", 2 * mb + 5));
+  // Gone at the source, and a directory by now: here it still is, and counts.
+  fs::remove(images("n0") / "first");
+  write_file(images("n0") / "first/second", noise(2 * mb, 3));
+  write_file(images("n0") / "little", noise(100'000, 4));
+  CHECK(has("little", 100'000));
+  CHECK(eventually([&] { return says(mesh.log("n1"), "is not kept here"); }));
+  CHECK(has("first", 2 * mb + 5));
+  // An image whose base lies elsewhere and does not fit.
+  write_file(mesh.files("n0") / "base", noise(4 * mb, 5));
+  write_file(images("n0") / "image.qcow2", image("../base", 200'000, 6));
+  CHECK(eventually([&] { return says(mesh.log("n1"), "base: 4.19 MB is more than --keep-max has left"); }));
+  CHECK_FALSE(fs::exists(mesh.files("n1") / "base"));
+}
+
 TEST_CASE("origins whose answers are right in their own way are used; the others are read whole") {
   Mesh mesh;
   const auto bytes = noise(5 * mb + 321, 1);
@@ -649,7 +777,8 @@ TEST_CASE("origins whose answers are right in their own way are used; the others
   }));
   mesh.start_node("n0");
   mesh.start_node("n1");
-  for (const char* kind : {"plain", "star", "case", "early", "late", "short", "after", "parts", "turns", "busy"}) {
+  for (const char* kind :
+       {"plain", "star", "case", "early", "late", "short", "after", "parts", "turns", "busy", "fickle", "scanty"}) {
     INFO(kind);
     const auto url = "http://" + at + "/" + kind + "/x";
     auto other = mesh.start({program("meshget"), "--files", mesh.files("n1").string(), "--quiet", url}, "other");

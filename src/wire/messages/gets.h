@@ -59,7 +59,7 @@ struct GetOutcome {
   int what = 0;  ///< index into the request's whats
   Status status = Status::ok;
   std::string error;
-  bool kept = false;  ///< it was there already
+  bool kept = false;  ///< it was there already; of one that failed: something else is there, and stays
   std::int64_t size = 0;
   bool print = false;             ///< one of the lines for stdout
   std::int64_t from_sources = 0;  ///< bytes that came from nodes that had the whole file
@@ -91,9 +91,10 @@ struct GetReply {
   bool running = false;               ///< the time of a Wait was up before its gets were over
   std::vector<std::int64_t> numbers;  ///< then: of the gets that it is about
   std::vector<std::string> errors;    ///< of a detached one that has failed already, the first few
+  std::vector<int> whats;             ///< of each of these: of which WHAT, where that is known
   template <class V>
   void describe(V& v) {
-    v("status", status), v("running", running), v("numbers", numbers), v("errors", errors);
+    v("status", status), v("running", running), v("numbers", numbers), v("errors", errors), v("whats", whats);
   }
 };
 
@@ -122,13 +123,12 @@ struct Get {
   int timeout = 0;                 ///< seconds that an origin may be silent; 0: the default
   bool ordered = false;            ///< by another node, as the one that is asked notes down
   bool no_preserve_modes = false;  ///< leave out the group's right to write as well
-  std::int64_t most_bytes = 0;     ///< of what comes; what is larger, or has grown meanwhile, fails; 0: no bound
   template <class V>
   void describe(V& v) {
     v("ordered", ordered), v("nomodes", no_preserve_modes), v("whats", whats), v("from", from), v("strict", strict),
         v("force", force), v("wait", wait), v("detach", detach), v("nobacking", no_backing), v("maxdown", max_down),
         v("maxup", max_up), v("maxactive", max_active), v("except", except), v("pipe", pipe), v("refresh", refresh),
-        v("ca", ca), v("timeout", timeout), v("most", most_bytes);
+        v("ca", ca), v("timeout", timeout);
   }
 };
 

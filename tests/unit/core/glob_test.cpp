@@ -6,9 +6,10 @@
 
 #include <chrono>
 
+#include "core/mesh_path.h"
 #include "test.h"
 
-using mesh::Glob;
+using namespace mesh;
 
 TEST_CASE("globs: what matches") {
   CHECK(Glob("*.qcow2").matches("a.qcow2"));
@@ -110,4 +111,23 @@ TEST_CASE("globs: both ways to match a part agree with the book") {
     for (const auto& pattern : {"*" + tail, "*a*a*a*a*a*a*a*a*a*a*" + tail + "b", "*a*a*a*a?a*" + tail})
       REQUIRE(Glob(pattern).matches(path) == matches_slowly(pattern, path));
   }
+}
+
+TEST_CASE("what is there wins over the glob that it spells: a path, and a directory that begins one") {
+  const auto read = [](const char* pattern) {
+    return as_it_stands(What{pattern, pattern, true}, [](const std::string& path) {
+      return path == "d[x]" || path == "d[x]/e*" || path == "disk[1].img" || path == "plain";
+    });
+  };
+  CHECK_FALSE(read("disk[1].img").is_glob);
+  CHECK(read("disk[1]*").is_glob);
+  CHECK(read("disk[1]*").pattern == "disk[1]*");
+  const auto in = read("d[x]/*");
+  CHECK(in.is_glob);
+  CHECK(names(in, "d[x]/a"));
+  CHECK_FALSE(names(in, "dx/a"));
+  CHECK(names(read("d[x]/e*/*"), "d[x]/e*/a"));
+  CHECK_FALSE(names(read("d[x]/e*/*"), "d[x]/ef/a"));
+  CHECK(read("plain/*").pattern == "plain/*");
+  CHECK(names(read("d[y]/*"), "dy/a"));
 }

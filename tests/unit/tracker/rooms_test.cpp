@@ -534,8 +534,7 @@ TEST_CASE("members: a copy of a program that is here is told so; one that is gon
     first->handlers.on<PresenceAsk>([&heard](ChannelPtr, PresenceAsk asked) -> Task<PresenceAsk::Reply> {
       heard = asked;
       PresenceAsk::Reply out;
-      out.run = "1";
-      out.proof = "proof of 1";
+      out.rival = {"1", 7, "proof of 1"};
       co_return out;
     });
     auto hello = first->hello("n1");
@@ -547,17 +546,18 @@ TEST_CASE("members: a copy of a program that is here is told so; one that is gon
     const auto taken = co_await rooms.members.refusal(copy);
     REQUIRE(taken);
     CHECK(taken->taken);
-    CHECK(taken->rival == "1");
-    CHECK(taken->rival_proof == "proof of 1");
+    CHECK(taken->rival.run == "1");
+    CHECK(taken->rival.age == 7);
+    CHECK(taken->rival.proof == "proof of 1");
     CHECK(heard.run == "2");
     // What it says to the one that is here is passed on to that one alone.
-    copy.rival = "3";
-    copy.rival_proof = "proof of 2";
+    copy.rival_run = "3";
+    copy.rival = {"2", 1, "proof of 2"};
     static_cast<void>(co_await rooms.members.refusal(copy));
-    CHECK(heard.proof.empty());
-    copy.rival = "1";
+    CHECK(heard.rival.proof.empty());
+    copy.rival_run = "1";
     static_cast<void>(co_await rooms.members.refusal(copy));
-    CHECK(heard.proof == "proof of 2");
+    CHECK(heard.rival.proof == "proof of 2");
     const auto again = co_await rooms.members.refusal(hello);
     CHECK_FALSE(again);
     auto elsewhere = hello;

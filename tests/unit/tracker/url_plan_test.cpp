@@ -164,10 +164,25 @@ TEST_CASE("URL plan: nobody can fetch; the origin changes its mind; words that m
   auto orders = changing.turn(1, said, now);
   for (int i = 0; i < 10 && orders.error.empty(); ++i) {
     said.epoch = orders.epoch;
+    ++said.facts.size;
     said.facts.validator = "\"" + std::to_string(i) + "\"";
     orders = changing.turn(1, said, now);
   }
   CHECK(orders.error.find("something else each time") != std::string::npos);
+
+  // Only what it calls the file: then it is read whole, by nothing that it says.
+  UrlPlan fickle(1);
+  said = {};
+  said.facts = facts;
+  orders = fickle.turn(1, said, now);
+  for (int i = 0; i < 10; ++i) {
+    said.epoch = orders.epoch;
+    said.facts.validator = "\"" + std::to_string(i) + "\"";
+    orders = fickle.turn(1, said, now);
+    CHECK(orders.error.empty());
+  }
+  CHECK(orders.facts.validator.empty());
+  CHECK_FALSE(orders.facts.ranges);
 
   UrlPlan plan2(1);
   OriginReport bad;
