@@ -214,16 +214,17 @@ void Node::remember_identity() {
 /// Another program is in the mesh by it: a copy of this state directory is in use, and that one was first.
 void Node::give_up_identity() {
   identity_ = new_identity();
-  log_(state_->path().string() +
-       ": another node is in the mesh by this one's identity, as its state directory was copied; it has a new one from "
-       "now on, " +
-       identity_->instance());
+  std::string unwritten;
   try {
     set_identity(*state_, *identity_);
   } catch (const std::exception& error) {
-    log_(std::string("the new identity cannot be written down, and holds until the node ends: ") + error.what());
+    unwritten = std::string(" until the node ends, as it cannot be written down: ") + error.what();
   }
   remember_identity();
+  log_(state_->path().string() +
+       ": another node is in the mesh by this one's identity, as its state directory was copied; it has a new one from "
+       "now on, " +
+       identity_->instance() + unwritten);
   check_head();
   gossip_->identity_changed();
   links_->reconnect();

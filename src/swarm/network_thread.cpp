@@ -27,6 +27,7 @@ void NetworkThread::run(const std::function<void(bool)>& on_ramp_up) {
     // What flows fast is ready again before a round is over: it would never end.
     int ran = 1;
     while (ran < most_in_a_round && io_.poll_one() > 0) ++ran;
+    tls_.flush();
     const auto now = WakeupCoalescing::Clock::now();
     WakeupCoalescing::Clock::duration time{};
     if (ran < most_in_a_round)
@@ -35,7 +36,7 @@ void NetworkThread::run(const std::function<void(bool)>& on_ramp_up) {
       coalescing.measure(moved_, now);
     if (coalescing.is_ramping_up() != is_ramping_up && !io_.stopped())
       on_ramp_up(is_ramping_up = coalescing.is_ramping_up());
-    if (time > WakeupCoalescing::Clock::duration::zero()) pause(time);
+    if (time > WakeupCoalescing::Clock::duration::zero() && !tls_.is_held_up()) pause(time);
   }
 }
 

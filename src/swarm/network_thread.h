@@ -9,6 +9,8 @@
 #include <mutex>
 #include <thread>
 
+#include "swarm/tls_batch.h"
+
 namespace mesh {
 
 namespace lt = libtorrent;
@@ -36,6 +38,9 @@ class NetworkThread {
   /// Connections to peers; for the loop's thread alone.
   [[nodiscard]] int& connections() { return connections_; }
 
+  /// For its connections with TLS; for the loop's thread alone.
+  [[nodiscard]] TlsBatch& tls() { return tls_; }
+
   /// Call once the session is there. `on_ramp_up` is called on the loop's thread when much begins to flow, and when
   /// libtorrent has had the time to notice or it has ended (WakeupCoalescing::is_ramping_up).
   void start(std::function<void(bool)> on_ramp_up);
@@ -46,6 +51,7 @@ class NetworkThread {
   void run(const std::function<void(bool)>& on_ramp_up);
   void pause(std::chrono::steady_clock::duration time);
 
+  TlsBatch tls_;
   lt::io_context io_{1};
   std::int64_t moved_ = 0;
   int connections_ = 0;

@@ -184,6 +184,7 @@ std::vector<SwarmTorrentPtr> Session::all() const {
 std::shared_ptr<lt::torrent_plugin> Session::plugin_for(const SwarmTorrent& torrent) {
   SuperSeedPluginOptions options;
   options.connections = &loop_.connections();
+  options.tls = &loop_.tls();
   options.pieces = torrent.storage->layout().count();
   options.piece_length = torrent.storage->layout().piece_length;
   options.takes_offers = torrent.downloading && torrent.scheduler->takes_offers();

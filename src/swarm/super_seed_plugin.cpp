@@ -91,6 +91,8 @@ class SwarmPeer final : public lt::peer_plugin {
   bool offers_ = false;  ///< the peer has all pieces, and offers them
   bool told_all_ = false;
   bool begun_ = false;
+  bool is_attached_ = false;
+  TlsBatch::Attached tls_;
   std::optional<std::vector<bool>> have_;  ///< what the peer said that it has, until offers begin
 };
 
@@ -164,6 +166,11 @@ void SwarmPeer::add_handshake(lt::entry& handshake) {
   // time. Of a large one it is none, and small packets that go together cost less.
   lt::error_code ignored;
   const auto connection = peer_.native_handle();
+  if (connection && torrent_->options.tls != nullptr && !is_attached_)
+    if (auto* stream = boost::get<lt::ssl_stream<lt::tcp::socket>>(&connection->get_socket())) {
+      tls_ = torrent_->options.tls->attach(stream->handle(), stream->next_layer());
+      is_attached_ = true;
+    }
   if (connection && torrent_->options.pieces * torrent_->options.piece_length <= small_torrent)
     connection->get_socket().set_option(boost::asio::ip::tcp::no_delay(true), ignored);
   handshake[key] = (torrent_->options.makes_offers ? makes : 0) | (torrent_->takes_offers() ? takes : 0) |
@@ -247,6 +254,7 @@ void SwarmPeer::sent_payload(int bytes) {
 
 void SwarmPeer::on_disconnect(lt::error_code const& why) {
   if (why == lt::errors::make_error_code(lt::errors::too_many_corrupt_pieces)) torrent_->banned.insert(listens_at());
+  tls_.detach();
   torrent_->forget(id_);
 }
 

@@ -10,6 +10,8 @@
 #include <libtorrent/extensions.hpp>
 #include <memory>
 
+#include "swarm/tls_batch.h"
+
 namespace mesh {
 
 struct SuperSeedPluginOptions {
@@ -18,6 +20,7 @@ struct SuperSeedPluginOptions {
   bool takes_offers = false;         ///< while this node downloads, it waits for what sources offer
   bool in_order = false;             ///< it wants the first pieces first
   int* connections = nullptr;        ///< counts them; outlives the plugin, and is of the same thread
+  TlsBatch* tls = nullptr;           ///< for peers with TLS; likewise
   bool for_own_user = false;         ///< peers are processes of this user, or root's, and nobody else
   bool makes_offers = true;          ///< not where pieces are dropped again (a bounded spool)
   std::function<void()> on_piece{};  ///< a piece has arrived and passed its hash; on libtorrent's network thread
