@@ -12,7 +12,7 @@ namespace mesh {
 
 struct HandoutLimits {
   int sources = 8;  ///< members with all the bytes, at most
-  int peers = 30;   ///< members in all, at most
+  int peers = 14;   ///< members in all, at most
   /// Members without all the bytes that each source is introduced to, more or less: of more, a random choice gets no
   /// source, and what it lacks from the others. Less than the connections that a source accepts.
   int getters_per_source = 500;
