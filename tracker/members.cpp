@@ -42,7 +42,7 @@ void Members::check(const ChannelPtr& channel, const Hello& hello) const {
     return address && is_of_a_host(*address);
   };
   if (hello.addresses.size() > 32 || hello.former.size() > most_former ||
-      !std::ranges::all_of(hello.addresses, is_sensible))
+      !std::ranges::all_of(hello.former, is_instance) || !std::ranges::all_of(hello.addresses, is_sensible))
     throw Error(Status::refused, "no sensible hello");
   if (!is_proven(hello.instance, hello.public_key, Hello::name, channel->binding(), hello.proof))
     throw Error(Status::refused, printable(hello.node) + ": does not prove that it is the node that it says it is");

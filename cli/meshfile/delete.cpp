@@ -35,7 +35,7 @@ Task<What> as_in_mesh(const NodeOptions& node, const Handlers& handlers, What wh
   try {
     const Listed page = co_await channel->request(question, std::chrono::seconds(150));
     if (page.literal) what.is_glob = false;
-    if (!page.pattern.empty()) what.pattern = page.pattern;
+    if (may_stand_for(page.pattern, what.pattern)) what.pattern = page.pattern;
   } catch (const Error& error) {
     if (error.status() != Status::not_found) throw;
   }

@@ -210,6 +210,20 @@ bool names(const What& what, std::string_view path) {
   return path == what.pattern || is_below(path, what.pattern);
 }
 
+namespace {
+
+/// The first `bytes` of the pattern as they stand.
+std::string with_literal_lead(std::string_view pattern, std::size_t bytes) {
+  std::string out;
+  for (const char c : pattern.substr(0, bytes)) {
+    if (has_glob(std::string_view(&c, 1))) out += '\\';
+    out += c;
+  }
+  return out + std::string(pattern.substr(bytes));
+}
+
+}  // namespace
+
 What as_it_stands(What what, const std::function<bool(const std::string&)>& is_there) {
   if (!what.is_glob) return what;
   if (is_there(what.pattern)) {
@@ -218,15 +232,16 @@ What as_it_stands(What what, const std::function<bool(const std::string&)>& is_t
   }
   for (auto lead = parent_path(what.pattern); has_glob(lead); lead = parent_path(lead)) {
     if (!is_there(std::string(lead))) continue;
-    std::string escaped;
-    for (const char c : lead) {
-      if (has_glob(std::string_view(&c, 1))) escaped += '\\';
-      escaped += c;
-    }
-    what.pattern = escaped + what.pattern.substr(lead.size());
+    what.pattern = with_literal_lead(what.pattern, lead.size());
     break;
   }
   return what;
+}
+
+bool may_stand_for(std::string_view pattern, std::string_view asked) {
+  for (auto lead = parent_path(asked); has_glob(lead); lead = parent_path(lead))
+    if (pattern == with_literal_lead(asked, lead.size())) return true;
+  return pattern == asked;
 }
 
 }  // namespace mesh

@@ -51,5 +51,8 @@ struct What;
 /// `what`, in which a path that is there wins over the glob that it spells, and so does a directory that begins it:
 /// those parts are taken as they stand.
 [[nodiscard]] What as_it_stands(What what, const std::function<bool(const std::string&)>& is_there);
+/// Whether `pattern` is what as_it_stands may make of the glob `asked`, whatever is there: for one that somebody else
+/// has read.
+[[nodiscard]] bool may_stand_for(std::string_view pattern, std::string_view asked);
 
 }  // namespace mesh

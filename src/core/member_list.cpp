@@ -18,6 +18,13 @@ constexpr std::size_t most_address = 64;
 /// What a member said here itself stands for so long, whatever others say, unless it cannot be reached there.
 constexpr auto own_word_for = std::chrono::minutes(10);
 
+bool is_loopback(const std::string& text) {
+  const auto address = parse_address(text);
+  return address && address->is_loopback();
+}
+
+}  // namespace
+
 bool is_sensible(const Member& member) {
   return member.instance.size() == 32 && !member.node.empty() && member.node.size() <= most_name &&
          printable(member.node) == member.node && !member.addresses.empty() &&
@@ -28,13 +35,6 @@ bool is_sensible(const Member& member) {
            return !address || address->is_unspecified() || address->is_multicast();
          });
 }
-
-bool is_loopback(const std::string& text) {
-  const auto address = parse_address(text);
-  return address && address->is_loopback();
-}
-
-}  // namespace
 
 void MemberList::set_self(const std::string& self) {
   self_ = self;

@@ -17,6 +17,9 @@
 
 namespace mesh {
 
+/// Whether it can be what a node says of itself: addresses, ports and a name, all of a length that may be kept.
+[[nodiscard]] bool is_sensible(const Member& member);
+
 class MemberList {
  public:
   using Time = std::chrono::steady_clock::time_point;

@@ -171,7 +171,27 @@ void GetQueue::stop_keeping(std::int64_t number) {
 GetQueue::Kept GetQueue::kept(std::int64_t number) const {
   const auto it = running_.find(number);
   if (it == running_.end()) return {};
-  return {getter_.progress(*it->second).done, it->second->spent};
+  const auto& task = *it->second;
+  Kept out;
+  out.done = getter_.progress(task).done;
+  out.spent = task.spent;
+  out.waits_for_bytes =
+      task.running && task.phase == GetTask::Phase::none && task.unplaced == 0 &&
+      std::ranges::all_of(task.downloads, [](const DownloadPtr& one) {
+        return one->state() == TransferState::connecting || one->state() == TransferState::downloading;
+      });
+  return out;
+}
+
+Task<void> GetQueue::drop_partials(std::string path) {
+  const auto unlink = [this, path, busy = room_.claimed()] {
+    for (const auto& id : library_.db().parts_of(path)) {
+      if (busy.contains(id)) continue;
+      ::unlink(library_.part_file(id).c_str());
+      library_.db().remove_part(id);
+    }
+  };
+  co_await run_on(workers_.brief(), unlink);
 }
 
 Task<GetReply> GetQueue::get(ChannelPtr channel, Get request) {
@@ -536,7 +556,7 @@ GetInfo GetQueue::describe(const GetTask& task) const {
   const auto progress = getter_.progress(task);
   out.number = task.number;
   for (const auto& what : task.request.whats) out.whats.push_back(without_secrets(what));
-  out.detached = task.request.detach;
+  out.detached = task.request.detach || task.is_kept;  // nobody waits for it
   out.files_done = progress.files_done;
   out.files_total = progress.files_total;
   out.done = progress.done;

@@ -48,8 +48,11 @@ class GetQueue {
   struct Kept {
     std::int64_t done = 0;
     std::int64_t spent = 0;
+    bool waits_for_bytes = false;  ///< of others; and does not check, hash, copy, place, or wait for its turn
   };
   [[nodiscard]] Kept kept(std::int64_t number) const;
+  /// Drops what is kept of downloads to this path that nobody is at.
+  Task<void> drop_partials(std::string path);
   /// Told of what somebody here does not want any more, before it is over.
   std::function<void(const What&)> on_dropped;
   /// Why the node stops, for those who wait for a get.

@@ -200,8 +200,7 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
       } else if (wanted.kind == Kind::link) {
         library_.installer().place_link(wanted, before);
         settle(planned, false);
-      } else if (!planned.url &&
-                 !task->spend(wanted.size - (before.entry.kind == Kind::file ? before.entry.size : 0))) {
+      } else if (!planned.url && !task->spend(wanted.size)) {
         fail(planned, too_large(wanted));
       } else {
         (is_large(wanted) || planned.url ? large : small).push_back(&planned);
@@ -212,10 +211,10 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
   }
   // What will be in the way, before anything is fetched.
   std::map<const Planned*, Error> in_the_way;
-  std::string no_room;  // for one of them; empty: there is
+  std::map<const Planned*, std::string> without_room;  // on another mount
   const auto rehearse = [&] {
     in_the_way.clear();
-    no_room.clear();
+    without_room.clear();
     std::map<std::string_view, std::optional<OtherMount>> free;  // directories in which there is nothing in the way
     std::map<std::uint64_t, std::pair<std::int64_t, std::int64_t>> needed;  // bytes and inodes, by device
     for (const auto* list : {&small, &large})
@@ -235,38 +234,50 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
             ++inodes;
             continue;
           }
-          no_room = printable(wanted.path) + ": cannot be put in place: " + printable(mount->directory) + " has no " +
-                    (inodes < mount->free_inodes ? "room: " + human_bytes(bytes + wanted.size) + " needed, " +
-                                                       human_bytes(mount->free_bytes) + " free"
-                                                 : "inode left for another file");
-          in_the_way.emplace(planned, Error(Status::failed, no_room));
+          without_room.emplace(
+              planned, printable(wanted.path) + ": cannot be put in place: " + printable(mount->directory) +
+                           " has no " +
+                           (inodes < mount->free_inodes ? "room: " + human_bytes(bytes + wanted.size) + " needed, " +
+                                                              human_bytes(mount->free_bytes) + " free"
+                                                        : "inode left for another file"));
         } catch (const Error& error) {
           in_the_way.emplace(planned, error);
         }
       }
   };
-  co_await run_on(workers_.brief(), rehearse);
-  while (!no_room.empty() && task->waits_for_room() && !task->cancelled && !workers_.stopping()) {
-    task->enter(GetTask::Phase::paused, "paused: " + no_room);
-    co_await workers_.rest(milliseconds(500));
-    co_await run_on(workers_.brief(), rehearse);
-    task->enter(GetTask::Phase::none);
-  }
-  for (const auto& [planned, error] : in_the_way) fail(*planned, error);
-  for (auto* list : {&small, &large})
-    std::erase_if(*list, [&](const Planned* one) { return in_the_way.contains(one); });
-  Together work(workers_.loop());
-  if (!small.empty()) work.add(get_small(task, plan, std::move(small), results));
   const auto at_once = static_cast<std::size_t>(
       task->request.max_active > 0 ? std::min(task->request.max_active, options_.max_active) : options_.max_active);
-  Together downloads(workers_.loop());
-  for (auto* planned : large) {
-    co_await downloads.fewer_than(at_once);
-    if (task->cancelled) break;
-    downloads.add(get_large(task, *planned, results, 0));
+  for (bool again = true; again;) {
+    co_await run_on(workers_.brief(), rehearse);
+    const bool waits = task->waits_for_room();
+    for (const auto& [planned, error] : in_the_way) fail(*planned, error);
+    std::vector<Planned*> waiting;  // what fits does not wait for what does not
+    for (auto* list : {&small, &large})
+      std::erase_if(*list, [&](Planned* one) {
+        const auto lacks = without_room.find(one);
+        if (lacks != without_room.end() && waits) waiting.push_back(one);
+        if (lacks != without_room.end() && !waits) fail(*one, Error(Status::failed, lacks->second));
+        return lacks != without_room.end() || in_the_way.contains(one);
+      });
+    Together work(workers_.loop());
+    if (!small.empty()) work.add(get_small(task, plan, std::exchange(small, {}), results));
+    Together downloads(workers_.loop());
+    for (auto* planned : std::exchange(large, {})) {
+      co_await downloads.fewer_than(at_once);
+      if (task->cancelled) break;
+      downloads.add(get_large(task, *planned, results, 0));
+    }
+    co_await downloads.all();
+    co_await work.all();
+    again = !waiting.empty() && !task->cancelled && !workers_.stopping();
+    if (!again) continue;
+    task->enter(GetTask::Phase::paused, "paused: " + without_room.at(waiting.front()));
+    co_await workers_.rest(milliseconds(500));
+    task->enter(GetTask::Phase::none);
+    for (auto* one : waiting)
+      if (!task->excludes(one->file.entry.path)) (is_large(one->file.entry) || one->url ? large : small).push_back(one);
+    again = !small.empty() || !large.empty();
   }
-  co_await downloads.all();
-  co_await work.all();
   // One line for each WHAT of which something was cancelled.
   std::set<int> dropped;
   std::set<std::string_view> settled;

@@ -81,6 +81,12 @@ Error open_for_writing(const FileEntry& wanted) {
                               "it is closed"};
 }
 
+/// What was under a name could not be put back there, and is where the text says: nobody removes that.
+class KeptAside : public Error {
+ public:
+  explicit KeptAside(const std::string& text) : Error(Status::failed, text) {}
+};
+
 /// The disk is full.
 class NoRoom : public Error {
  public:
@@ -201,8 +207,8 @@ bool Installer::take_name(const Shelf& shelf, const std::string& part, int paren
   std::string kept;
   const auto exchange = [&] { return exchange_names(from, part, parent, name, kept); };
   const auto kept_as = [&](const std::string& at) {
-    return Error(Status::failed, printable(wanted.path) + ": what was here could not be put back; it is kept as " +
-                                     printable((shelf.shown / at).string()));
+    return KeptAside(printable(wanted.path) + ": what was here could not be put back; it is kept as " +
+                     printable((shelf.shown / at).string()));
   };
   struct stat now {};
   if (::fstatat(parent, name.c_str(), &now, AT_SYMLINK_NOFOLLOW) != 0 || now.st_ino != before.stamp.inode ||
@@ -295,6 +301,8 @@ LocalEntry Installer::install(const std::string& part_name, Fd& file, const File
         throw taken(wanted);
     }
     out = took ? placed(file.get(), wanted, id) : same_already(wanted, id);
+  } catch (const KeptAside&) {
+    throw;
   } catch (const Error&) {
     if (is_elsewhere && !name.empty()) ::unlinkat(parent.get(), name.c_str(), 0);
     throw;
@@ -490,6 +498,8 @@ std::vector<Installer::Placed> Installer::place_small(std::vector<Small>& files)
                            : same_already(file.wanted, file.id);
       }
       file.file = Fd();
+    } catch (const KeptAside& error) {
+      out[i].error = error.what();
     } catch (const Error& error) {
       out[i].error = error.what();
       if (!file.part.empty()) ::unlinkat(parts.get(), file.part.c_str(), 0);
@@ -562,6 +572,8 @@ void Installer::place_link(const FileEntry& wanted, const LocalState& before) co
       const auto there = gate_.look(wanted.path);
       if (!there || there->entry.kind != Kind::link || there->entry.target != wanted.target) throw taken(wanted);
     }
+  } catch (const KeptAside&) {
+    throw;
   } catch (const Error&) {
     ::unlinkat(at, fresh.c_str(), 0);
     throw;

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cstring>
 #include <fstream>
 #include <sstream>
@@ -90,17 +91,24 @@ void Watcher::run() {
 }
 
 bool Watcher::has_new_mounts() {
-  // The fifth field of a line is where it is mounted, with blanks as \040 (proc(5)).
   const auto real = gate_.files_dir().real.empty() ? gate_.files_dir().given : gate_.files_dir().real;
-  std::string below;
-  for (const char c : real) below += c == ' ' ? "\\040" : c == '\\' ? "\\134" : std::string(1, c);
-  below += '/';
+  const auto below = real.ends_with('/') ? real : real + '/';
   std::vector<std::string> now;
   std::ifstream lines(mount_table);
   for (std::string line; std::getline(lines, line);) {
     std::istringstream fields(line);
     std::string id, parent, device, root, at;
-    if (fields >> id >> parent >> device >> root >> at && at.starts_with(below)) now.push_back(id + " " + at);
+    // The fifth field is where it is mounted, with blanks and the like in octal (proc(5)).
+    if (!(fields >> id >> parent >> device >> root >> at)) continue;
+    std::string path;
+    for (std::size_t i = 0; i < at.size(); ++i) {
+      unsigned char code = 0;
+      const bool is_octal =
+          at[i] == '\\' && i + 3 < at.size() && std::from_chars(&at[i + 1], &at[i + 4], code, 8).ptr == &at[i + 4];
+      path += is_octal ? static_cast<char>(code) : at[i];
+      i += is_octal ? 3 : 0;
+    }
+    if (path.starts_with(below)) now.push_back(id + " " + path);
   }
   const bool is_new = now != mounted_;
   mounted_ = std::move(now);

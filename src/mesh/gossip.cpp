@@ -29,7 +29,7 @@ constexpr auto unused_after = seconds(60);
 constexpr auto unneeded_after = seconds(3);  // once a tracker is back
 constexpr auto try_again_after = seconds(2);
 constexpr std::size_t most_found = 100;
-constexpr std::size_t most_twins = 4;  // told by one
+constexpr std::size_t most_twins = 4;  // addresses that are tried in a round
 constexpr std::size_t most_seen = 10'000;
 constexpr auto twin_lasts = seconds(60);
 
@@ -135,6 +135,9 @@ void Gossip::hear(const Greeted& said, const asio::ip::address& from) {
 /// Where copies of the one that greets were seen: nobody else tells them of each other where there is no tracker.
 std::vector<Member> Gossip::twins_of(const Greet& said, const asio::ip::address& from) {
   const auto now = Clock::now();
+  auto member = said.self;
+  if (member.addresses.empty()) member.addresses = {from.to_string()};
+  if (!is_sensible(member) || !is_run(said.run)) return {};
   if (seen_.size() >= most_seen && !seen_.contains(said.self.instance)) seen_.erase(seen_.begin());
   auto& seen = seen_[said.self.instance];
   if (!seen.run.empty() && seen.run != said.run) {
@@ -142,8 +145,7 @@ std::vector<Member> Gossip::twins_of(const Greet& said, const asio::ip::address&
     seen.twin_seen = now;
   }
   seen.run = said.run;
-  seen.member = said.self;
-  if (seen.member.addresses.empty()) seen.member.addresses = {from.to_string()};
+  seen.member = std::move(member);
   // One that was here before a restart is gone.
   if (!seen.twin || now - seen.twin_seen > twin_lasts) return {};
   return {*seen.twin};
@@ -183,10 +185,9 @@ Task<bool> Gossip::greet(std::string address, std::string expected) {
     if (!is_proven(heard.self.instance, heard.public_key, Greeted::name, channel->binding(), heard.proof))
       throw Error(Status::refused, "a greeting must be proven by who it is from");
     hear(heard, channel->remote());
-    for (std::size_t i = 0; i < std::min(heard.twins.size(), most_twins); ++i)
-      for (const auto& at : heard.twins[i].addresses)
-        if (twins_.size() < most_found && may_ask(at, heard.twins[i].channel_port))
-          twins_.insert(to_text(at, heard.twins[i].channel_port));
+    for (const auto& twin : heard.twins)
+      for (const auto& at : twin.addresses)
+        if (twins_.size() < most_twins && may_ask(at, twin.channel_port)) twins_.insert(to_text(at, twin.channel_port));
     if (heard.self.instance == instance_ && heard.rival.run != facts_.rivals->run()) {
       facts_.rivals->hear(heard.self.instance, heard.rival);
       // It is the later one, and hears so the next time.

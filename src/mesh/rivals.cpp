@@ -13,15 +13,15 @@ constexpr const char* said = "rival";
 constexpr std::int64_t near = 50;
 constexpr int most_heard = 10;
 
-bool is_run(std::string_view text) {
-  return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
-}
-
 std::string text_of(const RivalClaim& claim, std::string_view to) {
   return claim.run + " " + std::string(to) + " " + std::to_string(claim.age);
 }
 
 }  // namespace
+
+bool is_run(std::string_view text) {
+  return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
 
 Rivals::Rivals(std::function<IdentityPtr()> identity, std::function<void()> yield, Clock::time_point now)
     : identity_(std::move(identity)), yield_(std::move(yield)), begun_(now), run_(random_secret().hex()) {}

@@ -16,6 +16,9 @@
 
 namespace mesh {
 
+/// Whether it is one that a program may have drawn.
+[[nodiscard]] bool is_run(std::string_view text);
+
 class Rivals {
  public:
   using Clock = std::chrono::steady_clock;

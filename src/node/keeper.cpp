@@ -1,5 +1,7 @@
 #include "node/keeper.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 
 #include "core/format.h"
@@ -143,13 +145,36 @@ void Keeper::forget_the_gone() {
   }
 }
 
-/// Gets what is to be had and was not dealt with: each large file by itself, so that none waits for another.
-Task<void> Keeper::begin() {
-  const auto now = Clock::now();
+/// What earlier gets of this left on their way, in bytes on the disk, by path. That of what is in the mesh no more
+/// goes.
+Task<std::map<std::string, std::int64_t>> Keeper::look_at_partials() {
+  const auto look = [this] {
+    std::map<std::string, std::int64_t> out;
+    for (const auto& [id, path] : library_.db().parts()) {
+      struct stat s {};
+      if (::stat(library_.part_file(id).c_str(), &s) == 0) out[path] += std::int64_t{s.st_blocks} * 512;
+    }
+    return out;
+  };
+  auto all = co_await run_on(workers_.brief(), look);
+  std::vector<std::string> gone;
+  std::erase_if(all, [&](const auto& pair) {
+    const auto known = known_.find(pair.first);
+    if (known == known_.end() || !known->second.begun || under_way_.contains(pair.first)) return true;
+    if (!found_.contains(pair.first)) gone.push_back(pair.first);
+    return !found_.contains(pair.first);
+  });
+  for (const auto& path : gone) co_await gets_.drop_partials(path);
+  co_return all;
+}
+
+/// Bytes that are here by this, or on their way.
+Task<std::int64_t> Keeper::used_by(const std::map<std::string, std::int64_t>& partials) {
   Slice slice;
-  std::int64_t used = 0;
+  std::int64_t out = 0;
+  for (const auto& [path, bytes] : partials) out += bytes;
   for (auto it = known_.begin(); it != known_.end();) {
-    if (it->second.brought) used += size_here(it->first);
+    if (it->second.brought) out += size_here(it->first);
     if (!slice.is_over()) {
       ++it;
       continue;
@@ -158,7 +183,16 @@ Task<void> Keeper::begin() {
     co_await slice.next();
     it = known_.upper_bound(here);
   }
-  for (const auto& [number, one] : begun_) used += gets_.kept(number).spent;
+  for (const auto& [number, one] : begun_) out += gets_.kept(number).spent - one.credit;
+  co_return out;
+}
+
+/// Gets what is to be had and was not dealt with: each large file by itself, so that none waits for another.
+Task<void> Keeper::begin() {
+  const auto now = Clock::now();
+  Slice slice;
+  const auto partials = co_await look_at_partials();
+  const auto used = co_await used_by(partials);
   if (budget_) *budget_ = options_.most_bytes - used;
   auto room = budget_ ? *budget_ : INT64_MAX;
   std::vector<std::string> wanted;
@@ -198,7 +232,12 @@ Task<void> Keeper::begin() {
       more_ = true;
       continue;
     }
-    if (const auto grows = size - size_here(path); grows > room) {
+    // What is replaced, or gone on with, goes when this has come.
+    const auto known = known_.find(path);
+    const auto partial = partials.find(path);
+    const auto credit = (known != known_.end() && known->second.brought ? size_here(path) : 0) +
+                        (partial != partials.end() ? partial->second : 0);
+    if (const auto grows = std::max<std::int64_t>(size - credit, 0); grows > room) {
       const auto [told, fresh] = too_large_.try_emplace(path, version);
       if (fresh || std::exchange(told->second, version) != version)
         log_(printable(path) + ": is not kept here: " + human_bytes(size) + ", and of --keep-max, " +
@@ -210,6 +249,7 @@ Task<void> Keeper::begin() {
     Begun alone;
     auto& into = is_large ? alone : small;
     into.files.push_back({path, version});
+    into.credit += std::min(credit, size);
     if (is_large) {
       ++large;
       alone.is_large = true;
@@ -223,7 +263,11 @@ Task<void> Keeper::begin() {
 
 void Keeper::begin_one(Begun one) {
   Get request;
-  for (const auto& file : one.files) request.whats.push_back(path_text(file.path));
+  for (const auto& file : one.files) {
+    request.whats.push_back(path_text(file.path));
+    known_[file.path].begun = true;
+  }
+  if (budget_) *budget_ += one.credit;
   const auto number = std::make_shared<std::int64_t>(0);
   *number = gets_.keep(std::move(request), budget_,
                        [this, number](const std::vector<GetOutcome>& outcomes) { end(*number, outcomes); });
@@ -266,8 +310,9 @@ void Keeper::end(std::int64_t number, const std::vector<GetOutcome>& outcomes) {
 void Keeper::tend() {
   const auto now = Clock::now();
   for (auto& [number, one] : begun_) {
-    if (const auto done = gets_.kept(number).done; done != one.done) {
-      one.done = done;
+    const auto kept = gets_.kept(number);
+    if (kept.done != one.done || !kept.waits_for_bytes) {
+      one.done = kept.done;
       one.came = now;
     }
     if (now - one.came > nothing_came) {

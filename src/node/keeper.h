@@ -60,9 +60,10 @@ class Keeper {
     std::string path;
     Version dealt_with;    ///< the newest
     bool brought = false;  ///< by a get of this: it counts for as long as it is here
+    bool begun = false;    ///< one was; what it left on its way counts, too
     template <class V>
     void describe(V& v) {
-      v("p", path), v("v", dealt_with), v("b", brought);
+      v("p", path), v("v", dealt_with), v("b", brought), v("t", begun);
     }
   };
   struct Remembered;
@@ -81,7 +82,8 @@ class Keeper {
     std::int64_t number = 0;
     bool is_large = false;
     std::vector<One> files{};
-    std::int64_t done = 0;  ///< when something came last
+    std::int64_t credit = 0;  ///< bytes that are here for what it brings, and go when that has come
+    std::int64_t done = 0;    ///< when something came last
     Clock::time_point came;
   };
 
@@ -89,6 +91,8 @@ class Keeper {
   Task<void> look();
   Task<void> begin();
   void begin_one(Begun one);
+  Task<std::map<std::string, std::int64_t>> look_at_partials();
+  Task<std::int64_t> used_by(const std::map<std::string, std::int64_t>& partials);
   void end(std::int64_t number, const std::vector<GetOutcome>& outcomes);
   void tend();
   void deal_with(const std::string& path, const Version& version);

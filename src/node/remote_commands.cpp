@@ -112,7 +112,7 @@ Task<What> RemoteCommands::read(What what) {
   try {
     const Listed page = co_await links_.ask(question, std::chrono::milliseconds(100), std::chrono::seconds(2));
     if (page.literal) what.is_glob = false;
-    if (!page.pattern.empty()) what.pattern = page.pattern;
+    if (may_stand_for(page.pattern, what.pattern)) what.pattern = page.pattern;
   } catch (const Error&) {
     // Nobody knows of it, or nobody can be asked.
   }

@@ -53,6 +53,7 @@ class TlsBatch::Connection : public std::enable_shared_from_this<Connection> {
     // Records that are sent without those before them are none.
     is_cut_ = asio_sends_ || pending() > 0;
     socket_ = nullptr;
+    asio_sends_ = false;
     count(false);
     release(out_);
     sent_ = 0;
@@ -110,6 +111,7 @@ void TlsBatch::Connection::wait_for_socket() {
                         const auto self = weak.lock();
                         if (!self) return;
                         self->is_awaited_ = false;
+                        if (self->socket_ == nullptr) return;
                         self->count(self->asio_sends_);
                         if (!error) self->flush();
                       });
@@ -138,10 +140,11 @@ int TlsBatch::Connection::write(BIO* bio, const char* bytes, int size) {
     BIO_set_retry_write(bio);
     return -1;
   }
-  if (sent_ > most_collected) {
+  if (sent_ > out_.size() / 2) {
     out_.erase(out_.begin(), out_.begin() + static_cast<std::ptrdiff_t>(sent_));
     sent_ = 0;
   }
+  if (out_.capacity() == 0 && size > static_cast<int>(a_record) / 4) out_.reserve(most_collected + 2 * a_record);
   out_.insert(out_.end(), bytes, bytes + size);
   if (!std::exchange(is_listed_, true)) shared_->written.push_back(shared_from_this());
   return size;
@@ -166,7 +169,7 @@ int TlsBatch::Connection::read(BIO* bio, char* bytes, int size) {
       socket_ == nullptr ? ssize_t{-1} : ::recv(socket_->native_handle(), arrived.data(), arrived.size(), MSG_DONTWAIT);
   taken_ = 0;
   if (n <= 0) {  // Asio waits for more, or finds the end of the connection itself
-    in_.clear();
+    release(in_);
     BIO_set_retry_read(bio);
     return -1;
   }

@@ -346,10 +346,13 @@ TEST_CASE("files go to another mount within the files directory: large and small
   const auto some = mesh.get("n1", {"more"});
   CHECK(some.status == 1);
   CHECK(says(some, "more/c: cannot be put in place: more has no room: 9.44 MB needed"));
-  // Who waits gets it when there is.
-  auto waiting =
-      mesh.start({program("meshget"), "--files", mesh.files("n1").string(), "--wait", "--quiet", "more"}, "w");
+  // Who waits gets it when there is; what has room does not wait for that.
+  write_file(mesh.files("n0") / "beside", noise(300'000, 11));
+  REQUIRE(mesh.lists("n1", "beside", 300'000));
+  auto waiting = mesh.start(
+      {program("meshget"), "--files", mesh.files("n1").string(), "--wait", "--quiet", "more", "beside"}, "w");
   CHECK(eventually([&] { return says(mesh.file("n1", {"status"}), "more has no room"); }));
+  CHECK(eventually([&] { return fs::exists(mesh.files("n1") / "beside"); }));
   REQUIRE(::mount("none", more.c_str(), "tmpfs", MS_REMOUNT, "size=32m") == 0);
   CHECK(waiting->wait(seconds(30)) == 0);
   CHECK(fs::file_size(more / "c") == 3 * mb);
@@ -756,6 +759,13 @@ TEST_CASE(
   CHECK(has("little", 100'000));
   CHECK(eventually([&] { return says(mesh.log("n1"), "is not kept here"); }));
   CHECK(has("first", 2 * mb + 5));
+  // What is on its way counts, and goes when the mesh has it no more.
+  mesh.stop_node("n0", SIGTERM);
+  mesh.start_node("n0", {"--max-up", "64K"});
+  write_file(images("n0") / "half", noise(700'000, 7));
+  REQUIRE(eventually([&] { return partials(mesh, "n1") == 1; }));
+  fs::remove(images("n0") / "half");
+  CHECK(eventually([&] { return partials(mesh, "n1") == 0; }, seconds(60)));
   // An image whose base lies elsewhere and does not fit.
   write_file(mesh.files("n0") / "base", noise(4 * mb, 5));
   write_file(images("n0") / "image.qcow2", image("../base", 200'000, 6));

@@ -130,4 +130,8 @@ TEST_CASE("what is there wins over the glob that it spells: a path, and a direct
   CHECK_FALSE(names(read("d[x]/e*/*"), "d[x]/ef/a"));
   CHECK(read("plain/*").pattern == "plain/*");
   CHECK(names(read("d[y]/*"), "dy/a"));
+  CHECK(may_stand_for(in.pattern, "d[x]/*"));
+  CHECK(may_stand_for("d[x]/*", "d[x]/*"));
+  for (const char* other : {"**", "", "d[x]/**", "d\\[x\\]/e*", "d[x\\]/*"})
+    CHECK_FALSE(may_stand_for(other, "d[x]/*"));
 }

@@ -157,13 +157,16 @@ TEST_CASE("TLS records that are collected: a reader that stops holds the writer 
   const auto much = noise(8'000'000);
   Sender sender(pair.near, much);
   // Nobody reads: what is collected is bounded.
+  CHECK_FALSE(pair.batch.is_held_up());
   const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(300);
   pair.run([&] { return std::chrono::steady_clock::now() > until; });
+  CHECK(pair.batch.is_held_up());
   CHECK(sender.at > 0);
   CHECK(sender.at < 2'000'000);
   const auto before = sender.at;
   Receiver receiver(pair.io, pair.far, false);
   pair.run([&] { return receiver.got.size() == much.size(); });
+  CHECK_FALSE(pair.batch.is_held_up());
   CHECK(sender.at > before);
   CHECK((receiver.got == much));
   const std::string little = "one byte more";
@@ -176,18 +179,33 @@ TEST_CASE("TLS records that are collected: a reader that stops holds the writer 
   pair.io.poll();
 }
 
-TEST_CASE("TLS records that are collected: the other side is gone, and the socket before the stream") {
-  Pair pair(true, true);
+TEST_CASE("TLS records that are collected: the other side is gone, or this one in the middle of sending") {
   const auto much = noise(3'000'000);
-  Sender sender(pair.near, much);
-  Receiver receiver(pair.io, pair.near, false);
-  pair.far_attached.detach();
-  pair.far.lowest_layer().close();
-  pair.run([&] { return receiver.failed.failed(); });
-  // In the middle of its own sending.
-  pair.near_attached.detach();
-  pair.near.lowest_layer().close();
-  pair.batch.flush();
-  pair.io.poll();
-  CHECK(sender.at <= much.size());
+  {
+    Pair pair(true, true);
+    Sender sender(pair.near, much);
+    Receiver receiver(pair.io, pair.near, false);
+    pair.far_attached.detach();
+    pair.far.lowest_layer().close();
+    pair.run([&] { return receiver.failed.failed(); });
+    CHECK_FALSE(pair.batch.is_held_up());
+    pair.near_attached.detach();
+    pair.near.lowest_layer().close();
+    pair.io.poll();
+  }
+  {
+    Pair pair(true, true);
+    Sender sender(pair.near, much);
+    pair.run([&] { return pair.batch.is_held_up(); });
+    pair.near_attached.detach();
+    CHECK_FALSE(pair.batch.is_held_up());
+    pair.near.lowest_layer().close();
+    pair.batch.flush();
+    pair.io.poll();
+    CHECK_FALSE(pair.batch.is_held_up());
+    CHECK(sender.at < much.size());
+    pair.far_attached.detach();
+    pair.far.lowest_layer().close();
+    pair.io.poll();
+  }
 }
