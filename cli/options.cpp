@@ -41,7 +41,7 @@ void check_owner(const fs::path& file) {
   if (ours && (s.st_mode & S_IWOTH) == 0) return;
   throw Error(Status::usage, file.string() + ": " +
                                  (ours ? "everybody may write to it; mend that with: chmod o-w " + file.string()
-                                       : "belongs to " + user_name(s.st_uid) + "; --config " + file.string() +
+                                       : "belongs to user " + user_name(s.st_uid) + "; --config " + file.string() +
                                              " takes it all the same"));
 }
 

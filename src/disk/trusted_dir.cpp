@@ -74,7 +74,7 @@ class Walk {
     struct stat s {};
     if (::fstat(next.get(), &s) != 0) throw trouble(shown, errno);
     if (S_ISLNK(s.st_mode)) {
-      if (!is_ours(s.st_uid)) throw refuse(shown, "is a symbolic link of " + user_name(s.st_uid), "remove it");
+      if (!is_ours(s.st_uid)) throw refuse(shown, "is a symbolic link of user " + user_name(s.st_uid), "remove it");
       if (++links_ > most_links) throw trouble(asked_, ELOOP);
       std::string target(PATH_MAX, '\0');
       const auto n = ::readlinkat(next.get(), "", target.data(), target.size());
@@ -98,7 +98,7 @@ class Walk {
     struct stat s {};
     if (::fstat(at_.get(), &s) != 0) throw trouble(where_, errno);
     if (!is_ours(s.st_uid) && !(last && trust_.any_owner_at_end))
-      throw refuse(where_, "belongs to " + user_name(s.st_uid) + ", who could put something else in its place",
+      throw refuse(where_, "belongs to user " + user_name(s.st_uid) + ", who could put something else in its place",
                    "chown " + user_name(::geteuid()) + " " + where_);
     if (last && trust_.any_writer_at_end) return;
     const bool sticky = (s.st_mode & S_ISVTX) != 0 && (!last || trust_.sticky_at_end);
@@ -142,7 +142,7 @@ std::string user_name(uid_t user) {
   passwd* found = nullptr;
   if (::getpwuid_r(user, &entry, buffer.data(), buffer.size(), &found) == 0 && found != nullptr)
     return printable(found->pw_name);
-  return "user " + std::to_string(user);
+  return std::to_string(user);
 }
 
 std::optional<gid_t> group_number(const std::string& name) {

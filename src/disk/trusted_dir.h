@@ -31,7 +31,7 @@ struct Trust {
 [[nodiscard]] Fd open_trusted(const std::filesystem::path& path, const Trust& trust, mode_t make,
                               const std::string& mend);
 
-/// "alice", or "user 1001" where nobody has that number.
+/// "alice", or "1001" where nobody has that number: what chown(1) takes.
 [[nodiscard]] std::string user_name(uid_t user);
 /// The number of the group of this name; throws Error(usage) for a name that none has, nothing for an empty one.
 [[nodiscard]] std::optional<gid_t> group_number(const std::string& name);

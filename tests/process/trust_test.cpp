@@ -61,7 +61,7 @@ TEST_CASE("another user who owns the place where root's node would work has noth
                                          place.string(), "--tracker", mesh.tracker()};
   const auto refused = mesh.run(seed);
   CHECK(refused.status == 2);
-  CHECK(says(refused.err, "belongs to nobody"));
+  CHECK(says(refused.err, "belongs to user nobody"));
   CHECK(says(refused.err, "chown root"));
   for (const char* command : {"meshget", "meshfile"}) {
     auto argv = std::vector<std::string>{program(command), "--files", place.string(), "--tracker", mesh.tracker()};
@@ -104,7 +104,7 @@ TEST_CASE("a configuration file of another user's says nothing to root's program
   REQUIRE(mesh.run({"chown", "nobody", config.string()}).status == 0);
   const auto ran = mesh.run({program("meshfile"), "status"});
   CHECK(ran.status == 2);
-  CHECK(says(ran.err, "belongs to nobody"));
+  CHECK(says(ran.err, "belongs to user nobody"));
   CHECK(mesh.run({program("meshfile"), "--config", config.string(), "status"}).status == 4);
 }
 
