@@ -16,8 +16,9 @@ class WakeupCoalescing {
   static constexpr std::int64_t batch = std::int64_t{256} << 10;
   static constexpr Clock::duration shortest = std::chrono::milliseconds(1);
   static constexpr Clock::duration longest = std::chrono::milliseconds(20);
-  /// Bytes per second: below, there is little to save; above, whoever moves them is never idle for long.
-  static constexpr double slow = 4e6, fast = 64e6;
+  /// Bytes per second: below `slow` there is little to save; above `middling` a pause costs time and saves nothing; and
+  /// what is `fast` is never idle for long.
+  static constexpr double slow = 4e6, middling = 32e6, fast = 64e6;
   /// libtorrent takes a second to learn a peer's rate.
   static constexpr Clock::duration ramp_up_lasts = std::chrono::milliseconds(1500);
 
@@ -65,7 +66,7 @@ class WakeupCoalescing {
  private:
   /// `step_`, or less.
   [[nodiscard]] Clock::duration limited() const {
-    if (rate_ < slow || rate_ > fast) return {};
+    if (rate_ < slow || rate_ > middling) return {};
     const std::chrono::duration<double> fills(static_cast<double>(batch) / rate_);
     return std::min(step_, std::chrono::duration_cast<Clock::duration>(fills));
   }

@@ -15,8 +15,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   const auto& head = answer.head;
   if (answer.content_length < -1 || answer.range_begin < -1 || answer.range_end < -1 || answer.range_total < -1 ||
-      (answer.range_total >= 0 && answer.range_end > answer.range_total) || answer.retry_after < 0 || answer.retry_after > 120 || head.mtime < 0 ||
-      head.validator().size() > 500)
+      (answer.range_total >= 0 && answer.range_end > answer.range_total) || answer.retry_after < 0 ||
+      answer.retry_after > 120 || head.mtime < 0 || head.validator().size() > 500)
     std::abort();
   return 0;
 }
