@@ -7,14 +7,6 @@
 
 namespace mesh {
 
-namespace {
-
-bool is_call_token(std::string_view text) {
-  return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
-}
-
-}  // namespace
-
 Tracker::Tracker(asio::io_context& io, TrackerOptions options)
     : options_(std::move(options)),
       members_(options_.access.keys, !options_.listen),

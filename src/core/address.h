@@ -16,6 +16,12 @@ namespace mesh {
   return out;
 }
 
+/// Whether this host, an address or a name, is this machine itself.
+[[nodiscard]] inline bool is_loopback_host(const std::string& host) {
+  const auto address = parse_address(host);
+  return address ? address->is_loopback() : host == "localhost";
+}
+
 /// Whether one host can be meant by it.
 [[nodiscard]] inline bool is_of_a_host(const boost::asio::ip::address& address) {
   return !address.is_unspecified() && !address.is_multicast();

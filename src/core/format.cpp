@@ -70,6 +70,10 @@ std::string human_time(std::int64_t mtime_ns) {
   return {out, std::strftime(out, sizeof out, "%Y-%m-%d %H:%M:%S", &tm)};
 }
 
+bool is_hex(std::string_view text, std::size_t digits) {
+  return text.size() == digits && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
 std::string to_hex(std::string_view bytes) {
   std::string out;
   for (const char c : bytes) {

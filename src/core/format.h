@@ -18,6 +18,8 @@ namespace mesh {
 /// Nanoseconds since the epoch as local "2026-01-31 12:00:05".
 [[nodiscard]] std::string human_time(std::int64_t mtime_ns);
 [[nodiscard]] std::string to_hex(std::string_view bytes);
+/// Whether `text` is so many hexadecimal digits, in lower case.
+[[nodiscard]] bool is_hex(std::string_view text, std::size_t digits);
 /// Throws std::invalid_argument when `hex` is no even number of hexadecimal digits.
 [[nodiscard]] std::string from_hex(std::string_view hex);
 

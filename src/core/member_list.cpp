@@ -32,7 +32,7 @@ bool is_sensible(const Member& member) {
          std::ranges::none_of(member.addresses, [](const std::string& text) {
            if (text.size() > most_address) return true;
            const auto address = parse_address(text);
-           return !address || address->is_unspecified() || address->is_multicast();
+           return !address || !is_of_a_host(*address);
          });
 }
 

@@ -75,8 +75,7 @@ Url parse_url(std::string_view text, const std::vector<std::string>& more) {
     out.sha256 = fragment.substr(7);
     std::ranges::transform(out.sha256, out.sha256.begin(),
                            [](char c) { return static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c); });
-    if (out.sha256.size() != 64 || out.sha256.find_first_not_of("0123456789abcdef") != std::string::npos)
-      throw fail("a SHA-256 has 64 hexadecimal digits");
+    if (!is_hex(out.sha256, 64)) throw fail("a SHA-256 has 64 hexadecimal digits");
   }
   curl_url_set(url.get(), CURLUPART_FRAGMENT, nullptr, 0);
   out.address = part(url, CURLUPART_URL);

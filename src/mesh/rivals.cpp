@@ -1,5 +1,6 @@
 #include "mesh/rivals.h"
 
+#include "core/format.h"
 #include "wire/mesh_key.h"
 
 namespace mesh {
@@ -10,7 +11,6 @@ using std::chrono::milliseconds;
 constexpr const char* said = "rival";
 /// Who hears of an age hears it late, and takes himself for older than he is beside it: so that never both yield, and
 /// of two that began at about the same time perhaps neither. Those go by their runs in the end.
-constexpr std::int64_t near = 50;
 constexpr int most_heard = 10;
 
 std::string text_of(const RivalClaim& claim, std::string_view to) {
@@ -19,9 +19,7 @@ std::string text_of(const RivalClaim& claim, std::string_view to) {
 
 }  // namespace
 
-bool is_run(std::string_view text) {
-  return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
-}
+bool is_run(std::string_view text) { return is_hex(text, 64); }
 
 Rivals::Rivals(std::function<IdentityPtr()> identity, std::function<void()> yield, Clock::time_point now)
     : identity_(std::move(identity)), yield_(std::move(yield)), begun_(now), run_(random_secret().hex()) {}
@@ -41,7 +39,7 @@ void Rivals::hear(std::string_view instance, const RivalClaim& claim, Clock::tim
     return;
   const auto age = std::chrono::duration_cast<milliseconds>(now - begun_).count();
   if (later_ != claim.run) heard_ = 0;
-  const bool by_age = std::abs(claim.age - age) > near && ++heard_ < most_heard;
+  const bool by_age = claim.age != age && ++heard_ < most_heard;
   const bool is_older = by_age ? claim.age > age : claim.run < run_;
   later_ = is_older ? std::string() : claim.run;
   if (is_older) yield_();

@@ -29,6 +29,23 @@ constexpr std::size_t most_small = 200;     // files of one get
 /// Its own work, and writing down, may take a twentieth of the time.
 constexpr int share = 20;
 
+/// Gives way to others now and then; what is put into the map or taken out meanwhile may be seen or not. `visit` must
+/// live until it returns.
+template <class Map, class Visit>
+Task<void> for_each_in_slices(const Map& map, const Visit& visit) {
+  Slice slice;
+  for (auto it = map.begin(); it != map.end();) {
+    visit(it->first, it->second);
+    if (!slice.is_over()) {
+      ++it;
+      continue;
+    }
+    const auto here = it->first;
+    co_await slice.next();
+    it = map.upper_bound(here);
+  }
+}
+
 std::int64_t now_on_clock() {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   return std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
@@ -170,19 +187,10 @@ Task<std::map<std::string, std::int64_t>> Keeper::look_at_partials() {
 
 /// Bytes that are here by this, or on their way.
 Task<std::int64_t> Keeper::used_by(const std::map<std::string, std::int64_t>& partials) {
-  Slice slice;
   std::int64_t out = 0;
   for (const auto& [path, bytes] : partials) out += bytes;
-  for (auto it = known_.begin(); it != known_.end();) {
-    if (it->second.brought) out += size_here(it->first);
-    if (!slice.is_over()) {
-      ++it;
-      continue;
-    }
-    const auto here = it->first;
-    co_await slice.next();
-    it = known_.upper_bound(here);
-  }
+  const auto add = [&](const std::string& path, const Known& known) { out += known.brought ? size_here(path) : 0; };
+  co_await for_each_in_slices(known_, add);
   for (const auto& [number, one] : begun_) out += gets_.kept(number).spent - one.credit;
   co_return out;
 }
@@ -190,30 +198,21 @@ Task<std::int64_t> Keeper::used_by(const std::map<std::string, std::int64_t>& pa
 /// Gets what is to be had and was not dealt with: each large file by itself, so that none waits for another.
 Task<void> Keeper::begin() {
   const auto now = Clock::now();
-  Slice slice;
   const auto partials = co_await look_at_partials();
   const auto used = co_await used_by(partials);
   if (budget_) *budget_ = options_.most_bytes - used;
   auto room = budget_ ? *budget_ : INT64_MAX;
   std::vector<std::string> wanted;
-  for (auto it = found_.begin(); it != found_.end();) {
-    const auto& [path, entry] = *it;
+  const auto judge = [&](const std::string& path, const FileEntry& entry) {
     const auto version = version_of(entry);
-    if (!under_way_.contains(path) && !is_dealt_with(path, version)) {
-      const auto failed = failed_.find(path);
-      if (is_here(entry))
-        deal_with(path, version);
-      else if (failed == failed_.end() || failed->second.version != version || now >= failed->second.again)
-        wanted.push_back(path);
-    }
-    if (!slice.is_over()) {
-      ++it;
-      continue;
-    }
-    const auto here = path;
-    co_await slice.next();
-    it = found_.upper_bound(here);
-  }
+    if (under_way_.contains(path) || is_dealt_with(path, version)) return;
+    const auto failed = failed_.find(path);
+    if (is_here(entry))
+      deal_with(path, version);
+    else if (failed == failed_.end() || failed->second.version != version || now >= failed->second.again)
+      wanted.push_back(path);
+  };
+  co_await for_each_in_slices(found_, judge);
   // None is always the last: those that nobody can give would keep the others waiting.
   std::ranges::shuffle(wanted, random_);
   std::ranges::stable_partition(wanted, [this](const std::string& path) { return !failed_.contains(path); });

@@ -36,26 +36,13 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
-std::string host_name() {
-  char name[256] = {};
-  return ::gethostname(name, sizeof name - 1) == 0 && name[0] != 0 ? name : "node";
-}
-
 constexpr std::size_t most_notice_bytes = 500;
 constexpr std::size_t most_calls = 100;  // to nodes that cannot reach this one
 constexpr std::size_t most_calls_to_one = 3;
 constexpr std::size_t most_call_addresses = 32;
 
-bool is_hex(std::string_view text) { return text.find_first_not_of("0123456789abcdef") == std::string_view::npos; }
-
 /// At the end, for partial downloads to be saved.
 constexpr auto save_limit = milliseconds(3000);
-
-bool is_loopback(const std::string& host) {
-  boost::system::error_code ec;
-  const auto address = asio::ip::make_address(host, ec);
-  return ec ? host == "localhost" : address.is_loopback();
-}
 
 /// What else everyone who may read is allowed.
 const char* may_order(const NodeOptions& options) {
@@ -66,47 +53,6 @@ const char* may_order(const NodeOptions& options) {
   return refuses("get") ? ", and delete it (--refuse delete)"
                         : ", delete it, and have this node get files (--refuse delete --refuse get)";
 }
-
-}  // namespace
-
-NodeOptions checked(NodeOptions options) {
-  std::error_code ec;
-  options.files = fs::absolute(options.files, ec).lexically_normal();
-  if (!options.state.empty()) options.state = fs::absolute(options.state, ec).lexically_normal();
-  if (options.name.empty()) options.name = host_name();
-  if (const auto fault = node_name_fault(options.name); !fault.empty()) throw Error(Status::usage, "--name " + fault);
-  if (!options.is_on_network()) {
-    const auto refuse = [](const std::string& what) {
-      return Error(Status::usage, what +
-                                      " is not on loopback; without --key FILE (only members), or --open (everyone "
-                                      "who reaches the ports may use them), all stays on loopback");
-    };
-    for (const auto& tracker : options.trackers)
-      if (!is_loopback(parse_host_port(tracker).host)) throw refuse("--tracker " + tracker);
-    for (const auto& peer : options.peers)
-      if (!is_loopback(parse_host_port(peer, default_peer_port).host)) throw refuse("--peer " + peer);
-    for (const auto& address : options.advertise)
-      if (!is_loopback(address)) throw refuse("--advertise " + address);
-    if (!options.listen.empty() && !is_loopback(parse_host_port(options.listen).host))
-      throw refuse("--listen " + options.listen);
-  }
-  const auto real = fs::weakly_canonical(options.files, ec);
-  const FilesDir files{options.files.string(), ec ? std::string() : real.string()};
-  for (auto& glob : options.keep) {
-    const auto what = parse_what(glob, files);
-    if (!what.url.empty() || what.pattern.empty())
-      throw Error(Status::usage, "--keep " + printable(glob) + ": is no path or glob of the mesh (** is all of it)");
-    glob = portable_text(what);
-  }
-  for (const auto& tracker : options.trackers) static_cast<void>(parse_host_port(tracker));
-  for (const auto& peer : options.peers) static_cast<void>(parse_host_port(peer, default_peer_port));
-  for (const auto& address : options.advertise)
-    if (boost::system::error_code bad; asio::ip::make_address(address, bad), bad)
-      throw Error(Status::usage, "--advertise " + printable(address) + ": is no IP address");
-  return options;
-}
-
-namespace {
 
 Library::Options library_options(const NodeOptions& options) {
   Library::Options out;
@@ -452,7 +398,7 @@ std::vector<std::string> Node::guest_addresses(const Hello& self) const {
 /// Somebody cannot reach this node's channel, and asks on the one that this node opens to him. What he says becomes a
 /// part of a request over HTTP.
 Task<void> Node::call(Call asked) {
-  if (asked.addresses.empty() || asked.token.size() != 64 || !is_hex(asked.token)) co_return;
+  if (asked.addresses.empty() || !is_call_token(asked.token)) co_return;
   if (asked.addresses.size() > most_call_addresses) asked.addresses.resize(most_call_addresses);
   // Who is called decides how long he listens.
   const auto caller = to_text(asked.addresses.front(), asked.channel_port);
@@ -589,54 +535,10 @@ void Node::serve_commands() {
     TorrentFile out = co_await links_->ask(question, tracker_limit, question_limit);
     // All the trackers that this node knows; others on loopback are of no use to whoever gets the file.
     for (const auto& name : links_->names())
-      if (std::ranges::find(out.trackers, name) == out.trackers.end() && !is_loopback(parse_host_port(name).host))
+      if (std::ranges::find(out.trackers, name) == out.trackers.end() && !is_loopback_host(parse_host_port(name).host))
         out.trackers.push_back(name);
     co_return out;
   });
-}
-
-NodeStatus Node::status() const {
-  NodeStatus out;
-  out.node = options_.name;
-  out.tracker_connected = links_->any();
-  out.files = static_cast<int>(library_->inventory().size());
-  out.members = static_cast<int>(gossip_->known());
-  out.gets = gets_->list();
-  out.transfers = transfers_->infos();
-  for (auto& info : spools_->infos()) out.transfers.push_back(std::move(info));
-  auto loaded = session_->all();
-  const auto guests = guests_->torrents();
-  loaded.insert(loaded.end(), guests.begin(), guests.end());
-  for (const auto& torrent : loaded) {
-    ++out.torrents_loaded;
-    if (torrent->downloading || !torrent->checked) continue;
-    TransferInfo info;
-    const auto* item = library_->inventory().find(torrent->torrent.id, torrent->storage->layout().size);
-    torrent->role == Role::guest ? guests_->refresh(*torrent) : session_->refresh(*torrent);
-    info.path = item != nullptr                                                ? item->entry.path
-                : torrent->role == Role::provisional || torrent->is_standard() ? torrent->path
-                                                                               : torrent->torrent.id.hex();
-    info.state = torrent->role == Role::guest ? TransferState::guest
-                 : torrent->is_standard()     ? TransferState::foreign
-                                              : TransferState::seeding;
-    if (torrent->role != Role::guest) info.infohash = torrent->torrent.infohash.hex();  // a guest's is its secret
-    info.done = info.total = torrent->storage->layout().size;
-    info.up_rate = torrent->up_rate;
-    info.sent = torrent->sent;
-    info.peers = torrent->peers;
-    // Of a file that came from a URL, those that got it at the same time have the swarm of then.
-    const auto same = std::ranges::find_if(out.transfers, [&](const TransferInfo& other) {
-      return info.state == TransferState::seeding && other.state == info.state && other.path == info.path;
-    });
-    if (same == out.transfers.end()) {
-      out.transfers.push_back(std::move(info));
-      continue;
-    }
-    same->up_rate += info.up_rate;
-    same->sent += info.sent;
-    same->peers += info.peers;
-  }
-  return out;
 }
 
 Task<void> Node::tick() {

@@ -22,9 +22,6 @@
 
 namespace mesh {
 
-/// Makes `options` whole. Throws Error(usage) for what cannot be.
-[[nodiscard]] NodeOptions checked(NodeOptions options);
-
 class GetQueue;
 class Keeper;
 class Getter;

@@ -66,4 +66,7 @@ struct NodeOptions {
   }
 };
 
+/// Makes `options` whole. Throws Error(usage) for what cannot be.
+[[nodiscard]] NodeOptions checked(NodeOptions options);
+
 }  // namespace mesh

@@ -69,8 +69,6 @@ std::string node_name_fault(std::string_view name) {
   return {};
 }
 
-bool is_instance(std::string_view text) {
-  return text.size() == 32 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
-}
+bool is_instance(std::string_view text) { return is_hex(text, 32); }
 
 }  // namespace mesh

@@ -30,6 +30,13 @@ void set_time(const fs::path& file, std::int64_t when) {
 
 std::string shell(const std::string& text) { return "'" + text + "'"; }
 
+/// A copy of a stopped node's directory, as a clone of the whole machine has it, whose directory has the same number on
+/// a machine with the same id.
+void clone(const Mesh& mesh, const std::string& node, const std::string& to) {
+  REQUIRE(mesh.run({"cp", "-a", mesh.files(node).string(), mesh.files(to).string()}).status == 0);
+  fs::remove(mesh.files(to) / ".mesh/identity-place");
+}
+
 /// The names of the nodes that the tracker knows.
 std::string nodes_of(const Mesh& mesh) { return mesh.run({"curl", "-s", "http://" + mesh.tracker() + "/healthz"}).out; }
 
@@ -61,9 +68,7 @@ TEST_CASE("two live nodes of one identity are told apart: the later one takes a 
   write_file(mesh.files("n0") / "x", noise(300'000, 1));
   mesh.start_node("n0");
   mesh.stop_node("n0", SIGTERM);
-  REQUIRE(mesh.run({"cp", "-a", mesh.files("n0").string(), mesh.files("n1").string()}).status == 0);
-  // As a clone of the whole machine has it, whose directory has the same number on a machine with the same id.
-  fs::remove(mesh.files("n1") / ".mesh/identity-place");
+  clone(mesh, "n0", "n1");
   write_file(mesh.files("n1") / "y", noise(200'000, 2));
   mesh.start_node("n0");
   const auto first = read_file(mesh.files("n0") / ".mesh/identity");
@@ -101,8 +106,7 @@ TEST_CASE("copies of a node that come to a tracker in the wrong order: the later
   write_file(mesh.files("n0") / "x", noise(300'000, 1));
   mesh.start_node("n0");
   mesh.stop_node("n0", SIGTERM);
-  REQUIRE(mesh.run({"cp", "-a", mesh.files("n0").string(), mesh.files("n1").string()}).status == 0);
-  fs::remove(mesh.files("n1") / ".mesh/identity-place");
+  clone(mesh, "n0", "n1");
   const auto own = read_file(mesh.files("n0") / ".mesh/identity");
   // The earlier one comes to a tracker at which the later one is already.
   mesh.stop_tracker(SIGTERM);
@@ -123,8 +127,7 @@ TEST_CASE("copies of a node without any tracker are told apart by whom they gree
   write_file(mesh.files("n1") / "x", noise(300'000, 1));
   mesh.start_node("n1");
   mesh.stop_node("n1", SIGTERM);
-  REQUIRE(mesh.run({"cp", "-a", mesh.files("n1").string(), mesh.files("n2").string()}).status == 0);
-  fs::remove(mesh.files("n2") / ".mesh/identity-place");
+  clone(mesh, "n1", "n2");
   const auto own = read_file(mesh.files("n1") / ".mesh/identity");
   mesh.start_node_with("n0", {}, "node channel on port");
   for (const char* node : {"n1", "n2"})

@@ -8,6 +8,7 @@
 
 #include "core/digest.h"
 #include "core/entry.h"
+#include "core/format.h"
 
 namespace mesh {
 
@@ -107,6 +108,9 @@ struct CallBack {
     v("node", node), v("token", token);
   }
 };
+
+/// Whether it is what a CallBack may carry: it becomes a part of a request over HTTP.
+[[nodiscard]] inline bool is_call_token(std::string_view text) { return is_hex(text, 64); }
 
 /// A note of the tracker to that node: where to call, on the path /call/TOKEN.
 struct Call {

@@ -1,0 +1,58 @@
+// What a node says of itself to `meshfile status`.
+#include "get/get_queue.h"
+#include "library/library.h"
+#include "mesh/gossip.h"
+#include "mesh/tracker_links.h"
+#include "node/node.h"
+#include "serve/guests.h"
+#include "swarm/session.h"
+#include "transfer/spools.h"
+#include "transfer/transfers.h"
+
+namespace mesh {
+
+NodeStatus Node::status() const {
+  NodeStatus out;
+  out.node = options_.name;
+  out.tracker_connected = links_->any();
+  out.files = static_cast<int>(library_->inventory().size());
+  out.members = static_cast<int>(gossip_->known());
+  out.gets = gets_->list();
+  out.transfers = transfers_->infos();
+  for (auto& info : spools_->infos()) out.transfers.push_back(std::move(info));
+  auto loaded = session_->all();
+  const auto guests = guests_->torrents();
+  loaded.insert(loaded.end(), guests.begin(), guests.end());
+  for (const auto& torrent : loaded) {
+    ++out.torrents_loaded;
+    if (torrent->downloading || !torrent->checked) continue;
+    TransferInfo info;
+    const auto* item = library_->inventory().find(torrent->torrent.id, torrent->storage->layout().size);
+    torrent->role == Role::guest ? guests_->refresh(*torrent) : session_->refresh(*torrent);
+    info.path = item != nullptr                                                ? item->entry.path
+                : torrent->role == Role::provisional || torrent->is_standard() ? torrent->path
+                                                                               : torrent->torrent.id.hex();
+    info.state = torrent->role == Role::guest ? TransferState::guest
+                 : torrent->is_standard()     ? TransferState::foreign
+                                              : TransferState::seeding;
+    if (torrent->role != Role::guest) info.infohash = torrent->torrent.infohash.hex();  // a guest's is its secret
+    info.done = info.total = torrent->storage->layout().size;
+    info.up_rate = torrent->up_rate;
+    info.sent = torrent->sent;
+    info.peers = torrent->peers;
+    // Of a file that came from a URL, those that got it at the same time have the swarm of then.
+    const auto same = std::ranges::find_if(out.transfers, [&](const TransferInfo& other) {
+      return info.state == TransferState::seeding && other.state == info.state && other.path == info.path;
+    });
+    if (same == out.transfers.end()) {
+      out.transfers.push_back(std::move(info));
+      continue;
+    }
+    same->up_rate += info.up_rate;
+    same->sent += info.sent;
+    same->peers += info.peers;
+  }
+  return out;
+}
+
+}  // namespace mesh
