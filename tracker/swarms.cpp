@@ -279,7 +279,7 @@ Task<Introduced> Swarms::introduce(ChannelPtr channel, JoinSwarm question) {
   co_return reply;
 }
 
-/// The getters that share the stripes of a swarm. Those that take what sources offer need not know each other, however
+/// The getters that share the pieces of a URL. Those that take what sources offer need not know each other, however
 /// many they are.
 std::vector<std::uint64_t> Swarms::sharing(const ContentId& id, const Swarm& swarm) const {
   std::vector<std::uint64_t> out;
@@ -298,7 +298,7 @@ void Swarms::tell_members_soon(const ContentId& id) {
     const auto found = self->swarms_.find(what);
     if (found == self->swarms_.end()) co_return;
     found->second.members_due = false;
-    StripeMembers members;
+    UrlMembers members;
     members.id = what;
     members.getters = self->sharing(what, found->second);
     for (const auto key : members.getters)

@@ -32,7 +32,7 @@ class Swarms {
     std::string info;       ///< of a standard one
     bool is_standard = false;
     std::set<NodeKey> ready;
-    std::set<NodeKey> sharing;  ///< those of `ready` that share stripes
+    std::set<NodeKey> sharing;  ///< those of `ready` that share a URL's pieces
     bool members_due = false;
     Clock::time_point recruited{};  ///< when more holders were asked to seed a standard one
     std::set<NodeKey> asked;        ///< to do that
@@ -49,7 +49,7 @@ class Swarms {
   Task<Introduced> introduce(ChannelPtr channel, JoinSwarm question);
   void leave(NodeKey node, const ContentId& id);
   void leave_all(NodeKey node);
-  /// The getters of `id`, where there are any, hear soon who shares its stripes now.
+  /// The getters of `id`, where there are any, hear soon who shares its pieces now.
   void tell_members_soon(const ContentId& id);
 
   /// Has a node load its torrent of this content for other clients. `info`: of the torrent, where it is known already.

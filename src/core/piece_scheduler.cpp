@@ -10,10 +10,6 @@ constexpr int patience_updates = 20;
 /// What is to be read next comes before what is rarer: holes are filled.
 constexpr int urgent_pieces = 8;
 constexpr int near_pieces = 64;
-/// Of a window less: what others are to hand on comes later (docs/decisions/0006).
-constexpr int near_pieces_of_stripe = 32;
-/// A reader that waits for so long reaches over the stripes.
-constexpr auto starving_after = std::chrono::milliseconds(1500);
 
 /// SplitMix64's finaliser (Steele, Lea and Flood, OOPSLA 2014).
 std::uint64_t mix(std::uint64_t x) {
@@ -38,17 +34,16 @@ PieceScheduler::PieceScheduler(const Options& options)
 }
 
 PieceScheduler::CursorId PieceScheduler::add_cursor(int piece) {
-  cursors_[++last_cursor_] = {piece, {}};
+  cursors_[++last_cursor_] = {piece, false};
   return last_cursor_;
 }
 
 void PieceScheduler::move_cursor(CursorId cursor, int piece) {
-  if (const auto it = cursors_.find(cursor); it != cursors_.end()) it->second = {piece, {}};
+  if (const auto it = cursors_.find(cursor); it != cursors_.end()) it->second = {piece, false};
 }
 
-void PieceScheduler::wait_at_cursor(CursorId cursor, Clock::time_point now) {
-  const auto it = cursors_.find(cursor);
-  if (it != cursors_.end() && it->second.waiting_since == Clock::time_point{}) it->second.waiting_since = now;
+void PieceScheduler::wait_at_cursor(CursorId cursor) {
+  if (const auto it = cursors_.find(cursor); it != cursors_.end()) it->second.is_waiting = true;
 }
 
 int PieceScheduler::slowest_cursor() const {
@@ -59,9 +54,8 @@ int PieceScheduler::slowest_cursor() const {
 
 bool PieceScheduler::is_hungry() const {
   // Where nothing is dropped, the window is ahead of all readers and always has something to ask for.
-  return options_.whole || !options_.drops || std::ranges::any_of(cursors_, [](const auto& known) {
-           return known.second.waiting_since != Clock::time_point{};
-         });
+  return options_.whole || !options_.drops ||
+         std::ranges::any_of(cursors_, [](const auto& known) { return known.second.is_waiting; });
 }
 
 void PieceScheduler::set_getters(std::uint64_t self, const std::vector<std::uint64_t>& getters) {
@@ -82,36 +76,16 @@ void PieceScheduler::assign(Piece& piece, std::size_t index) const {
   if (options_.sharing != Sharing::offered) piece.mine = comes_first(index, self_, getters_, piece.by);
 }
 
-/// Which pieces readers need next, and whether one of them has waited for long.
-void PieceScheduler::look_at_cursors(const std::vector<bool>& have, Clock::time_point now) {
+/// Which pieces readers need next.
+void PieceScheduler::look_at_cursors(const std::vector<bool>& have) {
   fronts_.clear();
-  bool starving = false;
   const int last = options_.pieces - 1;
   for (auto& [id, cursor] : cursors_) {
     int front = std::min(cursor.piece, last);
     while (!options_.drops && front < last && have[static_cast<std::size_t>(front)]) ++front;
     fronts_.insert(front);
-    if (cursor.waiting_since == Clock::time_point{} || now - cursor.waiting_since <= starving_after) continue;
-    starving = true;
-    cursor.waiting_since = now;  // it reaches further with each time that it has waited for so long
   }
-  const int position = fronts_.empty() ? last : *fronts_.begin();
-  if (starving)
-    reach_ = std::min(reach_ * 2, options_.window);
-  else if (position != position_)
-    reach_ = std::max(1, reach_ - 1);
-  position_ = position;
-}
-
-/// Stripes hold within the window, so that readers that start together share one copy; a reader that has to wait
-/// reaches over them, further each time.
-std::uint8_t PieceScheduler::of_stripe(const Piece& piece, int index, bool elsewhere, bool shared) const {
-  const int ahead = index - position_;
-  const int nearness = ahead < 0 ? 0 : ahead < urgent_pieces ? 2 : ahead < near_pieces_of_stripe ? 1 : 0;
-  // The source has the others' pieces too: it must be asked for those of this stripe first.
-  if (!shared || piece.mine || (ahead >= 0 && ahead < reach_ && !elsewhere))
-    return static_cast<std::uint8_t>(5 + nearness);
-  return elsewhere ? static_cast<std::uint8_t>(2 + nearness) : 0;
+  position_ = fronts_.empty() ? last : *fronts_.begin();
 }
 
 bool PieceScheduler::is_wanted(int index) const {
@@ -137,22 +111,17 @@ bool PieceScheduler::may_be_asked_for(Piece& piece, int holders) const {
   return piece.open;
 }
 
-PieceScheduler::Changes PieceScheduler::update(const std::vector<bool>& have, std::span<const int> availability,
-                                               int sources, Clock::time_point now) {
+PieceScheduler::Changes PieceScheduler::update(const std::vector<bool>& have, std::span<const int> availability) {
   Changes changes;
   if (!is_at_work()) return changes;
-  look_at_cursors(have, now);
-  const bool shared = getters_.size() >= 2 && static_cast<std::size_t>(sources) < getters_.size();
+  look_at_cursors(have);
   for (std::size_t i = 0; i < pieces_.size(); ++i) {
     if (have[i]) continue;
     auto& piece = pieces_[i];
     const int index = static_cast<int>(i);
     const int holders = i < availability.size() ? availability[i] : 0;
-    std::uint8_t wanted = 0;
     const bool is_open = may_be_asked_for(piece, holders);
-    if (is_open && is_wanted(index))
-      wanted = options_.sharing == Sharing::striped ? of_stripe(piece, index, holders > sources, shared)
-                                                    : by_nearness(index);
+    const std::uint8_t wanted = is_open && is_wanted(index) ? by_nearness(index) : 0;
     if (wanted == piece.priority) continue;
     piece.priority = wanted;
     changes.emplace_back(index, wanted);

@@ -1,11 +1,11 @@
 // Which pieces of a torrent to ask for now, and how urgently: what is wanted here (demand) times whom one may ask
-// (sharing). Pure, and time comes in; one thread at a time. Priorities are libtorrent's: 0 is not asked for, 4 is what
+// (sharing). Pure; one thread at a time. Priorities are libtorrent's: 0 is not asked for, 4 is what
 // a piece has of which nothing is said, 7 is the most urgent.
 //
 // Demand is the whole file, or what cursors are about to read, or both: then what is read next comes first.
 #pragma once
 
-#include <chrono>
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <set>
@@ -17,18 +17,16 @@ namespace mesh {
 
 class PieceScheduler {
  public:
-  using Clock = std::chrono::steady_clock;
   using Changes = std::vector<std::pair<int, std::uint8_t>>;
   /// Whom one may ask for a piece.
   enum class Sharing {
     /// Whoever has it: sources say which pieces there are to ask for (core/super_seed_policy.h).
     offered,
-    /// Each getter wants a share of the pieces of its own from the source first, and leaves the others alone until a
-    /// getter has them. Shares come from rendezvous hashing over the swarm's getters, so a join or a leave moves 1/n.
-    striped,
     /// For a file that arrives from its origin while others get it: a piece can be asked for once its root is known.
     /// The node that fetched it is to send it once, so it goes to one other getter first, which hands it on; where
-    /// about all getters fetch, each sends what it fetched to all.
+    /// about all getters fetch, each sends what it fetched to all. Which one goes by rendezvous hashing over the
+    /// swarm's
+    /// getters, so a join or a leave moves 1/n.
     first_hop,
   };
   struct Options {
@@ -54,11 +52,15 @@ class PieceScheduler {
   void remove_cursor(CursorId cursor) { cursors_.erase(cursor); }
   /// It reads `piece` now, and does not wait.
   void move_cursor(CursorId cursor, int piece);
-  /// It waits for its piece, since `now` unless it did before.
-  void wait_at_cursor(CursorId cursor, Clock::time_point now);
+  /// It waits for its piece.
+  void wait_at_cursor(CursorId cursor);
   /// The piece of the slowest cursor; none: -1.
   [[nodiscard]] int slowest_cursor() const;
   [[nodiscard]] bool has_cursors() const { return !cursors_.empty(); }
+  /// How many pieces the window has; 0: all are wanted.
+  [[nodiscard]] int window() const { return options_.whole ? 0 : options_.window; }
+  /// Where it begins, before anything has arrived.
+  [[nodiscard]] int window_begin() const { return window() == 0 ? 0 : std::max(0, slowest_cursor()); }
   /// Whether something is wanted that is missing: that nothing comes is somebody's fault.
   [[nodiscard]] bool is_hungry() const;
   /// Pieces are wanted in an order, and each is worth telling of.
@@ -74,28 +76,26 @@ class PieceScheduler {
   /// Of `first_hop`: the root of `piece` is known, and getter `by` has it from the origin.
   void set_known(int piece, std::uint64_t by);
 
-  /// The pieces whose priority changes, given what is here and how many connected peers have each piece (counting
-  /// `sources` peers that have all of them). To be called about ten times a second.
-  [[nodiscard]] Changes update(const std::vector<bool>& have, std::span<const int> availability, int sources,
-                               Clock::time_point now);
+  /// The pieces whose priority changes, given what is here and how many connected peers have each piece. To be called
+  /// about ten times a second.
+  [[nodiscard]] Changes update(const std::vector<bool>& have, std::span<const int> availability);
 
  private:
   struct Cursor {
     int piece = 0;
-    Clock::time_point waiting_since{};  ///< zero while it does not wait
+    bool is_waiting = false;
   };
   struct Piece {
-    bool mine = true;             ///< of this getter's stripe, or it is the one to ask first
+    bool mine = true;             ///< this getter is the one to ask first
     bool known = false;           ///< its root is
     bool open = false;            ///< it may be asked for, and was
     std::uint64_t by = 0;         ///< the getter that has it from the origin
     int waited = 0;               ///< updates since it could have been asked for
     std::uint8_t priority = 255;  ///< none: the first update sets it
   };
-  void look_at_cursors(const std::vector<bool>& have, Clock::time_point now);
+  void look_at_cursors(const std::vector<bool>& have);
   void assign(Piece& piece, std::size_t index) const;
   [[nodiscard]] bool is_wanted(int index) const;
-  [[nodiscard]] std::uint8_t of_stripe(const Piece& piece, int index, bool elsewhere, bool shared) const;
   [[nodiscard]] std::uint8_t by_nearness(int index) const;
   [[nodiscard]] bool may_be_asked_for(Piece& piece, int holders) const;
 
@@ -105,7 +105,6 @@ class PieceScheduler {
   CursorId last_cursor_ = 0;
   std::set<int> fronts_;  ///< the pieces that cursors need next
   int position_ = 0;      ///< where the window begins
-  int reach_ = 1;         ///< how many pieces ahead are asked for, whoever's they are
   std::uint64_t self_ = 0;
   std::vector<std::uint64_t> getters_;
   std::set<std::uint64_t> fetchers_;  ///< getters that have pieces from the origin

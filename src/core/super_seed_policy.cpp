@@ -29,6 +29,8 @@ constexpr int first_share = 64;
 constexpr std::int64_t bytes_together = 16 << 20;
 constexpr std::int64_t enough_to_send = 8;
 constexpr unsigned in_order_among = 16;
+/// A reader that waits for a piece that went to another getter so long ago gets it from the source as well.
+constexpr auto late_after = milliseconds(1500);
 
 }  // namespace
 
@@ -40,6 +42,7 @@ SuperSeedPolicy::SuperSeedPolicy(int pieces, std::int64_t piece_length, std::uin
       out_(static_cast<std::size_t>(pieces)),
       held_(out_.size()),
       first_(out_.size()),
+      out_since_(out_.size()),
       unoffered_(pieces),
       random_(seed) {}
 
@@ -50,7 +53,7 @@ void SuperSeedPolicy::recount() {
   offered_ = 0;
   in_order_ = false;
   for (auto& [id, known] : getters_) {
-    in_order_ = in_order_ || (known.in_order && known.missing > 0);
+    in_order_ = in_order_ || (known.reading.in_order && known.missing > 0);
     known.to_send = 0;
     if (!known.slow) offered_ += known.offered;
   }
@@ -61,12 +64,27 @@ void SuperSeedPolicy::recount() {
   for (auto& getter : getters_) place(getter);
 }
 
+/// Where the pieces end that it wants by now.
+std::size_t SuperSeedPolicy::reach(Known& known) const {
+  const auto is_done = [&](State state) { return state == State::had || state == State::unwanted; };
+  while (known.front < out_.size() && is_done(known.state[known.front])) ++known.front;
+  return known.reading.window == 0
+             ? out_.size()
+             : std::min(out_.size(), known.front + static_cast<std::size_t>(known.reading.window));
+}
+
+bool SuperSeedPolicy::wants_more(Known& known) const {
+  if (known.missing == 0 || known.reading.window == 0) return known.missing > 0;
+  const auto end = known.state.begin() + static_cast<std::ptrdiff_t>(reach(known));
+  return std::find(known.state.begin() + static_cast<std::ptrdiff_t>(known.front), end, State::missing) != end;
+}
+
 /// Brings its place in `ready_` up to date.
 void SuperSeedPolicy::place(Getters::value_type& getter) {
   auto& [id, known] = getter;
   if (known.key) ready_.erase(*known.key);
   known.key.reset();
-  if (known.missing == 0 || known.stuck || known.offered >= (known.slow ? 1 : known.window)) return;
+  if (known.stuck || known.offered >= (known.slow ? 1 : known.window) || !wants_more(known)) return;
   // Above a few pieces more or less makes no difference: it has enough to hand on, whether to those who came with it or
   // to those who came later. Then who lacks the least is first, as it can get the rest from nobody else.
   const auto others = std::max<std::int64_t>(static_cast<std::int64_t>(getters_.size()) - 1, 1);
@@ -75,19 +93,22 @@ void SuperSeedPolicy::place(Getters::value_type& getter) {
   ready_.insert(*known.key);
 }
 
-void SuperSeedPolicy::join(Getter id, const std::vector<bool>& have, Time now, bool in_order) {
+void SuperSeedPolicy::join(Getter id, const std::vector<bool>& have, Time now, Reading reading) {
   leave(id);
   const bool alone = std::ranges::all_of(getters_, [](const auto& other) { return other.second.missing == 0; });
   auto& known = getters_[id];
   known.state.assign(out_.size(), State::missing);
   known.window = alone ? std::max(fewest_, static_cast<int>(out_.size()) / first_share) : fewest_;
-  known.in_order = in_order;
+  const int pieces = static_cast<int>(out_.size());
+  known.reading = {reading.in_order, std::clamp(reading.from, 0, pieces), std::clamp(reading.window, 0, pieces)};
   known.since = known.moved = known.completed = now;
   for (std::size_t i = 0; i < out_.size(); ++i) {
     if (i < have.size() && have[i]) {
       known.state[i] = State::had;
       if (out_[i]++ == 0) --unoffered_;
       ++held_[i];
+    } else if (static_cast<int>(i) < known.reading.from) {
+      known.state[i] = State::unwanted;
     } else {
       ++known.missing;
     }
@@ -127,7 +148,9 @@ void SuperSeedPolicy::has(Getter id, int piece, Time now) {
   auto& known = at->second;
   const auto i = static_cast<std::size_t>(piece);
   if (known.state[i] == State::had) return;
-  if (known.state[i] == State::offered) {
+  if (known.state[i] == State::unwanted) {
+    if (out_[i]++ == 0) --unoffered_;
+  } else if (known.state[i] == State::offered) {
     if (!known.slow) --offered_;
     --known.offered;
     known.completed = now;
@@ -155,8 +178,10 @@ void SuperSeedPolicy::lost(Getter id, int piece) {
   if (at == getters_.end() || piece < 0 || static_cast<std::size_t>(piece) >= out_.size()) return;
   const auto i = static_cast<std::size_t>(piece);
   if (at->second.state[i] != State::had) return;
-  at->second.state[i] = State::missing;
-  ++at->second.missing;
+  const bool was_read = at->second.reading.window > 0;
+  at->second.state[i] = was_read ? State::unwanted : State::missing;
+  if (!was_read) ++at->second.missing;
+  at->second.front = std::min(at->second.front, i);
   --held_[i];
   if (--out_[i] == 0) ++unoffered_;
   recounted_ = false;
@@ -229,8 +254,14 @@ void SuperSeedPolicy::reassess(Time now) {
   window_ = std::max({at_least, fewest_together_, pieces(together), window_ * 3 / 4});
 }
 
-int SuperSeedPolicy::choose(const Known& known) {
-  const auto count = out_.size();
+int SuperSeedPolicy::choose(Known& known, Time now) {
+  const auto count = reach(known);
+  if (known.reading.in_order) {
+    const auto begin = known.state.begin();
+    const auto next = std::find(begin + static_cast<std::ptrdiff_t>(known.front), known.state.end(), State::missing);
+    const auto i = static_cast<std::size_t>(next - begin);
+    if (out_[i] > 0 && now - out_since_[i] > late_after) return static_cast<int>(i);
+  }
   if (in_order_ && unoffered_ > 0) {
     // Not strictly: two sources are to choose differently.
     int chosen = -1;
@@ -239,7 +270,7 @@ int SuperSeedPolicy::choose(const Known& known) {
       if (known.state[i] == State::missing && out_[i] == 0 && random_() % ++seen == 0) chosen = static_cast<int>(i);
     if (chosen >= 0) return chosen;
   }
-  const auto start = in_order_ ? 0 : random_() % count;
+  const auto start = in_order_ || known.reading.window > 0 ? 0 : random_() % count;
   int best = -1;
   int least = 0;
   for (std::size_t step = 0; step < count; ++step) {
@@ -257,13 +288,14 @@ int SuperSeedPolicy::choose(const Known& known) {
 
 void SuperSeedPolicy::offer(Getters::value_type& getter, std::vector<Offer>& out, Time now) {
   auto& [id, known] = getter;
-  const int piece = choose(known);
+  const int piece = choose(known, now);
   const auto i = static_cast<std::size_t>(piece);
   known.state[i] = State::offered;
   if (out_[i]++ == 0) {
     --unoffered_;
     first_[i] = id;
   }
+  out_since_[i] = now;
   if (known.offered++ == 0) known.moved = known.completed = now;
   --known.missing;
   if (!known.slow) ++offered_;

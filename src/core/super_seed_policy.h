@@ -30,17 +30,24 @@ class SuperSeedPolicy {
     Getter to = 0;
     int piece = 0;
   };
+  /// How a getter takes pieces.
+  struct Reading {
+    bool in_order = false;  ///< as far as that goes
+    int from = 0;           ///< the first piece that it wants
+    int window = 0;         ///< it wants so many from the first that it lacks on, and no others yet; 0: all
+  };
 
   /// `seed`: of the order among equals, so that two sources choose differently.
   SuperSeedPolicy(int pieces, std::int64_t piece_length, std::uint32_t seed);
 
-  /// A getter that has these pieces wants the others, `in_order` as far as that goes.
-  void join(Getter getter, const std::vector<bool>& have, Time now, bool in_order = false);
+  /// A getter that has these pieces wants the others.
+  void join(Getter getter, const std::vector<bool>& have, Time now, Reading reading);
+  void join(Getter getter, const std::vector<bool>& have, Time now) { join(getter, have, now, Reading()); }
   void leave(Getter getter);
   /// `getter` says that it has `piece`, from wherever. Pieces that do not exist and getters that did not join are
   /// passed over.
   void has(Getter getter, int piece, Time now);
-  /// `getter` says that it has lost `piece` again.
+  /// `getter` says that it has lost `piece` again: it has read it, where it reads through a window.
   void lost(Getter getter, int piece);
   /// So many bytes of pieces went out to `getter`. True when it was thought to be stuck, so that there may be something
   /// to offer.
@@ -52,7 +59,7 @@ class SuperSeedPolicy {
   [[nodiscard]] int unoffered() const { return unoffered_; }
 
  private:
-  enum class State : std::uint8_t { missing, offered, had };
+  enum class State : std::uint8_t { missing, offered, had, unwanted };
   using Key = std::tuple<std::int64_t, int, Getter>;  ///< what it has to hand on, what it lacks
   struct Known {
     std::vector<State> state;  ///< of each piece
@@ -66,9 +73,10 @@ class SuperSeedPolicy {
     Time moved{};      ///< when something of what it was offered was sent last
     Time completed{};  ///< when it had a piece that it was offered last, or was offered the first
     Time stuck_since{};
-    bool in_order = false;
-    bool stuck = false;  ///< its link does not move: it is offered nothing more until it does, or for a while
-    bool slow = false;   ///< it takes far longer than its share of the link would: the others do not wait for it
+    Reading reading;
+    std::size_t front = 0;  ///< the first piece that it lacks
+    bool stuck = false;     ///< its link does not move: it is offered nothing more until it does, or for a while
+    bool slow = false;      ///< it takes far longer than its share of the link would: the others do not wait for it
     std::optional<Key> key;
   };
   using Getters = std::map<Getter, Known>;
@@ -78,15 +86,18 @@ class SuperSeedPolicy {
   void withdraw(Known& known);
   void offer(Getters::value_type& getter, std::vector<Offer>& out, Time now);
   void reassess(Time now);
-  [[nodiscard]] int choose(const Known& known);
+  [[nodiscard]] std::size_t reach(Known& known) const;
+  [[nodiscard]] bool wants_more(Known& known) const;
+  [[nodiscard]] int choose(Known& known, Time now);
 
   std::int64_t piece_length_;
-  int fewest_;                 ///< pieces of the narrowest window
-  int fewest_together_;        ///< the same for all together
-  int most_at_first_;          ///< for all together, before it is known what they take
-  std::vector<int> out_;       ///< getters that have each piece, or are offered it
-  std::vector<int> held_;      ///< getters that have each piece
-  std::vector<Getter> first_;  ///< who was offered each piece first
+  int fewest_;                   ///< pieces of the narrowest window
+  int fewest_together_;          ///< the same for all together
+  int most_at_first_;            ///< for all together, before it is known what they take
+  std::vector<int> out_;         ///< getters that have each piece, or are offered it
+  std::vector<int> held_;        ///< getters that have each piece
+  std::vector<Getter> first_;    ///< who was offered each piece first
+  std::vector<Time> out_since_;  ///< when each piece was offered last
   int unoffered_ = 0;
   int offered_ = 0;  ///< to getters that are not slow
   bool recounted_ = true;

@@ -455,8 +455,8 @@ void Node::serve_mesh() {
   mesh_handlers_.on_note<Notice>([this](const ChannelPtr& channel, const Notice& notice) {
     log_(channel->where() + " says: " + printable(std::string_view(notice.text).substr(0, most_notice_bytes)));
   });
-  mesh_handlers_.on_note<StripeMembers>(
-      [this](const ChannelPtr&, StripeMembers now) { session_->set_getters(now.id, now.getters); });
+  mesh_handlers_.on_note<UrlMembers>(
+      [this](const ChannelPtr&, UrlMembers now) { session_->set_getters(now.id, now.getters); });
   mesh_handlers_.on_note<ConnectTo>([this](const ChannelPtr&, ConnectTo meet) {
     if (const auto torrent = session_->find(meet.id); torrent && torrent->checked)
       session_->connect(*torrent, meet.peers);

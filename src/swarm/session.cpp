@@ -188,7 +188,8 @@ std::shared_ptr<lt::torrent_plugin> Session::plugin_for(const SwarmTorrent& torr
   options.pieces = torrent.storage->layout().count();
   options.piece_length = torrent.storage->layout().piece_length;
   options.takes_offers = torrent.downloading && torrent.scheduler->takes_offers();
-  options.in_order = torrent.downloading && torrent.scheduler->is_ordered();
+  if (torrent.downloading)
+    options.reading = {torrent.scheduler->is_ordered(), torrent.scheduler->window_begin(), torrent.scheduler->window()};
   options.makes_offers = !torrent.storage->is_bounded();
   options.for_own_user = access_.is_for_own_user();
   if (!torrent.downloading) return make_super_seed_plugin(std::move(options));
@@ -374,11 +375,8 @@ void Session::schedule(SwarmTorrent& torrent) {
   for (std::size_t i = 0; i < verified.size(); ++i) have[i] = verified[i] != 0;
   std::vector<int> availability;
   torrent.handle.piece_availability(availability);
-  const auto status = torrent.handle.status({});
-  const auto now = PieceScheduler::Clock::now();
   std::vector<std::pair<lt::piece_index_t, lt::download_priority_t>> changes;
-  for (const auto& [piece, priority] :
-       torrent.scheduler->update(have, availability, std::max(status.num_seeds, 1), now))
+  for (const auto& [piece, priority] : torrent.scheduler->update(have, availability))
     changes.emplace_back(lt::piece_index_t(piece), lt::download_priority_t(priority));
   if (!changes.empty()) torrent.handle.prioritize_pieces(changes);
 }

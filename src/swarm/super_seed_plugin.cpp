@@ -1,5 +1,6 @@
 #include "swarm/super_seed_plugin.h"
 
+#include <climits>
 #include <libtorrent/bdecode.hpp>
 #include <libtorrent/bitfield.hpp>
 #include <libtorrent/entry.hpp>
@@ -11,13 +12,14 @@
 #include <random>
 #include <set>
 
-#include "core/super_seed_policy.h"
 #include "wire/socket_owner.h"
 
 namespace mesh {
 namespace {
 
 constexpr const char* key = "ms_offers";
+constexpr const char* from_key = "ms_from";
+constexpr const char* window_key = "ms_window";
 constexpr std::int64_t small_torrent = std::int64_t{8} << 20;
 enum Offers { makes = 1, takes = 2, in_order = 4 };
 
@@ -86,7 +88,7 @@ class SwarmPeer final : public lt::peer_plugin {
   std::uint64_t id_;
   bool makes_ = false;
   bool takes_ = false;
-  bool in_order_ = false;
+  SuperSeedPolicy::Reading reading_;
   int listen_port_ = 0;  ///< as it said; 0: it did not
   bool offers_ = false;  ///< the peer has all pieces, and offers them
   bool told_all_ = false;
@@ -174,7 +176,10 @@ void SwarmPeer::add_handshake(lt::entry& handshake) {
   if (connection && torrent_->options.pieces * torrent_->options.piece_length <= small_torrent)
     connection->get_socket().set_option(boost::asio::ip::tcp::no_delay(true), ignored);
   handshake[key] = (torrent_->options.makes_offers ? makes : 0) | (torrent_->takes_offers() ? takes : 0) |
-                   (torrent_->options.in_order ? in_order : 0);
+                   (torrent_->options.reading.in_order ? in_order : 0);
+  if (torrent_->options.reading.window == 0) return;
+  handshake[from_key] = torrent_->options.reading.from;
+  handshake[window_key] = torrent_->options.reading.window;
 }
 
 bool SwarmPeer::on_extension_handshake(lt::bdecode_node const& handshake) {
@@ -187,7 +192,10 @@ bool SwarmPeer::on_extension_handshake(lt::bdecode_node const& handshake) {
   const auto said = handshake.dict_find_int_value(key, 0);
   makes_ = (said & makes) != 0;
   takes_ = (said & takes) != 0;
-  in_order_ = (said & in_order) != 0;
+  const auto number = [&](const char* name) {
+    return static_cast<int>(std::clamp<std::int64_t>(handshake.dict_find_int_value(name, 0), 0, INT_MAX));
+  };
+  reading_ = {(said & in_order) != 0, number(from_key), number(window_key)};
   begin();
   return true;
 }
@@ -212,7 +220,7 @@ void SwarmPeer::sent_have_all() {
 void SwarmPeer::begin() {
   if (begun_ || !takes_ || !told_all_ || !have_ || !torrent_->options.makes_offers) return;
   begun_ = true;
-  torrent_->book.join(id_, *have_, std::chrono::steady_clock::now(), in_order_);
+  torrent_->book.join(id_, *have_, std::chrono::steady_clock::now(), reading_);
   have_.reset();
   torrent_->make_offers();
 }

@@ -69,7 +69,7 @@ Task<std::optional<std::size_t>> TorrentReader::read(std::int64_t offset, std::s
     if (is_stopped_()) throw Error(Status::interrupted, "stopped");
     if (workers_.stopping()) throw Error(Status::unreachable, "the node is shutting down");
     if (!torrent_->downloading || session_.find(torrent_->torrent.id) != torrent_) co_return std::nullopt;
-    if (scheduler_) scheduler_->wait_at_cursor(cursor_, PieceScheduler::Clock::now());
+    if (scheduler_) scheduler_->wait_at_cursor(cursor_);
     co_await torrent_->changed.wait_for(look_every);
   }
   if (scheduler_) scheduler_->move_cursor(cursor_, piece);

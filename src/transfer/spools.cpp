@@ -43,7 +43,6 @@ Task<PieceScheduler::CursorId> Spool::open_for(VerifiedTorrent torrent, std::int
                                     " needed, " + human_bytes(free) + " free (--spool SIZE needs less)");
   reservation_.set(needed);
   PieceScheduler::Options demand;
-  demand.sharing = PieceScheduler::Sharing::striped;
   demand.whole = false;
   demand.window = static_cast<int>(window_ / piece_length_);
   demand.drops = limit_ > 0;
@@ -206,6 +205,7 @@ class Spools::MeshReader final : public Reader {
   bool find_spool(std::int64_t offset) {
     const auto it = spools_.spools_.find(wanted_.id);
     if (it == spools_.spools_.end() || !it->second->torrent() || it->second->is_over()) return false;
+    if (it->second->begins_after(offset)) return false;
     if (!it->second->can_read(offset))
       throw Error(Status::failed, printable(wanted_.path) +
                                       ": another stream of it is under way on this node with a bounded --spool, and "

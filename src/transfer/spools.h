@@ -34,6 +34,8 @@ class Spool final : public Transfer {
   /// Nothing more arrives by it.
   [[nodiscard]] bool is_over() const { return over_; }
   [[nodiscard]] const std::optional<Error>& trouble() const { return trouble_; }
+  /// Its first reader began after this byte, so that it is not to come.
+  [[nodiscard]] bool begins_after(std::int64_t offset) const { return offset / piece_length_ < begin_ / piece_length_; }
   /// Whether the piece that has this byte is still kept, or still to come.
   [[nodiscard]] bool can_read(std::int64_t offset) const;
   /// Readers have moved: drops what a bounded spool may not keep, the oldest pieces behind the slowest reader.

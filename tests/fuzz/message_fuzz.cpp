@@ -14,7 +14,7 @@ using namespace mesh;
 
 using All =
     std::tuple<Welcome, Greeted, Greet, Hello, InventoryDelta, Resolved, Resolve, Torrent, PrepareSwarm, Introduced,
-               JoinSwarm, StripeMembers, ConnectTo, CallBack, CallBack::Reply, Call, PresenceAsk, PresenceAsk::Reply,
+               JoinSwarm, UrlMembers, ConnectTo, CallBack, CallBack::Reply, Call, PresenceAsk, PresenceAsk::Reply,
                Unloaded, OriginAssignment, OriginReport, Made, HashFiles, Seed, Probed, ProbePath, Fetched, Fetch,
                Located, Locate, Listed, List, Versions, Info, StatusReply, StatusAsk, TorrentFile, TorrentAsk,
                NodePaths, PlacesAsk, WayMade, Handover, Outcomes, GetReply, Get, Wait, Cancelled, Cancel, Deleted,

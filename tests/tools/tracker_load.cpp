@@ -348,7 +348,7 @@ int control(const Server& server, std::uint16_t port) {
   Load load(io);
   load.tracker = "127.0.0.1:" + std::to_string(port);
   load.channels.resize(node_count);
-  load.handlers.on_note<StripeMembers>([](const ChannelPtr&, StripeMembers) {});
+  load.handlers.on_note<UrlMembers>([](const ChannelPtr&, UrlMembers) {});
   const double empty = server.resident();
   double cpu = server.cpu();
   auto begun = Clock::now();

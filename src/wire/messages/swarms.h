@@ -44,7 +44,7 @@ struct Introduced {
   std::vector<std::string> peers;      ///< "addr:port"
   std::vector<std::string> sources;    ///< those of `peers` that have all the bytes
   std::uint64_t self = 0;              ///< the asker in `getters`
-  std::vector<std::uint64_t> getters;  ///< the nodes that share the stripes; empty where the asker shares none
+  std::vector<std::uint64_t> getters;  ///< the nodes that share a URL's pieces; empty where the asker does not
   template <class V>
   void describe(V& v) {
     v("peers", peers), v("sources", sources), v("self", self), v("getters", getters);
@@ -57,8 +57,7 @@ struct JoinSwarm {
   using Reply = Introduced;
   ContentId id;
   InfoHash infohash;
-  bool shares =
-      false;  ///< the asker wants pieces in an order of its own, and a stripe of them: it is told who shares them
+  bool shares = false;     ///< of a URL: the asker is told who shares the pieces
   bool standard = false;   ///< it seeds to other clients
   bool unreached = false;  ///< it reaches nobody: the others are to connect to it (BEP 3's clients all do)
   std::int64_t size = 0;
@@ -69,8 +68,8 @@ struct JoinSwarm {
   }
 };
 
-/// A note to the getters of a swarm: who shares the stripes now.
-struct StripeMembers {
+/// A note to the getters of a URL: who shares its pieces now.
+struct UrlMembers {
   static constexpr const char* name = "plan";
   ContentId id;
   std::vector<std::uint64_t> getters;

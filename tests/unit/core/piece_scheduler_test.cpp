@@ -9,11 +9,8 @@
 
 using mesh::PieceScheduler;
 using Sharing = PieceScheduler::Sharing;
-using std::chrono::milliseconds;
 
 namespace {
-
-PieceScheduler::Clock::time_point at(int ms) { return PieceScheduler::Clock::time_point(milliseconds(1'000'000 + ms)); }
 
 PieceScheduler::Options whole(int pieces, Sharing sharing = Sharing::offered) {
   PieceScheduler::Options out;
@@ -25,7 +22,6 @@ PieceScheduler::Options whole(int pieces, Sharing sharing = Sharing::offered) {
 PieceScheduler::Options read(int pieces, int window, bool drops = false) {
   PieceScheduler::Options out;
   out.pieces = pieces;
-  out.sharing = Sharing::striped;
   out.whole = false;
   out.window = window;
   out.drops = drops;
@@ -35,8 +31,8 @@ PieceScheduler::Options read(int pieces, int window, bool drops = false) {
 /// What the priorities are after all updates so far.
 struct Priorities {
   explicit Priorities(std::size_t pieces) : have(pieces), availability(pieces, 1) {}
-  void update(PieceScheduler& scheduler, int ms = 0) {
-    for (const auto& [piece, priority] : scheduler.update(have, availability, 1, at(ms))) of[piece] = priority;
+  void update(PieceScheduler& scheduler) {
+    for (const auto& [piece, priority] : scheduler.update(have, availability)) of[piece] = priority;
   }
   [[nodiscard]] std::ptrdiff_t asked_for() const {
     return std::ranges::count_if(of, [](const auto& pair) { return pair.second > 0; });
@@ -52,7 +48,7 @@ TEST_CASE("scheduler: a file that nobody reads has its pieces as sources offer t
   PieceScheduler scheduler(whole(100));
   CHECK(scheduler.takes_offers());
   CHECK_FALSE(scheduler.is_ordered());
-  CHECK(scheduler.update(std::vector<bool>(100), {}, 1, at(0)).empty());
+  CHECK(scheduler.update(std::vector<bool>(100), {}).empty());
 }
 
 TEST_CASE("scheduler: of a whole file that is read along, nothing is held back, and what is read next comes first") {
@@ -67,9 +63,9 @@ TEST_CASE("scheduler: of a whole file that is read along, nothing is held back, 
   CHECK(now.of[20] < 7);
   CHECK(now.of[99] < now.of[20]);
   CHECK(now.of[99] > 0);
-  CHECK(scheduler.update(now.have, {}, 1, at(0)).empty());
+  CHECK(scheduler.update(now.have, {}).empty());
   now.have[2] = true;
-  const auto changes = scheduler.update(now.have, {}, 1, at(0));
+  const auto changes = scheduler.update(now.have, {});
   REQUIRE_FALSE(changes.empty());
   CHECK(changes.front().second == 7);
   // A second reader elsewhere is served as well.
@@ -110,7 +106,7 @@ TEST_CASE("scheduler: the window goes ahead of what is here, but where pieces ar
     CHECK(scheduler.slowest_cursor() == 0);
     // A full window and a slow reader: that nothing comes is nobody's fault.
     CHECK(scheduler.is_hungry() == !drops);
-    scheduler.wait_at_cursor(slow, at(0));
+    scheduler.wait_at_cursor(slow);
     CHECK(scheduler.is_hungry());
     scheduler.remove_cursor(slow);
     now.update(scheduler);
@@ -139,87 +135,6 @@ TEST_CASE("scheduler: a lazy reader of what sources offer has its window and not
   scheduler.remove_cursor(cursor);
   now.update(scheduler);
   CHECK(now.asked_for() == 0);
-}
-
-TEST_CASE("scheduler: who waits no more reaches less far with each piece, and has to wait anew") {
-  PieceScheduler scheduler(read(64, 64));
-  const auto cursor = scheduler.add_cursor(0);
-  scheduler.set_getters(1, {1, 2, 3, 4});
-  Priorities now(64);
-  scheduler.wait_at_cursor(cursor, at(0));
-  for (const int ms : {0, 1600, 3200, 4800}) now.update(scheduler, ms);
-  const auto reached = now.asked_for();
-  scheduler.move_cursor(cursor, 0);
-  CHECK(scheduler.is_hungry());  // its window always has something to ask for
-  now.update(scheduler, 10'000);
-  CHECK(now.asked_for() == reached);  // it had not waited since
-  for (int piece = 1; piece < 10; ++piece) {
-    now.have[static_cast<std::size_t>(piece - 1)] = true;
-    scheduler.move_cursor(cursor, piece);
-    now.update(scheduler, 10'000);
-  }
-  std::ptrdiff_t others = 0;
-  PieceScheduler fresh(read(64, 64));
-  fresh.add_cursor(9);
-  fresh.set_getters(1, {1, 2, 3, 4});
-  Priorities anew(64);
-  anew.have = now.have;
-  anew.update(fresh);
-  for (int piece = 9; piece < 64; ++piece) others += (now.of[piece] > 0) != (anew.of[piece] > 0) ? 1 : 0;
-  CHECK(others == 0);
-}
-
-TEST_CASE("scheduler: readers that start together ask the source for different pieces, whoever waits reaches further") {
-  std::vector<int> asked(64);
-  for (std::uint64_t self = 1; self <= 4; ++self) {
-    PieceScheduler scheduler(read(64, 64));
-    scheduler.add_cursor(0);
-    scheduler.set_getters(self, {1, 2, 3, 4});
-    Priorities now(64);
-    now.update(scheduler);
-    for (const auto& [piece, priority] : now.of)
-      if (priority > 0) ++asked[static_cast<std::size_t>(piece)];
-  }
-  CHECK(asked[0] == 4);  // the first bytes at once
-  for (std::size_t i = 1; i < asked.size(); ++i) CHECK(asked[i] == 1);
-
-  PieceScheduler scheduler(read(64, 64));
-  const auto cursor = scheduler.add_cursor(0);
-  scheduler.set_getters(1, {1, 2, 3, 4});
-  Priorities now(64);
-  now.update(scheduler);
-  const auto calm = now.asked_for();
-  scheduler.wait_at_cursor(cursor, at(0));
-  now.update(scheduler, 1000);
-  CHECK(now.asked_for() == calm);
-  for (const int ms : {1600, 3200, 4800, 6400}) now.update(scheduler, ms);
-  CHECK(now.asked_for() > calm);
-  // And a piece that another getter has is open whoever's it is.
-  PieceScheduler other(read(64, 64));
-  other.add_cursor(0);
-  other.set_getters(1, {1, 2, 3, 4});
-  for (const auto& [piece, priority] : other.update(std::vector<bool>(64), std::vector<int>(64, 2), 1, at(0)))
-    CHECK(priority > 0);
-}
-
-TEST_CASE(
-    "scheduler: getters that share a whole file ask the source for a stripe each, whether somebody reads or not") {
-  std::vector<int> asked(64);
-  for (std::uint64_t self = 1; self <= 4; ++self) {
-    PieceScheduler scheduler(whole(64, Sharing::striped));
-    scheduler.set_getters(self, {1, 2, 3, 4});
-    Priorities now(64);
-    now.update(scheduler);
-    for (const auto& [piece, priority] : now.of)
-      if (priority > 0) ++asked[static_cast<std::size_t>(piece)];
-    // Who reads from the middle reaches for what comes next, and not for what lies behind.
-    const auto before = now.asked_for();
-    scheduler.add_cursor(32);
-    now.update(scheduler);
-    CHECK(now.asked_for() <= before + 1);
-  }
-  // The last piece is where a window would be without a reader.
-  for (std::size_t i = 0; i + 1 < asked.size(); ++i) CHECK(asked[i] == 1);
 }
 
 TEST_CASE("scheduler, URL: nothing before its root is known; where few fetch, one getter asks first") {

@@ -1,6 +1,7 @@
 #include "core/super_seed_policy.h"
 
 #include <algorithm>
+#include <deque>
 #include <map>
 #include <numeric>
 #include <set>
@@ -72,6 +73,62 @@ TEST_CASE("offers: who comes first does not run dry while he is alone, and leave
   other.join(1, std::vector<bool>(1024, true), at(0));
   other.join(2, std::vector<bool>(1024), at(0));
   CHECK(by_getter(other.next(at(0)))[2].size() >= 8);
+}
+
+TEST_CASE("offers: who reads through a window is offered what lies in it, and what it has read is not offered again") {
+  SuperSeedPolicy book(100, 65536, 1);
+  book.join(1, std::vector<bool>(100), at(0), {true, 20, 8});
+  std::set<int> had;
+  for (int ms = 0; ms < 5000 && had.size() < 80; ms += 10) {
+    for (const auto& offer : book.next(at(ms))) {
+      const int front = 20 + static_cast<int>(std::ranges::count_if(had, [&](int p) { return had.contains(p); }));
+      CHECK(offer.piece >= 20);
+      CHECK(offer.piece < front + 8);
+      CHECK(had.insert(offer.piece).second);
+      book.sent(1, 65536, at(ms));
+      book.has(1, offer.piece, at(ms));
+      if (offer.piece > 30) book.lost(1, offer.piece - 10);  // a bounded spool drops what it has handed out
+    }
+  }
+  CHECK(had.size() == 80);
+  CHECK(book.next(at(6000)).empty());
+}
+
+TEST_CASE("offers: a late reader is offered its own window, though others have that and lack what comes later") {
+  SuperSeedPolicy book(100, 65536, 1);
+  std::vector<bool> half(100);
+  std::fill(half.begin(), half.begin() + 50, true);
+  book.join(1, half, at(0), {true, 0, 10});
+  static_cast<void>(book.next(at(0)));
+  book.join(2, std::vector<bool>(100), at(10), {true, 0, 10});
+  const auto offers = by_getter(book.next(at(10)));
+  REQUIRE_FALSE(offers.at(2).empty());
+  for (const int piece : offers.at(2)) CHECK(piece < 10);
+}
+
+TEST_CASE("offers: what a reader needs next does not wait for a slow getter to hand it on") {
+  SuperSeedPolicy book(10'000, 65536, 1);
+  book.join(1, std::vector<bool>(10'000), at(0));
+  book.join(2, std::vector<bool>(10'000), at(0), {true, 0, 0});
+  std::map<int, int> with_slow;  // when it was offered to the slow one, at last
+  std::deque<int> queue;         // of the reader
+  std::map<int, int> took;       // how long the reader waited for it from then on
+  for (int ms = 0; ms < 6000; ms += 10) {
+    book.sent(1, 100, at(ms));  // it moves, but hardly
+    for (const auto& offer : book.next(at(ms)))
+      offer.to == 1 ? static_cast<void>(with_slow[offer.piece] = ms) : queue.push_back(offer.piece);
+    if (queue.empty()) continue;
+    const int piece = queue.front();
+    queue.pop_front();
+    book.sent(2, 65536, at(ms));
+    book.has(2, piece, at(ms));
+    if (const auto it = with_slow.find(piece); it != with_slow.end()) took[piece] = ms - it->second;
+  }
+  REQUIRE(took.size() >= 2);
+  for (const auto& [piece, ms] : took) {
+    CHECK(ms > 1500);
+    CHECK(ms < 2500);
+  }
 }
 
 TEST_CASE("offers: whoever has the most to hand on waits; who handed on is next") {
@@ -156,7 +213,7 @@ TEST_CASE("offers: a piece that a getter lost is offered to it again") {
 TEST_CASE("offers: in order, as long as somebody wants that") {
   SuperSeedPolicy book(1000, 65536, 1);
   book.join(1, std::vector<bool>(1000), at(0));
-  book.join(2, std::vector<bool>(1000), at(0), true);
+  book.join(2, std::vector<bool>(1000), at(0), {true, 0, 0});
   std::set<int> offered;
   for (int ms = 0; book.unoffered() > 0; ms += 10) {
     for (const auto& offer : book.next(at(ms))) {

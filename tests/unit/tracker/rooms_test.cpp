@@ -405,14 +405,14 @@ TEST_CASE("swarms: a torrent whose id does not follow from its roots is nobody's
   });
 }
 
-TEST_CASE("swarms: getters that share stripes hear who they are, and of each that comes and goes") {
+TEST_CASE("swarms: getters that share a URL's pieces hear who they are, and of each that comes and goes") {
   Rooms rooms;
   std::vector<std::size_t> plans;
   rooms.run([&]() -> Task<void> {
     const auto one = co_await rooms.join('a', "n1");
     const auto two = co_await rooms.join('b', "n2");
-    one->handlers.on_note<StripeMembers>(
-        [&](const ChannelPtr&, const StripeMembers& plan) { plans.push_back(plan.getters.size()); });
+    one->handlers.on_note<UrlMembers>(
+        [&](const ChannelPtr&, const UrlMembers& plan) { plans.push_back(plan.getters.size()); });
     JoinSwarm ready;
     ready.id = content('x');
     ready.infohash = infohash('i');

@@ -35,9 +35,9 @@ TEST_CASE("messages: what is written is read") {
   UrlFacts facts;  // of an empty file: not the same as what is not known
   facts.size = 0;
   CHECK(from_bencode<UrlFacts>(to_bencode(facts)).size == 0);
-  StripeMembers plan;
+  UrlMembers plan;
   plan.getters = {~std::uint64_t{0}, 1};
-  CHECK(from_bencode<StripeMembers>(to_bencode(plan)).getters == plan.getters);
+  CHECK(from_bencode<UrlMembers>(to_bencode(plan)).getters == plan.getters);
 }
 
 TEST_CASE("messages: what is not of the shape is refused") {
