@@ -54,6 +54,17 @@ void Swarms::seeds_standard(NodeKey node, const Torrent& torrent) {
   by_infohash_[torrent.infohash] = read->own;
 }
 
+void Swarms::seeds_pack(NodeKey node, const Torrent& torrent) {
+  seeds(node, torrent);
+  swarms_[torrent.id].makers.insert(node);
+  meet_getters(node, torrent.id);
+}
+
+bool Swarms::has_maker(const ContentId& id) const {
+  const auto it = swarms_.find(id);
+  return it != swarms_.end() && it->second.is_told && !it->second.makers.empty();
+}
+
 Task<Torrent> Swarms::load(NodeKey node, ContentId id, std::int64_t size) {
   std::function<Task<Torrent>()> work = [this, node, id, size]() -> Task<Torrent> {
     Seed request;
@@ -149,11 +160,18 @@ void Swarms::meet_getters(NodeKey node, const ContentId& id) {
   if (!meet.peers.empty()) source->channel->note(meet);
 }
 
+/// Nodes other than `asker` that have all of it.
+std::vector<NodeKey> Swarms::sources(const ContentId& id, std::int64_t size, NodeKey asker) const {
+  std::vector<NodeKey> out = lookup_.holders(id, size);
+  if (const auto it = swarms_.find(id); it != swarms_.end())
+    out.insert(out.end(), it->second.makers.begin(), it->second.makers.end());
+  std::erase(out, asker);
+  return out;
+}
+
 /// The torrent of `id`, once at least one node that is not the asker seeds it; more are asked in the background.
 Task<Torrent> Swarms::seeded(ContentId id, std::int64_t size, NodeKey asker) {
-  std::vector<NodeKey> sources;
-  for (const auto holder : lookup_.holders(id, size))
-    if (holder != asker) sources.push_back(holder);
+  std::vector<NodeKey> sources = this->sources(id, size, asker);
   std::ranges::shuffle(sources, random_);
   const auto is_ready = [&](NodeKey node) {
     const auto it = swarms_.find(id);
@@ -198,9 +216,7 @@ Task<Torrent> Swarms::seeded(ContentId id, std::int64_t size, NodeKey asker) {
     if (getters.empty()) throw Error(Status::failed, trouble);
     torrent = co_await load(getters.front(), id, size);
   }
-  torrent->holders = 0;
-  for (const auto holder : lookup_.holders(id, size))
-    if (holder != asker) ++torrent->holders;
+  torrent->holders = static_cast<int>(this->sources(id, size, asker).size());
   co_return *torrent;
 }
 
@@ -353,6 +369,7 @@ void Swarms::leave(NodeKey node, const ContentId& id) {
   if (it == swarms_.end() || it->second.ready.erase(node) == 0) return;
   if (const auto in = memberships_.find(node); in != memberships_.end() && --in->second == 0) memberships_.erase(in);
   it->second.sharing.erase(node);
+  it->second.makers.erase(node);
   announced_.expire(Clock::now());
   if (it->second.ready.empty()) {
     by_infohash_.erase(it->second.infohash);

@@ -32,6 +32,7 @@ class Swarms {
     std::string info;       ///< of a standard one
     bool is_standard = false;
     std::set<NodeKey> ready;
+    std::set<NodeKey> makers;   ///< of a pack: those of `ready` that have made it, and so have all of it
     std::set<NodeKey> sharing;  ///< those of `ready` that share a URL's pieces
     bool members_due = false;
     Clock::time_point recruited{};  ///< when more holders were asked to seed a standard one
@@ -47,6 +48,10 @@ class Swarms {
   Task<Torrent> join(ChannelPtr channel, PrepareSwarm question);
   /// A node has a torrent loaded: whom to connect to.
   Task<Introduced> introduce(ChannelPtr channel, JoinSwarm question);
+  /// A node has made a pack, which no catalog knows, and seeds it: others are sent there, and it to them. Throws Error.
+  void seeds_pack(NodeKey node, const Torrent& torrent);
+  /// Whether a node that has made this pack still seeds it.
+  [[nodiscard]] bool has_maker(const ContentId& id) const;
   void leave(NodeKey node, const ContentId& id);
   void leave_all(NodeKey node);
   /// The getters of `id`, where there are any, hear soon who shares its pieces now.
@@ -67,7 +72,7 @@ class Swarms {
   [[nodiscard]] const Entry* find(const InfoHash& infohash) const;
   /// Whether `node`, which is ready in this swarm, has all of it.
   [[nodiscard]] bool has_all(const ContentId& id, const Swarm& swarm, NodeKey node) const {
-    return swarm.is_standard || lookup_.is_holder(id, swarm.size, node);
+    return swarm.is_standard || swarm.makers.contains(node) || lookup_.is_holder(id, swarm.size, node);
   }
   [[nodiscard]] std::size_t size() const { return swarms_.size(); }
 
@@ -79,6 +84,7 @@ class Swarms {
   Task<void> add_seeder(NodeKey node, ContentId own);
   void meet_getters(NodeKey node, const ContentId& id);
   Task<Torrent> seeded(ContentId id, std::int64_t size, NodeKey asker);
+  [[nodiscard]] std::vector<NodeKey> sources(const ContentId& id, std::int64_t size, NodeKey asker) const;
   [[nodiscard]] std::vector<std::uint64_t> sharing(const ContentId& id, const Swarm& swarm) const;
   void enter(NodeKey node, Swarm& swarm);
 

@@ -13,6 +13,7 @@ Tracker::Tracker(asio::io_context& io, TrackerOptions options)
       lookup_(io, members_, options_.max_paths),
       announced_(options_.max_announced_peers, std::chrono::seconds(2 * announce_interval)),
       swarms_(io, members_, lookup_, announced_),
+      packs_(io, members_, lookup_, swarms_),
       bittorrent_(members_, lookup_, swarms_, announced_, options_.max_announces),
       fan_out_(io, members_),
       handlers_(make_handlers()) {
@@ -62,6 +63,9 @@ Handlers Tracker::make_handlers() {
   });
   h.on<JoinSwarm>(
       [this](ChannelPtr channel, JoinSwarm question) { return swarms_.introduce(std::move(channel), question); });
+  h.on<PreparePack>([this](ChannelPtr channel, PreparePack question) {
+    return packs_.prepare(std::move(channel), std::move(question));
+  });
   h.on<CallBack>([this](ChannelPtr channel, CallBack asked) -> Task<CallBack::Reply> {
     const auto* asker = members_.of(channel);
     const auto* other = members_.of_instance(asked.node);

@@ -11,6 +11,7 @@
 #include "fan_out.h"
 #include "lookup.h"
 #include "members.h"
+#include "packs.h"
 #include "swarms.h"
 #include "url_plans.h"
 #include "wire/channel.h"
@@ -48,6 +49,7 @@ class Tracker {
   Lookup lookup_;
   AnnouncedPeers announced_;
   Swarms swarms_;
+  Packs packs_;
   BitTorrent bittorrent_;
   FanOut fan_out_;
   UrlPlans urls_;

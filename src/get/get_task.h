@@ -25,6 +25,7 @@ struct Planned {
   int what = 0;        ///< which of the request's WHATs
   bool print = false;  ///< its path is to be printed
   LocalState before;
+  bool from_getter = false;         ///< its bytes came from another getter
   bool no_image = false;            ///< its bytes were seen, and are no disk image
   std::optional<UrlSource> origin;  ///< where it may be had if the mesh loses it
   std::optional<UrlSource> url;     ///< to be had from there; then `file` names no more than the path

@@ -28,7 +28,7 @@ bool is_large(const FileEntry& entry) { return entry.kind == Kind::file && entry
 }  // namespace
 
 Getter::Getter(Workers& workers, Options options, Log log, Library& library, TrackerLinks& links, Transfers& transfers,
-               const Pacer& from_nodes, const Handlers& handlers)
+               Spools& spools, const Pacer& from_nodes, const Handlers& handlers)
     : workers_(workers),
       options_(std::move(options)),
       log_(std::move(log)),
@@ -43,7 +43,7 @@ Getter::Getter(Workers& workers, Options options, Log log, Library& library, Tra
           [&links](Resolve question) { return links.ask(question, tracker_limit, question_limit); },
           [this](GetTaskPtr task, UrlSource source, FileEntry entry) { return is_current(task, source, entry); },
           rules_),
-      small_(workers, options_.access, log_, library, links, from_nodes, handlers, rules_),
+      small_(workers, options_.access, log_, library, links, spools, from_nodes, handlers, rules_),
       backing_(workers, library, resolver_,
                [this](GetTaskPtr task, Plan& plan, Results& results) { return fulfil(task, plan, results); }) {}
 
@@ -323,7 +323,7 @@ Task<void> Getter::get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> 
     one.status = status;
     one.error = error;
     one.kept = kept;
-    if (status == Status::ok && !kept) one.from_sources = one.size;
+    if (status == Status::ok && !kept) (planned.from_getter ? one.from_getters : one.from_sources) = one.size;
     one.print = one.print && status == Status::ok;
     results.push_back(std::move(one));
     ++task->files_done;

@@ -12,6 +12,7 @@
 #include "get/local_rules.h"
 #include "get/resolver.h"
 #include "get/small_files.h"
+#include "transfer/spools.h"
 #include "transfer/transfers.h"
 #include "wire/channel.h"
 
@@ -27,7 +28,7 @@ class Getter {
   };
   /// `from_nodes`: the limit of what comes on node channels. `handlers`: what this node answers there.
   Getter(Workers& workers, Options options, Log log, Library& library, TrackerLinks& links, Transfers& transfers,
-         const Pacer& from_nodes, const Handlers& handlers);
+         Spools& spools, const Pacer& from_nodes, const Handlers& handlers);
 
   /// Runs a get to its end; may be run again. Never throws for what can go wrong with a file: that is in the outcomes.
   Task<std::vector<GetOutcome>> run(GetTaskPtr task);

@@ -50,13 +50,14 @@ struct SmallFiles::Run {
   Event placed;
 };
 
-SmallFiles::SmallFiles(Workers& workers, Access access, Log log, Library& library, TrackerLinks& links, Pacer download,
-                       const Handlers& handlers, const LocalRules& rules)
+SmallFiles::SmallFiles(Workers& workers, Access access, Log log, Library& library, TrackerLinks& links, Spools& spools,
+                       Pacer download, const Handlers& handlers, const LocalRules& rules)
     : workers_(workers),
       access_(std::move(access)),
       log_(std::move(log)),
       library_(library),
       links_(links),
+      packed_(workers, links, spools, log_),
       small_down_(std::move(download)),
       handlers_(handlers),
       rules_(rules) {}
@@ -141,8 +142,13 @@ Task<void> SmallFiles::get(GetTaskPtr task, Nodes nodes, std::vector<Planned*> f
   run->task = task;
   run->nodes = std::move(nodes);
   run->finish = std::move(finish);
+  const PackedFiles::Take take_packed = [this, run](std::vector<Planned*> some, Fetched got) {
+    static const std::string maker = "who made the pack";
+    return take(run, maker, std::move(some), std::move(got));
+  };
+  files = co_await packed_.get(task, std::move(files), take_packed);
   std::mt19937 random{std::random_device{}()};
-  for (int attempt = 0; !files.empty(); ++attempt) {
+  for (int attempt = 0; attempt == 0 || !files.empty(); ++attempt) {
     // Neighbours travel together, so that a batch fills few directories; which batch comes when is each node's own
     // chance, so that nodes that began together have different ones to offer.
     std::vector<std::vector<Planned*>> batches(1);
@@ -295,6 +301,14 @@ Task<void> SmallFiles::fetch_from(std::shared_ptr<Run> run, NodeRef node, std::v
   for (auto* planned : files) run->failed.emplace_back(planned, trouble);
 }
 
+/// Whether the bytes are those that were said and wanted; of a pack, nobody says it of each file.
+bool SmallFiles::is_right(FetchedFile& file, const FileEntry& wanted) {
+  const auto id = content_id_of_bytes(file.data);
+  const bool as_said = !file.id.is_set() || file.id == id;
+  file.id = id;
+  return as_said && (!wanted.id.is_set() || wanted.id == id);
+}
+
 /// Checks what came, and writes it down; its names come with the next `place_all`.
 Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, std::vector<Planned*> asked,
                             Fetched got) {
@@ -310,7 +324,7 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
     } else if (!file.error.empty()) {
       run->failed.emplace_back(planned, "on " + node + ": " + file.error);
     } else if (static_cast<std::int64_t>(file.data.size()) != wanted.size ||
-               content_id_of_bytes(file.data) != file.id || (wanted.id.is_set() && wanted.id != file.id)) {
+               !is_right(file, wanted)) {
       run->failed.emplace_back(planned, node + " sent other bytes than it said");
       log_(printable(wanted.path) + ": " + node + " sent other bytes than it said");
     } else if (const auto sum = planned->sha256.empty() ? std::string() : sha256(file.data).hex();

@@ -1,5 +1,6 @@
-// Files too small for a torrent: many in one message on the node channel, from whoever has them by now, so that nodes
-// that get the same directory at once serve each other. On the node's loop; blocking work goes to the pool.
+// Files too small for a torrent: as packs where there are many; else many in one message on the node channel, from
+// whoever has them by now, so that nodes that get the same directory at once serve each other. On the node's loop;
+// blocking work goes to the pool.
 #pragma once
 
 #include <map>
@@ -8,6 +9,7 @@
 
 #include "get/get_task.h"
 #include "get/local_rules.h"
+#include "get/packed_files.h"
 #include "get/resolver.h"
 #include "library/library.h"
 #include "mesh/tracker_links.h"
@@ -26,8 +28,8 @@ class SmallFiles {
   /// Asks the tracker what a path is now; false when it is no small file any more.
   using Again = std::function<Task<bool>(Planned& planned, Nodes& nodes)>;
 
-  SmallFiles(Workers& workers, Access access, Log log, Library& library, TrackerLinks& links, Pacer download,
-             const Handlers& handlers, const LocalRules& rules);
+  SmallFiles(Workers& workers, Access access, Log log, Library& library, TrackerLinks& links, Spools& spools,
+             Pacer download, const Handlers& handlers, const LocalRules& rules);
 
   /// Gets all of `files`, sorted by path; reports each once. Files that the task excludes meanwhile are not reported.
   Task<void> get(GetTaskPtr task, Nodes nodes, std::vector<Planned*> files, Finish finish, Again again);
@@ -46,6 +48,7 @@ class SmallFiles {
   Task<void> fetch(std::shared_ptr<Run> run, std::vector<Planned*> batch);
   Task<void> fetch_from(std::shared_ptr<Run> run, NodeRef node, std::vector<Planned*> files);
   Task<void> take(std::shared_ptr<Run> run, const std::string& node, std::vector<Planned*> asked, Fetched got);
+  [[nodiscard]] static bool is_right(FetchedFile& file, const FileEntry& wanted);
   Task<void> place_all(std::shared_ptr<Run> run);
   Task<ChannelPtr> channel_to(NodeRef node);
   Task<ChannelPtr> be_called(NodeRef node);
@@ -56,6 +59,7 @@ class SmallFiles {
   Log log_;
   Library& library_;
   TrackerLinks& links_;
+  PackedFiles packed_;
   Pacer small_down_;  ///< the limit of what comes in on node channels
   const Handlers& handlers_;
   const LocalRules& rules_;

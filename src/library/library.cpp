@@ -1,6 +1,12 @@
 #include "library/library.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <system_error>
 
 #include "core/format.h"
 #include "core/glob.h"
@@ -124,6 +130,17 @@ void Library::say(InventoryDelta delta) {
   Change change;
   change.delta = std::move(delta);
   on_change(change);
+}
+
+Fd Library::make_nameless(std::int64_t size) const {
+  Fd fd(::open(parts_dir().c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  if (!fd && (errno == EOPNOTSUPP || errno == EISDIR)) {
+    auto name = (parts_dir() / "nameless-XXXXXX").string();
+    fd = Fd(::mkostemp(name.data(), O_CLOEXEC));
+    if (fd) ::unlink(name.c_str());
+  }
+  if (!fd || ::ftruncate(fd.get(), size) != 0) throw std::system_error(errno, std::generic_category());
+  return fd;
 }
 
 void Library::put(const LocalEntry& entry) { say(inventory_.set(entry)); }

@@ -82,6 +82,9 @@ class Library {
   /// The state directory, by its descriptor (disk/state_dir.h).
   [[nodiscard]] const std::filesystem::path& state_dir() const { return state_dir_; }
   [[nodiscard]] std::filesystem::path parts_dir() const { return state_dir_ / "parts"; }
+  /// A file without a name beside the partials, of so many bytes, open for reading and writing. Any thread; throws
+  /// std::system_error.
+  [[nodiscard]] Fd make_nameless(std::int64_t size) const;
   [[nodiscard]] std::filesystem::path part_file(const ContentId& id) const { return parts_dir() / id.hex(); }
 
  private:

@@ -20,6 +20,7 @@
 #include "node/own_identity.h"
 #include "node/remote_commands.h"
 #include "serve/guests.h"
+#include "serve/pack_maker.h"
 #include "serve/seeder.h"
 #include "serve/streamer.h"
 #include "transfer/spools.h"
@@ -84,6 +85,7 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
   listen();
   links_ = make_links();
   seeder_ = std::make_unique<Seeder>(*workers_, options_.keys, *library_, *session_, upload);
+  pack_maker_ = std::make_unique<PackMaker>(*workers_, options_.keys, *library_, *session_, *room_);
   guests_ =
       std::make_unique<Guests>(*workers_, Guests::Options{options_.access(), options_.max_up, session_->listens_at()},
                                log_, *library_, *seeder_);
@@ -94,7 +96,7 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
                                      *links_, *room_);
   getter_ = std::make_unique<Getter>(
       *workers_, Getter::Options{options_.access(), options_.url_ignore, options_.max_active, options_.local_urls},
-      log_, *library_, *links_, *transfers_, download, mesh_handlers_);
+      log_, *library_, *links_, *transfers_, *spools_, download, mesh_handlers_);
   streamer_ = std::make_unique<Streamer>(*workers_, *library_, *session_, *spools_, *getter_);
   const auto pipe = [this](ChannelPtr channel, GetTaskPtr task, std::shared_ptr<bool> over) {
     return streamer_->pipe(std::move(channel), std::move(task), std::move(over));
@@ -446,6 +448,7 @@ Task<void> Node::serve_channel(std::string path, ChannelPtr channel, const Handl
 
 void Node::serve_mesh() {
   seeder_->serve(mesh_handlers_);
+  pack_maker_->serve(mesh_handlers_);
   mesh_handlers_.on<PresenceAsk>([this](ChannelPtr, PresenceAsk asked) -> Task<PresenceAsk::Reply> {
     PresenceAsk::Reply out;
     out.rival = rivals_.claim_to(asked.run);

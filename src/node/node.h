@@ -30,6 +30,7 @@ class Library;
 class LocalServer;
 class Gossip;
 class Seeder;
+class PackMaker;
 class RemoteCommands;
 class Room;
 class Server;
@@ -102,6 +103,7 @@ class Node {
   Handlers command_handlers_;
   std::unique_ptr<TrackerLinks> links_;
   std::unique_ptr<Seeder> seeder_;
+  std::unique_ptr<PackMaker> pack_maker_;
   std::unique_ptr<Guests> guests_;
   std::unique_ptr<Transfers> transfers_;
   std::unique_ptr<Spools> spools_;

@@ -8,6 +8,7 @@
 
 #include "core/piece_plan.h"
 #include "library/maker.h"
+#include "serve/listed_file.h"
 
 namespace mesh {
 namespace {
@@ -37,33 +38,6 @@ class IdlePriority {
  private:
   bool wanted_;
 };
-
-FileStamp stamp_now(int fd) {
-  struct stat s {};
-  if (::fstat(fd, &s) != 0) throw Error(Status::failed, std::generic_category().message(errno));
-  return stamp_of(s);
-}
-
-std::string read_whole(int fd, std::int64_t size) {
-  std::string out(static_cast<std::size_t>(size), '\0');
-  for (std::size_t at = 0; at < out.size();) {
-    const auto n = ::pread(fd, out.data() + at, out.size() - at, static_cast<off_t>(at));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) throw Error(Status::failed, std::generic_category().message(errno));
-    if (n == 0) throw Error(Status::failed, "became shorter while it was read");
-    at += static_cast<std::size_t>(n);
-  }
-  return out;
-}
-
-Torrent to_message(const SwarmTorrent& loaded) {
-  Torrent out;
-  out.id = loaded.torrent.id;
-  out.infohash = loaded.torrent.infohash;
-  out.size = loaded.storage->layout().size;
-  out.roots = loaded.storage->wanted_roots();
-  return out;
-}
 
 Torrent to_standard_message(const SwarmTorrent& loaded) {
   Torrent out;
@@ -153,7 +127,7 @@ Task<Torrent> Seeder::load(Seed asked) {
     if (asked.infohash.is_set() && loaded->torrent.infohash != asked.infohash)
       throw Error(Status::failed, "has it loaded under another key");
     loaded->last_needed = SwarmTorrent::Clock::now();
-    co_return to_message(*loaded);
+    co_return to_torrent(*loaded);
   }
   const Held held = co_await open_for_seeding(id, asked.size);
   const auto& keys = keys_;
@@ -167,7 +141,7 @@ Task<Torrent> Seeder::load(Seed asked) {
   }
   const SwarmSpec torrent = make_torrent(held.file, key);
   const auto loaded = co_await session_.load(torrent, key, held.storage);
-  co_return to_message(*loaded);
+  co_return to_torrent(*loaded);
 }
 
 /// Other clients have no way into a mesh with a key.
@@ -312,14 +286,9 @@ Task<Fetched> Seeder::fetch(ChannelPtr channel, Fetch asked) {
       FetchedFile got;
       try {
         if (file.size > small_file_bytes) throw Error(Status::failed, "it is too large for the node channel");
-        auto opened = library_.gate().open_offered(file.path);
+        auto opened = open_listed(library_.gate(), file.path, file.size, file.mtime);
         auto& local = opened.local;
-        if (local.entry.size != file.size || local.entry.mtime != file.mtime)
-          throw Error(Status::failed, "it has changed since it was listed");
-        if (PathGate::is_being_written(opened.fd.get()))
-          throw Error(Status::failed, "somebody has it open for writing");
-        got.data = read_whole(opened.fd.get(), file.size);
-        if (stamp_now(opened.fd.get()) != local.stamp) throw Error(Status::failed, "it changed while it was read");
+        read_listed(opened, got.data);
         got.id = content_id_of_bytes(got.data);
         if (file.id.is_set() && got.id != file.id) throw Error(Status::failed, "it has changed since it was hashed");
         if (!file.id.is_set()) {

@@ -100,6 +100,15 @@ lt::sha1_hash to_lt(const InfoHash& hash) { return lt::sha1_hash(hash.bytes.data
 
 }  // namespace
 
+Torrent to_torrent(const SwarmTorrent& loaded) {
+  Torrent out;
+  out.id = loaded.torrent.id;
+  out.infohash = loaded.torrent.infohash;
+  out.size = loaded.storage->layout().size;
+  out.roots = loaded.storage->wanted_roots();
+  return out;
+}
+
 Session::Session(asio::io_context& io, const Options& options, Log log)
     : io_(io),
       log_(std::move(log)),

@@ -86,6 +86,9 @@ struct SwarmTorrent {
 };
 using SwarmTorrentPtr = std::shared_ptr<SwarmTorrent>;
 
+/// What is told of one of the mesh's own.
+[[nodiscard]] Torrent to_torrent(const SwarmTorrent& loaded);
+
 class Session {
  public:
   struct Options {

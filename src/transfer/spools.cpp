@@ -1,10 +1,6 @@
 #include "transfer/spools.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <system_error>
 #include <utility>
 
@@ -23,29 +19,29 @@ constexpr auto look_every = std::chrono::milliseconds(50);
 }  // namespace
 
 Task<PieceScheduler::CursorId> Spool::open_for(VerifiedTorrent torrent, std::int64_t from) {
-  show(TransferState::streaming);
+  show(options_.is_pack ? TransferState::downloading : TransferState::streaming);
   begin_ = from;
   piece_length_ = torrent.file.layout.piece_length;
   window_ = std::max(window_bytes, fewest_window_pieces * piece_length_);
-  if (limit_ > 0) {
-    if (limit_ < fewest_pieces * piece_length_ && limit_ < wanted_.size)
-      throw Error(Status::usage, "--spool " + human_bytes(limit_) + ": is too little for " + printable(wanted_.path) +
+  if (options_.limit > 0) {
+    if (options_.limit < fewest_pieces * piece_length_ && options_.limit < wanted_.size)
+      throw Error(Status::usage, "--spool " + human_bytes(options_.limit) + ": is too little for " + printable(wanted_.path) +
                                      ", whose pieces are of " + human_bytes(piece_length_) +
                                      "; give at least four of them");
     // Half ahead of the reader, the rest behind it for others.
-    window_ = std::clamp(limit_ / 2, piece_length_, window_);
+    window_ = std::clamp(options_.limit / 2, piece_length_, window_);
   }
   // Promised before anything is waited for, so that nobody else is promised the same room.
-  const auto needed = limit_ > 0 ? std::min(limit_, wanted_.size) : wanted_.size;
+  const auto needed = options_.limit > 0 ? std::min(options_.limit, wanted_.size) : wanted_.size;
   const auto free = room_.free_bytes() - reservation_.others();
   if (needed > free)
     throw Error(Status::failed, printable(wanted_.path) + ": no room for its spool: " + human_bytes(needed) +
                                     " needed, " + human_bytes(free) + " free (--spool SIZE needs less)");
   reservation_.set(needed);
   PieceScheduler::Options demand;
-  demand.whole = false;
+  demand.whole = options_.is_pack;
   demand.window = static_cast<int>(window_ / piece_length_);
-  demand.drops = limit_ > 0;
+  demand.drops = options_.limit > 0;
   co_await open(std::move(torrent), Role::spool, demand);
   reserve();
   co_return first_reader_;
@@ -58,20 +54,18 @@ void Spool::prepare() {
 
 Task<StoragePtr> Spool::make_storage(const VerifiedTorrent& torrent, Role) {
   const auto make = [&] {
-    Fd fd(::open(library_.parts_dir().c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
-    if (!fd && (errno == EOPNOTSUPP || errno == EISDIR)) {
-      const auto named = library_.part_file(torrent.torrent.id).string() + ".spool";
-      fd = Fd(::open(named.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-      ::unlink(named.c_str());
-    }
-    if (!fd || ::ftruncate(fd.get(), wanted_.size) != 0)
+    Fd fd;
+    try {
+      fd = library_.make_nameless(wanted_.size);
+    } catch (const std::system_error& error) {
       throw Error(Status::failed, printable(wanted_.path) + ": cannot make its spool in " +
-                                      library_.state_dir().string() + ": " + std::generic_category().message(errno));
-    store_roots(library_.db(), torrent.file);
+                                      library_.state_dir().string() + ": " + error.code().message());
+    }
+    if (!options_.is_pack) store_roots(library_.db(), torrent.file);
     return std::make_shared<Storage>(torrent.file.layout, std::move(fd), "", "");
   };
   const StoragePtr storage = co_await run_on(workers_.brief(), make);
-  if (limit_ > 0) storage->bound();
+  if (options_.limit > 0) storage->bound();
   co_return storage;
 }
 
@@ -79,7 +73,7 @@ Task<StoragePtr> Spool::make_storage(const VerifiedTorrent& torrent, Role) {
 void Spool::reserve() {
   // A bounded spool that is full grows no more.
   const auto written = wanted_.size - missing() - dropped_ * piece_length_;
-  const auto most = limit_ > 0 ? std::max<std::int64_t>(0, limit_ - written) : missing();
+  const auto most = options_.limit > 0 ? std::max<std::int64_t>(0, options_.limit - written) : missing();
   reservation_.set(std::min(missing(), most));
 }
 
@@ -92,9 +86,9 @@ Task<void> Spool::recover_disk() {
 bool Spool::can_read(std::int64_t offset) const { return offset / piece_length_ >= dropped_; }
 
 void Spool::trim() {
-  if (limit_ == 0 || !readers_->has_cursors()) return;
+  if (options_.limit == 0 || !readers_->has_cursors()) return;
   const auto slowest = readers_->slowest_cursor();
-  const auto kept_from = slowest * piece_length_ - (limit_ - window_ - piece_length_);
+  const auto kept_from = slowest * piece_length_ - (options_.limit - window_ - piece_length_);
   const auto first = static_cast<int>(std::max<std::int64_t>(0, kept_from / piece_length_));
   for (; dropped_ < first && dropped_ < slowest; ++dropped_) torrent_->storage->drop(dropped_);
 }
@@ -115,7 +109,7 @@ Task<void> Spool::run(Source& source) {
     while (readers_->has_cursors() && !workers_.stopping()) co_await torrent->changed.wait_for(look_every);
   };
   const bool is_whole = !trouble && torrent->storage->content_id() == wanted_.id;
-  if (is_whole && limit_ == 0 && !workers_.stopping()) {
+  if (is_whole && options_.limit == 0 && !workers_.stopping()) {
     session_.seed(torrent);
   } else {
     // Half a file is of no use to others; what is kept of a whole one is, for as long as somebody here reads it.
@@ -134,12 +128,12 @@ Task<void> Spool::run(Source& source) {
 /// A file as the mesh has it, from wherever it is.
 class Spools::MeshReader final : public Reader {
  public:
-  MeshReader(Spools& spools, FileEntry wanted, std::vector<std::uint32_t> holders, std::int64_t limit,
+  MeshReader(Spools& spools, FileEntry wanted, std::vector<std::uint32_t> holders, Spool::Options options,
              std::function<bool()> is_stopped, std::shared_ptr<Received> counters)
       : spools_(spools),
         wanted_(std::move(wanted)),
         holders_(std::move(holders)),
-        limit_(limit),
+        options_(options),
         is_stopped_(std::move(is_stopped)),
         counters_(std::move(counters)) {}
 
@@ -149,6 +143,8 @@ class Spools::MeshReader final : public Reader {
     told_ = co_await prepare_swarm(spools_.workers_, spools_.links_, wanted_, holders_, check);
     wanted_.id = told_->id;
   }
+
+  void told(Torrent torrent) { told_ = std::move(torrent); }
 
   [[nodiscard]] std::int64_t size() const override { return wanted_.size; }
 
@@ -168,7 +164,9 @@ class Spools::MeshReader final : public Reader {
       spool_.reset();
     }
     if (spool_) spool_->trim();
-    if (spool_ && offset + static_cast<std::int64_t>(*length) == wanted_.size) count();
+    if (spool_ && offset + static_cast<std::int64_t>(*length) == wanted_.size)
+      spools_.session_.refresh(*under_way_->torrent());
+    if (spool_) *counters_ = received_of(*under_way_->torrent());
     co_return *length;
   }
 
@@ -182,7 +180,7 @@ class Spools::MeshReader final : public Reader {
       } else if (!told_) {
         co_await learn();
       } else {
-        const auto opened = co_await spools_.make(wanted_, *told_, limit_, offset);
+        const auto opened = co_await spools_.make(wanted_, *told_, options_, offset);
         spool_ = opened.spool;
         under_way_.emplace(spools_.workers_, spools_.session_, spool_->torrent(), is_stopped_, opened.cursor);
         co_return;
@@ -228,17 +226,11 @@ class Spools::MeshReader final : public Reader {
     if (is_stopped_()) throw Error(Status::interrupted, "stopped");
   }
 
-  void count() {
-    auto& torrent = *under_way_->torrent();
-    spools_.session_.refresh(torrent);
-    *counters_ = received_of(torrent);
-  }
-
   Spools& spools_;
   FileEntry wanted_;
   std::vector<std::uint32_t> holders_;
   std::optional<Torrent> told_;
-  std::int64_t limit_;
+  Spool::Options options_;
   std::function<bool()> is_stopped_;
   std::shared_ptr<Received> counters_;
   std::optional<LocalReader> local_;
@@ -249,16 +241,28 @@ class Spools::MeshReader final : public Reader {
 Task<ReaderPtr> Spools::open(FileEntry wanted, std::vector<std::uint32_t> holders, std::int64_t limit,
                              std::function<bool()> is_stopped, std::shared_ptr<Received> counters) {
   const bool is_known = wanted.id.is_set();
-  auto reader = std::make_unique<MeshReader>(*this, std::move(wanted), std::move(holders), limit, std::move(is_stopped),
-                                             std::move(counters));
+  Spool::Options options;
+  options.limit = limit;
+  auto reader = std::make_unique<MeshReader>(*this, std::move(wanted), std::move(holders), options,
+                                             std::move(is_stopped), std::move(counters));
   if (!is_known) co_await reader->learn();
   co_return std::move(reader);
 }
 
-Task<Spools::Opened> Spools::make(FileEntry wanted, Torrent told, std::int64_t limit, std::int64_t from) {
+ReaderPtr Spools::open_pack(FileEntry wanted, Torrent told, std::function<bool()> is_stopped,
+                            std::shared_ptr<Received> counters) {
+  Spool::Options options;
+  options.is_pack = true;
+  auto reader = std::make_unique<MeshReader>(*this, std::move(wanted), std::vector<std::uint32_t>(), options,
+                                             std::move(is_stopped), std::move(counters));
+  reader->told(std::move(told));
+  return reader;
+}
+
+Task<Spools::Opened> Spools::make(FileEntry wanted, Torrent told, Spool::Options options, std::int64_t from) {
   Opened out;
   auto torrent = verified(told, wanted, options_.keys);
-  out.spool = std::make_shared<Spool>(workers_, library_, session_, links_, room_, wanted, limit);
+  out.spool = std::make_shared<Spool>(workers_, library_, session_, links_, room_, wanted, options);
   spools_[wanted.id] = out.spool;
   try {
     out.cursor = co_await out.spool->open_for(std::move(torrent), from);

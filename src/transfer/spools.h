@@ -22,10 +22,13 @@ namespace mesh {
 /// A file that is filled while somebody reads it.
 class Spool final : public Transfer {
  public:
-  /// `limit`: bytes that are kept at once; 0: all.
+  struct Options {
+    std::int64_t limit = 0;  ///< bytes that are kept at once; 0: all
+    bool is_pack = false;    ///< all of it is wanted at once, and nobody will ask for it again
+  };
   Spool(Workers& workers, Library& library, Session& session, TrackerLinks& links, Room& room, FileEntry wanted,
-        std::int64_t limit)
-      : Transfer(workers, session, links, room, std::move(wanted)), library_(library), limit_(limit) {}
+        Options options)
+      : Transfer(workers, session, links, room, std::move(wanted)), library_(library), options_(options) {}
 
   /// Loads it for somebody who begins to read at byte `from`, whose cursor is returned. Throws Error.
   Task<PieceScheduler::CursorId> open_for(VerifiedTorrent torrent, std::int64_t from);
@@ -52,7 +55,7 @@ class Spool final : public Transfer {
 
  private:
   Library& library_;
-  std::int64_t limit_;
+  Options options_;
   std::int64_t window_ = 0;  ///< bytes ahead of the slowest reader
   std::int64_t piece_length_ = 0;
   std::int64_t begin_ = 0;                   ///< where its first reader begins
@@ -80,9 +83,13 @@ class Spools {
 
   /// A file as the mesh has it, read from wherever it is at each moment: the files dir, a download that is under way, a
   /// spool that is shared or made for it. `limit`: bytes of the spool that are kept at once; 0: all. `is_stopped` is
-  /// asked while it waits. `counters` is set at the end of the file, where a spool was read. Throws Error.
+  /// asked while it waits. `counters` is set as it reads, where that is a spool. Throws Error.
   Task<ReaderPtr> open(FileEntry wanted, std::vector<std::uint32_t> holders, std::int64_t limit,
                        std::function<bool()> is_stopped, std::shared_ptr<Received> counters);
+
+  /// A pack (core/pack.h), whose torrent the tracker told. `wanted`: its id and size, and what it is called meanwhile.
+  [[nodiscard]] ReaderPtr open_pack(FileEntry wanted, Torrent told, std::function<bool()> is_stopped,
+                                    std::shared_ptr<Received> counters);
 
   [[nodiscard]] std::vector<TransferInfo> infos() const;
 
@@ -92,7 +99,7 @@ class Spools {
     SpoolPtr spool;
     PieceScheduler::CursorId cursor = 0;
   };
-  Task<Opened> make(FileEntry wanted, Torrent told, std::int64_t limit, std::int64_t from);
+  Task<Opened> make(FileEntry wanted, Torrent told, Spool::Options options, std::int64_t from);
   Task<void> fill(SpoolPtr spool);
 
   Workers& workers_;

@@ -9,6 +9,7 @@
 #include "wire/messages/gets.h"
 #include "wire/messages/orders.h"
 #include "wire/messages/origins.h"
+#include "wire/messages/packs.h"
 #include "wire/messages/places.h"
 #include "wire/messages/registration.h"
 #include "wire/messages/small_files.h"

@@ -18,7 +18,7 @@ using All =
                Unloaded, OriginAssignment, OriginReport, Made, HashFiles, Seed, Probed, ProbePath, Fetched, Fetch,
                Located, Locate, Listed, List, Versions, Info, StatusReply, StatusAsk, TorrentFile, TorrentAsk,
                NodePaths, PlacesAsk, WayMade, Handover, Outcomes, GetReply, Get, Wait, Cancelled, Cancel, Deleted,
-               Delete, Ordered, Order, Relayed, Relay, StreamEnd, StreamBegin, StreamData, Stream, Progress, Notice>;
+               Delete, Ordered, Order, Relayed, Relay, StreamEnd, StreamBegin, StreamData, Stream, Progress, Notice, Pack, PreparePack, MakePack>;
 
 template <class Message>
 void read(const std::string& bytes) {

@@ -1,0 +1,140 @@
+#include "get/packed_files.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/format.h"
+#include "wire/flow.h"
+
+namespace mesh {
+namespace {
+
+constexpr auto first_tracker_limit = std::chrono::milliseconds(100);
+constexpr auto prepare_limit = std::chrono::seconds(70);
+constexpr std::size_t packs_at_once = 2;
+constexpr std::size_t read_bytes = 256 * 1024;
+constexpr std::size_t take_bytes = std::size_t{2} << 20;
+constexpr std::size_t take_files = 256;
+
+}  // namespace
+
+Task<std::vector<Planned*>> PackedFiles::get(GetTaskPtr task, std::vector<Planned*> files, Take take) {
+  const auto rest = std::make_shared<std::vector<Planned*>>();
+  // Swarms have no limit for one of the gets that they serve.
+  if (task->request.max_down > 0 || task->request.max_up > 0) co_return files;
+  std::vector<PackFile> list;
+  list.reserve(files.size());
+  for (const auto* planned : files) {
+    const auto& wanted = planned->file.entry;
+    list.push_back({wanted.path, wanted.size, wanted.mtime});
+  }
+  Together work(workers_.loop());
+  std::size_t done = 0;
+  const auto keep = [&](std::size_t end) {
+    rest->insert(rest->end(), files.begin() + static_cast<std::ptrdiff_t>(done),
+                 files.begin() + static_cast<std::ptrdiff_t>(end));
+    done = end;
+  };
+  for (const auto& [begin, end] : cut_packs(list)) {
+    co_await work.fewer_than(packs_at_once);
+    if (task->cancelled) break;
+    keep(begin);
+    done = end;
+    std::vector<Planned*> part(files.begin() + static_cast<std::ptrdiff_t>(begin),
+                               files.begin() + static_cast<std::ptrdiff_t>(end));
+    std::vector<PackFile> part_list(list.begin() + static_cast<std::ptrdiff_t>(begin),
+                                    list.begin() + static_cast<std::ptrdiff_t>(end));
+    work.add(bring(task, std::move(part), std::move(part_list), take, rest));
+  }
+  keep(files.size());
+  co_await work.all();
+  co_return std::move(*rest);
+}
+
+Task<void> PackedFiles::bring(GetTaskPtr task, std::vector<Planned*> files, std::vector<PackFile> list, Take take,
+                              Rest rest) {
+  const auto name = pack_name(list);
+  try {
+    co_await read(task, files, std::move(list), take);
+  } catch (const std::exception& error) {
+    if (!task->cancelled)
+      log_(printable(name) + ": " + std::to_string(files.size()) + " small files do not come as a pack: " +
+           error.what());
+  }
+  rest->insert(rest->end(), files.begin(), files.end());
+}
+
+/// Asked by its id alone first: of those who want the same, one tells what is in it.
+Task<Pack> PackedFiles::prepare(std::vector<PackFile> list) {
+  PreparePack question;
+  question.pack = pack_id(list);
+  Pack pack = co_await links_.ask(question, first_tracker_limit, prepare_limit);
+  if (!pack.is_known) {
+    question.files = std::move(list);
+    pack = co_await links_.ask(question, first_tracker_limit, prepare_limit);
+  }
+  co_return pack;
+}
+
+/// Takes what comes out of `files`.
+Task<void> PackedFiles::read(GetTaskPtr task, std::vector<Planned*>& files, std::vector<PackFile> list, Take take) {
+  const Pack pack = co_await prepare(list);
+  if (!pack.is_known || !are_indices(pack.left_out, list.size()) ||
+      pack.torrent.size != pack_size(list, pack.left_out))
+    throw Error(Status::failed, "the tracker told no sensible pack");
+  std::vector<Planned*> left_out;
+  std::vector<Planned*> coming;
+  for (std::size_t i = 0, at = 0; i < files.size(); ++i) {
+    const bool is_out = at < pack.left_out.size() && pack.left_out[at] == i;
+    (is_out ? left_out : coming).push_back(files[i]);
+    at += is_out ? 1 : 0;
+  }
+  FileEntry wanted;
+  wanted.path = pack_name(list);
+  wanted.size = pack.torrent.size;
+  wanted.id = pack.torrent.id;
+  const auto counters = std::make_shared<Received>();
+  const auto reader = spools_.open_pack(wanted, pack.torrent, [task] { return task->cancelled.load(); }, counters);
+  std::string data;
+  std::int64_t offset = 0;
+  std::int64_t from_getters = 0;
+  std::size_t taken = 0;
+  while (taken < coming.size()) {
+    // As much as is there, up to a handful of files.
+    std::size_t count = 0;
+    std::size_t bytes = 0;
+    while (taken + count < coming.size() && count < take_files && bytes < take_bytes) {
+      const auto size = static_cast<std::size_t>(coming[taken + count]->file.entry.size);
+      while (data.size() < bytes + size) {
+        const auto before = data.size();
+        data.resize(before + read_bytes);
+        const std::span<char> room(data.data() + before, read_bytes);
+        const auto n = co_await reader->read(offset, room);
+        data.resize(before + n);
+        offset += static_cast<std::int64_t>(n);
+        if (n == 0) throw Error(Status::failed, "a pack that ends early");
+      }
+      bytes += size;
+      ++count;
+    }
+    std::vector<Planned*> some(coming.begin() + static_cast<std::ptrdiff_t>(taken),
+                               coming.begin() + static_cast<std::ptrdiff_t>(taken + count));
+    Fetched got;
+    std::size_t at = 0;
+    for (auto* planned : some) {
+      auto& file = got.files.emplace_back();
+      const auto size = static_cast<std::size_t>(planned->file.entry.size);
+      file.data = data.substr(at, size);
+      at += size;
+      planned->from_getter = from_getters + planned->file.entry.size <= counters->from_getters;
+      if (planned->from_getter) from_getters += planned->file.entry.size;
+    }
+    data.erase(0, at);
+    taken += count;
+    files = left_out;
+    files.insert(files.end(), coming.begin() + static_cast<std::ptrdiff_t>(taken), coming.end());
+    co_await take(std::move(some), std::move(got));
+  }
+}
+
+}  // namespace mesh
