@@ -30,11 +30,11 @@ struct PackFile {
 using PackId = Digest<32>;
 
 /// No larger file travels in a pack.
-inline constexpr std::int64_t packed_file_bytes = std::int64_t{1} << 20;
+inline constexpr std::int64_t packed_file_bytes = std::int64_t{4} << 20;
 
 struct PackLimits {
   std::int64_t least_bytes = std::int64_t{4} << 20;  ///< of all files together: fewer are there sooner without
-  std::size_t least_files = 16;
+  std::size_t least_files = 4;
   /// A pack ends at the next directory whose name says so when it has as much: a difference in one directory leaves
   /// the other packs as they are.
   std::int64_t good_bytes = std::int64_t{32} << 20;

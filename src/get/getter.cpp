@@ -1,8 +1,11 @@
 #include "get/getter.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "core/format.h"
+#include "core/pack.h"
 #include "core/piece_plan.h"
 #include "library/maker.h"
 #include "transfer/origin.h"
@@ -203,7 +206,7 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
       } else if (!planned.url && !task->spend(wanted.size)) {
         fail(planned, too_large(wanted));
       } else {
-        (is_large(wanted) || planned.url ? large : small).push_back(&planned);
+        (may_come_in_a_pack(*task, planned) ? small : large).push_back(&planned);
       }
     } catch (const Error& error) {
       fail(planned, error);
@@ -245,8 +248,6 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
         }
       }
   };
-  const auto at_once = static_cast<std::size_t>(
-      task->request.max_active > 0 ? std::min(task->request.max_active, options_.max_active) : options_.max_active);
   for (bool again = true; again;) {
     co_await run_on(workers_.brief(), rehearse);
     const bool waits = task->waits_for_room();
@@ -260,14 +261,8 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
         return lacks != without_room.end() || in_the_way.contains(one);
       });
     Together work(workers_.loop());
-    if (!small.empty()) work.add(get_small(task, plan, std::exchange(small, {}), results));
-    Together downloads(workers_.loop());
-    for (auto* planned : std::exchange(large, {})) {
-      co_await downloads.fewer_than(at_once);
-      if (task->cancelled) break;
-      downloads.add(get_large(task, *planned, results, 0));
-    }
-    co_await downloads.all();
+    if (!small.empty()) work.add(get_packed(task, plan, std::exchange(small, {}), results));
+    if (!large.empty()) work.add(get_all_large(task, std::exchange(large, {}), results));
     co_await work.all();
     again = !waiting.empty() && !task->cancelled && !workers_.stopping();
     if (!again) continue;
@@ -275,7 +270,7 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
     co_await workers_.rest(milliseconds(500));
     task->enter(GetTask::Phase::none);
     for (auto* one : waiting)
-      if (!task->excludes(one->file.entry.path)) (is_large(one->file.entry) || one->url ? large : small).push_back(one);
+      if (!task->excludes(one->file.entry.path)) (may_come_in_a_pack(*task, *one) ? small : large).push_back(one);
     again = !small.empty() || !large.empty();
   }
   // One line for each WHAT of which something was cancelled.
@@ -317,8 +312,44 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
   co_await run_on(workers_.brief(), finish_directories);
 }
 
-Task<void> Getter::get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> files, Results& results) {
-  const SmallFiles::Finish finish = [&](const Planned& planned, Status status, const std::string& error, bool kept) {
+/// Of those that could have a swarm of their own: not what is read as it comes, nor what is here under another path or
+/// in part.
+bool Getter::may_come_in_a_pack(const GetTask& task, const Planned& planned) const {
+  const auto& wanted = planned.file.entry;
+  if (planned.url || wanted.size > packed_file_bytes) return false;
+  if (!is_large(wanted)) return true;
+  if (task.request.pipe) return false;
+  return !wanted.id.is_set() || (library_.inventory().find(wanted.id, wanted.size) == nullptr &&
+                                 ::access(library_.part_file(wanted.id).c_str(), F_OK) != 0);
+}
+
+/// Packs first; what does not come by them, otherwise.
+Task<void> Getter::get_packed(GetTaskPtr task, Plan& plan, std::vector<Planned*> files, Results& results) {
+  const auto finish = finish_into(task, results);
+  auto rest = co_await small_.get_packed(task, std::move(files), finish);
+  const auto middle = std::ranges::stable_partition(rest, [](const Planned* p) { return !is_large(p->file.entry); });
+  std::vector<Planned*> large(middle.begin(), middle.end());
+  rest.erase(middle.begin(), middle.end());
+  Together work(workers_.loop());
+  if (!large.empty()) work.add(get_all_large(task, std::move(large), results));
+  if (!rest.empty()) work.add(get_small(task, plan, std::move(rest), results));
+  co_await work.all();
+}
+
+Task<void> Getter::get_all_large(GetTaskPtr task, std::vector<Planned*> files, Results& results) {
+  const auto at_once = static_cast<std::size_t>(
+      task->request.max_active > 0 ? std::min(task->request.max_active, options_.max_active) : options_.max_active);
+  Together downloads(workers_.loop());
+  for (auto* planned : files) {
+    co_await downloads.fewer_than(at_once);
+    if (task->cancelled) break;
+    downloads.add(get_large(task, *planned, results, 0));
+  }
+  co_await downloads.all();
+}
+
+SmallFiles::Finish Getter::finish_into(GetTaskPtr task, Results& results) const {
+  return [this, task, &results](const Planned& planned, Status status, const std::string& error, bool kept) {
     auto one = outcome(planned);
     one.status = status;
     one.error = error;
@@ -329,6 +360,10 @@ Task<void> Getter::get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> 
     ++task->files_done;
     if (status == Status::ok) task->settled_bytes += planned.file.entry.size;
   };
+}
+
+Task<void> Getter::get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> files, Results& results) {
+  const auto finish = finish_into(task, results);
   const SmallFiles::Again again = [&](Planned& planned, SmallFiles::Nodes& nodes) -> Task<bool> {
     Plan fresh;
     const auto path = planned.file.entry.path;

@@ -46,7 +46,11 @@ class Getter {
  private:
   Task<bool> is_current(GetTaskPtr task, UrlSource source, FileEntry entry);
   Task<void> fulfil(GetTaskPtr task, Plan& plan, Results& results);
+  [[nodiscard]] bool may_come_in_a_pack(const GetTask& task, const Planned& planned) const;
+  [[nodiscard]] SmallFiles::Finish finish_into(GetTaskPtr task, Results& results) const;
+  Task<void> get_packed(GetTaskPtr task, Plan& plan, std::vector<Planned*> files, Results& results);
   Task<void> get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> files, Results& results);
+  Task<void> get_all_large(GetTaskPtr task, std::vector<Planned*> files, Results& results);
   Task<DownloadPtr> bring(GetTaskPtr task, Planned& planned);
   Task<void> get_large(GetTaskPtr task, Planned& planned, Results& results, int attempt);
   GetOutcome outcome(const Planned& planned) const;

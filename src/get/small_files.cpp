@@ -137,18 +137,38 @@ Task<void> SmallFiles::hang_up_unused(ChannelPtr channel) {
   }
 }
 
-Task<void> SmallFiles::get(GetTaskPtr task, Nodes nodes, std::vector<Planned*> files, Finish finish, Again again) {
+Task<void> SmallFiles::wait_until_placed(std::shared_ptr<Run> run) {
+  while (run->task->unplaced > 0) co_await run->placed.wait_for(milliseconds(100));
+}
+
+Task<void> SmallFiles::sync_names(std::shared_ptr<Run> run) {
+  const auto sync = [this, run] { library_.installer().sync_names(run->directories); };
+  co_await run_on(workers_.brief(), sync);
+}
+
+Task<std::vector<Planned*>> SmallFiles::get_packed(GetTaskPtr task, std::vector<Planned*> files, Finish finish) {
   const auto run = std::make_shared<Run>(workers_.loop());
   run->task = task;
-  run->nodes = std::move(nodes);
   run->finish = std::move(finish);
   const PackedFiles::Take take_packed = [this, run](std::vector<Planned*> some, Fetched got) {
     static const std::string maker = "who made the pack";
     return take(run, maker, std::move(some), std::move(got));
   };
-  files = co_await packed_.get(task, std::move(files), take_packed);
+  auto rest = co_await packed_.get(task, std::move(files), take_packed);
+  co_await wait_until_placed(run);
+  for (const auto& [planned, why] : run->failed) rest.push_back(planned);
+  std::ranges::sort(rest, {}, [](const Planned* planned) -> const std::string& { return planned->file.entry.path; });
+  if (!run->directories.empty()) co_await sync_names(run);
+  co_return rest;
+}
+
+Task<void> SmallFiles::get(GetTaskPtr task, Nodes nodes, std::vector<Planned*> files, Finish finish, Again again) {
+  const auto run = std::make_shared<Run>(workers_.loop());
+  run->task = task;
+  run->nodes = std::move(nodes);
+  run->finish = std::move(finish);
   std::mt19937 random{std::random_device{}()};
-  for (int attempt = 0; attempt == 0 || !files.empty(); ++attempt) {
+  for (int attempt = 0; !files.empty(); ++attempt) {
     // Neighbours travel together, so that a batch fills few directories; which batch comes when is each node's own
     // chance, so that nodes that began together have different ones to offer.
     std::vector<std::vector<Planned*>> batches(1);
@@ -171,7 +191,7 @@ Task<void> SmallFiles::get(GetTaskPtr task, Nodes nodes, std::vector<Planned*> f
       work.add(fetch(run, std::move(batch)));
     }
     co_await work.all();
-    while (run->task->unplaced > 0) co_await run->placed.wait_for(milliseconds(100));
+    co_await wait_until_placed(run);
 
     // What could not be had may have moved or changed: ask again what it is now.
     const auto more = std::make_shared<std::vector<Planned*>>();
@@ -189,8 +209,7 @@ Task<void> SmallFiles::get(GetTaskPtr task, Nodes nodes, std::vector<Planned*> f
     files = std::move(*more);
     if (!files.empty() && !task->cancelled) co_await sleep_for(milliseconds(200 * (attempt + 1)));
   }
-  const auto sync = [this, run] { library_.installer().sync_names(run->directories); };
-  co_await run_on(workers_.brief(), sync);
+  co_await sync_names(run);
 }
 
 Task<void> SmallFiles::ask_again(std::shared_ptr<Run> run, Planned* planned, std::string why, Again again,

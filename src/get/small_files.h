@@ -1,6 +1,6 @@
-// Files too small for a torrent: as packs where there are many; else many in one message on the node channel, from
-// whoever has them by now, so that nodes that get the same directory at once serve each other. On the node's loop;
-// blocking work goes to the pool.
+// Files whose bytes are at hand when they are put in place: those that come in packs, and those too small for a torrent,
+// many in one message on the node channel, from whoever has them by now, so that nodes that get the same directory at
+// once serve each other. On the node's loop; blocking work goes to the pool.
 #pragma once
 
 #include <map>
@@ -31,7 +31,9 @@ class SmallFiles {
   SmallFiles(Workers& workers, Access access, Log log, Library& library, TrackerLinks& links, Spools& spools,
              Pacer download, const Handlers& handlers, const LocalRules& rules);
 
-  /// Gets all of `files`, sorted by path; reports each once. Files that the task excludes meanwhile are not reported.
+  /// Gets what of `files`, sorted by path, comes in packs, and reports each once; returns those that did not come.
+  Task<std::vector<Planned*>> get_packed(GetTaskPtr task, std::vector<Planned*> files, Finish finish);
+  /// Gets all of `files`, which are small and sorted by path; reports each once. Files that the task excludes meanwhile are not reported.
   Task<void> get(GetTaskPtr task, Nodes nodes, std::vector<Planned*> files, Finish finish, Again again);
 
   /// The bytes of one file, from any node that has it. Throws Error.
@@ -43,6 +45,8 @@ class SmallFiles {
 
  private:
   struct Run;
+  Task<void> wait_until_placed(std::shared_ptr<Run> run);
+  Task<void> sync_names(std::shared_ptr<Run> run);
   Task<void> ask_again(std::shared_ptr<Run> run, Planned* planned, std::string why, Again again,
                        std::shared_ptr<std::vector<Planned*>> files);
   Task<void> fetch(std::shared_ptr<Run> run, std::vector<Planned*> batch);

@@ -381,13 +381,32 @@ void Installer::write_small(Small& file, int parts) const {
   };
   if (!fd && (errno == ENOSPC || errno == EDQUOT)) throw no_room();
   if (!fd) fail(file.wanted, "cannot be written", errno);
+  const auto check = [&](bool went_well) {
+    if (!went_well && (errno == ENOSPC || errno == EDQUOT)) throw no_room();
+    if (!went_well) fail(file.wanted, "cannot be written", errno);
+  };
+  // Blocks of zeros are holes, as in larger files.
+  std::size_t end = 0;
   for (std::size_t at = 0; at < file.data.size();) {
-    const auto n = ::pwrite(fd.get(), file.data.data() + at, file.data.size() - at, static_cast<off_t>(at));
+    const auto part = std::string_view(file.data).substr(at, file.data.size() - at);
+    const auto block = part.substr(0, block_bytes);
+    if (block.size() == block_bytes && block.find_first_not_of('\0') == std::string_view::npos) {
+      at += block.size();
+      continue;
+    }
+    std::size_t length = block.size();
+    for (; length < part.size(); length += block_bytes) {
+      const auto next = part.substr(length, block_bytes);
+      if (next.size() == block_bytes && next.find_first_not_of('\0') == std::string_view::npos) break;
+    }
+    length = std::min(length, part.size());
+    const auto n = ::pwrite(fd.get(), part.data(), length, static_cast<off_t>(at));
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0 && (errno == ENOSPC || errno == EDQUOT)) throw no_room();
-    if (n < 0) fail(file.wanted, "cannot be written", errno);
+    check(n >= 0);
     at += static_cast<std::size_t>(n);
+    end = at;
   }
+  if (end < file.data.size()) check(::ftruncate(fd.get(), static_cast<off_t>(file.data.size())) == 0);
   set_attributes(fd.get(), file.wanted);
   if (file.part.empty()) {
     file.file = std::move(fd);
