@@ -1,6 +1,6 @@
-// Packs: many small files as one content, so that they travel as a swarm does. A pack is a list of files sorted by path,
-// and its content their bytes, one file after another. Whoever holds the same versions can make it, and whoever wants
-// the same files knows it by the same id (docs/decisions/0023). Pure; any thread.
+// Packs: many small files as one content, so that they travel as a swarm does. A pack is a list of files sorted by
+// path, and its content their bytes, one file after another. Whoever holds the same versions can make it, and whoever
+// wants the same files knows it by the same id (docs/decisions/0023). Pure; any thread.
 #pragma once
 
 #include <cstddef>

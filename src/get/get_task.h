@@ -19,17 +19,24 @@
 
 namespace mesh {
 
+/// A pack that is on its way for a get.
+struct PackProgress {
+  ContentId id;
+  std::int64_t placed = 0;  ///< bytes of its files that are in place
+};
+
 /// One file of a get: what the tracker chose, and what is here.
 struct Planned {
   ResolvedFile file;
   int what = 0;        ///< which of the request's WHATs
   bool print = false;  ///< its path is to be printed
   LocalState before;
-  bool from_getter = false;         ///< its bytes came from another getter
-  bool no_image = false;            ///< its bytes were seen, and are no disk image
-  std::optional<UrlSource> origin;  ///< where it may be had if the mesh loses it
-  std::optional<UrlSource> url;     ///< to be had from there; then `file` names no more than the path
-  std::string sha256;               ///< that the file must have, in hex; empty: none was asked for
+  std::shared_ptr<PackProgress> pack{};  ///< by which it came
+  bool from_getter = false;              ///< of that: its bytes came from another getter
+  bool no_image = false;                 ///< its bytes were seen, and are no disk image
+  std::optional<UrlSource> origin;       ///< where it may be had if the mesh loses it
+  std::optional<UrlSource> url;          ///< to be had from there; then `file` names no more than the path
+  std::string sha256;                    ///< that the file must have, in hex; empty: none was asked for
 };
 
 struct GetTask : Asker {
@@ -54,7 +61,8 @@ struct GetTask : Asker {
   std::string phase_text;                ///< the same for people; empty where something moves
   std::vector<GetOutcome> unresolved{};  ///< what its first questions found out that cannot be had
   bool running = false;                  ///< past its first question to the tracker
-  std::size_t unplaced = 0;              ///< small files that have arrived and have no name yet
+  std::vector<std::shared_ptr<PackProgress>> packs{};
+  std::size_t unplaced = 0;  ///< small files that have arrived and have no name yet
 
   void enter(Phase now, std::string text = {}) {
     phase = now;

@@ -37,6 +37,7 @@ Getter::Getter(Workers& workers, Options options, Log log, Library& library, Tra
       log_(std::move(log)),
       library_(library),
       transfers_(transfers),
+      spools_(spools),
       resolver_(
           {options_.url_ignore, library.gate().files_dir(), options_.local_urls,
            [&library](const std::string& path) -> std::optional<FileEntry> {
@@ -359,6 +360,7 @@ SmallFiles::Finish Getter::finish_into(GetTaskPtr task, Results& results) const 
     results.push_back(std::move(one));
     ++task->files_done;
     if (status == Status::ok) task->settled_bytes += planned.file.entry.size;
+    if (planned.pack) planned.pack->placed += planned.file.entry.size;
   };
 }
 
@@ -536,6 +538,13 @@ Progress Getter::progress(const GetTask& task) const {
   out.files_done = task.files_done;
   out.files_total = task.files_total;
   out.phase = task.phase_text;
+  for (const auto& pack : task.packs) {
+    const auto info = spools_.info(pack->id);
+    if (!info) continue;
+    out.done += std::max<std::int64_t>(info->done - pack->placed, 0);
+    out.rate += info->down_rate;
+    out.peers += info->peers;
+  }
   for (const auto& download : task.downloads) {
     if (download->is_over()) continue;
     const auto& info = download->info();

@@ -62,6 +62,7 @@ class Getter {
   Log log_;
   Library& library_;
   Transfers& transfers_;
+  Spools& spools_;
   LocalRules rules_;
   Resolver resolver_;
   SmallFiles small_;

@@ -58,8 +58,8 @@ Task<void> PackedFiles::bring(GetTaskPtr task, std::vector<Planned*> files, std:
     co_await read(task, files, std::move(list), take);
   } catch (const std::exception& error) {
     if (!task->cancelled)
-      log_(printable(name) + ": " + std::to_string(files.size()) + " small files do not come as a pack: " +
-           error.what());
+      log_(printable(name) + ": " + std::to_string(files.size()) +
+           " small files do not come as a pack: " + error.what());
   }
   rest->insert(rest->end(), files.begin(), files.end());
 }
@@ -79,8 +79,7 @@ Task<Pack> PackedFiles::prepare(std::vector<PackFile> list) {
 /// Takes what comes out of `files`.
 Task<void> PackedFiles::read(GetTaskPtr task, std::vector<Planned*>& files, std::vector<PackFile> list, Take take) {
   const Pack pack = co_await prepare(list);
-  if (!pack.is_known || !are_indices(pack.left_out, list.size()) ||
-      pack.torrent.size != pack_size(list, pack.left_out))
+  if (!pack.is_known || !are_indices(pack.left_out, list.size()) || pack.torrent.size != pack_size(list, pack.left_out))
     throw Error(Status::failed, "the tracker told no sensible pack");
   std::vector<Planned*> left_out;
   std::vector<Planned*> coming;
@@ -93,8 +92,13 @@ Task<void> PackedFiles::read(GetTaskPtr task, std::vector<Planned*>& files, std:
   wanted.path = pack_name(list);
   wanted.size = pack.torrent.size;
   wanted.id = pack.torrent.id;
+  const auto progress = std::make_shared<PackProgress>();
+  progress->id = wanted.id;
+  task->packs.push_back(progress);
+  const std::shared_ptr<void> over(progress.get(), [task, progress](void*) { std::erase(task->packs, progress); });
   const auto counters = std::make_shared<Received>();
-  const auto reader = spools_.open_pack(wanted, pack.torrent, [task] { return task->cancelled.load(); }, counters);
+  const auto reader = spools_.open_pack(
+      wanted, pack.torrent, [task] { return task->cancelled.load(); }, counters);
   std::string data;
   std::int64_t offset = 0;
   std::int64_t from_getters = 0;
@@ -126,6 +130,7 @@ Task<void> PackedFiles::read(GetTaskPtr task, std::vector<Planned*>& files, std:
       const auto size = static_cast<std::size_t>(planned->file.entry.size);
       file.data = data.substr(at, size);
       at += size;
+      planned->pack = progress;
       planned->from_getter = from_getters + planned->file.entry.size <= counters->from_getters;
       if (planned->from_getter) from_getters += planned->file.entry.size;
     }

@@ -1,6 +1,6 @@
-// Small files that come as packs (core/pack.h): a node that has them makes one of them on demand, and those who want the
-// same files at the same time have it as a swarm. What a pack does not bring, for whatever reason, is had otherwise.
-// On the node's loop.
+// Small files that come as packs (core/pack.h): a node that has them makes one of them on demand, and those who want
+// the same files at the same time have it as a swarm. What a pack does not bring, for whatever reason, is had
+// otherwise. On the node's loop.
 #pragma once
 
 #include <functional>

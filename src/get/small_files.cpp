@@ -342,8 +342,7 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
       // Deleted or cancelled while it was on its way.
     } else if (!file.error.empty()) {
       run->failed.emplace_back(planned, "on " + node + ": " + file.error);
-    } else if (static_cast<std::int64_t>(file.data.size()) != wanted.size ||
-               !is_right(file, wanted)) {
+    } else if (static_cast<std::int64_t>(file.data.size()) != wanted.size || !is_right(file, wanted)) {
       run->failed.emplace_back(planned, node + " sent other bytes than it said");
       log_(printable(wanted.path) + ": " + node + " sent other bytes than it said");
     } else if (const auto sum = planned->sha256.empty() ? std::string() : sha256(file.data).hex();

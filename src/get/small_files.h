@@ -1,6 +1,6 @@
-// Files whose bytes are at hand when they are put in place: those that come in packs, and those too small for a torrent,
-// many in one message on the node channel, from whoever has them by now, so that nodes that get the same directory at
-// once serve each other. On the node's loop; blocking work goes to the pool.
+// Files whose bytes are at hand when they are put in place: those that come in packs, and those too small for a
+// torrent, many in one message on the node channel, from whoever has them by now, so that nodes that get the same
+// directory at once serve each other. On the node's loop; blocking work goes to the pool.
 #pragma once
 
 #include <map>
@@ -33,7 +33,8 @@ class SmallFiles {
 
   /// Gets what of `files`, sorted by path, comes in packs, and reports each once; returns those that did not come.
   Task<std::vector<Planned*>> get_packed(GetTaskPtr task, std::vector<Planned*> files, Finish finish);
-  /// Gets all of `files`, which are small and sorted by path; reports each once. Files that the task excludes meanwhile are not reported.
+  /// Gets all of `files`, which are small and sorted by path; reports each once. Files that the task excludes meanwhile
+  /// are not reported.
   Task<void> get(GetTaskPtr task, Nodes nodes, std::vector<Planned*> files, Finish finish, Again again);
 
   /// The bytes of one file, from any node that has it. Throws Error.

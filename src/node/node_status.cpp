@@ -29,8 +29,7 @@ NodeStatus Node::status() const {
     TransferInfo info;
     const auto* item = library_->inventory().find(torrent->torrent.id, torrent->storage->layout().size);
     torrent->role == Role::guest ? guests_->refresh(*torrent) : session_->refresh(*torrent);
-    info.path = item != nullptr                                                ? item->entry.path
-                : !torrent->path.empty() ? torrent->path : torrent->torrent.id.hex();
+    info.path = item != nullptr ? item->entry.path : !torrent->path.empty() ? torrent->path : torrent->torrent.id.hex();
     info.state = torrent->role == Role::guest ? TransferState::guest
                  : torrent->is_standard()     ? TransferState::foreign
                                               : TransferState::seeding;

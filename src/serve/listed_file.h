@@ -1,4 +1,5 @@
-// Files that others ask for as they were listed: what has changed since is an error, not other bytes. Any thread; blocks.
+// Files that others ask for as they were listed: what has changed since is an error, not other bytes. Any thread;
+// blocks.
 #pragma once
 
 #include <cstdint>

@@ -25,14 +25,16 @@ Task<PieceScheduler::CursorId> Spool::open_for(VerifiedTorrent torrent, std::int
   window_ = std::max(window_bytes, fewest_window_pieces * piece_length_);
   if (options_.limit > 0) {
     if (options_.limit < fewest_pieces * piece_length_ && options_.limit < wanted_.size)
-      throw Error(Status::usage, "--spool " + human_bytes(options_.limit) + ": is too little for " + printable(wanted_.path) +
-                                     ", whose pieces are of " + human_bytes(piece_length_) +
+      throw Error(Status::usage, "--spool " + human_bytes(options_.limit) + ": is too little for " +
+                                     printable(wanted_.path) + ", whose pieces are of " + human_bytes(piece_length_) +
                                      "; give at least four of them");
     // Half ahead of the reader, the rest behind it for others.
     window_ = std::clamp(options_.limit / 2, piece_length_, window_);
   }
   // Promised before anything is waited for, so that nobody else is promised the same room.
-  const auto needed = options_.limit > 0 ? std::min(options_.limit, wanted_.size) : wanted_.size;
+  // Of a pack, its files are written beside it.
+  const auto needed =
+      options_.limit > 0 ? std::min(options_.limit, wanted_.size) : wanted_.size * (options_.is_pack ? 2 : 1);
   const auto free = room_.free_bytes() - reservation_.others();
   if (needed > free)
     throw Error(Status::failed, printable(wanted_.path) + ": no room for its spool: " + human_bytes(needed) +
@@ -74,7 +76,7 @@ void Spool::reserve() {
   // A bounded spool that is full grows no more.
   const auto written = wanted_.size - missing() - dropped_ * piece_length_;
   const auto most = options_.limit > 0 ? std::max<std::int64_t>(0, options_.limit - written) : missing();
-  reservation_.set(std::min(missing(), most));
+  reservation_.set(std::min(missing(), most) * (options_.is_pack ? 2 : 1));
 }
 
 Task<void> Spool::recover_disk() {
@@ -280,6 +282,11 @@ Task<void> Spools::fill(SpoolPtr spool) {
   SwarmSource source(links_, options_.stall, *spool);
   co_await spool->run(source);
   spools_.erase(spool->wanted().id);
+}
+
+std::optional<TransferInfo> Spools::info(const ContentId& id) const {
+  const auto it = spools_.find(id);
+  return it == spools_.end() ? std::nullopt : std::optional(it->second->info());
 }
 
 std::vector<TransferInfo> Spools::infos() const {

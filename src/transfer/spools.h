@@ -92,6 +92,8 @@ class Spools {
                                     std::shared_ptr<Received> counters);
 
   [[nodiscard]] std::vector<TransferInfo> infos() const;
+  /// How far the one of this content is, where one is under way.
+  [[nodiscard]] std::optional<TransferInfo> info(const ContentId& id) const;
 
  private:
   class MeshReader;
