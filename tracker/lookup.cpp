@@ -334,16 +334,14 @@ Task<Resolved> Lookup::resolve(ChannelPtr channel, Resolve question) {
   co_return out;
 }
 
-std::vector<NodeKey> Lookup::nodes_with(const std::string& path, std::int64_t size, std::int64_t mtime) const {
+std::vector<NodeKey> Lookup::nodes_with(const PackFile& file) const {
   std::vector<NodeKey> out;
-  for (const auto& copy : copies(path))
-    if (copy.kind == Kind::file && copy.size == size && copy.mtime == mtime) out.push_back(copy.node);
+  for (const auto& copy : copies(file.path)) {
+    const bool other = file.id.is_set() && copy.id != nullptr && *copy.id != file.id;
+    if (copy.kind == Kind::file && copy.size == file.size && copy.mtime == file.mtime && !other)
+      out.push_back(copy.node);
+  }
   return out;
-}
-
-bool Lookup::has_version(NodeKey node, const std::string& path, std::int64_t size, std::int64_t mtime) const {
-  const auto copy = own_copy(path, node);
-  return copy && copy->size == size && copy->mtime == mtime;
 }
 
 Task<Located> Lookup::locate(ChannelPtr channel, Locate question) {

@@ -50,10 +50,8 @@ class Lookup {
   [[nodiscard]] bool is_holder(const ContentId& id, std::int64_t size, NodeKey node) const {
     return catalog_.is_holder(id, size, node);
   }
-  /// Whether this node has a file at `path` of this size and time.
-  [[nodiscard]] bool has_version(NodeKey node, const std::string& path, std::int64_t size, std::int64_t mtime) const;
-  /// Nodes that have a file at `path` of this size and time.
-  [[nodiscard]] std::vector<NodeKey> nodes_with(const std::string& path, std::int64_t size, std::int64_t mtime) const;
+  /// Nodes that list a file at this path of this size and time, and, as far as is known, of this content.
+  [[nodiscard]] std::vector<NodeKey> nodes_with(const PackFile& file) const;
   [[nodiscard]] std::size_t path_count() const { return catalog_.path_count(); }
   [[nodiscard]] std::size_t copy_count() const { return catalog_.copy_count(); }
 

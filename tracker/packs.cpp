@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <unordered_set>
 
 namespace mesh {
 namespace {
@@ -10,11 +11,13 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr auto list_limit = seconds(2);
-constexpr auto make_pack_limit = seconds(60);
-constexpr auto wait_limit = seconds(60);
+constexpr auto make_pack_limit = seconds(10);
+constexpr auto wait_limit = seconds(30);
 constexpr auto not_again_for = seconds(5);
+constexpr auto silent_for = seconds(60);
 constexpr std::size_t most_known = 10'000;
 constexpr std::size_t most_candidates = 16;
+constexpr std::size_t most_tries = 3;
 constexpr std::size_t more_makers = 3;
 
 }  // namespace
@@ -35,7 +38,11 @@ Task<Pack> Packs::prepare(ChannelPtr channel, PreparePack question) {
   const auto known = place;
   for (const auto begun = Clock::now();;) {
     const auto now = Clock::now();
-    if (known->is_made && swarms_.has_maker(known->pack.torrent.id)) co_return known->pack;
+    if (known->is_made && swarms_.has_maker(known->pack.torrent.id)) {
+      if (swarms_.is_maker(known->pack.torrent.id, own))
+        throw Error(Status::failed, "the pack is what this node has made itself");
+      co_return known->pack;
+    }
     known->is_made = false;
     if (now - begun > wait_limit) throw Error(Status::failed, "the pack takes too long to make");
     if (known->is_making || (!has_list && now < known->list_due)) {
@@ -55,6 +62,8 @@ Task<Pack> Packs::prepare(ChannelPtr channel, PreparePack question) {
     known->is_made = true;
   } catch (const Error& error) {
     trouble = error;
+  } catch (const std::exception& error) {
+    trouble = Error(Status::failed, error.what());
   }
   known->is_making = false;
   if (trouble) {
@@ -81,8 +90,10 @@ Task<std::vector<Packs::Candidate>> Packs::candidates(Files files, NodeKey asker
   std::set<NodeKey> some;
   for (const auto at : {std::size_t{0}, files->size() / 2, files->size() - 1}) {
     const auto& file = (*files)[at];
-    auto nodes = lookup_.nodes_with(file.path, file.size, file.mtime);
-    std::erase(nodes, asker);
+    auto nodes = lookup_.nodes_with(file);
+    const auto now = Clock::now();
+    std::erase_if(silent_, [now](const auto& pair) { return pair.second < now; });
+    std::erase_if(nodes, [&](NodeKey node) { return node == asker || silent_.contains(node); });
     std::ranges::shuffle(nodes, random_);
     if (nodes.size() > most_candidates) nodes.resize(most_candidates);
     some.insert(nodes.begin(), nodes.end());
@@ -92,9 +103,10 @@ Task<std::vector<Packs::Candidate>> Packs::candidates(Files files, NodeKey asker
   std::ranges::shuffle(out, random_);
   Slice slice;
   for (std::uint32_t i = 0; i < files->size(); ++i) {
-    const auto& file = (*files)[i];
+    const auto nodes = lookup_.nodes_with((*files)[i]);
+    const std::unordered_set<NodeKey> have(nodes.begin(), nodes.end());
     for (auto& one : out)
-      if (!lookup_.has_version(one.node, file.path, file.size, file.mtime)) one.missing.push_back(i);
+      if (!have.contains(one.node)) one.missing.push_back(i);
     if (slice.is_over()) co_await slice.next();
   }
   std::erase_if(out, [&](const Candidate& one) { return one.missing.size() * 2 > files->size(); });
@@ -102,15 +114,28 @@ Task<std::vector<Packs::Candidate>> Packs::candidates(Files files, NodeKey asker
   co_return out;
 }
 
-Task<Pack> Packs::ask_to_make(NodeKey node, Files files, std::vector<std::uint32_t> left_out, bool exactly) {
+/// `like`: what another node has made, and is to be made again; may be null.
+Task<Pack> Packs::ask_to_make(NodeKey node, Files files, std::vector<std::uint32_t> left_out, const Pack* like) {
   const auto* asked = members_.find(node);
   if (asked == nullptr) throw Error(Status::unreachable, "the node is gone");
   const auto channel = asked->channel;
   MakePack question;
   question.files = *files;
   question.left_out = std::move(left_out);
+  const bool exactly = like != nullptr;
   question.exactly = exactly;
-  Pack made = co_await channel->request(question, make_pack_limit);
+  if (exactly) question.infohash = like->torrent.infohash;
+  const auto begun = Clock::now();
+  std::optional<Pack> answer;
+  std::optional<Error> trouble;
+  try {
+    answer = co_await channel->request(question, make_pack_limit);
+  } catch (const Error& error) {
+    trouble = error;
+  }
+  if (trouble && Clock::now() - begun >= make_pack_limit) silent_[node] = Clock::now() + silent_for;
+  if (trouble) throw Error(*trouble);
+  Pack made = std::move(*answer);
   if (!members_.contains(node)) throw Error(Status::unreachable, "the node is gone");
   if (!are_indices(made.left_out, files->size()) || made.left_out.size() == files->size() ||
       made.torrent.size != pack_size(*files, made.left_out) || (exactly && made.left_out != question.left_out))
@@ -125,9 +150,9 @@ Task<Pack> Packs::make(Files files, NodeKey asker) {
   std::string trouble = "no node has them all";
   std::optional<Pack> made;
   std::size_t next = 0;
-  for (; next < nodes.size() && !made; ++next) {
+  for (; next < std::min(nodes.size(), most_tries) && !made; ++next) {
     try {
-      made = co_await ask_to_make(nodes[next].node, files, nodes[next].missing, false);
+      made = co_await ask_to_make(nodes[next].node, files, nodes[next].missing, nullptr);
       swarms_.seeds_pack(nodes[next].node, made->torrent);
     } catch (const Error& error) {
       trouble = error.what();
@@ -144,7 +169,7 @@ Task<Pack> Packs::make(Files files, NodeKey asker) {
 
 Task<void> Packs::help(NodeKey node, Files files, Pack made) {
   try {
-    const Pack also = co_await ask_to_make(node, files, made.left_out, true);
+    const Pack also = co_await ask_to_make(node, files, made.left_out, &made);
     if (also.torrent.id == made.torrent.id) swarms_.seeds_pack(node, also.torrent);
   } catch (const std::exception&) {
     // It is one source less.

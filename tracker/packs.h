@@ -47,7 +47,7 @@ class Packs {
   using Files = std::shared_ptr<const std::vector<PackFile>>;
 
   Task<Pack> make(Files files, NodeKey asker);
-  Task<Pack> ask_to_make(NodeKey node, Files files, std::vector<std::uint32_t> left_out, bool exactly);
+  Task<Pack> ask_to_make(NodeKey node, Files files, std::vector<std::uint32_t> left_out, const Pack* like);
   Task<std::vector<Candidate>> candidates(Files files, NodeKey asker);
   Task<void> help(NodeKey node, Files files, Pack made);
   void forget_old();
@@ -58,6 +58,7 @@ class Packs {
   Swarms& swarms_;
   std::mt19937 random_{std::random_device{}()};
   std::map<PackId, std::shared_ptr<Known>> known_;
+  std::map<NodeKey, Clock::time_point> silent_;  ///< until when nodes that took too long are not asked
 };
 
 }  // namespace mesh

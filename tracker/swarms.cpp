@@ -65,6 +65,11 @@ bool Swarms::has_maker(const ContentId& id) const {
   return it != swarms_.end() && it->second.is_told && !it->second.makers.empty();
 }
 
+bool Swarms::is_maker(const ContentId& id, NodeKey node) const {
+  const auto it = swarms_.find(id);
+  return it != swarms_.end() && it->second.makers.contains(node);
+}
+
 Task<Torrent> Swarms::load(NodeKey node, ContentId id, std::int64_t size) {
   std::function<Task<Torrent>()> work = [this, node, id, size]() -> Task<Torrent> {
     Seed request;

@@ -52,6 +52,7 @@ class Swarms {
   void seeds_pack(NodeKey node, const Torrent& torrent);
   /// Whether a node that has made this pack still seeds it.
   [[nodiscard]] bool has_maker(const ContentId& id) const;
+  [[nodiscard]] bool is_maker(const ContentId& id, NodeKey node) const;
   void leave(NodeKey node, const ContentId& id);
   void leave_all(NodeKey node);
   /// The getters of `id`, where there are any, hear soon who shares its pieces now.

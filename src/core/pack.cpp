@@ -30,6 +30,7 @@ PackId pack_id(std::span<const PackFile> files) {
     text += file.path;
     append(text, static_cast<std::uint64_t>(file.size));
     append(text, static_cast<std::uint64_t>(file.mtime));
+    text += file.id.view();
   }
   return sha256(text);
 }

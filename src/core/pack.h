@@ -14,15 +14,19 @@
 
 namespace mesh {
 
-/// A version of a small file as it is listed: hashed or not, it is told by size and time.
+/// Of packs that a node has loaded, and nobody downloads here any more.
+inline constexpr std::int64_t most_pack_bytes = std::int64_t{1} << 30;
+
+/// A version of a small file as it is listed.
 struct PackFile {
   std::string path;
   std::int64_t size = 0;
   std::int64_t mtime = 0;  ///< nanoseconds since the epoch
+  ContentId id{};          ///< where somebody has hashed it
   bool operator==(const PackFile&) const = default;
   template <class V>
   void describe(V& v) {
-    v("p", path), v("s", size), v("m", mtime);
+    v("p", path), v("s", size), v("m", mtime), v("c", id);
   }
 };
 

@@ -29,8 +29,12 @@ constexpr int first_share = 64;
 constexpr std::int64_t bytes_together = 16 << 20;
 constexpr std::int64_t enough_to_send = 8;
 constexpr unsigned in_order_among = 16;
-/// A reader that waits for a piece that went to another getter so long ago gets it from the source as well.
+/// A reader that waits for a piece that went so long ago to another getter gets it from the source as well: where that
+/// one has not got it yet, and where it has.
 constexpr auto late_after = milliseconds(1500);
+constexpr auto late_at_others_after = milliseconds(6000);
+/// Whoever takes nothing is offered another piece less often each time, up to so many doublings.
+constexpr int most_idle = 5;
 
 }  // namespace
 
@@ -105,7 +109,10 @@ void SuperSeedPolicy::join(Getter id, const std::vector<bool>& have, Time now, R
   for (std::size_t i = 0; i < out_.size(); ++i) {
     if (i < have.size() && have[i]) {
       known.state[i] = State::had;
-      if (out_[i]++ == 0) --unoffered_;
+      if (out_[i]++ == 0) {
+        --unoffered_;
+        out_since_[i] = now;
+      }
       ++held_[i];
     } else if (static_cast<int>(i) < known.reading.from) {
       known.state[i] = State::unwanted;
@@ -148,6 +155,7 @@ void SuperSeedPolicy::has(Getter id, int piece, Time now) {
   auto& known = at->second;
   const auto i = static_cast<std::size_t>(piece);
   if (known.state[i] == State::had) return;
+  if (out_[i] == 0) out_since_[i] = now;
   if (known.state[i] == State::unwanted) {
     if (out_[i]++ == 0) --unoffered_;
   } else if (known.state[i] == State::offered) {
@@ -162,6 +170,7 @@ void SuperSeedPolicy::has(Getter id, int piece, Time now) {
   known.state[i] = State::had;
   known.moved = now;
   known.stuck = false;
+  known.idle = 0;
   ++held_[i];
   const auto first = getters_.find(first_[i]);
   if (first == at) {
@@ -191,6 +200,7 @@ bool SuperSeedPolicy::sent(Getter id, std::int64_t bytes, Time now) {
   const auto at = getters_.find(id);
   if (at == getters_.end()) return false;
   at->second.bytes += bytes;
+  at->second.idle = 0;
   at->second.moved = now;
   if (!std::exchange(at->second.stuck, false)) return false;
   place(*at);
@@ -231,7 +241,7 @@ void SuperSeedPolicy::reassess(Time now) {
                                                      stuck_after, stuck_at_most_after);
     if (known.stuck) {
       // It may merely have no use for what it was offered, as somebody else was to send that: another one will show.
-      if (now - known.stuck_since > too_long) {
+      if (now - known.stuck_since > too_long * (1 << std::min(known.idle - 1, most_idle))) {
         known.stuck = false;
         known.window = 1;
         known.moved = now;
@@ -239,6 +249,7 @@ void SuperSeedPolicy::reassess(Time now) {
     } else if (known.offered > 0 && now - known.moved > (known.rate > 0 ? too_long : stuck_after)) {
       known.stuck = true;
       known.stuck_since = now;
+      ++known.idle;
       withdraw(known);
     } else if (known.offered == 0) {
       known.moved = known.completed = now;
@@ -260,7 +271,12 @@ int SuperSeedPolicy::choose(Known& known, Time now) {
     const auto begin = known.state.begin();
     const auto next = std::find(begin + static_cast<std::ptrdiff_t>(known.front), known.state.end(), State::missing);
     const auto i = static_cast<std::size_t>(next - begin);
-    if (out_[i] > 0 && now - out_since_[i] > late_after) return static_cast<int>(i);
+    const auto late = now - out_since_[i] > (held_[i] == 0 ? late_after : late_at_others_after);
+    // One at a time: it is what is read next that counts.
+    if (out_[i] > 0 && late && known.state[known.late] != State::offered) {
+      known.late = i;
+      return static_cast<int>(i);
+    }
   }
   if (in_order_ && unoffered_ > 0) {
     // Not strictly: two sources are to choose differently.

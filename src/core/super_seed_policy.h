@@ -75,6 +75,8 @@ class SuperSeedPolicy {
     Time stuck_since{};
     Reading reading;
     std::size_t front = 0;  ///< the first piece that it lacks
+    int idle = 0;           ///< how often it was thought to be stuck since it was sent anything last
+    std::size_t late = 0;   ///< the last piece that it was offered for being late
     bool stuck = false;     ///< its link does not move: it is offered nothing more until it does, or for a while
     bool slow = false;      ///< it takes far longer than its share of the link would: the others do not wait for it
     std::optional<Key> key;
@@ -97,7 +99,7 @@ class SuperSeedPolicy {
   std::vector<int> out_;         ///< getters that have each piece, or are offered it
   std::vector<int> held_;        ///< getters that have each piece
   std::vector<Getter> first_;    ///< who was offered each piece first
-  std::vector<Time> out_since_;  ///< when each piece was offered last
+  std::vector<Time> out_since_;  ///< when each piece was offered last, or came to be there
   int unoffered_ = 0;
   int offered_ = 0;  ///< to getters that are not slow
   bool recounted_ = true;

@@ -216,6 +216,7 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
   // What will be in the way, before anything is fetched.
   std::map<const Planned*, Error> in_the_way;
   std::map<const Planned*, std::string> without_room;  // on another mount
+  std::set<const Planned*> elsewhere;                  // the same, and there is room
   const auto rehearse = [&] {
     in_the_way.clear();
     without_room.clear();
@@ -236,6 +237,7 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
           if (bytes + wanted.size <= mount->free_bytes && inodes < mount->free_inodes) {
             bytes += wanted.size;
             ++inodes;
+            elsewhere.insert(planned);
             continue;
           }
           without_room.emplace(
@@ -261,10 +263,17 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
         if (lacks != without_room.end() && !waits) fail(*one, Error(Status::failed, lacks->second));
         return lacks != without_room.end() || in_the_way.contains(one);
       });
+    // What is copied into its place takes its time, which small files have not.
+    const auto slow = std::ranges::stable_partition(
+        small, [&](const Planned* one) { return !is_large(one->file.entry) || !elsewhere.contains(one); });
+    large.insert(large.end(), slow.begin(), slow.end());
+    small.erase(slow.begin(), slow.end());
     Together work(workers_.loop());
-    if (!small.empty()) work.add(get_packed(task, plan, std::exchange(small, {}), results));
-    if (!large.empty()) work.add(get_all_large(task, std::exchange(large, {}), results));
+    Together downloads(workers_.loop());
+    if (!small.empty()) work.add(get_packed(task, plan, std::exchange(small, {}), downloads, results));
+    if (!large.empty()) work.add(get_all_large(task, std::exchange(large, {}), downloads, results));
     co_await work.all();
+    co_await downloads.all();
     again = !waiting.empty() && !task->cancelled && !workers_.stopping();
     if (!again) continue;
     task->enter(GetTask::Phase::paused, "paused: " + without_room.at(waiting.front()));
@@ -319,34 +328,39 @@ bool Getter::may_come_in_a_pack(const GetTask& task, const Planned& planned) con
   const auto& wanted = planned.file.entry;
   if (planned.url || wanted.size > packed_file_bytes) return false;
   if (!is_large(wanted)) return true;
-  if (task.request.pipe) return false;
+  if (task.request.pipe || planned.before.verdict == LocalState::Verdict::unknown) return false;
+  // Which of the nodes that list the same is asked for would not be known.
+  if (!wanted.id.is_set() && !task.request.from.empty()) return false;
   return !wanted.id.is_set() || (library_.inventory().find(wanted.id, wanted.size) == nullptr &&
                                  ::access(library_.part_file(wanted.id).c_str(), F_OK) != 0);
 }
 
 /// Packs first; what does not come by them, otherwise.
-Task<void> Getter::get_packed(GetTaskPtr task, Plan& plan, std::vector<Planned*> files, Results& results) {
+Task<void> Getter::get_packed(GetTaskPtr task, Plan& plan, std::vector<Planned*> files, Together& downloads,
+                              Results& results) {
   const auto finish = finish_into(task, results);
-  auto rest = co_await small_.get_packed(task, std::move(files), finish);
+  auto rest = co_await small_.get_packed(task, std::move(files), most_at_once(*task), finish);
   const auto middle = std::ranges::stable_partition(rest, [](const Planned* p) { return !is_large(p->file.entry); });
   std::vector<Planned*> large(middle.begin(), middle.end());
   rest.erase(middle.begin(), middle.end());
   Together work(workers_.loop());
-  if (!large.empty()) work.add(get_all_large(task, std::move(large), results));
+  if (!large.empty()) work.add(get_all_large(task, std::move(large), downloads, results));
   if (!rest.empty()) work.add(get_small(task, plan, std::move(rest), results));
   co_await work.all();
 }
 
-Task<void> Getter::get_all_large(GetTaskPtr task, std::vector<Planned*> files, Results& results) {
-  const auto at_once = static_cast<std::size_t>(
-      task->request.max_active > 0 ? std::min(task->request.max_active, options_.max_active) : options_.max_active);
-  Together downloads(workers_.loop());
+std::size_t Getter::most_at_once(const GetTask& task) const {
+  const int own = task.request.max_active;
+  return static_cast<std::size_t>(own > 0 ? std::min(own, options_.max_active) : options_.max_active);
+}
+
+/// Begins them all, so many of `downloads` at once.
+Task<void> Getter::get_all_large(GetTaskPtr task, std::vector<Planned*> files, Together& downloads, Results& results) {
   for (auto* planned : files) {
-    co_await downloads.fewer_than(at_once);
+    co_await downloads.fewer_than(most_at_once(*task));
     if (task->cancelled) break;
     downloads.add(get_large(task, *planned, results, 0));
   }
-  co_await downloads.all();
 }
 
 SmallFiles::Finish Getter::finish_into(GetTaskPtr task, Results& results) const {

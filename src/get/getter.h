@@ -48,9 +48,11 @@ class Getter {
   Task<void> fulfil(GetTaskPtr task, Plan& plan, Results& results);
   [[nodiscard]] bool may_come_in_a_pack(const GetTask& task, const Planned& planned) const;
   [[nodiscard]] SmallFiles::Finish finish_into(GetTaskPtr task, Results& results) const;
-  Task<void> get_packed(GetTaskPtr task, Plan& plan, std::vector<Planned*> files, Results& results);
+  [[nodiscard]] std::size_t most_at_once(const GetTask& task) const;
+  Task<void> get_packed(GetTaskPtr task, Plan& plan, std::vector<Planned*> files, Together& downloads,
+                        Results& results);
   Task<void> get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> files, Results& results);
-  Task<void> get_all_large(GetTaskPtr task, std::vector<Planned*> files, Results& results);
+  Task<void> get_all_large(GetTaskPtr task, std::vector<Planned*> files, Together& downloads, Results& results);
   Task<DownloadPtr> bring(GetTaskPtr task, Planned& planned);
   Task<void> get_large(GetTaskPtr task, Planned& planned, Results& results, int attempt);
   GetOutcome outcome(const Planned& planned) const;

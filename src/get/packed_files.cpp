@@ -10,7 +10,9 @@ namespace mesh {
 namespace {
 
 constexpr auto first_tracker_limit = std::chrono::milliseconds(100);
-constexpr auto prepare_limit = std::chrono::seconds(70);
+constexpr auto prepare_limit = std::chrono::seconds(35);  // the tracker answers before
+constexpr auto look_every = std::chrono::milliseconds(100);
+constexpr auto slow_answer = std::chrono::seconds(5);
 constexpr std::size_t packs_at_once = 2;
 constexpr std::size_t read_bytes = 256 * 1024;
 constexpr std::size_t take_bytes = std::size_t{2} << 20;
@@ -18,26 +20,28 @@ constexpr std::size_t take_files = 256;
 
 }  // namespace
 
-Task<std::vector<Planned*>> PackedFiles::get(GetTaskPtr task, std::vector<Planned*> files, Take take) {
-  const auto rest = std::make_shared<std::vector<Planned*>>();
+Task<std::vector<Planned*>> PackedFiles::get(GetTaskPtr task, std::vector<Planned*> files, std::size_t most_at_once,
+                                             Take take) {
+  const auto rest = std::make_shared<Rest>();
   // Swarms have no limit for one of the gets that they serve.
   if (task->request.max_down > 0 || task->request.max_up > 0) co_return files;
+  const auto at_once = std::min(packs_at_once, most_at_once);
   std::vector<PackFile> list;
   list.reserve(files.size());
   for (const auto* planned : files) {
     const auto& wanted = planned->file.entry;
-    list.push_back({wanted.path, wanted.size, wanted.mtime});
+    list.push_back({wanted.path, wanted.size, wanted.mtime, wanted.id});
   }
   Together work(workers_.loop());
   std::size_t done = 0;
   const auto keep = [&](std::size_t end) {
-    rest->insert(rest->end(), files.begin() + static_cast<std::ptrdiff_t>(done),
-                 files.begin() + static_cast<std::ptrdiff_t>(end));
+    rest->files.insert(rest->files.end(), files.begin() + static_cast<std::ptrdiff_t>(done),
+                       files.begin() + static_cast<std::ptrdiff_t>(end));
     done = end;
   };
   for (const auto& [begin, end] : cut_packs(list)) {
-    co_await work.fewer_than(packs_at_once);
-    if (task->cancelled) break;
+    co_await work.fewer_than(at_once);
+    if (task->cancelled || rest->gave_up) break;
     keep(begin);
     done = end;
     std::vector<Planned*> part(files.begin() + static_cast<std::ptrdiff_t>(begin),
@@ -48,37 +52,66 @@ Task<std::vector<Planned*>> PackedFiles::get(GetTaskPtr task, std::vector<Planne
   }
   keep(files.size());
   co_await work.all();
-  co_return std::move(*rest);
+  co_return std::move(rest->files);
 }
 
 Task<void> PackedFiles::bring(GetTaskPtr task, std::vector<Planned*> files, std::vector<PackFile> list, Take take,
-                              Rest rest) {
+                              std::shared_ptr<Rest> rest) {
   const auto name = pack_name(list);
   try {
-    co_await read(task, files, std::move(list), take);
+    const Pack pack = co_await prepare(task, list, rest);
+    co_await read(task, files, std::move(list), pack, take);
   } catch (const std::exception& error) {
+    for (auto* planned : files) {
+      planned->pack.reset();
+      planned->from_getter = false;
+    }
     if (!task->cancelled)
       log_(printable(name) + ": " + std::to_string(files.size()) +
            " small files do not come as a pack: " + error.what());
   }
-  rest->insert(rest->end(), files.begin(), files.end());
+  rest->files.insert(rest->files.end(), files.begin(), files.end());
 }
 
-/// Asked by its id alone first: of those who want the same, one tells what is in it.
-Task<Pack> PackedFiles::prepare(std::vector<PackFile> list) {
-  PreparePack question;
-  question.pack = pack_id(list);
-  Pack pack = co_await links_.ask(question, first_tracker_limit, prepare_limit);
-  if (!pack.is_known) {
-    question.files = std::move(list);
-    pack = co_await links_.ask(question, first_tracker_limit, prepare_limit);
+/// Asked by its id alone first: of those who want the same, one tells what is in it. Where nobody answers in time, the
+/// rest of this get goes without packs.
+Task<Pack> PackedFiles::prepare(GetTaskPtr task, std::vector<PackFile> list, std::shared_ptr<Rest> rest) {
+  struct Question {
+    explicit Question(asio::io_context& io) : answered(io) {}
+    std::optional<Pack> pack;
+    std::optional<Error> trouble;
+    Event answered;
+  };
+  auto ask = [](TrackerLinks* links, std::vector<PackFile> files, std::shared_ptr<Question> question) -> Task<void> {
+    try {
+      PreparePack asked;
+      asked.pack = pack_id(files);
+      Pack pack = co_await links->ask(asked, first_tracker_limit, prepare_limit);
+      if (!pack.is_known) {
+        asked.files = std::move(files);
+        pack = co_await links->ask(asked, first_tracker_limit, prepare_limit);
+      }
+      question->pack = std::move(pack);
+    } catch (const Error& error) {
+      question->trouble = error;
+    }
+    question->answered.notify();
+  };
+  const auto question = std::make_shared<Question>(workers_.loop());
+  spawn(workers_.loop(), ask(&links_, std::move(list), question));
+  const auto begun = std::chrono::steady_clock::now();
+  while (!question->pack && !question->trouble) {
+    if (task->cancelled || workers_.stopping()) throw Error(Status::interrupted, "stopped");
+    co_await question->answered.wait_for(look_every);
   }
-  co_return pack;
+  if (question->pack) co_return std::move(*question->pack);
+  if (std::chrono::steady_clock::now() - begun > slow_answer) rest->gave_up = true;
+  throw Error(*question->trouble);
 }
 
 /// Takes what comes out of `files`.
-Task<void> PackedFiles::read(GetTaskPtr task, std::vector<Planned*>& files, std::vector<PackFile> list, Take take) {
-  const Pack pack = co_await prepare(list);
+Task<void> PackedFiles::read(GetTaskPtr task, std::vector<Planned*>& files, std::vector<PackFile> list, Pack pack,
+                             Take take) {
   if (!pack.is_known || !are_indices(pack.left_out, list.size()) || pack.torrent.size != pack_size(list, pack.left_out))
     throw Error(Status::failed, "the tracker told no sensible pack");
   std::vector<Planned*> left_out;
@@ -97,12 +130,16 @@ Task<void> PackedFiles::read(GetTaskPtr task, std::vector<Planned*>& files, std:
   task->packs.push_back(progress);
   const std::shared_ptr<void> over(progress.get(), [task, progress](void*) { std::erase(task->packs, progress); });
   const auto counters = std::make_shared<Received>();
-  const auto reader = spools_.open_pack(
-      wanted, pack.torrent, [task] { return task->cancelled.load(); }, counters);
+  std::size_t taken = 0;
+  const auto is_stopped = [task, &coming, &taken] {
+    return task->cancelled ||
+           (!task->except.empty() && std::all_of(coming.begin() + static_cast<std::ptrdiff_t>(taken), coming.end(),
+                                                 [&](const Planned* p) { return task->excludes(p->file.entry.path); }));
+  };
+  const auto reader = spools_.open_pack(wanted, pack.torrent, is_stopped, counters);
   std::string data;
   std::int64_t offset = 0;
   std::int64_t from_getters = 0;
-  std::size_t taken = 0;
   while (taken < coming.size()) {
     // As much as is there, up to a handful of files.
     std::size_t count = 0;

@@ -22,15 +22,21 @@ class PackedFiles {
   PackedFiles(Workers& workers, TrackerLinks& links, Spools& spools, Log log)
       : workers_(workers), links_(links), spools_(spools), log_(std::move(log)) {}
 
-  /// Brings what of `files`, sorted by path, travels in packs; returns the others, and those that did not come. Never
-  /// throws for what can go wrong with a pack.
-  Task<std::vector<Planned*>> get(GetTaskPtr task, std::vector<Planned*> files, Take take);
+  /// Brings what of `files`, sorted by path, travels in packs, `most_at_once` at a time; returns the others, and those
+  /// that did not come. Never throws for what can go wrong with a pack.
+  Task<std::vector<Planned*>> get(GetTaskPtr task, std::vector<Planned*> files, std::size_t most_at_once, Take take);
+  /// What earlier packs have left on this node's disk goes.
+  void make_room() { spools_.drop_packs(); }
 
  private:
-  using Rest = std::shared_ptr<std::vector<Planned*>>;
-  Task<void> bring(GetTaskPtr task, std::vector<Planned*> files, std::vector<PackFile> list, Take take, Rest rest);
-  Task<void> read(GetTaskPtr task, std::vector<Planned*>& files, std::vector<PackFile> list, Take take);
-  Task<Pack> prepare(std::vector<PackFile> list);
+  struct Rest {
+    std::vector<Planned*> files;
+    bool gave_up = false;  ///< no more packs in this get
+  };
+  Task<void> bring(GetTaskPtr task, std::vector<Planned*> files, std::vector<PackFile> list, Take take,
+                   std::shared_ptr<Rest> rest);
+  Task<Pack> prepare(GetTaskPtr task, std::vector<PackFile> list, std::shared_ptr<Rest> rest);
+  Task<void> read(GetTaskPtr task, std::vector<Planned*>& files, std::vector<PackFile> list, Pack pack, Take take);
 
   Workers& workers_;
   TrackerLinks& links_;

@@ -27,6 +27,7 @@ constexpr std::size_t batch_files = 256;
 constexpr std::int64_t batch_bytes = 2 << 20;
 constexpr std::size_t most_unplaced = 4000;  // each has a descriptor open
 constexpr int most_attempts = 5;
+constexpr int few_tries = 2;
 constexpr std::size_t active_questions = 16;
 
 }  // namespace
@@ -146,7 +147,8 @@ Task<void> SmallFiles::sync_names(std::shared_ptr<Run> run) {
   co_await run_on(workers_.brief(), sync);
 }
 
-Task<std::vector<Planned*>> SmallFiles::get_packed(GetTaskPtr task, std::vector<Planned*> files, Finish finish) {
+Task<std::vector<Planned*>> SmallFiles::get_packed(GetTaskPtr task, std::vector<Planned*> files,
+                                                   std::size_t most_at_once, Finish finish) {
   const auto run = std::make_shared<Run>(workers_.loop());
   run->task = task;
   run->finish = std::move(finish);
@@ -154,9 +156,13 @@ Task<std::vector<Planned*>> SmallFiles::get_packed(GetTaskPtr task, std::vector<
     static const std::string maker = "who made the pack";
     return take(run, maker, std::move(some), std::move(got));
   };
-  auto rest = co_await packed_.get(task, std::move(files), take_packed);
+  auto rest = co_await packed_.get(task, std::move(files), most_at_once, take_packed);
   co_await wait_until_placed(run);
-  for (const auto& [planned, why] : run->failed) rest.push_back(planned);
+  for (const auto& [planned, why] : run->failed) {
+    planned->pack.reset();
+    planned->from_getter = false;
+    rest.push_back(planned);
+  }
   std::ranges::sort(rest, {}, [](const Planned* planned) -> const std::string& { return planned->file.entry.path; });
   if (!run->directories.empty()) co_await sync_names(run);
   co_return rest;
@@ -320,17 +326,22 @@ Task<void> SmallFiles::fetch_from(std::shared_ptr<Run> run, NodeRef node, std::v
   for (auto* planned : files) run->failed.emplace_back(planned, trouble);
 }
 
-/// Whether the bytes are those that were said and wanted; of a pack, nobody says it of each file.
-bool SmallFiles::is_right(FetchedFile& file, const FileEntry& wanted) {
-  const auto id = content_id_of_bytes(file.data);
-  const bool as_said = !file.id.is_set() || file.id == id;
-  file.id = id;
-  return as_said && (!wanted.id.is_set() || wanted.id == id);
-}
-
 /// Checks what came, and writes it down; its names come with the next `place_all`.
 Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, std::vector<Planned*> asked,
                             Fetched got) {
+  struct Sums {
+    ContentId id;
+    std::string sha256;  ///< where one was asked for
+  };
+  const auto hash = [&asked, &got] {
+    std::vector<Sums> out;
+    for (std::size_t i = 0; i < asked.size(); ++i) {
+      const auto& data = got.files[i].data;
+      out.push_back({content_id_of_bytes(data), asked[i]->sha256.empty() ? std::string() : sha256(data).hex()});
+    }
+    return out;
+  };
+  const auto sums = co_await run_on(workers_.brief(), hash);
   std::vector<Installer::Small> files;
   std::vector<Planned*> planned_for;
   for (std::size_t i = 0; i < asked.size(); ++i) {
@@ -338,15 +349,18 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
     auto& file = got.files[i];
     const auto& wanted = planned->file.entry;
     const auto& before = planned->before;
+    // Of a pack, nobody says it of each file.
+    const auto& id = sums[i].id;
+    const bool is_right = (!file.id.is_set() || file.id == id) && (!wanted.id.is_set() || wanted.id == id);
+    file.id = id;
     if (run->task->excludes(wanted.path)) {
       // Deleted or cancelled while it was on its way.
     } else if (!file.error.empty()) {
       run->failed.emplace_back(planned, "on " + node + ": " + file.error);
-    } else if (static_cast<std::int64_t>(file.data.size()) != wanted.size || !is_right(file, wanted)) {
+    } else if (static_cast<std::int64_t>(file.data.size()) != wanted.size || !is_right) {
       run->failed.emplace_back(planned, node + " sent other bytes than it said");
       log_(printable(wanted.path) + ": " + node + " sent other bytes than it said");
-    } else if (const auto sum = planned->sha256.empty() ? std::string() : sha256(file.data).hex();
-               sum != planned->sha256) {
+    } else if (const auto& sum = sums[i].sha256; sum != planned->sha256) {
       run->finish(*planned, Status::failed,
                   printable(wanted.path) + ": the mesh's copy has SHA-256 " + sum + ", not " + planned->sha256 +
                       " (--refresh asks the origin for another one)",
@@ -377,9 +391,11 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
   const auto held = std::make_shared<std::vector<Installer::Small>>(std::move(files));
   const auto write = [this, held] { library_.installer().write_small(*held); };
   co_await run_on(workers_.brief(), write);
-  // A get that nobody waits for, or that was told to wait, waits for room.
-  while (std::ranges::any_of(*held, &Installer::Small::no_room) && run->task->waits_for_room() &&
-         !run->task->cancelled && !workers_.stopping()) {
+  if (std::ranges::any_of(*held, &Installer::Small::no_room)) packed_.make_room();
+  // A get that nobody waits for, or that was told to wait, waits for room; any one waits for what was made now.
+  for (int tries = 0; std::ranges::any_of(*held, &Installer::Small::no_room) && !run->task->cancelled &&
+                      !workers_.stopping() && (tries < few_tries || run->task->waits_for_room());
+       ++tries) {
     run->task->enter(GetTask::Phase::paused,
                      "paused: " + std::ranges::find_if(*held, &Installer::Small::no_room)->error);
     co_await sleep_for(milliseconds(500));

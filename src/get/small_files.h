@@ -32,7 +32,8 @@ class SmallFiles {
              Pacer download, const Handlers& handlers, const LocalRules& rules);
 
   /// Gets what of `files`, sorted by path, comes in packs, and reports each once; returns those that did not come.
-  Task<std::vector<Planned*>> get_packed(GetTaskPtr task, std::vector<Planned*> files, Finish finish);
+  Task<std::vector<Planned*>> get_packed(GetTaskPtr task, std::vector<Planned*> files, std::size_t most_at_once,
+                                         Finish finish);
   /// Gets all of `files`, which are small and sorted by path; reports each once. Files that the task excludes meanwhile
   /// are not reported.
   Task<void> get(GetTaskPtr task, Nodes nodes, std::vector<Planned*> files, Finish finish, Again again);
@@ -53,7 +54,6 @@ class SmallFiles {
   Task<void> fetch(std::shared_ptr<Run> run, std::vector<Planned*> batch);
   Task<void> fetch_from(std::shared_ptr<Run> run, NodeRef node, std::vector<Planned*> files);
   Task<void> take(std::shared_ptr<Run> run, const std::string& node, std::vector<Planned*> asked, Fetched got);
-  [[nodiscard]] static bool is_right(FetchedFile& file, const FileEntry& wanted);
   Task<void> place_all(std::shared_ptr<Run> run);
   Task<ChannelPtr> channel_to(NodeRef node);
   Task<ChannelPtr> be_called(NodeRef node);

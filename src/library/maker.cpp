@@ -200,6 +200,15 @@ SwarmSpec make_torrent(const HashedFile& file, const MeshKey* key) {
   return out;
 }
 
+const MeshKey* key_of(const HashedFile& file, const InfoHash& infohash, const MeshKeysPtr& keys) {
+  if (!keys) return nullptr;
+  if (!infohash.is_set()) return &keys->first();
+  const auto under = [&](const MeshKey& one) { return make_torrent(file, &one).infohash == infohash; };
+  const auto it = std::ranges::find_if(keys->all(), under);
+  if (it == keys->all().end()) throw Error(Status::failed, "does not have the key of that swarm");
+  return &*it;
+}
+
 std::optional<VerifiedTorrent> verify_torrent(const ContentId& id, std::int64_t size, std::string_view roots,
                                               const InfoHash& infohash, const MeshKeysPtr& keys) {
   auto file = read_file_of(id, size, roots);

@@ -61,6 +61,10 @@ struct SwarmSpec {
 /// connects to it is shown that, so a secret stands beside it, without which the infohash cannot be computed.
 [[nodiscard]] SwarmSpec make_torrent(const HashedFile& file, const MeshKey* key = nullptr);
 
+/// Under which of `keys` its torrent has this infohash, so that a swarm stays with the key under which it began while
+/// keys change; the first one where `infohash` is not set. Null in a mesh without keys; throws Error where none does.
+[[nodiscard]] const MeshKey* key_of(const HashedFile& file, const InfoHash& infohash, const MeshKeysPtr& keys);
+
 struct VerifiedTorrent {
   HashedFile file;
   const MeshKey* key = nullptr;  ///< under which `torrent` is; lives as long as the keys

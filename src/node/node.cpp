@@ -110,6 +110,7 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
   // Orders come by way of a tracker alone, or of what stands in for one.
   tracker_handlers_ = mesh_handlers_;
   remote_commands_->serve_mesh(tracker_handlers_);
+  pack_maker_->serve(tracker_handlers_);
   tracker_handlers_.on_note<Call>([this](const ChannelPtr& tracker, Call asked) {
     // No tracker sends a node to what only the node can reach, but from there itself.
     const bool is_within = tracker->remote().is_unspecified();
@@ -194,7 +195,7 @@ void Node::listen_to_library() {
     if (change.delta.put.empty() && change.delta.removed.empty()) return;
     links_->note_all(change.delta);
     unload_if([&](const SwarmTorrent& torrent) {
-      return torrent.role != Role::spool && torrent.role != Role::provisional &&
+      return torrent.role != Role::spool && torrent.role != Role::pack && torrent.role != Role::provisional &&
              library_->inventory().find(torrent.content(), torrent.storage->layout().size) == nullptr;
     });
   };
@@ -448,7 +449,6 @@ Task<void> Node::serve_channel(std::string path, ChannelPtr channel, const Handl
 
 void Node::serve_mesh() {
   seeder_->serve(mesh_handlers_);
-  pack_maker_->serve(mesh_handlers_);
   mesh_handlers_.on<PresenceAsk>([this](ChannelPtr, PresenceAsk asked) -> Task<PresenceAsk::Reply> {
     PresenceAsk::Reply out;
     out.rival = rivals_.claim_to(asked.run);

@@ -7,13 +7,14 @@
 #include <thread>
 
 #include "core/format.h"
+#include "core/merkle.h"
 #include "library/maker.h"
 #include "serve/listed_file.h"
 
 namespace mesh {
 namespace {
 
-constexpr std::int64_t most_loaded_bytes = std::int64_t{1} << 30;  // of all packs that are served at once
+constexpr std::size_t most_at_once = 8;  // two are made at a time, the others wait for a thread
 constexpr std::size_t write_bytes = std::size_t{1} << 20;
 
 void append_to(int fd, std::string& data) {
@@ -46,7 +47,12 @@ Gathered gather(const Library& library, const MakePack& asked, const std::atomic
     }
     const auto& one = asked.files[i];
     try {
+      const auto before = data.size();
       read_listed(open_listed(library.gate(), one.path, one.size, one.mtime), data);
+      if (one.id.is_set() && content_id_of_bytes(std::string_view(data).substr(before)) != one.id) {
+        data.resize(before);
+        throw Error(Status::failed, "it has changed since it was hashed");
+      }
     } catch (const Error& error) {
       if (asked.exactly) throw Error(Status::failed, printable(one.path) + ": " + error.what());
       out.left_out.push_back(i);
@@ -79,29 +85,30 @@ Task<Pack> PackMaker::make(MakePack asked) {
   co_return co_await making_.run(std::move(key), std::move(work));
 }
 
-/// Of packs that are served; those that are not any more are forgotten.
-std::int64_t PackMaker::loaded_bytes() {
-  std::erase_if(made_, [this](const auto& pair) { return session_.find(pair.second.id) == nullptr; });
-  std::int64_t out = 0;
-  for (const auto& [id, made] : made_) out += session_.find(made.id)->storage->layout().size;
-  return out;
-}
-
 Task<Pack> PackMaker::make_now(PackId id, MakePack asked) {
-  const auto loaded_now = loaded_bytes();
+  std::erase_if(made_, [this](const auto& pair) { return session_.find(pair.second.id) == nullptr; });
   Pack out;
-  if (const auto it = made_.find(id); it != made_.end() && (!asked.exactly || it->second.left_out == asked.left_out)) {
+  if (const auto it = made_.find({id, asked.left_out}); it != made_.end()) {
     const auto loaded = session_.find(it->second.id);
     loaded->last_needed = SwarmTorrent::Clock::now();
     out.torrent = to_torrent(*loaded);
     out.left_out = it->second.left_out;
-    co_return out;
+    if (!asked.exactly || out.left_out == asked.left_out) co_return out;
   }
   const auto size = pack_size(asked.files, asked.left_out);
-  const auto reservation = std::make_shared<Room::Reservation>(room_);
-  if (loaded_now + size > most_loaded_bytes) throw Error(Status::failed, "serves too many packs at once");
-  if (size > room_.free_bytes() - reservation->others()) throw Error(Status::failed, "has no room for a pack");
-  reservation->set(size);
+  const auto most = most_pack_bytes - making_bytes_ - size;
+  if (making_count_ >= most_at_once || session_.shrink_packs(most, false) > most)
+    throw Error(Status::failed, "makes and serves as many packs as it may");
+  const auto reserved = std::make_shared<Room::Reservation>(room_);
+  // As much again stays free.
+  if (2 * size > room_.free_bytes() - reserved->others()) throw Error(Status::failed, "has no room for a pack");
+  making_bytes_ += size;
+  ++making_count_;
+  const std::shared_ptr<void> over(this, [this, size](void*) {
+    making_bytes_ -= size;
+    --making_count_;
+  });
+  reserved->set(size);
   const auto work = [this, asked] { return std::make_shared<Gathered>(gather(library_, asked, workers_.stopping())); };
   std::shared_ptr<Gathered> made;
   std::string trouble;
@@ -113,12 +120,12 @@ Task<Pack> PackMaker::make_now(PackId id, MakePack asked) {
   if (!made) throw Error(Status::failed, "cannot write a pack: " + trouble);
   Storage::Watch watch;
   watch.stamp = stamp_now(made->file.get());
-  const MeshKey* key = keys_ ? &keys_->first() : nullptr;
+  const MeshKey* key = key_of(made->hashed, asked.infohash, keys_);
   const SwarmSpec torrent = make_torrent(made->hashed, key);
   const auto storage = std::make_shared<Storage>(made->hashed.layout, std::move(made->file), std::move(watch));
-  const auto loaded = co_await session_.load(torrent, key, storage);
+  const auto loaded = co_await session_.load(torrent, key, storage, Role::pack);
   if (loaded->path.empty()) loaded->path = pack_name(asked.files);
-  made_[id] = {torrent.id, made->left_out};
+  made_[{id, asked.left_out}] = {torrent.id, made->left_out};
   out.torrent = to_torrent(*loaded);
   out.left_out = made->left_out;
   co_return out;

@@ -21,7 +21,7 @@ class PackMaker {
   PackMaker(Workers& workers, MeshKeysPtr keys, Library& library, Session& session, Room& room)
       : workers_(workers), keys_(std::move(keys)), library_(library), session_(session), room_(room) {}
 
-  /// Answers make-pack on channels with these handlers.
+  /// Answers make-pack on channels with these handlers, which are to be trackers'.
   void serve(Handlers& handlers);
   /// The pack, seeded. Throws Error.
   Task<Pack> make(MakePack asked);
@@ -31,16 +31,17 @@ class PackMaker {
     ContentId id;
     std::vector<std::uint32_t> left_out;
   };
-  using Key = std::pair<PackId, std::vector<std::uint32_t>>;
+  using Key = std::pair<PackId, std::vector<std::uint32_t>>;  ///< and what it was to be made without
   Task<Pack> make_now(PackId id, MakePack asked);
-  [[nodiscard]] std::int64_t loaded_bytes();
 
   Workers& workers_;
   MeshKeysPtr keys_;
   Library& library_;
   Session& session_;
   Room& room_;
-  std::map<PackId, Made> made_;  ///< of which the torrent may be loaded still
+  std::map<Key, Made> made_;  ///< of which the torrent may be loaded still
+  std::int64_t making_bytes_ = 0;
+  std::size_t making_count_ = 0;
   SingleFlight<Key, Pack> making_;
 };
 

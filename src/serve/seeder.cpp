@@ -130,15 +130,7 @@ Task<Torrent> Seeder::load(Seed asked) {
     co_return to_torrent(*loaded);
   }
   const Held held = co_await open_for_seeding(id, asked.size);
-  const auto& keys = keys_;
-  const MeshKey* key = keys ? &keys->first() : nullptr;
-  // While keys change, a swarm stays with the one under which it began.
-  if (keys && asked.infohash.is_set()) {
-    const auto under = [&](const MeshKey& one) { return make_torrent(held.file, &one).infohash == asked.infohash; };
-    const auto it = std::ranges::find_if(keys->all(), under);
-    if (it == keys->all().end()) throw Error(Status::failed, "does not have the key of that swarm");
-    key = &*it;
-  }
+  const MeshKey* key = key_of(held.file, asked.infohash, keys_);
   const SwarmSpec torrent = make_torrent(held.file, key);
   const auto loaded = co_await session_.load(torrent, key, held.storage);
   co_return to_torrent(*loaded);

@@ -220,8 +220,9 @@ std::shared_ptr<lt::torrent_plugin> Session::plugin_for(const SwarmTorrent& torr
   return make_super_seed_plugin(std::move(options));
 }
 
-Task<SwarmTorrentPtr> Session::load(SwarmSpec spec, const MeshKey* key, StoragePtr storage) {
+Task<SwarmTorrentPtr> Session::load(SwarmSpec spec, const MeshKey* key, StoragePtr storage, Role role) {
   const auto torrent = std::make_shared<SwarmTorrent>(io_);
+  torrent->role = role;
   torrent->torrent = std::move(spec);
   torrent->key = key;
   torrent->storage = std::move(storage);
@@ -472,6 +473,29 @@ void Session::unload_idle() {
     if (is_wanted(*torrent)) torrent->last_needed = now;
     if (now - torrent->last_needed > idle_) unload(torrent->torrent.id);
   }
+}
+
+std::int64_t Session::shrink_packs(std::int64_t most, bool wanted_too) {
+  std::vector<SwarmTorrentPtr> packs;
+  std::int64_t out = 0;
+  for (const auto& torrent : all()) {
+    if (torrent->role != Role::pack || torrent->downloading) continue;
+    packs.push_back(torrent);
+    out += torrent->storage->layout().size;
+  }
+  if (out <= most) return out;
+  std::ranges::sort(packs, {}, &SwarmTorrent::last_needed);
+  const NetworkThread::NoPause no_pause(loop_);
+  for (const bool wanted : {false, true}) {
+    if (wanted && !wanted_too) break;
+    for (const auto& torrent : packs) {
+      if (out <= most) return out;
+      if (find(torrent->torrent.id) != torrent || !torrent->checked || is_wanted(*torrent) != wanted) continue;
+      out -= torrent->storage->layout().size;
+      unload(torrent->torrent.id);
+    }
+  }
+  return out;
 }
 
 void Session::pump() {

@@ -33,6 +33,7 @@ enum class Role {
   seed,         ///< a file of the files directory, for the mesh
   download,     ///< one that is to be there, and is a seed from then on
   spool,        ///< its bytes are no file of the files directory, but a stream's
+  pack,         ///< nor are these: many small files as one content (core/pack.h)
   provisional,  ///< its id is no content's: a file on its way from a URL
   standard,     ///< its id is no content's: for clients other than the mesh's
   guest,        ///< the same, for one from outside the mesh, until it is unloaded
@@ -120,7 +121,7 @@ class Session {
 
   /// Loads a torrent whose storage is whole, and returns when libtorrent has taken it in. A torrent that is loaded
   /// already is returned as it is. `key`: under which the torrent is.
-  Task<SwarmTorrentPtr> load(SwarmSpec torrent, const MeshKey* key, StoragePtr storage);
+  Task<SwarmTorrentPtr> load(SwarmSpec torrent, const MeshKey* key, StoragePtr storage, Role role = Role::seed);
   /// The same of a download, a spool or a provisional torrent, whose pieces are asked for as `scheduler` says; it is
   /// shared with the caller until the torrent is a seed. Throws Error where the torrent is being downloaded already.
   Task<SwarmTorrentPtr> load(Role role, SwarmSpec torrent, const MeshKey* key, StoragePtr storage,
@@ -149,6 +150,9 @@ class Session {
   void seed(const SwarmTorrentPtr& torrent);
 
   void unload_idle();
+  /// Unloads packs that are whole, until those that are left have no more than `most` bytes: the least needed first,
+  /// and those that a peer wants only if it must be. Returns how many bytes are left.
+  std::int64_t shrink_packs(std::int64_t most, bool wanted_too);
   /// Where connections are watched: hangs up on those who connected and did not become peers. Called every second.
   void hang_up_on_unauthenticated();
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/format.h"
+#include "core/pack.h"
 #include "transfer/swarm_source.h"
 #include "wire/flow.h"
 
@@ -35,7 +36,8 @@ Task<PieceScheduler::CursorId> Spool::open_for(VerifiedTorrent torrent, std::int
   // Of a pack, its files are written beside it.
   const auto needed =
       options_.limit > 0 ? std::min(options_.limit, wanted_.size) : wanted_.size * (options_.is_pack ? 2 : 1);
-  const auto free = room_.free_bytes() - reservation_.others();
+  auto free = room_.free_bytes() - reservation_.others();
+  if (needed > free && session_.shrink_packs(0, true) == 0) free = room_.free_bytes() - reservation_.others();
   if (needed > free)
     throw Error(Status::failed, printable(wanted_.path) + ": no room for its spool: " + human_bytes(needed) +
                                     " needed, " + human_bytes(free) + " free (--spool SIZE needs less)");
@@ -44,7 +46,7 @@ Task<PieceScheduler::CursorId> Spool::open_for(VerifiedTorrent torrent, std::int
   demand.whole = options_.is_pack;
   demand.window = static_cast<int>(window_ / piece_length_);
   demand.drops = options_.limit > 0;
-  co_await open(std::move(torrent), Role::spool, demand);
+  co_await open(std::move(torrent), options_.is_pack ? Role::pack : Role::spool, demand);
   reserve();
   co_return first_reader_;
 }
@@ -113,6 +115,7 @@ Task<void> Spool::run(Source& source) {
   const bool is_whole = !trouble && torrent->storage->content_id() == wanted_.id;
   if (is_whole && options_.limit == 0 && !workers_.stopping()) {
     session_.seed(torrent);
+    if (options_.is_pack) session_.shrink_packs(most_pack_bytes, true);
   } else {
     // Half a file is of no use to others; what is kept of a whole one is, for as long as somebody here reads it.
     if (is_whole)
@@ -175,7 +178,7 @@ class Spools::MeshReader final : public Reader {
  private:
   /// To where the byte at `offset` is, or is to come.
   Task<void> attach(std::int64_t offset) {
-    while (!find_here() && !find_spool(offset) && !find_download()) {
+    while (!find_here() && !find_seed() && !find_spool(offset) && !find_download()) {
       check_stopped();
       if (is_under_way()) {  // not yet, or not any more
         co_await sleep_for(look_every);
@@ -201,11 +204,24 @@ class Spools::MeshReader final : public Reader {
     return true;
   }
 
+  /// A spool or a pack that is whole is read from what is left of it.
+  bool find_seed() {
+    const auto torrent = spools_.session_.find(wanted_.id);
+    if (!torrent || !torrent->checked || torrent->downloading || !torrent->storage->is_complete()) return false;
+    if (torrent->role != Role::spool && torrent->role != Role::pack) return false;
+    torrent->last_needed = SwarmTorrent::Clock::now();
+    under_way_.emplace(spools_.workers_, spools_.session_, torrent, is_stopped_);
+    return true;
+  }
+
   /// Another reader of the same bytes is under way here: then this one reads along.
   bool find_spool(std::int64_t offset) {
     const auto it = spools_.spools_.find(wanted_.id);
     if (it == spools_.spools_.end() || !it->second->torrent() || it->second->is_over()) return false;
-    if (it->second->begins_after(offset)) return false;
+    if (it->second->begins_after(offset))
+      throw Error(Status::failed, printable(wanted_.path) +
+                                      ": another stream of it is under way on this node, which has begun behind that; "
+                                      "try again when that one is done");
     if (!it->second->can_read(offset))
       throw Error(Status::failed, printable(wanted_.path) +
                                       ": another stream of it is under way on this node with a bounded --spool, and "

@@ -1,9 +1,9 @@
 // Files that are read as they arrive from the swarm, without a place in the files dir.
 //
 // What arrives goes to a spool: a file in the state directory that has no name, so that nothing is left of it when the
-// node ends, however it ends. Pieces are asked for in a window ahead of the reader. Where the spool is bounded, pieces
-// behind the reader are dropped from it, the oldest first; others are served from what is kept. Readers of one content
-// on one node share a spool, at the pace of the slowest where it is bounded. On the node's loop.
+// node ends, however it ends. Pieces are asked for in a window ahead of the reader, and all of a pack. Where the spool
+// is bounded, pieces behind the reader are dropped from it, the oldest first; others are served from what is kept.
+// Readers of one content on one node share a spool, at the pace of the slowest where it is bounded. On the node's loop.
 #pragma once
 
 #include <functional>
@@ -90,6 +90,9 @@ class Spools {
   /// A pack (core/pack.h), whose torrent the tracker told. `wanted`: its id and size, and what it is called meanwhile.
   [[nodiscard]] ReaderPtr open_pack(FileEntry wanted, Torrent told, std::function<bool()> is_stopped,
                                     std::shared_ptr<Received> counters);
+
+  /// Packs that are whole are served no more, and take no room.
+  void drop_packs() { session_.shrink_packs(0, true); }
 
   [[nodiscard]] std::vector<TransferInfo> infos() const;
   /// How far the one of this content is, where one is under way.

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "process.h"
 #include "test.h"
@@ -75,6 +76,30 @@ TEST_CASE("several nodes get a directory at once: as a pack, which one node make
   // What is here already is not got again, and what few are missing comes without one.
   fs::remove(mesh.files("n1") / "d/3/f3");
   REQUIRE(eventually([&] { return mesh.get("n1", {"d"}).status == 0 && fs::exists(mesh.files("n1") / "d/3/f3"); }));
+}
+
+TEST_CASE("what happens to its maker's other files is nothing to a pack; nor is that the maker gets its files again") {
+  Mesh mesh;
+  write_tree(mesh, "n0", 400, 50'000);  // 20 MB
+  mesh.start_node("n0", {"--max-up", megabytes_a_second(8)});
+  mesh.start_node("n1");
+  REQUIRE(mesh.copies_become(408));
+  auto get = begin(mesh, "n1");
+  REQUIRE(eventually([&] { return pack_of(mesh, "n0").is_object(); }));
+  for (int i = 0; get->is_running(); ++i) {
+    write_file(mesh.files("n0") / "other", noise(1000, static_cast<std::uint64_t>(i)));
+    write_file(mesh.files("n0") / "d/new", noise(2000, static_cast<std::uint64_t>(i)));
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  CHECK(get->wait(seconds(60)) == 0);
+  CHECK(mesh.log("n1").find("do not come as a pack") == std::string::npos);
+  fs::remove(mesh.files("n0") / "d/new");
+  CHECK(is_equal(mesh, "n0", "n1"));
+  CHECK(pack_of(mesh, "n0").is_object());
+  // It is asked for by who has made it.
+  fs::remove_all(mesh.files("n0") / "d");
+  REQUIRE(eventually([&] { return mesh.get("n0", {"d"}).status == 0 && fs::exists(mesh.files("n0") / "d/3/f3"); }));
+  CHECK(is_equal(mesh, "n0", "n1"));
 }
 
 TEST_CASE("in a mesh with a key packs are as closed as all else") {

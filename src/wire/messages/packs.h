@@ -34,17 +34,18 @@ struct PreparePack {
   }
 };
 
-/// To a node that holds these versions: make a pack of them and seed it. Without what is left out, which must do
-/// exactly; where that is empty, without what cannot be had.
+/// A tracker to a node that holds these versions: make a pack of them and seed it.
 struct MakePack {
   static constexpr const char* name = "make-pack";
   using Reply = Pack;
   std::vector<PackFile> files;
-  std::vector<std::uint32_t> left_out;
-  bool exactly = false;  ///< another node has made it: with no more left out than that
+  std::vector<std::uint32_t> left_out;  ///< indices of files that are not to be in it, ascending
+  bool exactly =
+      false;          ///< another node has made it so: all else must be in it. Otherwise what cannot be had is left out
+  InfoHash infohash;  ///< with `exactly`: of the swarm that others are in
   template <class V>
   void describe(V& v) {
-    v("files", files), v("out", left_out), v("exactly", exactly);
+    v("files", files), v("out", left_out), v("exactly", exactly), v("infohash", infohash);
   }
 };
 

@@ -125,10 +125,8 @@ TEST_CASE("offers: what a reader needs next does not wait for a slow getter to h
     if (const auto it = with_slow.find(piece); it != with_slow.end()) took[piece] = ms - it->second;
   }
   REQUIRE(took.size() >= 2);
-  for (const auto& [piece, ms] : took) {
-    CHECK(ms > 1500);
-    CHECK(ms < 2500);
-  }
+  for (const auto& [piece, ms] : took) CHECK(ms > 1500);
+  CHECK(took.begin()->second < 2500);  // what is read next; the others in their turn
 }
 
 TEST_CASE("offers: whoever has the most to hand on waits; who handed on is next") {
