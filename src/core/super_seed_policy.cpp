@@ -33,8 +33,8 @@ constexpr unsigned in_order_among = 16;
 /// one has not got it yet, and where it has.
 constexpr auto late_after = milliseconds(1500);
 constexpr auto late_at_others_after = milliseconds(6000);
-/// Whoever takes nothing is offered another piece less often each time, up to so many doublings.
-constexpr int most_idle = 5;
+/// A reader that stands still is offered another piece less often each time, up to so many doublings.
+constexpr int most_idle = 3;
 
 }  // namespace
 
@@ -241,7 +241,8 @@ void SuperSeedPolicy::reassess(Time now) {
                                                      stuck_after, stuck_at_most_after);
     if (known.stuck) {
       // It may merely have no use for what it was offered, as somebody else was to send that: another one will show.
-      if (now - known.stuck_since > too_long * (1 << std::min(known.idle - 1, most_idle))) {
+      const int times = known.reading.window > 0 ? 1 << std::min(known.idle - 1, most_idle) : 1;
+      if (now - known.stuck_since > too_long * times) {
         known.stuck = false;
         known.window = 1;
         known.moved = now;
