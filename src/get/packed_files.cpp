@@ -94,6 +94,8 @@ Task<Pack> PackedFiles::prepare(GetTaskPtr task, std::vector<PackFile> list, std
       question->pack = std::move(pack);
     } catch (const Error& error) {
       question->trouble = error;
+    } catch (const std::exception& error) {
+      question->trouble = Error(Status::failed, error.what());
     }
     question->answered.notify();
   };
@@ -136,7 +138,9 @@ Task<void> PackedFiles::read(GetTaskPtr task, std::vector<Planned*>& files, std:
            (!task->except.empty() && std::all_of(coming.begin() + static_cast<std::ptrdiff_t>(taken), coming.end(),
                                                  [&](const Planned* p) { return task->excludes(p->file.entry.path); }));
   };
-  const auto reader = spools_.open_pack(wanted, pack.torrent, is_stopped, counters);
+  // All that the get has yet to bring is to find room.
+  const auto beside = std::max(wanted.size, task->total_bytes - task->settled_bytes);
+  const auto reader = spools_.open_pack(wanted, pack.torrent, beside, is_stopped, counters);
   std::string data;
   std::int64_t offset = 0;
   std::int64_t from_getters = 0;
@@ -173,9 +177,9 @@ Task<void> PackedFiles::read(GetTaskPtr task, std::vector<Planned*>& files, std:
     }
     data.erase(0, at);
     taken += count;
+    co_await take(std::move(some), std::move(got));
     files = left_out;
     files.insert(files.end(), coming.begin() + static_cast<std::ptrdiff_t>(taken), coming.end());
-    co_await take(std::move(some), std::move(got));
   }
 }
 

@@ -47,6 +47,7 @@ struct SmallFiles::Run {
   std::vector<Planned*> written_for;
   std::optional<Error> lost;  ///< no tracker can be asked
   bool placing = false;
+  bool is_full = false;               ///< the disk was
   std::set<std::string> directories;  ///< in which something was placed
   Event placed;
 };
@@ -164,7 +165,11 @@ Task<std::vector<Planned*>> SmallFiles::get_packed(GetTaskPtr task, std::vector<
     rest.push_back(planned);
   }
   std::ranges::sort(rest, {}, [](const Planned* planned) -> const std::string& { return planned->file.entry.path; });
-  if (!run->directories.empty()) co_await sync_names(run);
+  try {
+    if (!run->directories.empty()) co_await sync_names(run);
+  } catch (const std::exception& error) {
+    log_(std::string("directories cannot be synced: ") + error.what());
+  }
   co_return rest;
 }
 
@@ -391,10 +396,14 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
   const auto held = std::make_shared<std::vector<Installer::Small>>(std::move(files));
   const auto write = [this, held] { library_.installer().write_small(*held); };
   co_await run_on(workers_.brief(), write);
-  if (std::ranges::any_of(*held, &Installer::Small::no_room)) packed_.make_room();
+  const bool is_packed = !asked.empty() && asked.front()->pack != nullptr;
+  const bool is_first =
+      !std::exchange(run->is_full, run->is_full || std::ranges::any_of(*held, &Installer::Small::no_room));
+  if (run->is_full && is_first) packed_.make_room();
   // A get that nobody waits for, or that was told to wait, waits for room; any one waits for what was made now.
-  for (int tries = 0; std::ranges::any_of(*held, &Installer::Small::no_room) && !run->task->cancelled &&
-                      !workers_.stopping() && (tries < few_tries || run->task->waits_for_room());
+  for (int tries = 0;
+       std::ranges::any_of(*held, &Installer::Small::no_room) && !run->task->cancelled && !workers_.stopping() &&
+       ((is_first && tries < few_tries) || (run->task->waits_for_room() && !is_packed));
        ++tries) {
     run->task->enter(GetTask::Phase::paused,
                      "paused: " + std::ranges::find_if(*held, &Installer::Small::no_room)->error);
@@ -417,6 +426,12 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
   }
   for (std::size_t i = 0; i < held->size(); ++i) {
     auto& small = (*held)[i];
+    if (!small.error.empty() && small.no_room && is_packed) {
+      // When the pack is let go, there is more.
+      --unplaced;
+      run->failed.emplace_back(planned_for[i], small.error);
+      continue;
+    }
     if (!small.error.empty()) {
       --unplaced;
       if (!run->task->excludes(small.wanted.path)) run->finish(*planned_for[i], Status::failed, small.error, false);

@@ -475,15 +475,19 @@ void Session::unload_idle() {
   }
 }
 
-std::int64_t Session::shrink_packs(std::int64_t most, bool wanted_too) {
-  std::vector<SwarmTorrentPtr> packs;
+std::int64_t Session::pack_bytes() const {
   std::int64_t out = 0;
-  for (const auto& torrent : all()) {
-    if (torrent->role != Role::pack || torrent->downloading) continue;
-    packs.push_back(torrent);
-    out += torrent->storage->layout().size;
-  }
+  for (const auto& torrent : all())
+    if (torrent->role == Role::pack && !torrent->downloading) out += torrent->storage->layout().size;
+  return out;
+}
+
+std::int64_t Session::shrink_packs(std::int64_t most, bool wanted_too) {
+  std::int64_t out = pack_bytes();
   if (out <= most) return out;
+  std::vector<SwarmTorrentPtr> packs;
+  for (const auto& torrent : all())
+    if (torrent->role == Role::pack && !torrent->downloading) packs.push_back(torrent);
   std::ranges::sort(packs, {}, &SwarmTorrent::last_needed);
   const NetworkThread::NoPause no_pause(loop_);
   for (const bool wanted : {false, true}) {

@@ -153,6 +153,8 @@ class Session {
   /// Unloads packs that are whole, until those that are left have no more than `most` bytes: the least needed first,
   /// and those that a peer wants only if it must be. Returns how many bytes are left.
   std::int64_t shrink_packs(std::int64_t most, bool wanted_too);
+  /// Bytes of packs that are whole.
+  [[nodiscard]] std::int64_t pack_bytes() const;
   /// Where connections are watched: hangs up on those who connected and did not become peers. Called every second.
   void hang_up_on_unauthenticated();
 

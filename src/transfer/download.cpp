@@ -103,6 +103,7 @@ Task<void> Download::wait_for_room() {
       co_return;
     }
     check_wanted();
+    if (co_await drop_packs()) continue;
     if (!waits_for_room()) throw no_room(needed);
     show(TransferState::paused, "no room: " + of_room(needed, free, others) + "; goes on when there is");
     info_.down_rate = 0;
@@ -115,11 +116,12 @@ Task<void> Download::recover_disk() {
   check_wanted();
   if (code != ENOSPC && code != EDQUOT)
     throw Error(Status::failed, printable(wanted_.path) + ": cannot be written: " + torrent_->error);
-  if (waits_for_room()) {
+  const bool dropped = co_await drop_packs();
+  if (!dropped && waits_for_room()) {
     show(TransferState::paused, "no room: the disk is full; goes on when there is");
     co_await sleep_for(full_disk_pause);
   }
-  if (!waits_for_room()) throw no_room(missing());
+  if (!dropped && !waits_for_room()) throw no_room(missing());
   co_await wait_for_room();
   show(TransferState::downloading);
   session_.resume(*torrent_);

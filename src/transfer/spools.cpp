@@ -33,14 +33,13 @@ Task<PieceScheduler::CursorId> Spool::open_for(VerifiedTorrent torrent, std::int
     window_ = std::clamp(options_.limit / 2, piece_length_, window_);
   }
   // Promised before anything is waited for, so that nobody else is promised the same room.
-  // Of a pack, its files are written beside it.
-  const auto needed =
-      options_.limit > 0 ? std::min(options_.limit, wanted_.size) : wanted_.size * (options_.is_pack ? 2 : 1);
-  auto free = room_.free_bytes() - reservation_.others();
-  if (needed > free && session_.shrink_packs(0, true) == 0) free = room_.free_bytes() - reservation_.others();
-  if (needed > free)
+  const auto needed = options_.limit > 0 ? std::min(options_.limit, wanted_.size) : wanted_.size + options_.beside;
+  const auto free = [this] { return room_.free_bytes() - reservation_.others(); };
+  if (needed > free()) static_cast<void>(co_await drop_packs());
+  if (needed > free())
     throw Error(Status::failed, printable(wanted_.path) + ": no room for its spool: " + human_bytes(needed) +
-                                    " needed, " + human_bytes(free) + " free (--spool SIZE needs less)");
+                                    " needed, " + human_bytes(free()) + " free" +
+                                    (options_.is_pack ? "" : " (--spool SIZE needs less)"));
   reservation_.set(needed);
   PieceScheduler::Options demand;
   demand.whole = options_.is_pack;
@@ -78,7 +77,8 @@ void Spool::reserve() {
   // A bounded spool that is full grows no more.
   const auto written = wanted_.size - missing() - dropped_ * piece_length_;
   const auto most = options_.limit > 0 ? std::max<std::int64_t>(0, options_.limit - written) : missing();
-  reservation_.set(std::min(missing(), most) * (options_.is_pack ? 2 : 1));
+  // Of a pack, its files are written beside it.
+  reservation_.set(options_.is_pack ? missing() + wanted_.size : std::min(missing(), most));
 }
 
 Task<void> Spool::recover_disk() {
@@ -108,7 +108,7 @@ Task<void> Spool::run(Source& source) {
   } catch (const std::exception& error) {
     trouble = Error(Status::failed, printable(wanted_.path) + ": " + error.what());
   }
-  reservation_.set(0);
+  reservation_.set(options_.is_pack ? wanted_.size : 0);
   const auto wait_for_readers = [&]() -> Task<void> {
     while (readers_->has_cursors() && !workers_.stopping()) co_await torrent->changed.wait_for(look_every);
   };
@@ -128,6 +128,7 @@ Task<void> Spool::run(Source& source) {
   }
   claim_.release();  // a get need not wait for a slow reader
   co_await wait_for_readers();
+  reservation_.set(0);
 }
 
 /// A file as the mesh has it, from wherever it is.
@@ -267,10 +268,11 @@ Task<ReaderPtr> Spools::open(FileEntry wanted, std::vector<std::uint32_t> holder
   co_return std::move(reader);
 }
 
-ReaderPtr Spools::open_pack(FileEntry wanted, Torrent told, std::function<bool()> is_stopped,
+ReaderPtr Spools::open_pack(FileEntry wanted, Torrent told, std::int64_t beside, std::function<bool()> is_stopped,
                             std::shared_ptr<Received> counters) {
   Spool::Options options;
   options.is_pack = true;
+  options.beside = beside;
   auto reader = std::make_unique<MeshReader>(*this, std::move(wanted), std::vector<std::uint32_t>(), options,
                                              std::move(is_stopped), std::move(counters));
   reader->told(std::move(told));

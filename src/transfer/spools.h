@@ -23,8 +23,9 @@ namespace mesh {
 class Spool final : public Transfer {
  public:
   struct Options {
-    std::int64_t limit = 0;  ///< bytes that are kept at once; 0: all
-    bool is_pack = false;    ///< all of it is wanted at once, and nobody will ask for it again
+    std::int64_t limit = 0;   ///< bytes that are kept at once; 0: all
+    bool is_pack = false;     ///< all of it is wanted at once, and nobody will ask for it again
+    std::int64_t beside = 0;  ///< of a pack: bytes that are to be written besides, its files among them
   };
   Spool(Workers& workers, Library& library, Session& session, TrackerLinks& links, Room& room, FileEntry wanted,
         Options options)
@@ -88,8 +89,9 @@ class Spools {
                        std::function<bool()> is_stopped, std::shared_ptr<Received> counters);
 
   /// A pack (core/pack.h), whose torrent the tracker told. `wanted`: its id and size, and what it is called meanwhile.
-  [[nodiscard]] ReaderPtr open_pack(FileEntry wanted, Torrent told, std::function<bool()> is_stopped,
-                                    std::shared_ptr<Received> counters);
+  /// `beside`: as Spool::Options.
+  [[nodiscard]] ReaderPtr open_pack(FileEntry wanted, Torrent told, std::int64_t beside,
+                                    std::function<bool()> is_stopped, std::shared_ptr<Received> counters);
 
   /// Packs that are whole are served no more, and take no room.
   void drop_packs() { session_.shrink_packs(0, true); }

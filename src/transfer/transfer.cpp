@@ -14,6 +14,7 @@ using std::chrono::seconds;
 constexpr auto count_every = milliseconds(250);
 constexpr auto schedule_every = milliseconds(100);
 constexpr auto save_every = seconds(5);
+constexpr auto let_go_time = milliseconds(300);
 constexpr auto introduction_limit = seconds(10);
 
 }  // namespace
@@ -150,6 +151,13 @@ Task<void> Transfer::tend(Source& source) {
   if (Clock::now() - saved_ < save_every) co_return;
   co_await save();
   saved_ = Clock::now();
+}
+
+Task<bool> Transfer::drop_packs() {
+  if (session_.pack_bytes() == 0) co_return false;
+  session_.shrink_packs(0, true);
+  co_await sleep_for(let_go_time);
+  co_return true;
 }
 
 void Transfer::finish_counters() {

@@ -115,6 +115,9 @@ class Transfer {
   /// What has arrived is of no use.
   virtual void drop(const ContentId&) {}
 
+  /// Lets go of what packs have left on the disk; whether that was anything. libtorrent closes their files a moment
+  /// later, for which this waits.
+  Task<bool> drop_packs();
   /// Brings the counters up to date, for the last time.
   void finish_counters();
   /// The torrent stays loaded, and this transfer has no part in it any more.
