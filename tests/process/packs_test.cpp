@@ -229,3 +229,26 @@ TEST_CASE("where there is no room for a pack beside its files, they come without
   mesh.stop_node("n1", SIGTERM);
   ::umount2(small.c_str(), MNT_DETACH);
 }
+
+TEST_CASE("what a pack has left on the disk gives way to a file that needs the room") {
+  Mesh mesh;
+  const auto small = mesh.files("n1");
+  fs::create_directories(small);
+  if (::geteuid() != 0 || ::mount("tmpfs", small.c_str(), "tmpfs", 0, "size=48m") != 0) {
+    WARN("SKIPPED: needs root and a mount of its own to fill a disk");
+    return;
+  }
+  write_tree(mesh, "n0", 300, 50'000);  // 15 MB
+  write_file(mesh.files("n0") / "image", noise(24'000'000, 7));
+  mesh.start_node("n0");
+  mesh.start_node("n1");
+  REQUIRE(mesh.copies_become(309));
+  REQUIRE(mesh.get("n1", {"d"}).status == 0);
+  CHECK(pack_of(mesh, "n1").is_object());
+  const auto ran = mesh.get("n1", {"image"});
+  INFO(ran.err);
+  CHECK(ran.status == 0);
+  CHECK(is_equal(mesh, "n0", "n1"));
+  mesh.stop_node("n1", SIGTERM);
+  ::umount2(small.c_str(), MNT_DETACH);
+}
