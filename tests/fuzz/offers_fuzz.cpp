@@ -30,7 +30,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             have[static_cast<std::size_t>(i)] = true;
             its.insert(i);
           }
-        book.join(getter, have, now, (kind & 64) != 0);
+        mesh::SuperSeedPolicy::Reading reading;
+        reading.in_order = (kind & 64) != 0;
+        if ((kind & 32) != 0) reading.from = byte() - 20;
+        if ((kind & 16) != 0) reading.window = byte() - 20;
+        book.join(getter, have, now, reading);
         break;
       }
       case 1:

@@ -480,7 +480,8 @@ TEST_CASE("gets into a directory that is exchanged with a link to outside meanwh
   // MESH_TEST_RACES more of them for a longer look.
   const char* more = std::getenv("MESH_TEST_RACES");
   long placed = 0;
-  for (int round = 0; round < (more != nullptr ? std::atoi(more) : 3); ++round) {
+  const int rounds = more != nullptr ? std::atoi(more) : 3;
+  for (int round = 0; round < rounds || (placed == 0 && round < 30); ++round) {  // on a busy machine all may miss
     const auto ran = mesh.get("n1", {"--force", "d"}, seconds(120));
     CHECK(ran.status >= 0);
     CHECK(ran.status <= 1);

@@ -130,7 +130,8 @@ TEST_CASE(
   REQUIRE(mesh.get("n3", {"d"}).status == 0);
   mesh.stop_node("n3", SIGTERM);
   mesh.stop_node("n1", SIGTERM);
-  mesh.set_environment("n0", {"LD_PRELOAD=" MESH_FAULT_SHIM, "MESH_FAULT=flip", "MESH_FAULT_FILE=f150"});
+  mesh.set_environment("n0", {"LD_PRELOAD=" MESH_FAULT_SHIM, "ASAN_OPTIONS=verify_asan_link_order=0", "MESH_FAULT=flip",
+                              "MESH_FAULT_FILE=f150"});
   mesh.start_node("n0");
   REQUIRE(mesh.copies_become(208));
   const int open = ::open((mesh.files("n0") / "d/2/f100").c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
