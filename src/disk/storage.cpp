@@ -6,14 +6,12 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/zeros.h"
+
 namespace mesh {
 namespace {
 
 constexpr std::int64_t page = 4096;
-
-bool is_zero(const char* data, std::size_t size) {
-  return size == 0 || (data[0] == 0 && std::memcmp(data, data + 1, size - 1) == 0);
-}
 
 std::error_code last_error() { return {errno, std::generic_category()}; }
 
@@ -223,7 +221,7 @@ std::error_code Storage::write_blocks(const Source& to, std::int64_t at, bool ma
     std::size_t from = 0;
     for (std::size_t i = 0; i < block.size() && may_leave_holes; i += page) {
       const auto length = std::min<std::size_t>(page, block.size() - i);
-      if (!is_zero(block.data() + i, length)) continue;
+      if (!is_zero({block.data() + i, length})) continue;
       if (i > from) parts.push_back({const_cast<char*>(block.data()) + from, i - from});
       if (const auto ec = write_all(to, run, parts)) return ec;
       from = i + length;

@@ -4,14 +4,13 @@
 #include <utility>
 
 #include "core/format.h"
-#include "wire/flow.h"
+#include "wire/while_checking.h"
 
 namespace mesh {
 namespace {
 
 constexpr auto first_tracker_limit = std::chrono::milliseconds(100);
 constexpr auto prepare_limit = std::chrono::seconds(35);  // the tracker answers before
-constexpr auto look_every = std::chrono::milliseconds(100);
 constexpr auto slow_answer = std::chrono::seconds(5);
 constexpr std::size_t packs_at_once = 2;
 constexpr std::size_t read_bytes = 256 * 1024;
@@ -76,39 +75,27 @@ Task<void> PackedFiles::bring(GetTaskPtr task, std::vector<Planned*> files, std:
 /// Asked by its id alone first: of those who want the same, one tells what is in it. Where nobody answers in time, the
 /// rest of this get goes without packs.
 Task<Pack> PackedFiles::prepare(GetTaskPtr task, std::vector<PackFile> list, std::shared_ptr<Rest> rest) {
-  struct Question {
-    explicit Question(asio::io_context& io) : answered(io) {}
-    std::optional<Pack> pack;
-    std::optional<Error> trouble;
-    Event answered;
+  auto ask = [](TrackerLinks* links, std::vector<PackFile> files) -> Task<Pack> {
+    PreparePack asked;
+    asked.pack = pack_id(files);
+    Pack pack = co_await links->ask(asked, first_tracker_limit, prepare_limit);
+    if (pack.is_known) co_return pack;
+    asked.files = std::move(files);
+    co_return co_await links->ask(asked, first_tracker_limit, prepare_limit);
   };
-  auto ask = [](TrackerLinks* links, std::vector<PackFile> files, std::shared_ptr<Question> question) -> Task<void> {
-    try {
-      PreparePack asked;
-      asked.pack = pack_id(files);
-      Pack pack = co_await links->ask(asked, first_tracker_limit, prepare_limit);
-      if (!pack.is_known) {
-        asked.files = std::move(files);
-        pack = co_await links->ask(asked, first_tracker_limit, prepare_limit);
-      }
-      question->pack = std::move(pack);
-    } catch (const Error& error) {
-      question->trouble = error;
-    } catch (const std::exception& error) {
-      question->trouble = Error(Status::failed, error.what());
-    }
-    question->answered.notify();
-  };
-  const auto question = std::make_shared<Question>(workers_.loop());
-  spawn(workers_.loop(), ask(&links_, std::move(list), question));
-  const auto begun = std::chrono::steady_clock::now();
-  while (!question->pack && !question->trouble) {
+  std::function<void()> check = [this, task] {
     if (task->cancelled || workers_.stopping()) throw Error(Status::interrupted, "stopped");
-    co_await question->answered.wait_for(look_every);
+  };
+  const auto begun = std::chrono::steady_clock::now();
+  std::optional<Error> trouble;
+  auto answer = ask(&links_, std::move(list));
+  try {
+    co_return co_await while_checking(workers_.loop(), std::move(answer), std::move(check));
+  } catch (const Error& error) {
+    trouble = error;
   }
-  if (question->pack) co_return std::move(*question->pack);
   if (std::chrono::steady_clock::now() - begun > slow_answer) rest->gave_up = true;
-  throw Error(*question->trouble);
+  throw Error(*trouble);
 }
 
 /// Takes what comes out of `files`.

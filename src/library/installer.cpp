@@ -15,6 +15,7 @@
 #include "core/format.h"
 #include "core/merkle.h"
 #include "core/mesh_path.h"
+#include "core/zeros.h"
 #include "disk/copy_bytes.h"
 #include "disk/directory.h"
 #include "disk/sync_later.h"
@@ -386,21 +387,22 @@ void Installer::write_small(Small& file, int parts) const {
     if (!went_well) fail(file.wanted, "cannot be written", errno);
   };
   // Blocks of zeros are holes, as in larger files.
+  const std::string_view data = file.data;
+  const auto is_hole = [data](std::size_t at) {
+    const auto block = data.substr(at, block_bytes);
+    return block.size() == block_bytes && is_zero(block);
+  };
   std::size_t end = 0;
-  for (std::size_t at = 0; at < file.data.size();) {
-    const auto part = std::string_view(file.data).substr(at, file.data.size() - at);
-    const auto block = part.substr(0, block_bytes);
-    if (block.size() == block_bytes && block.find_first_not_of('\0') == std::string_view::npos) {
-      at += block.size();
+  for (std::size_t at = 0; at < data.size();) {
+    std::size_t next = at + block_bytes;
+    if (at % block_bytes == 0 && is_hole(at)) {
+      at = next;
       continue;
     }
-    std::size_t length = block.size();
-    for (; length < part.size(); length += block_bytes) {
-      const auto next = part.substr(length, block_bytes);
-      if (next.size() == block_bytes && next.find_first_not_of('\0') == std::string_view::npos) break;
-    }
-    length = std::min(length, part.size());
-    const auto n = ::pwrite(fd.get(), part.data(), length, static_cast<off_t>(at));
+    next -= at % block_bytes;
+    while (next < data.size() && !is_hole(next)) next += block_bytes;
+    const auto part = data.substr(at, next - at);
+    const auto n = ::pwrite(fd.get(), part.data(), part.size(), static_cast<off_t>(at));
     if (n < 0 && errno == EINTR) continue;
     check(n >= 0);
     at += static_cast<std::size_t>(n);

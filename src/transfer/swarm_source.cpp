@@ -5,7 +5,7 @@
 
 #include "core/format.h"
 #include "wire/endpoint.h"
-#include "wire/flow.h"
+#include "wire/while_checking.h"
 
 namespace mesh {
 namespace {
@@ -13,7 +13,6 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-constexpr auto look_every = milliseconds(100);
 constexpr auto first_tracker_limit = milliseconds(100);
 constexpr auto ask_again_limit = seconds(15);
 
@@ -21,33 +20,23 @@ constexpr auto ask_again_limit = seconds(15);
 
 Task<Torrent> prepare_swarm(Workers& workers, TrackerLinks& links, FileEntry wanted, std::vector<std::uint32_t> holders,
                             std::function<void()> check) {
-  struct Question {
-    explicit Question(asio::io_context& io) : answered(io) {}
-    std::optional<Torrent> torrent;
+  auto ask = [](TrackerLinks* to, PrepareSwarm asked) -> Task<Torrent> {
+    const auto path = asked.file.path;
     std::optional<Error> trouble;
-    Event answered;
-  };
-  auto ask = [](TrackerLinks* to, PrepareSwarm asked, std::shared_ptr<Question> question) -> Task<void> {
     try {
-      question->torrent = co_await to->ask(asked, tracker_limit, question_limit);
+      co_return co_await to->ask(asked, tracker_limit, question_limit);
     } catch (const Error& error) {
-      question->trouble = error;
+      trouble = Error(error.status(), about(path, error.what()));
     } catch (const std::exception& error) {
-      question->trouble = Error(Status::failed, error.what());
+      trouble = Error(Status::failed, about(path, error.what()));
     }
-    question->answered.notify();
+    throw Error(*trouble);
   };
   PrepareSwarm asked;
   asked.file = wanted;
   asked.holder = holders.empty() ? 0 : holders.front();
-  const auto question = std::make_shared<Question>(workers.loop());
-  spawn(workers.loop(), ask(&links, asked, question));
-  while (!question->torrent && !question->trouble) {
-    check();
-    co_await question->answered.wait_for(look_every);
-  }
-  if (const auto& trouble = question->trouble) throw Error(trouble->status(), about(wanted.path, trouble->what()));
-  co_return std::move(*question->torrent);
+  auto answer = ask(&links, asked);
+  co_return co_await while_checking(workers.loop(), std::move(answer), std::move(check));
 }
 
 VerifiedTorrent verified(const Torrent& told, const FileEntry& wanted, const MeshKeysPtr& keys) {
