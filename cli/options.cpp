@@ -98,11 +98,19 @@ void add_common(CLI::App& app, CommonOptions& options) {
 void add_node(CLI::App& app, CommonOptions& options, std::string& hash, const char* heading) {
   auto& node = options.node;
   under(app, heading);
-  node.embedded_tracker = [](asio::io_context& io, Access access) {
+  node.embedded_tracker = [](asio::io_context& io, Access access, EmbeddedRole role) {
     TrackerOptions tracker_options;
+    tracker_options.role = role.keepers ? Members::Role::keeper : Members::Role::view;
     tracker_options.access = std::move(access);
+    tracker_options.beyond = std::move(role.beyond);
+    tracker_options.keepers = std::move(role.keepers);
     const auto tracker = std::make_shared<Tracker>(io, tracker_options);
-    return [tracker](ChannelPtr channel) { return tracker->serve(std::move(channel)); };
+    EmbeddedTracker out;
+    out.serve = [tracker](ChannelPtr channel) { return tracker->serve(std::move(channel)); };
+    out.announce = [tracker](std::string query, asio::ip::address remote) {
+      return tracker->announce(std::move(query), remote);
+    };
+    return out;
   };
   app.add_option("--peer", node.peers,
                  "Another node, by its --listen: how to find the mesh when no tracker answers and none was ever met; "

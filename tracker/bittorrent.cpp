@@ -117,7 +117,7 @@ Task<TorrentFile> BitTorrent::make_torrent(ChannelPtr channel, std::string path)
   ask.pattern = path;
   const Resolved found = co_await lookup_.resolve(channel, ask);
   if (found.files.empty() || found.files[0].entry.path != path)
-    throw Error(Status::not_found, no_such(path, members_.size()));
+    throw Error(Status::not_found, no_such(path, members_.count()));
   const auto& file = found.files[0];
   if (!file.problem.empty()) throw Error(Status::failed, printable(path) + ": " + file.problem);
   if (file.entry.kind != Kind::file)
@@ -126,14 +126,12 @@ Task<TorrentFile> BitTorrent::make_torrent(ChannelPtr channel, std::string path)
     throw Error(Status::usage, printable(path) + ": is empty, and a torrent has at least one byte");
   std::string trouble = "no node holds it any more";
   for (const auto key : file.holders) {
-    const auto* node = members_.find(key);
-    if (node == nullptr) continue;
-    const auto holder = node->channel;
+    if (!members_.contains(key)) continue;
     try {
       HashFiles make;
       make.files.push_back(file.entry);
       make.standard = true;
-      const Made made = co_await holder->request(make, make_limit);
+      const Made made = co_await members_.request(key, make, make_limit);
       if (made.files.size() != 1 || made.errors.size() != 1) continue;
       if (!made.errors[0].empty()) throw Error(Status::failed, made.errors[0]);
       TorrentFile out;

@@ -26,7 +26,7 @@ class BitTorrent {
  public:
   using Clock = std::chrono::steady_clock;
   /// `max_announces`: and scrapes, a second, of one address but loopback. All references must outlive this.
-  BitTorrent(const Members& members, Lookup& lookup, Swarms& swarms, AnnouncedPeers& announced, int max_announces)
+  BitTorrent(Members& members, Lookup& lookup, Swarms& swarms, AnnouncedPeers& announced, int max_announces)
       : members_(members), lookup_(lookup), swarms_(swarms), announced_(announced), announces_(max_announces) {}
 
   /// The answer to an announce, a query as in its URL; nothing where nodes have to be asked first whether they know the
@@ -49,7 +49,7 @@ class BitTorrent {
   /// One announce or scrape more; false where the address has had its share.
   bool may_ask(const asio::ip::address& remote);
 
-  const Members& members_;
+  Members& members_;
   Lookup& lookup_;
   Swarms& swarms_;
   AnnouncedPeers& announced_;

@@ -14,7 +14,9 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr auto probe_limit = milliseconds(300);
-constexpr std::size_t path_bytes = 100;  // of a path, on average; as much again is kept beside it
+constexpr auto visits_limit = milliseconds(3000);  // of a view, which has to go to each
+constexpr std::size_t most_visits = 16;            // at once
+constexpr std::size_t path_bytes = 100;            // of a path, on average; as much again is kept beside it
 constexpr std::size_t most_located = 8;  // holders of one small file; a getter spreads its questions over them
 constexpr std::size_t most_holders = 16;
 
@@ -43,11 +45,12 @@ bool Lookup::put(const Members::Node& node, const FileEntry& entry) {
   if (!is_full || (change.paths == 0 && change.bytes <= 0)) return true;
   told.count(catalog_.remove(node.key, entry.path));
   if (!std::exchange(told.has_too_many, true))
-    node.channel->note(
-        Notice{"this node offers more than " + std::to_string(max_paths_) +
-               " paths (the tracker's --max-paths), or as many long ones as take their memory; the others "
-               "are not in the mesh, the first of them " +
-               printable(entry.path)});
+    if (node.channel)
+      node.channel->note(
+          Notice{"this node offers more than " + std::to_string(max_paths_) +
+                 " paths (the tracker's --max-paths), or as many long ones as take their memory; the others "
+                 "are not in the mesh, the first of them " +
+                 printable(entry.path)});
   return false;
 }
 
@@ -63,6 +66,81 @@ void Lookup::take_inventory(const ChannelPtr& channel, const InventoryDelta& del
   for (const auto& entry : delta.put)
     if (entry_fault(entry).empty() && put(*node, entry) && entry.id.is_set()) on_hashed(entry.id);
   if (delta.end) members_.set_registered(node->key);
+}
+
+Task<std::string> Lookup::cover(CoverAsk asked) {
+  if (beyond_ == nullptr || !beyond_->cover) co_return std::string();
+  const auto pattern = asked.paths.size() == 1 ? asked.paths.front() : asked.pattern;
+  const Covered told = co_await beyond_->cover(std::move(asked));
+  co_await take(pattern, told);
+  co_return told.view;
+}
+
+/// What the mesh says it has, in place of what it said before.
+Task<void> Lookup::take(const std::string& pattern, const Covered& told) {
+  Slice slice;
+  members_.set_known(told.known + 1);
+  std::vector<NodeKey> keys;
+  std::set<NodeKey> own;  // what this view is told by the node itself is truer
+  for (const auto& one : told.nodes) {
+    const auto key = members_.know_of(one.node, one.head);
+    keys.push_back(key);
+    if (const auto* node = members_.find(key); !node->is_known_of) own.insert(key);
+    if (auto& names = instances_[key]; names.empty()) names = {one.node.instance};
+  }
+  likely_.erase(pattern);
+  for (const auto place : told.likely)
+    if (place < keys.size()) likely_[pattern].push_back(keys[place]);
+  std::map<std::string, std::set<NodeKey>> now;
+  std::map<std::string, std::int64_t> unnamed;
+  for (const auto& version : told.versions) {
+    if (!entry_fault(version.entry).empty()) continue;
+    auto& there = now[version.entry.path];
+    unnamed[version.entry.path] +=
+        std::max<std::int64_t>(0, version.count - static_cast<std::int64_t>(version.nodes.size()));
+    for (const auto place : version.nodes)
+      if (place < keys.size()) there.insert(keys[place]);
+  }
+  // What was there, and is not any more.
+  for (const auto& question : told.questions) {
+    std::vector<std::pair<NodeKey, std::string>> gone;
+    const auto look = [&](const std::string& path) {
+      const auto at = now.find(path);
+      for (const auto& copy : catalog_.copies(path)) {
+        const auto* node = members_.find(copy.node);
+        const bool is_told = node != nullptr && node->is_known_of;
+        if (is_told && (at == now.end() || !at->second.contains(copy.node))) gone.emplace_back(copy.node, path);
+      }
+      return true;
+    };
+    const auto& dir = question.directory;
+    if (!question.only.empty() && !question.glob)
+      look(dir.empty() ? question.only : dir + "/" + question.only);
+    else
+      catalog_.list(dir, "", "", [&](const std::string& path) {
+        const auto name = last_part(path);
+        return !question.glob || name == question.only || Glob(question.only).matches(name) ? look(path) : true;
+      });
+    for (const auto& [key, path] : gone) {
+      told_[key].count(catalog_.remove(key, path));
+      unnamed_.erase(path);
+    }
+    if (slice.is_over()) co_await slice.next();
+  }
+  for (const auto& version : told.versions) {
+    if (!entry_fault(version.entry).empty()) continue;
+    for (const auto place : version.nodes) {
+      if (place >= keys.size() || own.contains(keys[place])) continue;
+      if (const auto* node = members_.find(keys[place]); node != nullptr) put(*node, version.entry);
+    }
+    if (slice.is_over()) co_await slice.next();
+  }
+  for (const auto& [path, count] : unnamed) {
+    if (count > 0)
+      unnamed_[path] = count;
+    else
+      unnamed_.erase(path);
+  }
 }
 
 void Lookup::forget(NodeKey node) {
@@ -110,21 +188,35 @@ Task<void> Lookup::walk(What what, std::string after, Catalog::Visit visit) {
   }
 }
 
+/// Whether somebody has it of whom no delta, or no keeper, has said so yet.
 Task<bool> Lookup::probe(std::string path) {
   const auto found = std::make_shared<bool>(false);
-  Together asked(io_);
   ProbePath question;
   question.path = path;
   // A node that does not answer in time has no say.
-  auto ask = [](Lookup* self, NodeKey key, ChannelPtr channel, ProbePath asked_for,
-                std::shared_ptr<bool> hit) -> Task<void> {
-    const Probed reply = co_await channel->request(asked_for, probe_limit);
+  auto ask = [](Lookup* self, NodeKey key, ProbePath asked_for, std::shared_ptr<bool> hit) -> Task<void> {
+    const Probed reply = co_await self->members_.request(key, asked_for, probe_limit);
     for (const auto& entry : reply.found)
       if (entry.path == asked_for.path && entry_fault(entry).empty())
         if (const auto node = self->members_.find(key); node != nullptr && self->put(*node, entry)) *hit = true;
   };
-  for (const auto& [key, node] : members_.all()) asked.add(ask(this, key, node.channel, question, found));
-  co_await asked.all();
+  std::vector<NodeKey> whom;
+  if (members_.is_brief()) {
+    if (const auto at = likely_.find(path); at != likely_.end()) whom = std::move(at->second), likely_.erase(at);
+  } else {
+    for (const auto& [key, node] : members_.all()) whom.push_back(key);
+  }
+  Together asked(io_);
+  const auto deadline = std::chrono::steady_clock::now() + visits_limit;
+  for (const auto key : whom) {
+    if (members_.is_brief()) co_await asked.fewer_than(most_visits);
+    if (*found || std::chrono::steady_clock::now() > deadline) break;
+    asked.add(ask(this, key, question, found));
+  }
+  if (!members_.is_brief()) co_await asked.all();
+  // One that cannot be reached is not waited for.
+  while (!*found && asked.waiting() > 0 && std::chrono::steady_clock::now() < deadline)
+    co_await sleep_for(milliseconds(5));
   co_return *found;
 }
 
@@ -132,14 +224,13 @@ Task<void> Lookup::hash(std::map<NodeKey, HashFiles> work, std::shared_ptr<Refus
   Together asked(io_);
   // What was hashed is in the catalog by the time of the reply: the node's delta came before it on the same channel.
   // When a node goes, its copies go with it, and the question is settled too.
-  auto ask = [](NodeKey key, ChannelPtr channel, HashFiles request, std::shared_ptr<Refusals> refused) -> Task<void> {
-    const Made reply = co_await channel->request(request, make_limit);
+  auto ask = [](Lookup* self, NodeKey key, HashFiles request, std::shared_ptr<Refusals> refused) -> Task<void> {
+    const Made reply = co_await self->members_.request(key, request, make_limit);
     for (std::size_t i = 0; i < request.files.size() && i < reply.errors.size(); ++i)
       if (!reply.errors[i].empty()) (*refused)[request.files[i].path][key] = reply.errors[i];
   };
   for (auto& [key, request] : work)
-    if (const auto* node = members_.find(key); node != nullptr)
-      asked.add(ask(key, node->channel, std::move(request), refusals));
+    if (members_.contains(key)) asked.add(ask(this, key, std::move(request), refusals));
   co_await asked.all();
 }
 
@@ -186,7 +277,7 @@ Task<std::vector<std::string>> Lookup::find_paths(Resolve& question) {
     }
     if (paths.empty()) {
       if (what.pattern.empty() && members_.size() > 0) co_return paths;  // the whole of an empty mesh
-      throw Error(Status::not_found, no_such(question.pattern, members_.size()));
+      throw Error(Status::not_found, no_such(question.pattern, members_.count()));
     }
   }
   co_return paths;
@@ -254,6 +345,15 @@ ContentId Lookup::known_elsewhere(const std::string& path, NodeKey own) const {
 
 Task<Resolved> Lookup::resolve(ChannelPtr channel, Resolve question) {
   const bool asked_glob = question.glob;
+  if (question.after.empty() && (question.pattern.empty() || is_mesh_path(question.pattern))) {
+    CoverAsk about;
+    about.pattern = question.pattern;
+    about.glob = question.glob;
+    about.below = true;
+    about.from = question.from;
+    about.certain = question.strict;
+    static_cast<void>(co_await cover(std::move(about)));
+  }
   const auto paths = co_await find_paths(question);
   if (paths.empty() && question.after.empty()) co_return Resolved{};
   const auto* asker = members_.of(channel);
@@ -350,6 +450,10 @@ Task<Located> Lookup::locate(ChannelPtr channel, Locate question) {
   Located out;
   std::set<NodeKey> mentioned;
   if (question.files.size() > page_entries) question.files.resize(page_entries);
+  CoverAsk about;
+  for (const auto& file : question.files)
+    if (is_mesh_path(file.path)) about.paths.push_back(file.path);
+  static_cast<void>(co_await cover(std::move(about)));
   for (const auto& file : question.files) {
     auto& holders = out.files.emplace_back().nodes;
     for (const auto& copy : copies(file.path)) {
@@ -370,8 +474,15 @@ Task<Located> Lookup::locate(ChannelPtr channel, Locate question) {
 }
 
 Task<Listed> Lookup::list(List question) {
-  co_await members_.settle(false);
   Listed out;
+  if (question.after.empty() && (question.pattern.empty() || is_mesh_path(question.pattern))) {
+    CoverAsk about;
+    about.pattern = question.pattern;
+    about.glob = question.glob;
+    about.below = question.glob || question.recursive;
+    out.view = co_await cover(std::move(about));
+  }
+  co_await members_.settle(false);
   std::string last;
   const auto add = [&](const std::string& path) {
     const auto all = copies(path);
@@ -382,6 +493,8 @@ Task<Listed> Lookup::list(List question) {
     const auto& shown = choice.chosen ? *choice.chosen : *std::ranges::max_element(all, {}, &Copy::mtime);
     item.entry = entry_of(path, shown);
     item.holders = static_cast<int>(all.size());
+    if (const auto more = unnamed_.find(path); more != unnamed_.end())
+      item.holders += static_cast<int>(std::min<std::int64_t>(more->second, INT32_MAX / 2));
     const auto versions = count_versions(all);
     item.versions = versions.certain;
     item.unsure = versions.unsure;
@@ -416,13 +529,19 @@ Task<Listed> Lookup::list(List question) {
     co_await members_.settle(true);
     co_await page();
     const bool empty_directory = !what.is_glob && (what.pattern.empty() || !copies(what.pattern).empty());
-    if (out.items.empty() && !empty_directory) throw Error(Status::not_found, no_such(what.pattern, members_.size()));
+    if (out.items.empty() && !empty_directory) throw Error(Status::not_found, no_such(what.pattern, members_.count()));
   }
   if (out.items.size() >= page_entries) out.next = last;
   co_return out;
 }
 
 Task<Versions> Lookup::info(Info question) {
+  if (is_mesh_path(question.path)) {
+    CoverAsk about;
+    about.paths.push_back(question.path);
+    about.certain = true;
+    static_cast<void>(co_await cover(std::move(about)));
+  }
   if (members_.is_brief() || !catalog_.contains(question.path)) co_await members_.settle(false);
   if (!is_mesh_path(question.path))
     throw Error(Status::usage, printable(question.path) + ": the path " + std::string(path_fault(question.path)));
@@ -432,7 +551,7 @@ Task<Versions> Lookup::info(Info question) {
     co_await probe(question.path);
     all = copies(question.path);
   }
-  if (all.empty()) throw Error(Status::not_found, no_such(question.path, members_.size()));
+  if (all.empty()) throw Error(Status::not_found, no_such(question.path, members_.count()));
   const auto choice = choose_version(all, {});
   Versions out;
   for (const auto& copy : all) {

@@ -16,15 +16,17 @@
 #include "core/glob.h"
 #include "members.h"
 #include "past_versions.h"
+#include "wire/beyond.h"
 #include "wire/flow.h"
 
 namespace mesh {
 
 class Lookup {
  public:
-  /// `max_paths`: of one node, of 100 bytes on average at most. `members` must outlive this.
-  Lookup(asio::io_context& io, Members& members, std::size_t max_paths)
-      : io_(io), members_(members), max_paths_(max_paths) {
+  /// `max_paths`: of one node, of 100 bytes on average at most. `members` must outlive this. `beyond`: of a view, who
+  /// says what there is; may be null.
+  Lookup(asio::io_context& io, Members& members, std::size_t max_paths, const Beyond* beyond = nullptr)
+      : io_(io), members_(members), max_paths_(max_paths), beyond_(beyond) {
     catalog_.on_lost = [this](NodeKey node, const std::string& path, const ContentId& id, std::int64_t size) {
       if (const auto at = instances_.find(node); at != instances_.end()) past_.add(path, id, size, at->second.front());
     };
@@ -69,6 +71,9 @@ class Lookup {
   /// False where the node has too many paths already.
   bool put(const Members::Node& node, const FileEntry& entry);
   Task<void> sweep();
+  /// Of a view: asks the mesh what it has of this. Returns whose word it is, in words; empty where it is no view.
+  Task<std::string> cover(CoverAsk asked);
+  Task<void> take(const std::string& pattern, const Covered& told);
   Task<void> walk(What what, std::string after, Catalog::Visit visit);
   Task<std::vector<std::string>> find_paths(Resolve& question);
   /// Whether `what`, which looks like a glob, is a path that is there.
@@ -87,6 +92,9 @@ class Lookup {
   asio::io_context& io_;
   Members& members_;
   std::size_t max_paths_;
+  const Beyond* beyond_;
+  std::map<std::string, std::vector<NodeKey>> likely_;  ///< of a view: who might have a path that is not known
+  std::map<std::string, std::int64_t> unnamed_;         ///< of a view: how many more nodes have the path than are named
   std::mt19937 random_{std::random_device{}()};
   Catalog catalog_;
   std::map<NodeKey, Told> told_;

@@ -18,16 +18,126 @@ constexpr std::size_t most_former = 16;
 constexpr std::size_t most_absent = 10'000;
 constexpr auto name_kept = std::chrono::minutes(1);  // for a node that may be back in a moment
 constexpr std::ptrdiff_t most_members_told = 32;
+constexpr std::size_t most_known_of = 20'000;
+constexpr auto arrival_limit = seconds(3);
+constexpr std::ptrdiff_t most_visited = 24;  // channels that a view keeps to nodes that it has asked something
 
 }  // namespace
 
 void Members::opened(const ChannelPtr& channel) {
-  if (is_brief_) silent_[channel.get()] = Clock::now();
+  if (is_brief()) silent_[channel.get()] = Clock::now();
 }
 
 void Members::closed(const ChannelPtr& channel) {
   silent_.erase(channel.get());
-  if (const auto it = by_channel_.find(channel.get()); it != by_channel_.end()) drop(it->second);
+  const auto it = by_channel_.find(channel.get());
+  if (it == by_channel_.end()) return;
+  const auto key = it->second;
+  // This node's own: the view is over.
+  if (is_brief() && nodes_.at(key).seen.is_unspecified()) forget_known_of();
+  drop(key);
+}
+
+void Members::forget_known_of() {
+  std::vector<NodeKey> known_of;
+  for (const auto& [key, node] : nodes_)
+    if (node.is_known_of) known_of.push_back(key);
+  for (const auto key : known_of) {
+    const auto channel = nodes_.at(key).channel;
+    drop(key);
+    if (channel) channel->close();
+  }
+}
+
+NodeKey Members::know_of(const NodeRef& node, bool head) {
+  for (auto& [key, known] : nodes_)
+    if (known.hello.instance == node.instance) {
+      if (!known.channel) known.hello.addresses = node.addresses;
+      return key;
+    }
+  if (nodes_.size() >= most_known_of) throw Error(Status::failed, "too many nodes are in the mesh");
+  Hello hello;
+  hello.version = protocol_version;
+  hello.instance = node.instance;
+  hello.node = node.name;
+  hello.addresses = node.addresses;
+  hello.advertised = true;
+  hello.peer_port = node.peer_port;
+  hello.channel_port = node.channel_port;
+  hello.head = head;
+  claim_name(hello);
+  const auto key = next_key_++;
+  ++names_[hello.node];
+  absent_.erase(hello.node);
+  Node fresh;
+  fresh.key = key;
+  fresh.hello = std::move(hello);
+  fresh.registered = true;
+  fresh.since = Clock::now();
+  fresh.is_known_of = true;
+  nodes_[key] = std::move(fresh);
+  return key;
+}
+
+Task<ChannelPtr> Members::reach(NodeKey key) {
+  const auto* node = find(key);
+  if (node == nullptr) throw Error(Status::unreachable, "the node is gone");
+  nodes_.at(key).asked_last = Clock::now();
+  if (node->channel) co_return node->channel;
+  if (!visit) throw Error(Status::unreachable, name_of(*node) + ": is not connected");
+  std::function<Task<ChannelPtr>()> work = [this, key]() -> Task<ChannelPtr> {
+    const auto* whom = find(key);
+    if (whom == nullptr) throw Error(Status::unreachable, "the node is gone");
+    const auto name = name_of(*whom);
+    const NodeRef to = {key,
+                        whom->hello.node,
+                        whom->hello.addresses,
+                        whom->hello.peer_port,
+                        whom->hello.channel_port,
+                        whom->hello.instance};
+    const auto arrival = std::make_shared<Event>(io_);
+    nodes_.at(key).arrival = arrival;
+    ChannelPtr channel;
+    std::string trouble = "is not the node that it was";
+    hang_up_some();
+    try {
+      channel = co_await visit(to);
+      const auto until = Clock::now() + arrival_limit;
+      while (channel->is_open() && Clock::now() < until) {
+        const auto* now = find(key);
+        if (now == nullptr) break;
+        if (now->channel) co_return now->channel;
+        co_await arrival->wait_for(milliseconds(50));
+      }
+      channel->close();
+    } catch (const Error& error) {
+      trouble = error.what();
+    }
+    const auto* now = find(key);
+    if (now != nullptr && now->channel) co_return now->channel;
+    if (now != nullptr) drop(key);
+    throw Error(Status::unreachable, name + ": " + trouble);
+  };
+  co_return co_await visits_.run(key, std::move(work));
+}
+
+/// Of the nodes that were visited, those that nobody has asked anything for longest.
+void Members::hang_up_some() {
+  std::vector<Node*> idle;
+  std::ptrdiff_t visited = 0;
+  for (auto& [key, node] : nodes_) {
+    if (!node.is_known_of || !node.channel) continue;
+    ++visited;
+    if (!node.channel->is_waiting()) idle.push_back(&node);
+  }
+  std::ranges::sort(idle, {}, &Node::asked_last);
+  for (auto* node : idle) {
+    if (visited-- < most_visited) return;
+    // It stays a member, and is visited again.
+    const auto channel = std::exchange(node->channel, nullptr);
+    by_channel_.erase(channel.get());
+    channel->close();
+  }
 }
 
 void Members::check(const ChannelPtr& channel, const Hello& hello) const {
@@ -53,7 +163,7 @@ Task<std::optional<Welcome>> Members::refusal(Hello hello) const {
   for (const auto& [key, node] : nodes_) {
     // A program that comes again has lost its connection.
     const bool again = node.hello.run == hello.run && node.hello.via == hello.via;
-    if (node.hello.instance == hello.instance && !again) others.emplace_back(node.channel, node.hello);
+    if (node.hello.instance == hello.instance && !again && node.channel) others.emplace_back(node.channel, node.hello);
   }
   for (const auto& [channel, other] : others) {
     PresenceAsk question;
@@ -77,6 +187,8 @@ Task<std::optional<Welcome>> Members::refusal(Hello hello) const {
 
 Welcome Members::enlist(const ChannelPtr& channel, Hello hello) {
   check(channel, hello);
+  if (const auto* known = of_instance(hello.instance); known != nullptr && known->is_known_of && !known->channel)
+    return take_in(nodes_.at(known->key), channel, std::move(hello));
   // A node that lost its connection may be back before this side has noticed.
   std::vector<NodeKey> stale;
   for (const auto& [key, node] : nodes_)
@@ -84,7 +196,7 @@ Welcome Members::enlist(const ChannelPtr& channel, Hello hello) {
   for (const auto key : stale) {
     const auto old = nodes_[key].channel;
     drop(key);
-    old->close();
+    if (old) old->close();
   }
   claim_name(hello);
   const auto key = next_key_++;
@@ -93,11 +205,18 @@ Welcome Members::enlist(const ChannelPtr& channel, Hello hello) {
   silent_.erase(channel.get());
   by_channel_[channel.get()] = key;
   ++names_[hello.node];
-  nodes_[key] = Node{key, std::move(hello), channel, false, Clock::now()};
+  auto& fresh = nodes_[key];
+  fresh.key = key;
+  fresh.hello = std::move(hello);
+  fresh.channel = channel;
+  fresh.registered = role_ == Role::keeper;  // nobody tells it an inventory
+  fresh.since = Clock::now();
+  fresh.seen = channel->remote();
   Welcome out;
   if (const auto name = name_of(nodes_[key]); name != nodes_[key].hello.node) out.known_as = name;
   out.observed = channel->remote().to_string();
   out.key = key;
+  if (role_ != Role::tracker) return out;
   std::vector<const Node*> others;
   for (const auto& [other, node] : nodes_)
     if (other != key) others.push_back(&node);
@@ -106,6 +225,26 @@ Welcome Members::enlist(const ChannelPtr& channel, Hello hello) {
   for (const auto* node : some)
     out.members.push_back({node->hello.instance, node->hello.node, addresses(*node, channel->remote()),
                            node->hello.peer_port, node->hello.channel_port, 0});
+  return out;
+}
+
+/// One that was known of says hello, as it was visited.
+Welcome Members::take_in(Node& node, const ChannelPtr& channel, Hello hello) {
+  channel->set_where(hello.node);
+  silent_.erase(channel.get());
+  by_channel_[channel.get()] = node.key;
+  // Where it was found stands; what it is called, too, for what is under way by that name.
+  hello.node = node.hello.node;
+  hello.addresses = node.hello.addresses;
+  hello.advertised = true;
+  hello.head = hello.head || node.hello.head;
+  node.hello = std::move(hello);
+  node.channel = channel;
+  node.seen = channel->remote();
+  if (node.arrival) node.arrival->notify();
+  Welcome out;
+  out.observed = channel->remote().to_string();
+  out.key = node.key;
   return out;
 }
 
@@ -126,7 +265,8 @@ void Members::claim_name(const Hello& hello) {
 void Members::drop(NodeKey key) {
   const auto it = nodes_.find(key);
   if (it == nodes_.end()) return;
-  by_channel_.erase(it->second.channel.get());
+  if (it->second.channel) by_channel_.erase(it->second.channel.get());
+  if (it->second.arrival) it->second.arrival->notify();
   const auto name = it->second.hello.node;
   if (const auto owner = owners_.find(name);
       owner != owners_.end() && owner->second.instance == it->second.hello.instance)
@@ -164,7 +304,7 @@ std::optional<NodeKey> Members::named(const std::string& name) const {
   return out;
 }
 
-bool Members::is_head(const Node& node) const { return keys_ ? keys_->is_head(node.hello.instance) : node.hello.head; }
+bool Members::is_head(const Hello& hello) const { return keys_ ? keys_->is_head(hello.instance) : hello.head; }
 
 std::string Members::node_name(NodeKey key) const {
   const auto it = nodes_.find(key);
@@ -192,16 +332,16 @@ std::string Members::no_such_node(const std::string& name) const {
   return absent_.contains(name) ? "has left the mesh" : "no node of this name is in the mesh";
 }
 
-std::vector<std::string> Members::addresses(const Node& node, const asio::ip::address& asker) const {
-  if (node.hello.advertised) return node.hello.addresses;
-  const auto seen = node.channel->remote();
+std::vector<std::string> Members::addresses(const Hello& hello, const asio::ip::address& seen,
+                                            const asio::ip::address& asker) {
+  if (hello.advertised) return hello.addresses;
   // The node that this tracker is within.
-  if (seen.is_unspecified()) return asker.is_loopback() ? std::vector{asker.to_string()} : node.hello.addresses;
+  if (seen.is_unspecified()) return asker.is_loopback() ? std::vector{asker.to_string()} : hello.addresses;
   // A node beside the tracker is seen on loopback, which serves only its neighbours there.
-  if (seen.is_v6() && node.hello.v4_only) return node.hello.addresses;
+  if (seen.is_v6() && hello.v4_only) return hello.addresses;
   if (!seen.is_loopback()) return {seen.to_string()};
   if (asker.is_loopback() || asker.is_unspecified()) return {seen.to_string()};
-  return node.hello.addresses;
+  return hello.addresses;
 }
 
 NodeRef Members::reference(const Node& node, const asio::ip::address& asker) const {
@@ -213,9 +353,9 @@ Task<void> Members::settle(bool nothing_found) const {
   const auto deadline = Clock::now() + settle_limit;
   const auto settled = [&] {
     const auto now = Clock::now();
-    const bool fresh = is_brief_ || now - started_ < settle_limit;
+    const bool fresh = is_brief() || now - started_ < settle_limit;
     if (now > deadline || (!nothing_found && !fresh)) return true;
-    if (nothing_found && !is_brief_ && fresh) return false;
+    if (nothing_found && !is_brief() && fresh) return false;
     const auto is_new = [&](Clock::time_point since) { return now - since < settle_limit; };
     return std::ranges::none_of(silent_, [&](const auto& pair) { return is_new(pair.second); }) &&
            std::ranges::none_of(nodes_,

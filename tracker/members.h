@@ -3,6 +3,7 @@
 // A name is the first node's that comes with it, until that has been gone for a minute. All on the tracker's loop.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <functional>
 #include <map>
@@ -27,17 +28,57 @@ class Members {
   struct Node {
     NodeKey key = 0;
     Hello hello;
-    ChannelPtr channel;
+    ChannelPtr channel;       ///< null: it is known of, and is visited when there is something to ask it
     bool registered = false;  ///< its whole inventory has arrived
     Clock::time_point since;
+    asio::ip::address seen{};          ///< where it comes from
+    bool is_known_of = false;          ///< others have told of it
+    Clock::time_point asked_last{};    ///< of one that is visited
+    std::shared_ptr<Event> arrival{};  ///< somebody waits for it to say hello
   };
+  /// Who comes: to a tracker proper; to one within a node, which lives for that node's questions and visits whom it
+  /// has to ask; to one that keeps directories and swarms for others.
+  enum class Role { tracker, view, keeper };
+  /// Makes a channel to a node that will say hello on it, and has `serve` run it.
+  using Visit = std::function<Task<ChannelPtr>(NodeRef)>;
 
-  /// `keys`: of a closed mesh, which name the head nodes. `is_brief`: this tracker lives for a question or so, within a
-  /// node, and everybody comes anew.
-  Members(MeshKeysPtr keys, bool is_brief) : keys_(std::move(keys)), is_brief_(is_brief) {}
+  /// `keys`: of a closed mesh, which name the head nodes.
+  Members(asio::io_context& io, MeshKeysPtr keys, Role role) : io_(io), keys_(std::move(keys)), role_(role) {}
 
   /// Told when a node is gone.
   std::function<void(NodeKey)> on_left;
+  /// Of a view. May be unset.
+  Visit visit;
+
+  /// Others say that this node is in the mesh; of a view.
+  NodeKey know_of(const NodeRef& node, bool head);
+  /// A channel to it, on which it has said hello. Throws Error(unreachable), and it is a member no more, where none
+  /// can be had.
+  Task<ChannelPtr> reach(NodeKey key);
+  template <class Request>
+  Task<typename Request::Reply> request(NodeKey key, Request question, std::chrono::milliseconds limit) {
+    const ChannelPtr channel = co_await reach(key);
+    co_return co_await channel->request(std::move(question), limit);
+  }
+  /// Tells it, if need be by a visit; what cannot be told is lost.
+  template <class Note>
+  void tell(NodeKey key, Note note) {
+    const auto* node = find(key);
+    if (node == nullptr) return;
+    if (node->channel) {
+      node->channel->note(note);
+      return;
+    }
+    auto visit_it = [](Members* self, NodeKey whom, Note what) -> Task<void> {
+      try {
+        const ChannelPtr channel = co_await self->reach(whom);
+        channel->note(what);
+      } catch (const std::exception&) {
+        // It is gone.
+      }
+    };
+    spawn(io_, visit_it(this, key, std::move(note)));
+  }
 
   /// A channel on which nobody said hello yet.
   void opened(const ChannelPtr& channel);
@@ -61,7 +102,8 @@ class Members {
   [[nodiscard]] std::size_t size() const { return nodes_.size(); }
   /// The node with this name, as users call it, or instance.
   [[nodiscard]] std::optional<NodeKey> named(const std::string& name) const;
-  [[nodiscard]] bool is_head(const Node& node) const;
+  [[nodiscard]] bool is_head(const Hello& hello) const;
+  [[nodiscard]] bool is_head(const Node& node) const { return is_head(node.hello); }
   /// Names of nodes that were here, and are not.
   [[nodiscard]] const std::map<std::string, Clock::time_point>& absent() const { return absent_; }
 
@@ -70,13 +112,24 @@ class Members {
   [[nodiscard]] std::string node_name(NodeKey key) const;
   /// Why no node is called `name`, for an error.
   [[nodiscard]] std::string no_such_node(const std::string& name) const;
-  [[nodiscard]] std::vector<std::string> addresses(const Node& node, const asio::ip::address& asker) const;
+  /// At which `asker` may reach one that comes from `seen`.
+  [[nodiscard]] static std::vector<std::string> addresses(const Hello& hello, const asio::ip::address& seen,
+                                                          const asio::ip::address& asker);
+  [[nodiscard]] static std::vector<std::string> addresses(const Node& node, const asio::ip::address& asker) {
+    return addresses(node.hello, node.seen, asker);
+  }
   [[nodiscard]] NodeRef reference(const Node& node, const asio::ip::address& asker) const;
 
   /// Nodes that are still telling what they have get a moment: where the answer would be that nothing is there, and
   /// while this tracker itself has just begun. (A brief one begins with each question, so to speak.)
   Task<void> settle(bool nothing_found) const;
-  [[nodiscard]] bool is_brief() const { return is_brief_; }
+  [[nodiscard]] bool is_brief() const { return role_ == Role::view; }
+  [[nodiscard]] bool is_keeper() const { return role_ == Role::keeper; }
+  [[nodiscard]] asio::io_context& executor() const { return io_; }
+  /// Of a view: how many nodes there are, of which it knows those that it has heard of something.
+  void set_known(std::size_t nodes) { known_ = nodes; }
+  /// Nodes, for people.
+  [[nodiscard]] std::size_t count() const { return std::max(known_, nodes_.size()); }
 
  private:
   struct Owner {
@@ -86,9 +139,15 @@ class Members {
   void claim_name(const Hello& hello);
   [[nodiscard]] static bool is_free(const Owner& owner);
   void drop(NodeKey key);
+  void forget_known_of();
+  Welcome take_in(Node& node, const ChannelPtr& channel, Hello hello);
+  void hang_up_some();
 
+  asio::io_context& io_;
   MeshKeysPtr keys_;
-  bool is_brief_;
+  Role role_;
+  std::size_t known_ = 0;
+  SingleFlight<NodeKey, ChannelPtr> visits_;
   Clock::time_point started_ = Clock::now();
   std::mt19937 random_{std::random_device{}()};
   NodeKey next_key_ = 1;  ///< keys are not used again

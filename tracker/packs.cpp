@@ -116,9 +116,6 @@ Task<std::vector<Packs::Candidate>> Packs::candidates(Files files, NodeKey asker
 
 /// `like`: what another node has made, and is to be made again; may be null.
 Task<Pack> Packs::ask_to_make(NodeKey node, Files files, std::vector<std::uint32_t> left_out, const Pack* like) {
-  const auto* asked = members_.find(node);
-  if (asked == nullptr) throw Error(Status::unreachable, "the node is gone");
-  const auto channel = asked->channel;
   MakePack question;
   question.files = *files;
   question.left_out = std::move(left_out);
@@ -129,7 +126,7 @@ Task<Pack> Packs::ask_to_make(NodeKey node, Files files, std::vector<std::uint32
   std::optional<Pack> answer;
   std::optional<Error> trouble;
   try {
-    answer = co_await channel->request(question, make_pack_limit);
+    answer = co_await members_.request(node, question, make_pack_limit);
   } catch (const Error& error) {
     trouble = error;
   }

@@ -21,7 +21,7 @@ class Packs {
  public:
   using Clock = std::chrono::steady_clock;
   /// All must outlive this.
-  Packs(asio::io_context& io, const Members& members, const Lookup& lookup, Swarms& swarms)
+  Packs(asio::io_context& io, Members& members, const Lookup& lookup, Swarms& swarms)
       : io_(io), members_(members), lookup_(lookup), swarms_(swarms) {}
 
   /// The pack, once a node seeds it; or that its list is wanted. Throws Error: where it cannot be had, the files can
@@ -53,7 +53,7 @@ class Packs {
   void forget_old();
 
   asio::io_context& io_;
-  const Members& members_;
+  Members& members_;
   const Lookup& lookup_;
   Swarms& swarms_;
   std::mt19937 random_{std::random_device{}()};

@@ -86,10 +86,7 @@ Task<Torrent> Swarms::load(NodeKey node, ContentId id, std::int64_t size) {
 }
 
 Task<Torrent> Swarms::ask_to_load(NodeKey node, Seed request, std::chrono::seconds limit) {
-  const auto* asked = members_.find(node);
-  if (asked == nullptr) throw Error(Status::unreachable, "the node is gone");
-  const auto channel = asked->channel;
-  Torrent torrent = co_await channel->request(request, limit);
+  Torrent torrent = co_await members_.request(node, request, limit);
   if (torrent.id != request.id) throw Error(Status::failed, members_.node_name(node) + ": loaded something else");
   if (!members_.contains(node)) throw Error(Status::unreachable, "the node is gone");
   co_return torrent;
@@ -160,9 +157,9 @@ void Swarms::meet_getters(NodeKey node, const ContentId& id) {
   meet.id = id;
   for (const auto key : hand_out(getters, {}, random_))
     if (const auto* getter = members_.find(key); getter != nullptr)
-      for (const auto& address : members_.addresses(*getter, source->channel->remote()))
+      for (const auto& address : members_.addresses(*getter, source->seen))
         meet.peers.push_back(to_text(address, getter->hello.peer_port));
-  if (!meet.peers.empty()) source->channel->note(meet);
+  if (!meet.peers.empty()) members_.tell(node, meet);
 }
 
 /// Nodes other than `asker` that have all of it.
@@ -235,12 +232,11 @@ Task<Torrent> Swarms::join(ChannelPtr channel, PrepareSwarm question) {
     if (!entry_fault(question.file).empty()) throw Error(Status::failed, "no sensible file");
     const NodeKey holder = question.holder;
     std::function<Task<FileEntry>()> work = [this, holder, file = question.file]() -> Task<FileEntry> {
-      const auto* asked = members_.find(holder);
-      if (asked == nullptr) throw Error(Status::failed, printable(file.path) + ": the node that held it is gone");
+      if (!members_.contains(holder))
+        throw Error(Status::failed, printable(file.path) + ": the node that held it is gone");
       HashFiles request;
       request.files.push_back(file);
-      const auto to = asked->channel;
-      const Made made = co_await to->request(request, make_limit);
+      const Made made = co_await members_.request(holder, request, make_limit);
       if (made.files.size() != 1 || made.errors.size() != 1)
         throw Error(Status::failed, members_.node_name(holder) + ": no sensible answer");
       if (!made.errors[0].empty())
@@ -258,8 +254,15 @@ Task<Torrent> Swarms::join(ChannelPtr channel, PrepareSwarm question) {
 }
 
 Task<Introduced> Swarms::introduce(ChannelPtr channel, JoinSwarm question) {
+  if (members_.of(channel) == nullptr) throw Error(Status::refused, "only a registered node can join a swarm");
+  // Of a view: the keepers bring those together that have come by way of other views.
+  std::vector<Introduced> elsewhere;
+  if (beyond_ != nullptr && beyond_->join && channel->remote().is_unspecified()) {
+    if (question.shares) co_return co_await beyond_->share(question);
+    elsewhere = co_await beyond_->join(question);
+  }
   const auto* asker = members_.of(channel);
-  if (asker == nullptr) throw Error(Status::refused, "only a registered node can join a swarm");
+  if (asker == nullptr) throw Error(Status::unreachable, "the node is gone");
   if (memberships_[asker->key] >= most_swarms) throw Error(Status::failed, "this node is in too many swarms at once");
   auto& swarm = swarms_[question.id];
   if (swarm.infohash.is_set() && swarm.infohash != question.infohash)
@@ -268,6 +271,15 @@ Task<Introduced> Swarms::introduce(ChannelPtr channel, JoinSwarm question) {
   if (swarm.ready.empty()) swarm.size = question.size;
   if (swarm.ready.empty()) swarm.is_standard = question.standard;
   by_infohash_[question.infohash] = question.id;
+  for (const auto& other : elsewhere)
+    for (const auto& node : other.nodes) {
+      const auto key = members_.know_of(node, false);
+      enter(key, swarm);
+      const auto is_source = [&](const std::string& address) {
+        return std::ranges::find(other.sources, to_text(address, node.peer_port)) != other.sources.end();
+      };
+      if (std::ranges::any_of(node.addresses, is_source)) swarm.makers.insert(key);
+    }
   std::vector<HandoutMember> members;
   Introduced reply;
   for (const auto key : swarm.ready)
@@ -276,8 +288,9 @@ Task<Introduced> Swarms::introduce(ChannelPtr channel, JoinSwarm question) {
     const auto* node = members_.find(key);
     if (node == nullptr) continue;
     if (question.unreached)
-      for (const auto& address : members_.addresses(*asker, node->channel->remote()))
+      for (const auto& address : members_.addresses(*asker, node->seen))
         meet_soon(key, question.id, to_text(address, asker->hello.peer_port));
+    if (members_.is_keeper()) reply.nodes.push_back(members_.reference(*node, channel->remote()));
     for (const auto& address : members_.addresses(*node, channel->remote())) {
       reply.peers.push_back(to_text(address, node->hello.peer_port));
       if (has_all(question.id, swarm, key)) reply.sources.push_back(reply.peers.back());
@@ -289,6 +302,7 @@ Task<Introduced> Swarms::introduce(ChannelPtr channel, JoinSwarm question) {
     for (const auto& peer : others) reply.peers.push_back(to_text(peer.endpoint));
   }
   enter(asker->key, swarm);
+  if (question.whole) swarm.makers.insert(asker->key);
   reply.self = asker->key;
   if (question.shares) {
     swarm.sharing.insert(asker->key);
@@ -324,7 +338,7 @@ void Swarms::tell_members_soon(const ContentId& id) {
     members.getters = self->sharing(what, found->second);
     for (const auto key : members.getters)
       if (const auto* node = self->members_.find(static_cast<NodeKey>(key)); node != nullptr)
-        node->channel->note(members);
+        self->members_.tell(node->key, members);
   };
   spawn(io_, tell(this, id));
 }
@@ -336,8 +350,7 @@ void Swarms::meet_soon(NodeKey node, const ContentId& id, std::string peer) {
   auto tell = [](Swarms* self) -> Task<void> {
     co_await sleep_for(milliseconds(20));
     for (auto& [who, peers] : std::exchange(self->meets_, {}))
-      if (const auto* to = self->members_.find(who.first); to != nullptr)
-        to->channel->note(ConnectTo{who.second, std::move(peers)});
+      self->members_.tell(who.first, ConnectTo{who.second, std::move(peers)});
   };
   spawn(io_, tell(this));
 }
@@ -345,15 +358,16 @@ void Swarms::meet_soon(NodeKey node, const ContentId& id, std::string peer) {
 Task<bool> Swarms::find_torrent(InfoHash infohash) {
   const auto found = std::make_shared<bool>(false);
   Together asked(io_);
-  auto ask = [](Swarms* self, NodeKey key, ChannelPtr channel, InfoHash hash, std::shared_ptr<bool> hit) -> Task<void> {
+  auto ask = [](Swarms* self, NodeKey key, InfoHash hash, std::shared_ptr<bool> hit) -> Task<void> {
     Seed request;
     request.infohash = hash;
-    const Torrent torrent = co_await channel->request(request, seconds(2));
+    const Torrent torrent = co_await self->members_.request(key, request, seconds(2));
     if (torrent.infohash != hash || !self->members_.contains(key)) co_return;
     self->seeds_standard(key, torrent);
     *hit = true;
   };
-  for (const auto& [key, node] : members_.all()) asked.add(ask(this, key, node.channel, infohash, found));
+  for (const auto& [key, node] : members_.all())
+    if (node.channel) asked.add(ask(this, key, infohash, found));
   co_await asked.all();
   co_return *found;
 }

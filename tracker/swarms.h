@@ -15,6 +15,7 @@
 #include "announced.h"
 #include "lookup.h"
 #include "members.h"
+#include "wire/beyond.h"
 #include "wire/flow.h"
 
 namespace mesh {
@@ -32,7 +33,8 @@ class Swarms {
     std::string info;       ///< of a standard one
     bool is_standard = false;
     std::set<NodeKey> ready;
-    std::set<NodeKey> makers;   ///< of a pack: those of `ready` that have made it, and so have all of it
+    std::set<NodeKey>
+        makers;  ///< of `ready`: those that have all of it as they say, as no catalog knows: of a pack, or at a keeper
     std::set<NodeKey> sharing;  ///< those of `ready` that share a URL's pieces
     bool members_due = false;
     Clock::time_point recruited{};  ///< when more holders were asked to seed a standard one
@@ -41,8 +43,10 @@ class Swarms {
   using Entry = std::pair<const ContentId, Swarm>;
 
   /// `announced`: clients from outside the mesh. All must outlive this.
-  Swarms(asio::io_context& io, const Members& members, const Lookup& lookup, AnnouncedPeers& announced)
-      : io_(io), members_(members), lookup_(lookup), announced_(announced) {}
+  /// `beyond`: of a view; may be null.
+  Swarms(asio::io_context& io, Members& members, const Lookup& lookup, AnnouncedPeers& announced,
+         const Beyond* beyond = nullptr)
+      : io_(io), members_(members), lookup_(lookup), announced_(announced), beyond_(beyond) {}
 
   /// The torrent of a file, once at least one node that is not the asker seeds it. Throws Error.
   Task<Torrent> join(ChannelPtr channel, PrepareSwarm question);
@@ -90,9 +94,10 @@ class Swarms {
   void enter(NodeKey node, Swarm& swarm);
 
   asio::io_context& io_;
-  const Members& members_;
+  Members& members_;
   const Lookup& lookup_;
   AnnouncedPeers& announced_;
+  const Beyond* beyond_;
   std::mt19937 random_{std::random_device{}()};
   std::unordered_map<ContentId, Swarm> swarms_;
   std::unordered_map<InfoHash, ContentId> by_infohash_;

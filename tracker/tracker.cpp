@@ -2,21 +2,29 @@
 
 #include <algorithm>
 
+#include "core/address.h"
 #include "core/format.h"
 #include "wire/endpoint.h"
 
 namespace mesh {
+namespace {
+
+constexpr std::size_t most_query_bytes = 4096;  // of an announce that another node hands on
+
+}  // namespace
 
 Tracker::Tracker(asio::io_context& io, TrackerOptions options)
     : options_(std::move(options)),
-      members_(options_.access.keys, !options_.listen),
-      lookup_(io, members_, options_.max_paths),
+      members_(io, options_.access.keys, options_.role),
+      lookup_(io, members_, options_.max_paths, &options_.beyond),
       announced_(options_.max_announced_peers, std::chrono::seconds(2 * announce_interval)),
-      swarms_(io, members_, lookup_, announced_),
+      swarms_(io, members_, lookup_, announced_, &options_.beyond),
       packs_(io, members_, lookup_, swarms_),
       bittorrent_(members_, lookup_, swarms_, announced_, options_.max_announces),
-      fan_out_(io, members_),
-      handlers_(make_handlers()) {
+      fan_out_(io, members_, &options_.beyond) {
+  if (options_.role == Members::Role::keeper)
+    index_ = std::make_unique<DirectoryIndex>(members_, options_.keepers, DirectoryIndex::Options{});
+  handlers_ = index_ ? make_keeper_handlers() : make_handlers();
   connect_rooms();
   if (!options_.listen) return;
   const auto on_channel = [this](std::string path, ChannelPtr channel) -> Task<void> {
@@ -36,12 +44,19 @@ void Tracker::connect_rooms() {
     lookup_.forget(node);
     urls_.leave(node);
     swarms_.leave_all(node);
+    if (index_) index_->left(node);
   };
+  if (options_.beyond.visit)
+    members_.visit = [this, &io = members_.executor()](NodeRef node) -> Task<ChannelPtr> {
+      const ChannelPtr channel = co_await options_.beyond.visit(std::move(node));
+      spawn(io, serve(channel));
+      co_return channel;
+    };
   lookup_.on_hashed = [this](const ContentId& id) { swarms_.tell_members_soon(id); };
 }
 
-Handlers Tracker::make_handlers() {
-  Handlers h;
+/// What is said of swarms and URLs, here and to a keeper.
+void Tracker::serve_swarms(Handlers& h) {
   h.on<Hello>([this](ChannelPtr channel, Hello hello) -> Task<Welcome> {
     members_.check(channel, hello);
     const auto refused = co_await members_.refusal(hello);
@@ -49,6 +64,45 @@ Handlers Tracker::make_handlers() {
     if (!channel->is_open()) throw Error(Status::unreachable, channel->where() + ": is gone");
     co_return members_.enlist(channel, std::move(hello));
   });
+  h.on<JoinSwarm>(
+      [this](ChannelPtr channel, JoinSwarm question) { return swarms_.introduce(std::move(channel), question); });
+  h.on_note<Unloaded>([this](const ChannelPtr& channel, const Unloaded& note) {
+    if (const auto* node = members_.of(channel)) swarms_.leave(node->key, note.id);
+  });
+  h.on<OriginReport>([this](ChannelPtr channel, OriginReport said) -> Task<OriginAssignment> {
+    const auto* node = members_.of(channel);
+    if (node == nullptr) throw Error(Status::refused, "only a registered node can get a URL with others");
+    if (options_.beyond.turn) co_return co_await options_.beyond.turn(std::move(said));
+    co_return urls_.turn(node->key, said, UrlPlans::Clock::now());
+  });
+}
+
+/// A keeper's: what nodes have in its directories, and their swarms; the questions that need more are for views.
+Handlers Tracker::make_keeper_handlers() {
+  Handlers h;
+  serve_swarms(h);
+  h.on<IndexTell>(
+      [this](ChannelPtr channel, IndexTell said) { return index_->tell(std::move(channel), std::move(said)); });
+  h.on<IndexAsk>(
+      [this](ChannelPtr channel, IndexAsk question) { return index_->ask(std::move(channel), std::move(question)); });
+  h.on<AnnounceAsk>([this](ChannelPtr channel, AnnounceAsk asked) -> Task<Announced> {
+    const auto client = parse_address(asked.address);
+    if (members_.of(channel) == nullptr || !client || !is_of_a_host(*client) || asked.query.size() > most_query_bytes)
+      throw Error(Status::refused, "no sensible announce");
+    Announced out;
+    out.body = co_await bittorrent_.announce(std::move(asked.query), *client);
+    co_return out;
+  });
+  h.on<IndexRest>([this](ChannelPtr channel, IndexRest) -> Task<IndexRest::Reply> {
+    index_->rest(channel);
+    co_return IndexRest::Reply{};
+  });
+  return h;
+}
+
+Handlers Tracker::make_handlers() {
+  Handlers h;
+  serve_swarms(h);
   h.on_note<InventoryDelta>(
       [this](const ChannelPtr& channel, const InventoryDelta& delta) { lookup_.take_inventory(channel, delta); });
   h.on<Resolve>([this](ChannelPtr channel, Resolve question) {
@@ -61,8 +115,6 @@ Handlers Tracker::make_handlers() {
   h.on<PrepareSwarm>([this](ChannelPtr channel, PrepareSwarm question) {
     return swarms_.join(std::move(channel), std::move(question));
   });
-  h.on<JoinSwarm>(
-      [this](ChannelPtr channel, JoinSwarm question) { return swarms_.introduce(std::move(channel), question); });
   h.on<PreparePack>([this](ChannelPtr channel, PreparePack question) {
     return packs_.prepare(std::move(channel), std::move(question));
   });
@@ -72,19 +124,11 @@ Handlers Tracker::make_handlers() {
     if (asker == nullptr || other == nullptr || other == asker || !is_call_token(asked.token))
       throw Error(Status::refused, "nobody to be called back by");
     Call call;
-    call.addresses = members_.addresses(*asker, other->channel->remote());
+    call.addresses = Members::addresses(*asker, other->seen);
     call.channel_port = asker->hello.channel_port;
     call.token = asked.token;
-    other->channel->note(call);
+    members_.tell(other->key, call);
     co_return CallBack::Reply{};
-  });
-  h.on_note<Unloaded>([this](const ChannelPtr& channel, const Unloaded& note) {
-    if (const auto* node = members_.of(channel)) swarms_.leave(node->key, note.id);
-  });
-  h.on<OriginReport>([this](ChannelPtr channel, OriginReport said) -> Task<OriginAssignment> {
-    const auto* node = members_.of(channel);
-    if (node == nullptr) throw Error(Status::refused, "only a registered node can get a URL with others");
-    co_return urls_.turn(node->key, said, UrlPlans::Clock::now());
   });
   h.on<Relay>([this](ChannelPtr channel, Relay asked) { return fan_out_.relay(std::move(channel), std::move(asked)); });
   h.on<StatusAsk>([this](ChannelPtr, StatusAsk) { return fan_out_.status(); });
@@ -145,6 +189,10 @@ std::optional<HttpReply> Tracker::answer_now(std::string_view target, const asio
     reply = {404, "not found; this tracker serves /announce, /scrape, /healthz and the channel /control\n"};
   }
   return reply;
+}
+
+Task<std::string> Tracker::announce(std::string query, asio::ip::address remote) {
+  co_return co_await bittorrent_.announce(std::move(query), remote);
 }
 
 Task<HttpReply> Tracker::serve_http(std::string target, asio::ip::address remote) {

@@ -8,6 +8,7 @@
 
 #include "announced.h"
 #include "bittorrent.h"
+#include "directory_index.h"
 #include "fan_out.h"
 #include "lookup.h"
 #include "members.h"
@@ -20,12 +21,16 @@
 namespace mesh {
 
 struct TrackerOptions {
+  Members::Role role = Members::Role::tracker;
   std::optional<asio::ip::tcp::endpoint> listen;  ///< none: only channels that `serve` is given
   ConnectionLimits connections;
   Access access;                              ///< whom it is for
   std::size_t max_paths = 5'000'000;          ///< of one node, of path_bytes on average at most
   std::size_t max_announced_peers = 200'000;  ///< of other BitTorrent clients, over all swarms
   int max_announces = 50;                     ///< and scrapes, a second, of one address but loopback
+  Beyond beyond{};                            ///< of a view
+  /// Of a keeper: who else keeps a directory, by this node's own list.
+  std::function<std::vector<Member>(const std::string& directory)> keepers{};
 };
 
 class Tracker {
@@ -35,9 +40,13 @@ class Tracker {
   [[nodiscard]] asio::ip::tcp::endpoint local() const { return server_->local(); }
   /// Answers on a control channel until it ends.
   Task<void> serve(ChannelPtr channel);
+  /// The answer to another client's announce, a query as in its URL.
+  Task<std::string> announce(std::string query, asio::ip::address remote);
 
  private:
   Handlers make_handlers();
+  Handlers make_keeper_handlers();
+  void serve_swarms(Handlers& h);
   void connect_rooms();
   /// Nothing where nodes have to be asked first whether they know the announced torrent.
   std::optional<HttpReply> answer_now(std::string_view target, const asio::ip::address& remote);
@@ -52,6 +61,7 @@ class Tracker {
   Packs packs_;
   BitTorrent bittorrent_;
   FanOut fan_out_;
+  std::unique_ptr<DirectoryIndex> index_;  ///< of a keeper
   UrlPlans urls_;
   Handlers handlers_;
   std::optional<Server> server_;

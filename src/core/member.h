@@ -14,12 +14,13 @@ struct Member {
   std::vector<std::string> addresses;  ///< in the order in which to try them; empty: where the teller is seen
   std::uint16_t peer_port = 0;
   std::uint16_t channel_port = 0;
-  std::int64_t age = 0;  ///< seconds since it spoke for itself
+  std::int64_t age = 0;     ///< seconds since it spoke for itself
+  std::int64_t keeps = -1;  ///< seconds since it became a keeper of the path index; below 0: it is none
   bool operator==(const Member&) const = default;
   template <class V>
   void describe(V& v) {
     v("inst", instance), v("node", node), v("addr", addresses), v("peer", peer_port), v("chan", channel_port),
-        v("age", age);
+        v("age", age), v("keeps", keeps);
   }
 };
 

@@ -11,7 +11,10 @@ namespace {
 using std::chrono::seconds;
 
 constexpr auto forget_after = std::chrono::hours(24);
-constexpr std::size_t most_members = 10'000;
+/// Ages are told in whole seconds.
+constexpr auto miss_margin = seconds(2);
+constexpr std::int64_t longest_keeping = 10LL * 365 * 24 * 3600;
+constexpr std::size_t most_members = 20'000;
 constexpr std::size_t most_addresses = 32;
 constexpr std::size_t most_name = 255;
 constexpr std::size_t most_address = 64;
@@ -39,6 +42,7 @@ bool is_sensible(const Member& member) {
 void MemberList::set_self(const std::string& self) {
   self_ = self;
   known_.erase(self);
+  ++changes_;
 }
 
 bool MemberList::hear(const Member& member, Time now) {
@@ -53,41 +57,88 @@ bool MemberList::hear(const Member& member, Time now) {
       if (!itself) return false;
       known_.erase(std::ranges::min_element(known_, {}, [](const auto& pair) { return pair.second.heard; }));
     }
-    known_[member.instance] = {member, heard, itself ? std::optional(now) : std::nullopt, false};
+    auto& fresh = known_[member.instance];
+    fresh.member = member;
+    fresh.heard = heard;
+    if (itself) fresh.said = now;
+    if (member.keeps >= 0) fresh.keeps_since = now - seconds(std::min(member.keeps, longest_keeping));
+    ++changes_;
     return true;
   }
   auto& known = it->second;
   if (heard <= known.heard) return false;
   const bool moved = known.member.addresses != member.addresses || known.member.channel_port != member.channel_port;
   if (!itself && moved && !known.missed && known.said && now - *known.said < own_word_for) return false;
-  // A rumour does not undo the failure to reach it, unless it is said to be elsewhere.
-  if (itself || moved) known.missed = false;
+  // A rumour does not undo the failure to reach it, unless it is said to be elsewhere, or to have spoken since.
+  if (itself || moved || heard > known.missed_at + miss_margin) set_missed(known, false);
   if (itself) known.said = now;
+  if (known.keeps_since.has_value() != (member.keeps >= 0) || moved) ++changes_;
+  known.keeps_since.reset();
+  if (member.keeps >= 0) known.keeps_since = now - seconds(std::min(member.keeps, longest_keeping));
   known.member = member;
   known.heard = heard;
   return moved;
 }
 
-void MemberList::missed(const std::string& instance) {
-  if (const auto it = known_.find(instance); it != known_.end()) it->second.missed = true;
+void MemberList::set_missed(Known& known, bool missed) {
+  if (known.missed != missed) ++changes_;
+  known.missed = missed;
+}
+
+void MemberList::missed(const std::string& instance, Time now) {
+  const auto it = known_.find(instance);
+  if (it == known_.end()) return;
+  set_missed(it->second, true);
+  it->second.missed_at = now;
 }
 
 void MemberList::reached(const std::string& instance) {
-  if (const auto it = known_.find(instance); it != known_.end()) it->second.missed = false;
+  if (const auto it = known_.find(instance); it != known_.end()) set_missed(it->second, false);
 }
 
-std::vector<Member> MemberList::tell(std::size_t most, bool to_loopback, Time now) const {
+bool MemberList::is_missed(const std::string& instance) const {
+  const auto it = known_.find(instance);
+  return it != known_.end() && it->second.missed;
+}
+
+Member MemberList::as_of(const Known& known, Time now) {
+  Member out = known.member;
+  out.age = std::chrono::ceil<seconds>(now - known.heard).count();
+  out.keeps = known.keeps_since ? std::chrono::floor<seconds>(now - *known.keeps_since).count() : -1;
+  return out;
+}
+
+std::optional<Member> MemberList::find(const std::string& instance, Time now) const {
+  const auto it = known_.find(instance);
+  return it == known_.end() ? std::nullopt : std::optional(as_of(it->second, now));
+}
+
+std::size_t MemberList::keeper_count() const {
+  return static_cast<std::size_t>(
+      std::ranges::count_if(known_, [](const auto& pair) { return pair.second.keeps_since && !pair.second.missed; }));
+}
+
+std::vector<Member> MemberList::keepers(Time now) const {
+  const bool any = keeper_count() > 0;
   std::vector<Member> out;
-  for (const auto& [instance, known] : known_) {
-    if (known.missed) continue;
-    Member member = known.member;
+  for (const auto& [instance, known] : known_)
+    if (!known.missed && (known.keeps_since || !any)) out.push_back(as_of(known, now));
+  return out;
+}
+
+std::vector<Member> MemberList::tell(std::size_t most, bool to_loopback, Time now, std::mt19937& random) const {
+  std::vector<const Known*> some;
+  for (const auto& [instance, known] : known_)
+    if (!known.missed) some.push_back(&known);
+  std::ranges::shuffle(some, random);
+  std::vector<Member> out;
+  for (const auto* known : some) {
+    Member member = as_of(*known, now);
     if (!to_loopback) std::erase_if(member.addresses, is_loopback);
     if (member.addresses.empty()) continue;
-    member.age = std::chrono::ceil<seconds>(now - known.heard).count();
     out.push_back(std::move(member));
+    if (out.size() >= most) break;
   }
-  std::ranges::stable_sort(out, {}, &Member::age);
-  if (out.size() > most) out.resize(most);
   return out;
 }
 
@@ -101,7 +152,7 @@ std::vector<Member> MemberList::choose(std::size_t most, std::mt19937& random, W
 }
 
 void MemberList::expire(Time now) {
-  std::erase_if(known_, [&](const auto& pair) { return now - pair.second.heard >= forget_after; });
+  if (std::erase_if(known_, [&](const auto& pair) { return now - pair.second.heard >= forget_after; }) > 0) ++changes_;
 }
 
 }  // namespace mesh

@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <random>
@@ -32,14 +33,24 @@ class MemberList {
   /// it is news: a member that was not known, or is reached elsewhere now.
   bool hear(const Member& member, Time now);
   /// It did not answer where it was said to be, or did.
-  void missed(const std::string& instance);
+  void missed(const std::string& instance, Time now);
   void reached(const std::string& instance);
-  /// At most `most` members to tell another node of, the lately heard first. `to_loopback`: the other is on this
-  /// machine, and may be told addresses that are of use only here.
-  [[nodiscard]] std::vector<Member> tell(std::size_t most, bool to_loopback, Time now) const;
+  /// At most `most` members to tell another node of, at random: were it those that were heard of last, everybody would
+  /// tell of the same, and the others would not get around. `to_loopback`: the other is on this machine, and may be
+  /// told addresses that are of use only here.
+  [[nodiscard]] std::vector<Member> tell(std::size_t most, bool to_loopback, Time now, std::mt19937& random) const;
   enum class Which { likely, missed };
   /// At most `most` members to ask, at random: of those that are likely to answer, or of those that did not last time.
   [[nodiscard]] std::vector<Member> choose(std::size_t most, std::mt19937& random, Which which = Which::likely) const;
+  /// Those that keep the path index, as far as is known, and are likely to answer; where nobody says that it does, all
+  /// that are likely to answer.
+  [[nodiscard]] std::vector<Member> keepers(Time now) const;
+  [[nodiscard]] std::size_t keeper_count() const;
+  /// Of this instance; nothing where it is not known.
+  [[nodiscard]] std::optional<Member> find(const std::string& instance, Time now) const;
+  [[nodiscard]] bool is_missed(const std::string& instance) const;
+  /// Another number than before: `keepers` may be others.
+  [[nodiscard]] std::uint64_t changes() const { return changes_; }
   /// Forgets members that nobody has heard of for a day.
   void expire(Time now);
   [[nodiscard]] std::size_t size() const { return known_.size(); }
@@ -50,9 +61,14 @@ class MemberList {
     Time heard{};
     std::optional<Time> said{};  ///< when it spoke for itself, to this node
     bool missed = false;         ///< since then
+    Time missed_at{};
+    std::optional<Time> keeps_since{};
   };
+  [[nodiscard]] static Member as_of(const Known& known, Time now);
+  void set_missed(Known& known, bool missed);
   std::string self_;
   std::map<std::string, Known> known_;  ///< by instance
+  std::uint64_t changes_ = 0;
 };
 
 }  // namespace mesh

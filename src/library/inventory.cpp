@@ -138,6 +138,17 @@ Listed Inventory::list(const List& asked) const {
   return out;
 }
 
+std::vector<FileEntry> Inventory::in_directory(std::string_view directory, std::string_view after,
+                                               std::size_t limit) const {
+  std::vector<FileEntry> out;
+  if (limit > 0)
+    list_paths(items_, directory, "", after, [&](Items::const_iterator at) {
+      out.push_back(at->second.entry);
+      return out.size() < limit;
+    });
+  return out;
+}
+
 std::vector<FileEntry> Inventory::page(std::string_view after, std::size_t limit) const {
   std::vector<FileEntry> out;
   for (auto at = items_.upper_bound(after); at != items_.end() && out.size() < limit; ++at)

@@ -38,6 +38,9 @@ class Inventory {
   [[nodiscard]] const Item* find(const ContentId& id, std::int64_t size) const;
   /// A page of what a question names, without asking the mesh.
   [[nodiscard]] Listed list(const List& asked) const;
+  /// Up to `limit` entries that are directly in `directory`, behind `after`.
+  [[nodiscard]] std::vector<FileEntry> in_directory(std::string_view directory, std::string_view after,
+                                                    std::size_t limit) const;
   /// Up to `limit` entries behind `after`.
   [[nodiscard]] std::vector<FileEntry> page(std::string_view after, std::size_t limit) const;
 

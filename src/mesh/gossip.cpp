@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/address.h"
+#include "core/keeper_ring.h"
 #include "core/mesh_path.h"
 #include "wire/endpoint.h"
 
@@ -18,16 +19,11 @@ constexpr auto greet_limit = seconds(3);
 constexpr auto greet_every = milliseconds(15'000);
 constexpr auto greet_alone_every = milliseconds(2'000);  // while nobody is known, and at the start
 constexpr int first_rounds = 3;
+constexpr int few_quiet_rounds = 2;
+constexpr auto catch_up_for = std::chrono::minutes(5);
 constexpr std::size_t most_told = 500;
 constexpr int try_missed_every = 4;  // rounds
-constexpr auto ended_early = seconds(2);
-constexpr auto little_time = seconds(1);
-/// So many nodes' words make a view. Each tells its whole inventory.
-constexpr std::size_t most_asked = 256;
-constexpr auto look_for_members_every = seconds(2);
-constexpr auto unused_after = seconds(60);
-constexpr auto unneeded_after = seconds(3);  // once a tracker is back
-constexpr auto try_again_after = seconds(2);
+constexpr std::size_t few_keepers = keepers_of_each;
 constexpr std::size_t most_found = 100;
 constexpr std::size_t most_twins = 4;  // addresses that are tried in a round
 constexpr std::size_t most_seen = 10'000;
@@ -39,24 +35,12 @@ std::int64_t seconds_of_day() {
 
 }  // namespace
 
-struct Gossip::PeerLink {
-  Member member;
-  ChannelPtr view;  ///< for which it is
-  ChannelPtr channel;
-  bool over = false;      ///< it ended, or could not be reached
-  bool answered = false;  ///< a channel to it was there
-};
-
-Gossip::Gossip(Workers& workers, Options options, Facts facts, TrackerLinks& links, const Handlers& tracker_handlers,
-               Handlers& handlers)
+Gossip::Gossip(Workers& workers, Options options, Facts facts, Handlers& handlers)
     : workers_(workers),
       options_(std::move(options)),
       facts_(std::move(facts)),
-      links_(links),
-      tracker_handlers_(tracker_handlers),
       instance_(facts_.identity()->instance()),
-      members_(instance_),
-      opened_(workers.loop()) {
+      members_(instance_) {
   const auto own = facts_.hello().addresses;
   own_addresses_.insert(own.begin(), own.end());
   try {
@@ -78,7 +62,10 @@ Gossip::Gossip(Workers& workers, Options options, Facts facts, TrackerLinks& lin
     Greeted heard;
     heard.self = said.self;
     heard.known = std::move(said.known);
+    heard.count = said.count;
     hear(heard, channel->remote());
+    is_reached_ = true;
+    decide();
     Greeted out;
     out.self = self();
     out.public_key = facts_.identity()->public_key();
@@ -86,7 +73,8 @@ Gossip::Gossip(Workers& workers, Options options, Facts facts, TrackerLinks& lin
     out.rival = facts_.rivals->claim_to(said.run);
     out.twins = twins_of(said, channel->remote());
     facts_.rivals->hear(said.self.instance, said.rival);
-    out.known = members_.tell(most_told, channel->remote().is_loopback(), Clock::now());
+    out.count = static_cast<std::int64_t>(members_.size());
+    out.known = members_.tell(most_told, channel->remote().is_loopback(), Clock::now(), random_);
     co_return out;
   });
   if (options_.discover) {
@@ -109,7 +97,17 @@ Member Gossip::self() const {
   if (hello.advertised) out.addresses = hello.addresses;
   out.peer_port = hello.peer_port;
   out.channel_port = hello.channel_port;
+  if (keeps_since_) out.keeps = std::chrono::duration_cast<seconds>(Clock::now() - *keeps_since_).count();
   return out;
+}
+
+/// Whether this node keeps the path index from now on: one that others have reached, and that is likely to stay. Where
+/// hardly anybody does, it is needed at once.
+void Gossip::decide() {
+  if (!options_.may_keep || keeps_since_ || !is_reached_) return;
+  if (Clock::now() - begun_ < options_.keeps_after && members_.keeper_count() >= few_keepers) return;
+  keeps_since_ = Clock::now();
+  ++own_changes_;
 }
 
 bool Gossip::may_ask(const std::string& address, std::uint16_t port) const {
@@ -130,6 +128,10 @@ void Gossip::hear(const Greeted& said, const asio::ip::address& from) {
     news = members_.hear(member, now) || news;
   }
   unsaved_ = unsaved_ || news;
+  // (Nobody is kept at it for good by one who says that there are ever more.)
+  const bool is_behind =
+      Clock::now() - begun_ < catch_up_for && said.count > static_cast<std::int64_t>(members_.size());
+  if (news || is_behind) quiet_rounds_ = 0;
 }
 
 /// Where copies of the one that greets were seen: nobody else tells them of each other where there is no tracker.
@@ -161,7 +163,7 @@ void Gossip::welcomed(const Welcome& welcome) {
 
 Task<void> Gossip::save() {
   Greeted kept;
-  kept.known = members_.tell(10'000, true, Clock::now());
+  kept.known = members_.tell(10'000, true, Clock::now(), random_);
   unsaved_ = false;
   const auto put = [this, text = std::to_string(seconds_of_day()) + " " + to_bencode(kept)] { facts_.remember(text); };
   co_await run_on(workers_.brief(), put);
@@ -180,7 +182,8 @@ Task<bool> Gossip::greet(std::string address, std::string expected) {
     said.proof = facts_.identity()->prove(Greet::name, channel->binding());
     said.run = facts_.rivals->run();
     said.rival = facts_.rivals->claim_to(facts_.rivals->later());
-    said.known = members_.tell(most_told, channel->remote().is_loopback(), Clock::now());
+    said.count = static_cast<std::int64_t>(members_.size());
+    said.known = members_.tell(most_told, channel->remote().is_loopback(), Clock::now(), random_);
     const Greeted heard = co_await channel->request(said, greet_limit);
     if (!is_proven(heard.self.instance, heard.public_key, Greeted::name, channel->binding(), heard.proof))
       throw Error(Status::refused, "a greeting must be proven by who it is from");
@@ -233,7 +236,7 @@ Task<void> Gossip::round(std::set<std::string>& unmet, int number) {
       if (alive.expired()) co_return;
       if (met) break;
     }
-    if (!met) members_.missed(member.instance);
+    if (!met) members_.missed(member.instance, Clock::now());
   }
   members_.expire(Clock::now());
   if (unsaved_) co_await save();
@@ -253,10 +256,12 @@ Task<void> Gossip::gossip() {
       facts_.log(std::string("other nodes cannot be greeted or remembered: ") + error.what());
     }
     if (alive.expired()) co_return;
+    decide();
     // Nobody is left who is likely to answer: those that were named once are tried again.
     const bool alone = members_.choose(1, random_).empty();
     if (alone) unmet.insert(options_.peers.begin(), options_.peers.end());
-    const bool settled = unmet.empty() && !alone && number > first_rounds;
+    // While there is news, or others know more, it goes round at once.
+    const bool settled = unmet.empty() && !alone && number > first_rounds && ++quiet_rounds_ > few_quiet_rounds;
     const auto wait = static_cast<int>((settled ? greet_every : greet_alone_every).count());
     for (int waited = std::uniform_int_distribution<int>(0, wait / 2)(random_); waited < wait; waited += 500) {
       co_await workers_.rest(milliseconds(500));
@@ -265,7 +270,7 @@ Task<void> Gossip::gossip() {
   }
 }
 
-Task<ChannelPtr> Gossip::connect_any(Member member, std::string path) {
+Task<ChannelPtr> Gossip::connect(Member member, std::string path) {
   for (const auto& address : member.addresses) {
     if (!may_ask(address, member.channel_port)) continue;
     ChannelPtr channel;
@@ -279,173 +284,15 @@ Task<ChannelPtr> Gossip::connect_any(Member member, std::string path) {
   co_return nullptr;
 }
 
-void Gossip::connect(const Member& member) {
-  const auto same = [&](const PeerLinkPtr& other) { return other->member.instance == member.instance; };
-  if (std::ranges::any_of(peer_links_, same)) return;
-  const auto link = std::make_shared<PeerLink>();
-  link->member = member;
-  link->view = channel_;
-  peer_links_.push_back(link);
-  spawn(workers_.loop(), keep(link));
-}
-
-Task<void> Gossip::keep(PeerLinkPtr link) {
-  const auto alive = std::weak_ptr<bool>(alive_);
-  const std::string path = "/view/" + instance_ + "/" + link->member.instance;
-  const ChannelPtr channel = co_await connect_any(link->member, path);
-  if (alive.expired()) co_return;
-  if (channel && link->view == channel_ && channel_->is_open()) {
-    link->channel = channel;
-    link->answered = true;
-    opened_.notify();
-    members_.reached(link->member.instance);
-    const auto begun = Clock::now();
-    co_await embedded_tracker_(channel);
-    if (alive.expired()) co_return;
-    // Somebody else is there by now, or it speaks another version.
-    if (Clock::now() - begun < ended_early && link->view->is_open()) members_.missed(link->member.instance);
-  } else if (channel) {
-    channel->close();
-  } else {
-    members_.missed(link->member.instance);
-  }
-  link->over = true;
-  opened_.notify();
-}
-
-Task<ChannelPtr> Gossip::open(milliseconds limit) {
-  const auto alive = std::weak_ptr<bool>(alive_);
-  used_ = Clock::now();
-  if (!opening_ && channel_ && channel_->is_open() && answering() > 0) co_return channel_;
-  if (closed_ || !options_.embedded_tracker || !facts_.scan_complete()) co_return nullptr;
-  if (!opening_) {
-    if (members_.size() == 0 || Clock::now() - failed_ < try_again_after) co_return nullptr;
-    opening_ = true;
-    spawn(workers_.loop(), make());
-  }
-  // Who has little time asks again later.
-  if (limit < little_time) co_return nullptr;
-  while (opening_ && !closed_) {
-    co_await opened_.wait_for(milliseconds(100));
-    if (alive.expired()) co_return nullptr;
-  }
-  co_return channel_ && channel_->is_open() ? channel_ : nullptr;
-}
-
-/// Opens the view: this node registers with the embedded tracker, and the others are asked to.
-Task<void> Gossip::make() {
-  const auto alive = std::weak_ptr<bool>(alive_);
-  bool any = false;
-  try {
-    if (!embedded_tracker_) embedded_tracker_ = options_.embedded_tracker(workers_.loop(), options_.access);
-    if (channel_) channel_->close();
-    hang_up();
-    const auto ends = co_await make_channel_pair(options_.name, "the mesh");
-    if (alive.expired()) co_return;
-    channel_ = ends.near;
-    auto serve = [](std::function<Task<void>(ChannelPtr)> tracker, ChannelPtr end) -> Task<void> {
-      co_await tracker(end);
-      end->close();
-    };
-    spawn(workers_.loop(), serve(embedded_tracker_, ends.far));
-    auto run = [](ChannelPtr running, const Handlers& handlers) -> Task<void> { co_await running->run(handlers); };
-    spawn(workers_.loop(), run(channel_, tracker_handlers_));
-    links_.adopt(channel_);
-
-    for (const auto& member : members_.choose(most_asked, random_)) connect(member);
-    const auto likely = peer_links_;
-    for (const auto& member : members_.choose(most_asked - peer_links_.size(), random_, MemberList::Which::missed))
-      connect(member);
-    // Those that did not answer last time are not waited for, unless there is nobody else.
-    const auto& awaited = likely.empty() ? peer_links_ : likely;
-    const auto deadline = Clock::now() + connect_limit + milliseconds(500);
-    const auto settled = [&] {
-      return links_.is_told(channel_) &&
-             std::ranges::all_of(awaited, [](const auto& link) { return link->answered || link->over; });
-    };
-    while (!settled() && Clock::now() < deadline && !closed_) {
-      co_await opened_.wait_for(milliseconds(20));
-      if (alive.expired()) co_return;
-    }
-    any = links_.is_told(channel_) && answering() > 0;
-  } catch (const std::exception& error) {
-    if (alive.expired()) co_return;
-    facts_.log(std::string("the other nodes cannot be asked: ") + error.what());
-  }
-  opening_ = false;
-  if (any && !closed_) {
-    facts_.log("no tracker answers; " + describe(channel_));
-    spawn(workers_.loop(), tend());
-  } else {
-    failed_ = Clock::now();
-    if (channel_) channel_->close();
-    hang_up();
-  }
-  opened_.notify();
-}
-
-/// While the view is open: who was heard of since is asked, too. It ends when nobody has asked anything for a while,
-/// soon after a tracker is back.
-Task<void> Gossip::tend() {
-  const auto alive = std::weak_ptr<bool>(alive_);
-  const auto view = channel_;
-  while (view->is_open() && !closed_) {
-    if (view->is_waiting()) used_ = Clock::now();
-    const auto unused = Clock::now() - used_;
-    if (unused > unused_after || (links_.any() && unused > unneeded_after)) break;
-    co_await sleep_for(look_for_members_every);
-    if (alive.expired()) co_return;
-    if (view != channel_) break;
-    std::erase_if(peer_links_, [](const auto& link) { return link->over; });
-    if (peer_links_.size() < most_asked)
-      for (const auto& member : members_.choose(most_asked - peer_links_.size(), random_)) connect(member);
-  }
-  view->close();
-  if (view == channel_) hang_up();
-}
-
-std::size_t Gossip::answering() const {
-  return static_cast<std::size_t>(
-      std::ranges::count_if(peer_links_, [](const auto& link) { return link->answered && !link->over; }));
-}
-
-void Gossip::hang_up() {
-  for (const auto& link : peer_links_)
-    if (link->channel) link->channel->close();
-  peer_links_.clear();
-}
-
-bool Gossip::is_asked(const std::string& path) const {
-  constexpr std::string_view prefix = "/view/";
-  return path.starts_with(prefix) && path.ends_with("/" + instance_) &&
-         path.size() == prefix.size() + 2 * instance_.size() + 1 &&
-         path.substr(prefix.size(), instance_.size()) != instance_;
-}
-
 void Gossip::identity_changed() {
   instance_ = facts_.identity()->instance();
   members_.set_self(instance_);
-  if (channel_) channel_->close();
-  hang_up();
-}
-
-std::string Gossip::describe(const ChannelPtr& channel) const {
-  if (!channel || channel != channel_) return {};
-  const auto known = members_.size();
-  const auto answers = static_cast<std::size_t>(answering());
-  if (known == 0) return "this is the word of this node alone";
-  const auto others = known == 1 ? std::string(" other one") : " " + std::to_string(known) + " others";
-  return "this is the word of this node and of " +
-         (answers >= known ? (known == 1 ? "the" : "all") + others : std::to_string(answers) + " of the" + others) +
-         " that it knows";
+  ++own_changes_;
 }
 
 Task<void> Gossip::close() {
   closed_ = true;
   discover_.reset();
-  if (channel_) channel_->close();
-  hang_up();
-  opened_.notify();
   try {
     co_await save();
   } catch (const std::exception& error) {

@@ -1,10 +1,5 @@
-// The mesh without a tracker: whom this node knows, and what stands in for a tracker when none answers.
-//
-// Nodes greet each other now and then and pass on whom they know (core/member_list.h); the list outlives a restart.
-// When no tracker answers a question, this node opens a channel to each of the others, on which they register as they
-// would with a tracker, and the question goes to a tracker within this process (NodeOptions::embedded_tracker), which
-// knows nothing but what they say. It is closed again when nobody has asked anything for a while. All on the node's
-// loop.
+// Who is in the mesh: nodes greet each other now and then and pass on whom they know (core/member_list.h); the list
+// outlives a restart. It says, too, which of them keep the path index (mesh/path_index.h). All on the node's loop.
 #pragma once
 
 #include <functional>
@@ -18,9 +13,8 @@
 #include "core/log.h"
 #include "core/member_list.h"
 #include "mesh/discover.h"
-#include "mesh/embedded_tracker.h"
 #include "mesh/rivals.h"
-#include "mesh/tracker_links.h"
+#include "wire/channel.h"
 #include "wire/identity.h"
 #include "wire/workers.h"
 
@@ -34,7 +28,6 @@ class Gossip {
   /// What it takes from the rest of the node.
   struct Facts {
     std::function<Hello()> hello;
-    std::function<bool()> scan_complete;
     /// The list of nodes, as it was remembered; and to remember it (blocks, any thread).
     std::function<std::string()> recall;
     std::function<void(const std::string&)> remember;
@@ -44,66 +37,53 @@ class Gossip {
   };
   struct Options {
     std::string name;
-    std::vector<std::string> peers;           ///< other nodes, as HOST:PORT of their --listen
-    bool discover = false;                    ///< by broadcast
-    EmbeddedTrackerFactory embedded_tracker;  ///< may be unset
+    std::vector<std::string> peers;  ///< other nodes, as HOST:PORT of their --listen
+    bool discover = false;           ///< by broadcast
+    bool may_keep = false;           ///< the path index, for others: not a node that is here for a command
+    std::chrono::milliseconds keeps_after{std::chrono::seconds(60)};  ///< of its life, where others keep it already
     Access access;
   };
-  /// `tracker_handlers`: what it answers to what stands in for a tracker; must outlive this. `handlers`: where it adds
-  /// what it answers to those who greet it.
-  Gossip(Workers& workers, Options options, Facts facts, TrackerLinks& links, const Handlers& tracker_handlers,
-         Handlers& handlers);
+  /// `handlers`: where it adds what it answers to those who greet it.
+  Gossip(Workers& workers, Options options, Facts facts, Handlers& handlers);
   ~Gossip();
   Gossip(const Gossip&) = delete;
   Gossip& operator=(const Gossip&) = delete;
 
-  /// How many other nodes this one knows of.
-  [[nodiscard]] std::size_t known() const { return members_.size(); }
+  /// The other nodes that this one knows of.
+  [[nodiscard]] MemberList& members() { return members_; }
+  /// This node, as the others know it.
+  [[nodiscard]] Member self() const;
+  /// Another number than before: other nodes than before may be keepers, or this one.
+  [[nodiscard]] std::uint64_t changes() const { return members_.changes() + own_changes_; }
   /// Others that a tracker named.
   void welcomed(const Welcome& welcome);
-  /// A channel that answers as a tracker's does, to what the nodes that can be reached say; null when there are none.
-  /// One that asks with little time gets none before the view is open.
-  Task<ChannelPtr> open(std::chrono::milliseconds limit);
-  /// Whose word `channel` gives, in words; empty when it is a tracker's.
-  [[nodiscard]] std::string describe(const ChannelPtr& channel) const;
-  /// Whether on `path` another node asks this one, and not whoever was here before, to register with it.
-  [[nodiscard]] bool is_asked(const std::string& path) const;
+  /// Not this node itself, nor, in a mesh that stays on loopback, anybody elsewhere.
+  [[nodiscard]] bool may_ask(const std::string& address, std::uint16_t port) const;
+  /// A channel to it; null where it cannot be reached.
+  Task<ChannelPtr> connect(Member member, std::string path);
   /// This node's identity is another one from now on.
   void identity_changed();
   /// For good; what was learnt is saved.
   Task<void> close();
 
  private:
-  struct PeerLink;
-  using PeerLinkPtr = std::shared_ptr<PeerLink>;
-
-  [[nodiscard]] Member self() const;
-  /// Not this node itself, nor, in a mesh that stays on loopback, anybody elsewhere.
-  [[nodiscard]] bool may_ask(const std::string& address, std::uint16_t port) const;
   void hear(const Greeted& said, const asio::ip::address& from);
   [[nodiscard]] std::vector<Member> twins_of(const Greet& said, const asio::ip::address& from);
   Task<void> gossip();
   Task<bool> greet(std::string address, std::string expected);
   Task<void> save();
   Task<void> round(std::set<std::string>& unmet, int number);
-  Task<void> make();
-  Task<ChannelPtr> connect_any(Member member, std::string path);
-  void connect(const Member& member);
-  Task<void> keep(PeerLinkPtr link);
-  Task<void> tend();
-  [[nodiscard]] std::size_t answering() const;
-  void hang_up();
+  void decide();
 
   Workers& workers_;
   Options options_;
   Facts facts_;
-  TrackerLinks& links_;
-  const Handlers& tracker_handlers_;
   std::string instance_;
   MemberList members_;
   std::mt19937 random_{std::random_device{}()};
   std::set<std::string> own_addresses_;
   bool unsaved_ = false;
+  int quiet_rounds_ = 0;  ///< in which nobody was heard of who was not known, nor that others know more
   /// Of each node that has greeted, by instance: its last run, and where it was; and where one of another run was
   /// before.
   struct Seen {
@@ -117,13 +97,10 @@ class Gossip {
   std::set<std::string> found_;  ///< node channels that were discovered and not met yet
   std::unique_ptr<Discover> discover_;
 
-  std::function<Task<void>(ChannelPtr)> embedded_tracker_;
-  ChannelPtr channel_;  ///< this node's own, to the embedded tracker; open while the view is
-  std::vector<PeerLinkPtr> peer_links_;
-  std::chrono::steady_clock::time_point used_{};
-  std::chrono::steady_clock::time_point failed_{};
-  bool opening_ = false;
-  Event opened_;
+  std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
+  bool is_reached_ = false;  ///< somebody has come to this node's channel
+  std::optional<std::chrono::steady_clock::time_point> keeps_since_;
+  std::uint64_t own_changes_ = 1;
   bool closed_ = false;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -24,6 +24,7 @@ constexpr auto same_again = seconds(30);  // a tracker to which another name lea
 struct TrackerLinks::Link {
   std::string address;
   ChannelPtr channel;
+  bool told_all = true;                          ///< it is to be told everything, and not what changes alone
   bool told = false;                             ///< the inventory that was there at the start has been sent
   bool registered = false;                       ///< told, and the first scan is over
   Clock::time_point lost = Clock::now();         ///< since when it is not registered
@@ -158,6 +159,11 @@ Task<void> TrackerLinks::enlist(std::shared_ptr<Shared> shared, std::shared_ptr<
     if (!welcome.known_as.empty())
       shared->facts.log("another node of the mesh is called " + hello.node + ", too: this one is known as " +
                         welcome.known_as + " meanwhile; give each a --name of its own");
+    if (!link->told_all) {
+      link->told = true;
+      shared->finish(*link);
+      co_return;
+    }
     InventoryDelta page;
     page.begin = true;
     for (std::string after;;) {
@@ -189,9 +195,10 @@ Task<void> TrackerLinks::enlist(std::shared_ptr<Shared> shared, std::shared_ptr<
   }
 }
 
-void TrackerLinks::adopt(ChannelPtr channel) {
+void TrackerLinks::adopt(ChannelPtr channel, bool told_all) {
   auto link = std::make_shared<Link>();
   link->channel = std::move(channel);
+  link->told_all = told_all;
   std::erase_if(shared_->adopted, [](const auto& old) { return !old->channel->is_open(); });
   shared_->adopted.push_back(link);
   spawn(shared_->io, enlist(shared_, link));
@@ -247,6 +254,11 @@ Task<ChannelPtr> TrackerLinks::first(milliseconds limit) {
     text += " " + link->address + " (" + (link->trouble.empty() ? "registering" : link->trouble) + ")";
   if (shared->facts.fallback) text += "; nor is another node that is known";
   throw Error(Status::unreachable, text);
+}
+
+bool TrackerLinks::is_alone() const {
+  const auto& facts = shared_->facts;
+  return names_.empty() && (!facts.fallback || (facts.is_alone && facts.is_alone()));
 }
 
 bool TrackerLinks::any() const {

@@ -71,10 +71,13 @@ class TrackerLinks {
     }
   }
   [[nodiscard]] bool any() const;
+  /// There is no tracker, nor another node.
+  [[nodiscard]] bool is_alone() const;
   [[nodiscard]] const std::vector<std::string>& names() const { return names_; }
 
-  /// Registers this node on a channel that somebody else opened, and keeps it told until the channel ends.
-  void adopt(ChannelPtr channel);
+  /// Registers this node on a channel that somebody else opened, and keeps it told of changes until the channel ends.
+  /// `told_all`: of what there is already, too.
+  void adopt(ChannelPtr channel, bool told_all);
   /// Whether this node's inventory has been told on `channel`.
   [[nodiscard]] bool is_told(const ChannelPtr& channel) const;
   /// Tells all but `channel` that a torrent is loaded here: who joins its swarm by way of them is introduced, too.

@@ -15,6 +15,7 @@
 #include "get/get_queue.h"
 #include "get/getter.h"
 #include "mesh/gossip.h"
+#include "mesh/path_index.h"
 #include "node/keeper.h"
 #include "node/own_addresses.h"
 #include "node/own_identity.h"
@@ -25,6 +26,7 @@
 #include "serve/streamer.h"
 #include "transfer/spools.h"
 #include "transfer/transfers.h"
+#include "wire/announce.h"
 #include "wire/endpoint.h"
 #include "wire/server.h"
 
@@ -107,6 +109,10 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
   serve_mesh();
   serve_commands();
   gossip_ = make_gossip();
+  index_ = make_index();
+  seeder_->on_standard = [this](const SwarmTorrent& torrent) {
+    if (index_) index_->seeds(to_message(torrent));
+  };
   // Orders come by way of a tracker alone, or of what stands in for one.
   tracker_handlers_ = mesh_handlers_;
   remote_commands_->serve_mesh(tracker_handlers_);
@@ -176,6 +182,7 @@ void Node::give_up_identity() {
        identity_->instance() + unwritten);
   check_head();
   gossip_->identity_changed();
+  if (index_) index_->identity_changed();
   links_->reconnect();
 }
 
@@ -194,17 +201,22 @@ void Node::listen_to_library() {
       });
     if (change.delta.put.empty() && change.delta.removed.empty()) return;
     links_->note_all(change.delta);
+    if (index_) index_->changed(change.delta);
     unload_if([&](const SwarmTorrent& torrent) {
       return torrent.role != Role::spool && torrent.role != Role::pack && torrent.role != Role::provisional &&
              library_->inventory().find(torrent.content(), torrent.storage->layout().size) == nullptr;
     });
   };
   library_->on_touched = [this](const FileEntry& entry) { seeder_->prove(entry); };
-  library_->on_scanned = [this] { links_->scan_completed(); };
+  library_->on_scanned = [this] {
+    links_->scan_completed();
+    if (index_) index_->scan_completed();
+  };
   session_->on_unloaded = [this](const ContentId& id) {
     Unloaded note;
     note.id = id;
     links_->note_all(note);
+    if (index_) index_->unloaded(id);
   };
   library_->watch();
 }
@@ -223,8 +235,8 @@ std::unique_ptr<TrackerLinks> Node::make_links() {
   };
   facts.welcomed = [this](const Welcome& welcome) { gossip_->welcomed(welcome); };
   facts.taken = [this](const std::string& instance, const Welcome& told) { rivals_.hear(instance, told.rival); };
-  if (options_.embedded_tracker) facts.fallback = [this](milliseconds limit) { return gossip_->open(limit); };
-  facts.is_alone = [this] { return options_.peers.empty() && !options_.discover && gossip_->known() == 0; };
+  if (options_.embedded_tracker) facts.fallback = [this](milliseconds limit) { return index_->open(limit); };
+  facts.is_alone = [this] { return options_.peers.empty() && !options_.discover && gossip_->members().size() == 0; };
   facts.log = log_;
   facts.access = options_.access();
   return std::make_unique<TrackerLinks>(io_, options_.trackers, std::move(facts), tracker_handlers_);
@@ -236,18 +248,68 @@ std::unique_ptr<Gossip> Node::make_gossip() {
   options.name = options_.name;
   options.peers = options_.peers;
   options.discover = options_.discover;
-  options.embedded_tracker = options_.embedded_tracker;
+  options.may_keep = options_.embedded_tracker && !options_.linger_seconds;
   options.access = options_.access();
   Gossip::Facts facts;
   facts.hello = [this] { return hello(); };
-  facts.scan_complete = [this] { return library_->inventory().is_complete(); };
   facts.recall = [this] { return library_->db().find_note(note); };
   facts.remember = [this](const std::string& text) { library_->db().put_note(note, text); };
   facts.identity = [this] { return identity_; };
   facts.rivals = &rivals_;
   facts.log = log_;
-  return std::make_unique<Gossip>(*workers_, std::move(options), std::move(facts), *links_, tracker_handlers_,
-                                  mesh_handlers_);
+  return std::make_unique<Gossip>(*workers_, std::move(options), std::move(facts), mesh_handlers_);
+}
+
+std::unique_ptr<PathIndex> Node::make_index() {
+  if (!options_.embedded_tracker) return nullptr;
+  PathIndex::Options options;
+  options.name = options_.name;
+  options.embedded_tracker = options_.embedded_tracker;
+  options.access = options_.access();
+  if (options_.linger_seconds) options.tells_after = seconds(2);
+  PathIndex::Facts facts;
+  facts.hello = [this] { return hello(); };
+  facts.prove = [this](const Channel& channel) { return identity_->prove(Hello::name, channel.binding()); };
+  facts.scan_complete = [this] { return library_->inventory().is_complete(); };
+  facts.page = [this](std::string_view after, std::size_t limit) { return library_->inventory().page(after, limit); };
+  facts.list = [this](std::string_view directory, std::string_view after, std::size_t limit) {
+    return library_->inventory().in_directory(directory, after, limit);
+  };
+  facts.find = [this](std::string_view path) -> std::optional<FileEntry> {
+    const auto* item = library_->inventory().find(path);
+    return item == nullptr ? std::nullopt : std::optional(item->entry);
+  };
+  facts.taken = [this](const std::string& instance, const Welcome& told) { rivals_.hear(instance, told.rival); };
+  facts.introduced = [this](const ContentId& id, const Introduced& others) {
+    if (const auto torrent = session_->find(id); torrent && torrent->checked) session_->connect(*torrent, others.peers);
+  };
+  facts.log = log_;
+  return std::make_unique<PathIndex>(*workers_, std::move(options), std::move(facts), *gossip_, *links_,
+                                     tracker_handlers_, mesh_handlers_);
+}
+
+/// Announces of other clients: of guests, of what this node is asked for, and of swarms that it keeps or knows who
+/// does.
+Task<HttpReply> Node::serve_http(std::string target, asio::ip::address remote, asio::ip::address local) {
+  if (guests_->is_for(target) || !index_) co_return co_await guests_->serve_http(std::move(target), local);
+  std::string_view path = std::string_view(target).substr(0, target.find('?'));
+  if (options_.keys && path != "/announce") {
+    // /TOKEN/announce, as at a tracker.
+    const auto slash = path.find('/', 1);
+    if (slash == std::string_view::npos || !options_.keys->is_token(path.substr(1, slash - 1)))
+      co_return co_await guests_->serve_http(std::move(target), local);
+    path.remove_prefix(slash);
+  } else if (options_.keys) {
+    co_return co_await guests_->serve_http(std::move(target), local);
+  }
+  const auto mark = std::min(target.find('?'), target.size());
+  std::string query = target.substr(std::min(mark + 1, target.size()));
+  std::string fault;
+  const auto asked = parse_announce(query, fault);
+  if (path != "/announce" || !asked) co_return co_await guests_->serve_http(std::move(target), local);
+  HttpReply reply;
+  reply.body = co_await index_->announce(std::move(query), asked->infohash, remote);
+  co_return reply;
 }
 
 Node::~Node() {
@@ -276,8 +338,8 @@ void Node::listen() {
   const auto serve = [this](std::string path, ChannelPtr channel) {
     return serve_channel(std::move(path), std::move(channel), mesh_handlers_);
   };
-  const auto on_http = [this](std::string target, asio::ip::address, asio::ip::address local) {
-    return guests_->serve_http(std::move(target), local);
+  const auto on_http = [this](std::string target, asio::ip::address remote, asio::ip::address local) {
+    return serve_http(std::move(target), remote, local);
   };
   const auto next = static_cast<std::uint16_t>(where.port == 0 ? 0 : session_->port() + 1);
   try {
@@ -426,16 +488,19 @@ Task<void> Node::call(Call asked) {
 
 Task<void> Node::serve_channel(std::string path, ChannelPtr channel, const Handlers& handlers) {
   const bool command = &handlers == &command_handlers_;
-  const bool views = !command && gossip_->is_asked(path);
+  using Wanted = PathIndex::Wanted;
+  const auto wanted = command || !index_ ? Wanted::nothing : index_->wanted(path);
   constexpr std::string_view calls = "/call/";
   const bool called =
       !command && path.starts_with(calls) && getter_->small_files().called(path.substr(calls.size()), channel);
-  if (!command && !views && !called && path != "/node") co_return;
+  if (!command && wanted == Wanted::nothing && !called && path != "/node") co_return;
   if (command) ++commands_;
   was_asked_ = was_asked_ || command;
   channels_.insert(channel);
-  if (views) {
-    links_->adopt(channel);
+  if (wanted == Wanted::index) {
+    co_await index_->serve(channel);
+  } else if (wanted == Wanted::registration) {
+    links_->adopt(channel, false);
     co_await channel->run(tracker_handlers_);
   } else {
     co_await channel->run(handlers);
@@ -499,7 +564,12 @@ void Node::serve_commands() {
     }
     ChannelPtr tracker;
     out = co_await links_->ask(question, tracker_limit, seconds(10), &tracker);
-    out.view = gossip_->describe(tracker);
+    if (index_ && index_->is_view(tracker)) {
+      const auto others = out.nodes.size() - std::min<std::size_t>(out.nodes.size(), 1);
+      const auto silent = std::ranges::count_if(out.nodes, [](const NodeStatus& node) { return !node.error.empty(); });
+      out.view = "this is the word of this node and of " + std::to_string(others - static_cast<std::size_t>(silent)) +
+                 " of the " + std::to_string(others) + (others == 1 ? " other" : " others") + " that it knows";
+    }
     co_return out;
   });
   h.on<List>([this](ChannelPtr, List question) -> Task<Listed> {
@@ -518,10 +588,7 @@ void Node::serve_commands() {
         throw Error(Status::not_found, printable(question.pattern) + ": not found on this node");
       co_return page;
     }
-    ChannelPtr tracker;
-    Listed out = co_await links_->ask(question, tracker_limit, seconds(120), &tracker);
-    out.view = gossip_->describe(tracker);
-    co_return out;
+    co_return co_await links_->ask(question, tracker_limit, seconds(120));
   });
   h.on<Info>([this](ChannelPtr, Info question) -> Task<Versions> {
     co_return co_await links_->ask(question, tracker_limit, seconds(120));
@@ -535,7 +602,9 @@ void Node::serve_commands() {
     if (options_.keys)
       throw Error(Status::refused, printable(question.path) +
                                        ": other clients have no key to this mesh; --for 1h makes a guest torrent");
-    TorrentFile out = co_await links_->ask(question, tracker_limit, question_limit);
+    ChannelPtr tracker;
+    TorrentFile out = co_await links_->ask(question, tracker_limit, question_limit, &tracker);
+    if (index_ && index_->is_view(tracker)) out.trackers = index_->announce_addresses(out.torrent.infohash);
     // All the trackers that this node knows; others on loopback are of no use to whoever gets the file.
     for (const auto& name : links_->names())
       if (std::ranges::find(out.trackers, name) == out.trackers.end() && !is_loopback_host(parse_host_port(name).host))
@@ -612,6 +681,7 @@ Task<void> Node::stop() {
   const auto deadline = Clock::now() + save_limit;
   while ((!getter_->is_idle() || !streamer_->is_idle()) && Clock::now() < deadline)
     co_await sleep_for(milliseconds(20));
+  if (index_) index_->close();
   co_await gossip_->close();
   links_->close();
   getter_->close();

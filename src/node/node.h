@@ -17,6 +17,7 @@
 #include "node/node_options.h"
 #include "wire/channel.h"
 #include "wire/flow.h"
+#include "wire/http_reply.h"
 #include "wire/identity.h"
 #include "wire/workers.h"
 
@@ -31,6 +32,7 @@ class LocalServer;
 class Gossip;
 class Seeder;
 class PackMaker;
+class PathIndex;
 class RemoteCommands;
 class Room;
 class Server;
@@ -73,6 +75,8 @@ class Node {
   void listen_to_library();
   [[nodiscard]] std::unique_ptr<TrackerLinks> make_links();
   [[nodiscard]] std::unique_ptr<Gossip> make_gossip();
+  [[nodiscard]] std::unique_ptr<PathIndex> make_index();
+  Task<HttpReply> serve_http(std::string target, asio::ip::address remote, asio::ip::address local);
   bool is_in_place();
   bool look_after_state();
   void check_head() const;
@@ -113,6 +117,7 @@ class Node {
   std::unique_ptr<RemoteCommands> remote_commands_;
   std::unique_ptr<Keeper> keeper_;
   std::unique_ptr<Gossip> gossip_;
+  std::unique_ptr<PathIndex> index_;
   std::unique_ptr<Server> server_;
   std::unique_ptr<LocalServer> local_;
   std::set<ChannelPtr> channels_;     ///< that others opened

@@ -16,7 +16,7 @@ NodeStatus Node::status() const {
   out.node = options_.name;
   out.tracker_connected = links_->any();
   out.files = static_cast<int>(library_->inventory().size());
-  out.members = static_cast<int>(gossip_->known());
+  out.members = static_cast<int>(gossip_->members().size());
   out.gets = gets_->list();
   out.transfers = transfers_->infos();
   for (auto& info : spools_->infos()) out.transfers.push_back(std::move(info));

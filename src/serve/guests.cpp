@@ -69,6 +69,13 @@ Task<TorrentFile> Guests::issue(std::string path, std::chrono::seconds time, std
   co_return out;
 }
 
+bool Guests::is_for(std::string_view target) const {
+  const auto mark = std::min(target.find('?'), target.size());
+  std::string fault;
+  const auto query = parse_announce(target.substr(std::min(mark + 1, target.size())), fault);
+  return query && guests_.contains(query->infohash);
+}
+
 Task<HttpReply> Guests::serve_http(std::string target, asio::ip::address local) {
   HttpReply reply{404, "not found\n"};
   const auto mark = std::min(target.find('?'), target.size());

@@ -31,6 +31,8 @@ class Guests {
   /// Error. They end with the node.
   Task<TorrentFile> issue(std::string path, std::chrono::seconds time, std::vector<std::string> addresses,
                           std::uint16_t channel_port);
+  /// Whether the request is an announce for a torrent of a guest of this node's.
+  [[nodiscard]] bool is_for(std::string_view target) const;
   Task<HttpReply> serve_http(std::string target, asio::ip::address local);
   /// Ends those whose time is up, or whose file has changed, and watches their port; called every second.
   void tend();

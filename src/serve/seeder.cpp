@@ -177,6 +177,7 @@ Task<Torrent> Seeder::load_standard(Seed asked) {
     loaded->path = held.entry.path;
   }
   loaded->last_needed = SwarmTorrent::Clock::now();
+  if (on_standard) on_standard(*loaded);
   co_return to_standard_message(*loaded);
 }
 

@@ -21,6 +21,9 @@ class Seeder {
   Seeder(Workers& workers, MeshKeysPtr keys, Library& library, Session& session, Pacer upload)
       : workers_(workers), keys_(std::move(keys)), library_(library), session_(session), small_up_(std::move(upload)) {}
 
+  /// Told of each torrent for other clients that is asked for, loaded by then.
+  std::function<void(const SwarmTorrent&)> on_standard;
+
   /// Answers make, load, probe and fetch on channels with these handlers.
   void serve(Handlers& handlers);
 

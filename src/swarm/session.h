@@ -51,6 +51,7 @@ struct SwarmTorrent {
   lt::torrent_handle handle;
   Role role = Role::seed;
   bool downloading = false;
+  ContentId meeting{};      ///< of a provisional one: the URL that it is of, at whose keepers its nodes meet
   ContentId standard_of{};  ///< of a standard or a guest's: the content that it is of
   bool at_an_end = true;    ///< of a download: it has hardly any pieces yet, or nearly all
   bool checked = false;     ///< libtorrent has taken it in and can connect

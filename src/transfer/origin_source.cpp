@@ -189,7 +189,7 @@ Task<void> OriginSource::take_turn() {
     if (trouble->status() != Status::unreachable) throw Error(*trouble);
     if (!no_tracker_since_) no_tracker_since_ = now;
     next_turn_ = now + ask_again_after;
-    alone_ = alone_ || links_.names().empty() || now - *no_tracker_since_ > alone_after;
+    alone_ = alone_ || links_.is_alone() || now - *no_tracker_since_ > alone_after;
     if (alone_)
       co_await go_alone();
     else
@@ -313,6 +313,7 @@ Task<void> OriginSource::open(UrlFacts facts) {
   PieceScheduler::Options demand;
   demand.sharing = PieceScheduler::Sharing::first_hop;
   co_await download_->open(std::move(torrent), Role::provisional, demand);
+  download_->torrent()->meeting = key_;
   rated_ = wanted.size - download_->missing();
   known_ = 0;
   told_.clear();

@@ -36,6 +36,7 @@ JoinSwarm to_message(const SwarmTorrent& torrent) {
   out.shares = torrent.scheduler && !torrent.scheduler->takes_offers();
   out.standard = torrent.is_standard();
   out.size = torrent.storage->layout().size;
+  out.meeting = torrent.meeting;
   return out;
 }
 

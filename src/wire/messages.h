@@ -10,6 +10,7 @@
 #include "wire/messages/orders.h"
 #include "wire/messages/origins.h"
 #include "wire/messages/packs.h"
+#include "wire/messages/path_index.h"
 #include "wire/messages/places.h"
 #include "wire/messages/registration.h"
 #include "wire/messages/small_files.h"

@@ -82,7 +82,7 @@ TEST_CASE("without a tracker: a path, a directory, a glob, and what nobody has h
   // Whose word it is is said, on stderr.
   const auto list = mesh.file("n3", {"list", "dir", "--json"});
   CHECK(nlohmann::json::parse(list.out).size() == 50);
-  CHECK(list.err.find("of all 3 others") != std::string::npos);
+  CHECK(list.err.find("3 other nodes") != std::string::npos);
   const auto status = mesh.file("n3", {"status", "--mesh", "--json"});
   CHECK(nlohmann::json::parse(status.out).size() == 4);
   CHECK(status.err.find("no tracker answers") != std::string::npos);

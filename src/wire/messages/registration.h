@@ -50,10 +50,12 @@ struct Greeted {
   std::string proof;
   RivalClaim rival;           ///< to the one that greets
   std::vector<Member> twins;  ///< others that have greeted by the identity of the one that greets, with another run
-  std::vector<Member> known;
+  std::vector<Member> known;  ///< some of those that it knows
+  std::int64_t count = 0;     ///< of all
   template <class V>
   void describe(V& v) {
-    v("self", self), v("pub", public_key), v("proof", proof), v("rival", rival), v("twins", twins), v("known", known);
+    v("self", self), v("pub", public_key), v("proof", proof), v("rival", rival), v("twins", twins), v("known", known),
+        v("count", count);
   }
 };
 
@@ -66,9 +68,11 @@ struct Greet {
   std::string run;   ///< as in Hello
   RivalClaim rival;  ///< to the copy that it has met last
   std::vector<Member> known;
+  std::int64_t count = 0;
   template <class V>
   void describe(V& v) {
-    v("self", self), v("pub", public_key), v("proof", proof), v("run", run), v("rival", rival), v("known", known);
+    v("self", self), v("pub", public_key), v("proof", proof), v("run", run), v("rival", rival), v("known", known),
+        v("count", count);
   }
 };
 

@@ -9,6 +9,7 @@
 #include "core/digest.h"
 #include "core/entry.h"
 #include "core/format.h"
+#include "wire/messages/common.h"
 
 namespace mesh {
 
@@ -45,9 +46,10 @@ struct Introduced {
   std::vector<std::string> sources;    ///< those of `peers` that have all the bytes
   std::uint64_t self = 0;              ///< the asker in `getters`
   std::vector<std::uint64_t> getters;  ///< the nodes that share a URL's pieces; empty where the asker does not
+  std::vector<NodeRef> nodes;          ///< whose addresses `peers` are, where a keeper answers
   template <class V>
   void describe(V& v) {
-    v("peers", peers), v("sources", sources), v("self", self), v("getters", getters);
+    v("peers", peers), v("sources", sources), v("self", self), v("getters", getters), v("nodes", nodes);
   }
 };
 
@@ -61,10 +63,13 @@ struct JoinSwarm {
   bool standard = false;   ///< it seeds to other clients
   bool unreached = false;  ///< it reaches nobody: the others are to connect to it (BEP 3's clients all do)
   std::int64_t size = 0;
+  bool whole = false;  ///< said by one that has all the bytes, to who cannot know it
+  ContentId
+      meeting{};  ///< whose keepers bring its nodes together where no tracker is; unset: those of the swarm itself
   template <class V>
   void describe(V& v) {
     v("size", size), v("id", id), v("infohash", infohash), v("shares", shares), v("foreign", standard),
-        v("alone", unreached);
+        v("alone", unreached), v("whole", whole), v("meet", meeting);
   }
 };
 

@@ -122,12 +122,12 @@ struct Rooms {
   Handlers none;
   std::vector<FakeNodePtr> nodes;
   std::vector<NodeKey> left;
-  Members members{nullptr, true};
+  Members members{io, nullptr, Members::Role::view};
   Lookup lookup;
   AnnouncedPeers announced{1000, std::chrono::minutes(4)};
   Swarms swarms{io, members, lookup, announced};
   BitTorrent bittorrent{members, lookup, swarms, announced, 2};
-  FanOut fan_out{io, members};
+  FanOut fan_out{io, members, nullptr};
 };
 
 template <class Work>

@@ -1,0 +1,325 @@
+#include "mesh/index_teller.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "core/format.h"
+#include "core/mesh_path.h"
+
+namespace mesh {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr auto tell_limit = seconds(30);
+constexpr auto gather = milliseconds(100);  // changes come in bunches
+constexpr auto look_every = milliseconds(1000);
+constexpr auto try_again_after = milliseconds(1000);
+constexpr auto compare_every = std::chrono::minutes(10);
+constexpr std::size_t most_telling = 8;      // keepers at once
+constexpr std::size_t most_changes = 2'000;  // of a directory; more, and all of it is told
+constexpr std::size_t most_parts = 500;      // in one message
+
+}  // namespace
+
+IndexTeller::IndexTeller(asio::io_context& io, Facts facts, KeeperLinks& links)
+    : io_(io), facts_(std::move(facts)), links_(links), wake_(io) {}
+
+IndexTeller::~IndexTeller() { close(); }
+
+void IndexTeller::close() {
+  closed_ = true;
+  alive_.reset();
+  wake_.notify();
+}
+
+void IndexTeller::wake() { wake_.notify(); }
+
+void IndexTeller::begin() {
+  if (std::exchange(begun_, true)) return;
+  spawn(io_, run());
+}
+
+void IndexTeller::changed(const InventoryDelta& delta) {
+  if (!begun_ || closed_) return;
+  const auto note = [this](const std::string& path) {
+    const std::string name(parent_path(path));
+    const auto [at, fresh] = directories_.try_emplace(name);
+    if (fresh) unassigned_.insert(name);
+    at->second.stamp = ++last_stamp_;
+    for (const auto& [instance, keeper] : keepers_)
+      if (keeper->assigned.contains(name))
+        if (auto& changes = keeper->changes[name]; changes.size() <= most_changes) changes.insert(path);
+  };
+  for (const auto& path : delta.removed) note(path);
+  for (const auto& entry : delta.put) note(entry.path);
+  wake();
+}
+
+bool IndexTeller::is_told() const {
+  if (!begun_ || directories_.empty()) return begun_;
+  return unassigned_.empty() && std::ranges::none_of(keepers_, [&](const auto& pair) {
+           return is_due(pair.first, *pair.second, Clock::time_point::max());
+         });
+}
+
+/// Which keepers each directory has.
+Task<void> IndexTeller::assign() {
+  const auto alive = std::weak_ptr<bool>(alive_);
+  const auto changes = facts_.changes();
+  const bool anew = changes != assigned_for_;
+  if (!anew && unassigned_.empty()) co_return;
+  assigned_for_ = changes;
+  std::vector<std::string> names(unassigned_.begin(), unassigned_.end());
+  unassigned_.clear();
+  if (anew) {
+    names.clear();
+    for (const auto& [name, directory] : directories_) names.push_back(name);
+  }
+  std::map<std::string, Keeper> fresh;
+  Slice slice;
+  for (const auto& name : names) {
+    for (auto& member : facts_.keepers(ring_key(name))) {
+      auto& keeper = fresh[member.instance];
+      keeper.assigned.insert(name);
+      keeper.member = std::move(member);
+    }
+    if (!slice.is_over()) continue;
+    co_await slice.next();
+    if (alive.expired()) co_return;
+  }
+  if (anew)
+    for (const auto& [instance, keeper] : keepers_) keeper->assigned.clear();
+  for (auto& [instance, some] : fresh) {
+    auto& keeper = keepers_[instance];
+    if (!keeper) keeper = std::make_shared<Keeper>();
+    keeper->member = std::move(some.member);
+    for (const auto& name : some.assigned)
+      if (directories_.contains(name)) keeper->assigned.insert(name);
+  }
+}
+
+bool IndexTeller::is_due(const std::string& instance, const Keeper& keeper, Clock::time_point now) const {
+  if (keeper.busy || now < keeper.again) return false;
+  if (keeper.assigned.empty() && keeper.told.empty()) return false;
+  const auto link = links_.number_of(instance);
+  // It was lost, and with it perhaps what was told on it; but not where this node hung up.
+  const bool rests = link == 0 && links_.is_resting(instance, keeper.link);
+  if (link != keeper.link && !rests && !keeper.told.empty()) return true;
+  if (now != Clock::time_point::max() && now - keeper.compared > compare_every) return true;
+  for (const auto& [name, stamp] : keeper.told)
+    if (!keeper.assigned.contains(name)) return true;
+  return std::ranges::any_of(keeper.assigned, [&](const std::string& name) {
+    const auto at = directories_.find(name);
+    const auto told = keeper.told.find(name);
+    return at == directories_.end() || told == keeper.told.end() || told->second != at->second.stamp;
+  });
+}
+
+Task<void> IndexTeller::run() {
+  const auto alive = std::weak_ptr<bool>(alive_);
+  Slice slice;
+  for (std::string after;;) {
+    const auto page = facts_.page(after, page_entries);
+    if (page.empty()) break;
+    after = page.back().path;
+    for (const auto& entry : page) {
+      const std::string name(parent_path(entry.path));
+      const auto [at, fresh] = directories_.try_emplace(name);
+      if (!fresh) continue;
+      at->second.stamp = ++last_stamp_;
+      unassigned_.insert(name);
+    }
+    if (slice.is_over()) co_await slice.next();
+    if (alive.expired()) co_return;
+  }
+  while (!closed_) {
+    co_await assign();
+    if (alive.expired()) co_return;
+    const auto now = Clock::now();
+    std::vector<KeeperPtr> due;
+    for (const auto& [instance, keeper] : keepers_)
+      if (is_due(instance, *keeper, now)) due.push_back(keeper);
+    for (const auto& keeper : due) {
+      if (telling_ >= most_telling) break;
+      keeper->busy = true;
+      ++telling_;
+      spawn(io_, tell(keeper));
+    }
+    std::erase_if(keepers_, [](const auto& pair) {
+      const auto& keeper = *pair.second;
+      return !keeper.busy && keeper.assigned.empty() && keeper.told.empty();
+    });
+    co_await wake_.wait_for(look_every);
+    if (alive.expired()) co_return;
+    co_await sleep_for(gather);
+    if (alive.expired()) co_return;
+  }
+}
+
+Task<void> IndexTeller::tell(KeeperPtr keeper) {
+  const auto alive = std::weak_ptr<bool>(alive_);
+  bool went_well = false;
+  try {
+    co_await tell_all(keeper);
+    went_well = true;
+  } catch (const std::exception&) {
+    // It is gone, and another one will be the keeper, or it is back later.
+  }
+  if (alive.expired()) co_return;
+  keeper->busy = false;
+  --telling_;
+  if (!went_well) {
+    keeper->again = Clock::now() + try_again_after;
+    // What is gone for good is not told that it keeps nothing any more.
+    if (keeper->assigned.empty()) keeper->told.clear();
+  }
+  wake();
+}
+
+/// What it should know, and does not.
+Task<void> IndexTeller::tell_all(KeeperPtr keeper) {
+  const auto alive = std::weak_ptr<bool>(alive_);
+  const KeeperLinks::Link link = co_await links_.to(keeper->member);
+  if (alive.expired()) co_return;
+  const auto now = Clock::now();
+  if (link.number != keeper->link || now - keeper->compared > compare_every) {
+    keeper->link = link.number;
+    keeper->compared = now;
+    co_await compare(keeper, link.channel);
+    if (alive.expired()) co_return;
+  }
+  IndexTell said;
+  for (const auto& [name, stamp] : keeper->told)
+    if (!keeper->assigned.contains(name) || !directories_.contains(name)) said.forget.push_back(name);
+  for (const auto& name : said.forget) keeper->told.erase(name), keeper->changes.erase(name);
+  std::vector<std::string> whole;
+  std::size_t entries = 0;
+  const auto assigned = keeper->assigned;
+  for (const auto& name : assigned) {
+    const auto at = directories_.find(name);
+    if (at == directories_.end()) continue;
+    const auto told = keeper->told.find(name);
+    if (told != keeper->told.end() && told->second == at->second.stamp) continue;
+    const auto changes = keeper->changes.find(name);
+    if (told == keeper->told.end() || changes == keeper->changes.end() || changes->second.size() > most_changes) {
+      whole.push_back(name);
+      continue;
+    }
+    DirectoryPart part;
+    part.directory = name;
+    part.stamp = at->second.stamp;
+    for (const auto& path : changes->second) {
+      if (auto entry = facts_.find(path))
+        part.put.push_back(std::move(*entry));
+      else
+        part.removed.push_back(path);
+    }
+    entries += part.put.size() + part.removed.size();
+    keeper->changes.erase(changes);
+    said.parts.push_back(std::move(part));
+    if (entries < page_entries && said.parts.size() < most_parts) continue;
+    co_await send(keeper, link.channel, std::exchange(said, {}));
+    if (alive.expired()) co_return;
+    entries = 0;
+  }
+  // Small directories go together.
+  for (const auto& name : whole) {
+    const auto at = directories_.find(name);
+    if (at == directories_.end()) continue;
+    auto all = facts_.list(name, {}, page_entries);
+    if (all.size() >= page_entries) {
+      co_await tell_whole(keeper, link.channel, name);
+      if (alive.expired()) co_return;
+      continue;
+    }
+    if (all.empty()) {
+      // It is gone, for everybody.
+      said.forget.push_back(name);
+      keeper->told.erase(name);
+      keeper->changes.erase(name);
+      for (const auto& [instance, other] : keepers_) other->assigned.erase(name);
+      directories_.erase(at);
+      continue;
+    }
+    DirectoryPart part;
+    part.directory = name;
+    part.stamp = at->second.stamp;
+    part.begin = part.end = true;
+    entries += all.size();
+    part.put = std::move(all);
+    keeper->changes.erase(name);
+    said.parts.push_back(std::move(part));
+    if (entries < page_entries && said.parts.size() < most_parts) continue;
+    co_await send(keeper, link.channel, std::exchange(said, {}));
+    if (alive.expired()) co_return;
+    entries = 0;
+  }
+  if (!said.parts.empty() || !said.forget.empty()) co_await send(keeper, link.channel, std::move(said));
+}
+
+/// Whether the keeper still has what it was told.
+Task<void> IndexTeller::compare(KeeperPtr keeper, ChannelPtr channel) {
+  if (keeper->told.empty()) co_return;
+  std::vector<DirectoryStamp> all;
+  for (const auto& [name, stamp] : keeper->told) all.push_back({name, stamp});
+  for (std::size_t from = 0; from < all.size(); from += page_entries) {
+    IndexTell said;
+    const auto to = std::min(all.size(), from + page_entries);
+    said.have.assign(all.begin() + static_cast<std::ptrdiff_t>(from), all.begin() + static_cast<std::ptrdiff_t>(to));
+    co_await send(keeper, channel, std::move(said));
+  }
+}
+
+Task<void> IndexTeller::send(KeeperPtr keeper, ChannelPtr channel, IndexTell said) {
+  const auto alive = std::weak_ptr<bool>(alive_);
+  std::vector<DirectoryStamp> stamps;
+  for (const auto& part : said.parts)
+    if (part.end || !part.begin) stamps.push_back({part.directory, part.stamp});
+  const auto note_down = [&] {
+    for (auto& one : stamps) keeper->told[one.directory] = one.stamp;
+  };
+  // Until it has said that it knows, it does not.
+  for (const auto& one : stamps) keeper->told.erase(one.directory);
+  const IndexTold heard = co_await channel->request(said, tell_limit);
+  if (alive.expired()) co_return;
+  note_down();
+  for (const auto& name : heard.wanted) keeper->told.erase(name);
+  if (heard.is_full && !std::exchange(said_full_, true))
+    facts_.log("the index of " + keeper->member.node +
+               " has no room for all that this node has; where no tracker answers, some of it may not be found");
+  if (heard.hang_up) links_.rest(keeper->member.instance);
+}
+
+/// A directory of many entries.
+Task<void> IndexTeller::tell_whole(KeeperPtr keeper, ChannelPtr channel, std::string directory) {
+  const auto alive = std::weak_ptr<bool>(alive_);
+  const auto at = directories_.find(directory);
+  if (at == directories_.end()) co_return;
+  const auto stamp = at->second.stamp;
+  keeper->told.erase(directory);
+  keeper->changes.erase(directory);  // what changes from here on is told behind it
+  std::string after;
+  for (bool begin = true, end = false; !end; begin = false) {
+    DirectoryPart part;
+    part.directory = directory;
+    part.stamp = stamp;
+    part.begin = begin;
+    part.put = facts_.list(directory, after, page_entries);
+    end = part.put.size() < page_entries;
+    part.end = end;
+    if (!part.put.empty()) after = part.put.back().path;
+    IndexTell said;
+    said.parts.push_back(std::move(part));
+    const IndexTold heard = co_await channel->request(said, tell_limit);
+    if (alive.expired()) co_return;
+    const auto& wanted = heard.wanted;
+    if (std::ranges::find(wanted, directory) != wanted.end()) co_return;
+    if (heard.is_full && !std::exchange(said_full_, true))
+      facts_.log("the index of " + keeper->member.node + " has no room for all that this node has");
+  }
+  keeper->told[directory] = stamp;
+}
+
+}  // namespace mesh
