@@ -23,7 +23,7 @@ Tracker::Tracker(asio::io_context& io, TrackerOptions options)
       bittorrent_(members_, lookup_, swarms_, announced_, options_.max_announces),
       fan_out_(io, members_, &options_.beyond) {
   if (options_.role == Members::Role::keeper)
-    index_ = std::make_unique<DirectoryIndex>(members_, options_.keepers, DirectoryIndex::Options{});
+    index_ = std::make_unique<DirectoryIndex>(members_, options_.keepers, options_.index);
   handlers_ = index_ ? make_keeper_handlers() : make_handlers();
   connect_rooms();
   if (!options_.listen) return;

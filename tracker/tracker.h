@@ -31,6 +31,7 @@ struct TrackerOptions {
   Beyond beyond{};                            ///< of a view
   /// Of a keeper: who else keeps a directory, by this node's own list.
   std::function<std::vector<Member>(const std::string& directory)> keepers{};
+  DirectoryIndex::Options index{};
 };
 
 class Tracker {

@@ -18,7 +18,8 @@ using All = std::tuple<Welcome, Greeted, Greet, Hello, InventoryDelta, Resolved,
                        ProbePath, Fetched, Fetch, Located, Locate, Listed, List, Versions, Info, StatusReply, StatusAsk,
                        TorrentFile, TorrentAsk, NodePaths, PlacesAsk, WayMade, Handover, Outcomes, GetReply, Get, Wait,
                        Cancelled, Cancel, Deleted, Delete, Ordered, Order, Relayed, Relay, StreamEnd, StreamBegin,
-                       StreamData, Stream, Progress, Notice, Pack, PreparePack, MakePack>;
+                       StreamData, Stream, Progress, Notice, Pack, PreparePack, MakePack, IndexTell,
+                       IndexTold, IndexAsk, Indexed, IndexRest, AnnounceAsk, Announced>;
 
 template <class Message>
 void read(const std::string& bytes) {
