@@ -104,6 +104,7 @@ void add_node(CLI::App& app, CommonOptions& options, std::string& hash, const ch
     tracker_options.access = std::move(access);
     tracker_options.beyond = std::move(role.beyond);
     tracker_options.keepers = std::move(role.keepers);
+    tracker_options.prove = std::move(role.prove);
     const auto tracker = std::make_shared<Tracker>(io, tracker_options);
     EmbeddedTracker out;
     out.serve = [tracker](ChannelPtr channel) { return tracker->serve(std::move(channel)); };

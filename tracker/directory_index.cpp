@@ -11,10 +11,15 @@
 namespace mesh {
 namespace {
 
+using std::chrono::milliseconds;
+
 constexpr std::size_t most_stamps = 100'000;  // in one message
 constexpr std::size_t most_versions = 2'000;  // in one answer
 constexpr std::size_t most_nodes = 20'000;    // that have told anything
 constexpr std::size_t most_tellers_named = 64;
+constexpr std::size_t most_versions_of_one = 256;  // of a path, in an answer
+constexpr std::size_t most_answer_bytes = std::size_t{4} << 20;
+constexpr auto expire_every = std::chrono::milliseconds(200);
 
 bool is_directory_name(const std::string& text) { return text.empty() || is_mesh_path(text); }
 
@@ -57,14 +62,27 @@ bool DirectoryIndex::is_live(NodeKey key) const {
   return it != by_key_.end() && (it->second->member != 0 || it->second->until > Clock::now());
 }
 
+std::size_t DirectoryIndex::Teller::beginnings() const {
+  std::size_t out = stamps.size();
+  for (const auto& [directory, paths] : beginning) out += 1 + paths.size();
+  return out;
+}
+
+bool DirectoryIndex::has_room(const Teller& teller) const {
+  return teller.copies + teller.stamps.size() < options_.max_copies_of_one && copies_ < options_.max_copies &&
+         teller.bytes < options_.max_copies_of_one * options_.path_bytes &&
+         bytes_ < options_.max_copies * options_.path_bytes;
+}
+
 bool DirectoryIndex::put(Teller& teller, const FileEntry& entry) {
-  auto at = paths_.find(entry.path);
+  const auto at = paths_.find(entry.path);
   if (at != paths_.end())
     for (const auto& version : at->second)
-      if (version.is(entry) && std::ranges::find(version.nodes, teller.key) != version.nodes.end()) return true;
+      if (version.is(entry) && std::ranges::binary_search(version.nodes, teller.key)) return true;
   remove(teller, entry.path);
-  if (teller.copies >= options_.max_copies_of_one || copies_ >= options_.max_copies) return false;
+  if (!has_room(teller)) return false;
   auto& versions = paths_[entry.path];
+  if (versions.empty()) bytes_ += entry.path.size();
   auto it = std::ranges::find_if(versions, [&](const Version& one) { return one.is(entry); });
   if (it == versions.end()) {
     Version fresh;
@@ -74,12 +92,14 @@ bool DirectoryIndex::put(Teller& teller, const FileEntry& entry) {
     fresh.mode = entry.mode;
     fresh.kind = entry.kind;
     if (!entry.target.empty()) fresh.target = std::make_unique<std::string>(entry.target);
+    bytes_ += entry.target.size();
     versions.push_back(std::move(fresh));
     it = std::prev(versions.end());
   }
-  it->nodes.push_back(teller.key);
+  it->nodes.insert(std::ranges::lower_bound(it->nodes, teller.key), teller.key);
   ++teller.copies;
   ++copies_;
+  teller.bytes += entry.path.size() + entry.target.size();
   return true;
 }
 
@@ -87,16 +107,21 @@ void DirectoryIndex::remove(Teller& teller, std::string_view path) {
   const auto at = paths_.find(path);
   if (at == paths_.end()) return;
   for (auto version = at->second.begin(); version != at->second.end(); ++version) {
-    const auto node = std::ranges::find(version->nodes, teller.key);
-    if (node == version->nodes.end()) continue;
-    *node = version->nodes.back();
-    version->nodes.pop_back();
+    const auto node = std::ranges::lower_bound(version->nodes, teller.key);
+    if (node == version->nodes.end() || *node != teller.key) continue;
+    version->nodes.erase(node);
     --teller.copies;
     --copies_;
-    if (version->nodes.empty()) at->second.erase(version);
+    const auto target = version->target ? version->target->size() : 0;
+    teller.bytes -= path.size() + target;
+    if (!version->nodes.empty()) break;
+    bytes_ -= target;
+    at->second.erase(version);
     break;
   }
-  if (at->second.empty()) paths_.erase(at);
+  if (!at->second.empty()) return;
+  bytes_ -= path.size();
+  paths_.erase(at);
 }
 
 Task<void> DirectoryIndex::drop(std::shared_ptr<Teller> teller, std::string directory, std::set<std::string> kept) {
@@ -137,9 +162,15 @@ Task<void> DirectoryIndex::forget(std::shared_ptr<Teller> teller) {
 /// Nodes that were lost, or have rested for too long.
 void DirectoryIndex::expire() {
   const auto now = Clock::now();
+  if (now - expired_ < std::min<milliseconds>(expire_every, options_.loss_lease)) return;
+  expired_ = now;
+  live_ = 0;
   std::vector<std::shared_ptr<Teller>> over;
   for (const auto& [instance, teller] : tellers_)
-    if (teller->member == 0 && teller->until <= now) over.push_back(teller);
+    if (teller->member != 0)
+      ++live_;
+    else if (teller->until <= now)
+      over.push_back(teller);
   for (const auto& teller : over) {
     tellers_.erase(teller->hello.instance);
     by_key_.erase(teller->key);
@@ -187,6 +218,7 @@ Task<IndexTold> DirectoryIndex::tell(ChannelPtr channel, IndexTell said) {
     forget_one(directory);
     std::set<std::string> none;
     co_await drop(teller, directory, std::move(none));
+    if (!by_key_.contains(teller->key)) throw Error(Status::unreachable, "the node is gone");
   }
   if (said.have.size() > most_stamps) said.have.resize(most_stamps);
   for (const auto& one : said.have) {
@@ -196,6 +228,11 @@ Task<IndexTold> DirectoryIndex::tell(ChannelPtr channel, IndexTell said) {
   for (const auto& part : said.parts) {
     if (!is_directory_name(part.directory)) continue;
     const bool anew = part.begin;
+    if (!teller->stamps.contains(part.directory) && teller->beginnings() >= options_.max_copies_of_one) {
+      out.is_full = true;
+      continue;
+    }
+    if (anew) cut_.erase(part.directory);
     if (anew) teller->beginning[part.directory].clear();
     const bool more = !anew && teller->beginning.contains(part.directory);
     if (!anew && !more && !teller->stamps.contains(part.directory)) {
@@ -206,8 +243,12 @@ Task<IndexTold> DirectoryIndex::tell(ChannelPtr channel, IndexTell said) {
       if (parent_path(path) == part.directory) remove(*teller, path);
     for (const auto& entry : part.put) {
       if (!entry_fault(entry).empty() || parent_path(entry.path) != part.directory) continue;
-      if (!put(*teller, entry)) out.is_full = true;
-      if (anew || more) teller->beginning[part.directory].insert(entry.path);
+      const bool is_in = put(*teller, entry);
+      if (!is_in) {
+        out.is_full = true;
+        cut_.insert(part.directory);
+      }
+      if (is_in && (anew || more)) teller->beginning[part.directory].insert(entry.path);
       if (!slice.is_over()) continue;
       co_await slice.next();
       if (!by_key_.contains(teller->key)) throw Error(Status::unreachable, "the node is gone");
@@ -216,6 +257,7 @@ Task<IndexTold> DirectoryIndex::tell(ChannelPtr channel, IndexTell said) {
       auto kept = std::move(teller->beginning[part.directory]);
       teller->beginning.erase(part.directory);
       co_await drop(teller, part.directory, std::move(kept));
+      if (!by_key_.contains(teller->key)) throw Error(Status::unreachable, "the node is gone");
     }
     if (part.end || !(anew || more)) {
       if (!by_key_.contains(teller->key)) throw Error(Status::unreachable, "the node is gone");
@@ -223,8 +265,7 @@ Task<IndexTold> DirectoryIndex::tell(ChannelPtr channel, IndexTell said) {
       directories_[part.directory].insert(teller->key);
     }
   }
-  const auto live = std::ranges::count_if(tellers_, [](const auto& pair) { return pair.second->member != 0; });
-  out.hang_up = std::cmp_greater(live, options_.max_channels);
+  out.hang_up = live_ > options_.max_channels;
   co_return out;
 }
 
@@ -234,7 +275,8 @@ struct DirectoryIndex::Answer {
   asio::ip::address asker;
   std::unordered_map<NodeKey, std::uint32_t> places;  ///< in reply.nodes
   std::size_t versions = 0;
-  NodeKey from = 0;
+  std::size_t bytes = 0;
+  std::set<NodeKey> from;
 
   std::uint32_t place(const Members& members, const Teller& teller) {
     const auto [at, fresh] = places.try_emplace(teller.key, static_cast<std::uint32_t>(reply.nodes.size()));
@@ -255,7 +297,16 @@ struct DirectoryIndex::Answer {
 
 bool DirectoryIndex::add(Answer& answer, IndexedDirectory& out, const std::string& path,
                          const std::vector<Version>& versions) {
-  for (const auto& version : versions) {
+  // Of more than anybody chooses from, the newest.
+  std::vector<const Version*> some;
+  for (const auto& version : versions) some.push_back(&version);
+  if (some.size() > most_versions_of_one) {
+    std::ranges::nth_element(some, some.begin() + most_versions_of_one, std::ranges::greater(),
+                             [](const Version* one) { return one->mtime; });
+    some.resize(most_versions_of_one);
+  }
+  for (const auto* one_of_them : some) {
+    const auto& version = *one_of_them;
     std::vector<NodeKey> live;
     for (const auto key : version.nodes)
       if (is_live(key)) live.push_back(key);
@@ -272,13 +323,14 @@ bool DirectoryIndex::add(Answer& answer, IndexedDirectory& out, const std::strin
     // Who is asked for, and the head nodes, which decide between versions, before the others.
     std::ranges::shuffle(live, random_);
     std::ranges::stable_partition(
-        live, [&](NodeKey key) { return key == answer.from || members_.is_head(by_key_.at(key)->hello); });
+        live, [&](NodeKey key) { return answer.from.contains(key) || members_.is_head(by_key_.at(key)->hello); });
     if (live.size() > most_index_holders) live.resize(most_index_holders);
     for (const auto key : live) one.nodes.push_back(answer.place(members_, *by_key_.at(key)));
     out.versions.push_back(std::move(one));
     ++answer.versions;
+    answer.bytes += 200 + path.size() + out.versions.back().entry.target.size();
   }
-  return answer.versions < most_versions;
+  return answer.versions < most_versions && answer.bytes < most_answer_bytes;
 }
 
 Task<Indexed> DirectoryIndex::ask(ChannelPtr channel, IndexAsk question) {
@@ -288,17 +340,18 @@ Task<Indexed> DirectoryIndex::ask(ChannelPtr channel, IndexAsk question) {
   answer.reply.age = std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - begun_).count();
   if (!question.from.empty())
     for (const auto& [instance, teller] : tellers_)
-      if (instance == question.from || teller->hello.node == question.from) answer.from = teller->key;
+      if (instance == question.from || teller->hello.node == question.from) answer.from.insert(teller->key);
   if (question.questions.size() > most_index_questions) question.questions.resize(most_index_questions);
   Slice slice;
   std::set<std::string> named;
   for (const auto& one : question.questions) {
-    if (answer.versions >= most_versions) break;
+    if (answer.versions >= most_versions || answer.bytes >= most_answer_bytes) break;
     if (slice.is_over()) co_await slice.next();
     auto& out = answer.reply.directories.emplace_back();
     if (!is_directory_name(one.directory)) continue;
     const auto tellers = directories_.find(one.directory);
     out.is_known = tellers != directories_.end();
+    out.is_cut = cut_.contains(one.directory);
     if (!out.is_known) {
       for (auto& member : keepers_(one.directory))
         if (named.size() < 64 && named.insert(member.instance).second)

@@ -26,8 +26,9 @@ class DirectoryIndex {
  public:
   using Clock = std::chrono::steady_clock;
   struct Options {
-    std::size_t max_copies_of_one = 1'000'000;  ///< that one node may tell of
-    std::size_t max_copies = 4'000'000;         ///< of all; some 200 bytes each where every path is of one node
+    std::size_t max_copies_of_one = 1'000'000;  ///< that one node may tell of, directories among them
+    std::size_t max_copies = 4'000'000;         ///< of all; of one that others have alike, a few bytes are kept
+    std::size_t path_bytes = 100;               ///< of a path and a link's target, on average, in both limits
     std::size_t max_channels = 1'000;           ///< of nodes that tell; others are asked to hang up
     std::chrono::milliseconds rest_lease{std::chrono::minutes(15)};
     std::chrono::milliseconds loss_lease{3'000};
@@ -73,6 +74,8 @@ class DirectoryIndex {
     std::map<std::string, std::int64_t> stamps;              ///< of directories that it has told of
     std::map<std::string, std::set<std::string>> beginning;  ///< that it is telling of anew: what has come of them
     std::size_t copies = 0;
+    std::size_t bytes = 0;  ///< of paths and targets
+    [[nodiscard]] std::size_t beginnings() const;
   };
 
   Teller& teller_of(const Members::Node& node, const ChannelPtr& channel);
@@ -82,6 +85,7 @@ class DirectoryIndex {
   Task<void> drop(std::shared_ptr<Teller> teller, std::string directory, std::set<std::string> kept);
   Task<void> forget(std::shared_ptr<Teller> teller);
   void expire();
+  [[nodiscard]] bool has_room(const Teller& teller) const;
   [[nodiscard]] bool is_live(NodeKey key) const;
 
   struct Answer;
@@ -97,7 +101,11 @@ class DirectoryIndex {
   std::map<NodeKey, std::shared_ptr<Teller>> by_key_;
   std::map<std::string, std::set<NodeKey>, std::less<>> directories_;  ///< who has told of each
   Paths paths_;
+  std::set<std::string, std::less<>> cut_;  ///< directories of which something was left out
   std::size_t copies_ = 0;
+  std::size_t bytes_ = 0;
+  Clock::time_point expired_{};
+  std::size_t live_ = 0;  ///< tellers with a channel, when that was looked at last
 };
 
 }  // namespace mesh

@@ -76,76 +76,134 @@ Task<std::string> Lookup::cover(CoverAsk asked) {
   co_return told.view;
 }
 
+void Lookup::forget_told() {
+  likely_.clear();
+  unnamed_.clear();
+}
+
 /// What the mesh says it has, in place of what it said before.
 Task<void> Lookup::take(const std::string& pattern, const Covered& told) {
   Slice slice;
   members_.set_known(told.known + 1);
-  std::vector<NodeKey> keys;
-  std::set<NodeKey> own;  // what this view is told by the node itself is truer
+  std::vector<NodeKey> keys;  // 0: of no use
+  NodeKey own = 0;            // what the node itself says to its view is truer
+  for (const auto& [key, node] : members_.all())
+    if (node.seen.is_unspecified() && node.channel) own = key;
   for (const auto& one : told.nodes) {
     const auto key = members_.know_of(one.node, one.head);
-    keys.push_back(key);
-    if (const auto* node = members_.find(key); !node->is_known_of) own.insert(key);
-    if (auto& names = instances_[key]; names.empty()) names = {one.node.instance};
+    keys.push_back(key.value_or(0));
+    if (!key) continue;
+    if (auto& names = instances_[*key]; names.empty()) names = {one.node.instance};
+    if (slice.is_over()) co_await slice.next();
   }
   likely_.erase(pattern);
-  for (const auto place : told.likely)
-    if (place < keys.size()) likely_[pattern].push_back(keys[place]);
-  std::map<std::string, std::set<NodeKey>> now;
-  std::map<std::string, std::int64_t> unnamed;
+  if (!told.likely.empty() || told.is_unsure) {
+    auto& likely = likely_[pattern];
+    likely.is_unsure = told.is_unsure;
+    for (const auto place : told.likely)
+      if (place < keys.size() && keys[place] != 0) likely.nodes.push_back(keys[place]);
+  }
+  struct There {
+    std::set<NodeKey> nodes;
+    std::vector<const IndexedVersion*> versions;
+    std::int64_t unnamed = 0;
+  };
+  std::map<std::string, There> now;
   for (const auto& version : told.versions) {
     if (!entry_fault(version.entry).empty()) continue;
     auto& there = now[version.entry.path];
-    unnamed[version.entry.path] +=
-        std::max<std::int64_t>(0, version.count - static_cast<std::int64_t>(version.nodes.size()));
+    there.versions.push_back(&version);
+    there.unnamed += std::max<std::int64_t>(0, version.count - static_cast<std::int64_t>(version.nodes.size()));
     for (const auto place : version.nodes)
-      if (place < keys.size()) there.insert(keys[place]);
+      if (place < keys.size() && keys[place] != 0) there.nodes.insert(keys[place]);
+    if (slice.is_over()) co_await slice.next();
   }
-  // What was there, and is not any more.
+  // What was there, and is not any more. Of a version of which not all nodes were named, one that was named before may
+  // have it still.
+  std::vector<std::pair<NodeKey, std::string>> gone;
+  std::vector<std::string> emptied;
+  const auto look = [&](const std::string& path) {
+    const auto at = now.find(path);
+    bool was_directory = false;
+    for (const auto& copy : catalog_.copies(path)) {
+      const auto* node = members_.find(copy.node);
+      if (node == nullptr || !node->is_known_of) continue;
+      was_directory = was_directory || copy.kind == Kind::directory;
+      const auto may_be_of = [&](const IndexedVersion* version) {
+        return version->count > static_cast<std::int64_t>(version->nodes.size()) && version->entry.kind == copy.kind &&
+               version->entry.size == copy.size && version->entry.mtime == copy.mtime;
+      };
+      if (at != now.end() &&
+          (at->second.nodes.contains(copy.node) || std::ranges::any_of(at->second.versions, may_be_of)))
+        continue;
+      gone.emplace_back(copy.node, path);
+    }
+    const auto is_directory = [](const IndexedVersion* version) { return version->entry.kind == Kind::directory; };
+    if (was_directory && (at == now.end() || std::ranges::none_of(at->second.versions, is_directory)))
+      emptied.push_back(path);
+    return true;
+  };
   for (const auto& question : told.questions) {
-    std::vector<std::pair<NodeKey, std::string>> gone;
-    const auto look = [&](const std::string& path) {
-      const auto at = now.find(path);
-      for (const auto& copy : catalog_.copies(path)) {
-        const auto* node = members_.find(copy.node);
-        const bool is_told = node != nullptr && node->is_known_of;
-        if (is_told && (at == now.end() || !at->second.contains(copy.node))) gone.emplace_back(copy.node, path);
-      }
-      return true;
-    };
     const auto& dir = question.directory;
-    if (!question.only.empty() && !question.glob)
+    if (!question.only.empty() && !question.glob) {
       look(dir.empty() ? question.only : dir + "/" + question.only);
-    else
+    } else {
+      std::optional<Glob> glob;
+      if (question.glob) glob.emplace(question.only);
       catalog_.list(dir, "", "", [&](const std::string& path) {
         const auto name = last_part(path);
-        return !question.glob || name == question.only || Glob(question.only).matches(name) ? look(path) : true;
+        return !glob || name == question.only || glob->matches(name) ? look(path) : true;
       });
-    for (const auto& [key, path] : gone) {
-      told_[key].count(catalog_.remove(key, path));
-      unnamed_.erase(path);
     }
     if (slice.is_over()) co_await slice.next();
   }
-  for (const auto& version : told.versions) {
-    if (!entry_fault(version.entry).empty()) continue;
-    for (const auto place : version.nodes) {
-      if (place >= keys.size() || own.contains(keys[place])) continue;
-      if (const auto* node = members_.find(keys[place]); node != nullptr) put(*node, version.entry);
-    }
+  // Nobody has what is below a directory that nobody has.
+  for (const auto& directory : emptied) {
+    const Catalog::Visit below = [&](const std::string& path) {
+      if (path == directory) return true;
+      for (const auto& copy : catalog_.copies(path))
+        if (const auto* node = members_.find(copy.node); node != nullptr && node->is_known_of)
+          gone.emplace_back(copy.node, path);
+      return true;
+    };
+    const What what{directory, directory, false};
+    co_await walk(what, {}, below);
+  }
+  for (const auto& [key, path] : gone) {
+    if (const auto at = told_.find(key); at != told_.end()) at->second.count(catalog_.remove(key, path));
+    unnamed_.erase(path);
     if (slice.is_over()) co_await slice.next();
   }
-  for (const auto& [path, count] : unnamed) {
-    if (count > 0)
-      unnamed_[path] = count;
+  for (auto& [path, there] : now) {
+    for (const auto* version : there.versions)
+      for (const auto place : version->nodes) {
+        const auto key = place < keys.size() ? keys[place] : 0;
+        const auto* node = members_.find(key);
+        if (key == 0 || node == nullptr || !node->is_known_of) continue;
+        // One keeper may not have heard yet what another knows, or the node has said itself.
+        const auto mine = catalog_.copies(path);
+        const auto copy = std::ranges::find(mine, key, &Copy::node);
+        const bool is_known = !version->entry.id.is_set() && copy != mine.end() && copy->id != nullptr &&
+                              copy->size == version->entry.size && copy->mtime == version->entry.mtime;
+        if (!is_known) put(*node, version->entry);
+      }
+    const auto all = catalog_.copies(path);
+    const bool counts_own = std::ranges::find(all, own, &Copy::node) != all.end() && !there.nodes.contains(own);
+    if (counts_own && there.unnamed > 0) --there.unnamed;
+    if (there.unnamed > 0)
+      unnamed_[path] = there.unnamed;
     else
       unnamed_.erase(path);
+    if (slice.is_over()) co_await slice.next();
   }
 }
 
 void Lookup::forget(NodeKey node) {
   const auto it = told_.find(node);
-  if (it == told_.end()) return;
+  if (it == told_.end()) {
+    if (!gone_.contains(node)) instances_.erase(node);
+    return;
+  }
   const bool has_any = it->second.paths > 0;
   told_.erase(it);
   if (!has_any) instances_.erase(node);
@@ -188,6 +246,14 @@ Task<void> Lookup::walk(What what, std::string after, Catalog::Visit visit) {
   }
 }
 
+/// Where somebody who should know of it is silent, it may be there all the same. Throws Error(unreachable) then.
+void Lookup::check_sure(const std::string& pattern) const {
+  const auto at = likely_.find(pattern);
+  if (at != likely_.end() && at->second.is_unsure)
+    throw Error(Status::unreachable,
+                printable(pattern) + ": not found, but the nodes that keep its directory do not answer");
+}
+
 /// Whether somebody has it of whom no delta, or no keeper, has said so yet.
 Task<bool> Lookup::probe(std::string path) {
   const auto found = std::make_shared<bool>(false);
@@ -202,7 +268,7 @@ Task<bool> Lookup::probe(std::string path) {
   };
   std::vector<NodeKey> whom;
   if (members_.is_brief()) {
-    if (const auto at = likely_.find(path); at != likely_.end()) whom = std::move(at->second), likely_.erase(at);
+    if (const auto at = likely_.find(path); at != likely_.end()) whom = at->second.nodes;
   } else {
     for (const auto& [key, node] : members_.all()) whom.push_back(key);
   }
@@ -229,8 +295,10 @@ Task<void> Lookup::hash(std::map<NodeKey, HashFiles> work, std::shared_ptr<Refus
     for (std::size_t i = 0; i < request.files.size() && i < reply.errors.size(); ++i)
       if (!reply.errors[i].empty()) (*refused)[request.files[i].path][key] = reply.errors[i];
   };
-  for (auto& [key, request] : work)
+  for (auto& [key, request] : work) {
+    if (members_.is_brief()) co_await asked.fewer_than(most_visits);
     if (members_.contains(key)) asked.add(ask(this, key, std::move(request), refusals));
+  }
   co_await asked.all();
 }
 
@@ -277,6 +345,7 @@ Task<std::vector<std::string>> Lookup::find_paths(Resolve& question) {
     }
     if (paths.empty()) {
       if (what.pattern.empty() && members_.size() > 0) co_return paths;  // the whole of an empty mesh
+      check_sure(question.pattern);
       throw Error(Status::not_found, no_such(question.pattern, members_.count()));
     }
   }
@@ -345,12 +414,20 @@ ContentId Lookup::known_elsewhere(const std::string& path, NodeKey own) const {
 
 Task<Resolved> Lookup::resolve(ChannelPtr channel, Resolve question) {
   const bool asked_glob = question.glob;
+  // A view knows of a node that is named by its instance.
+  std::string from_instance = question.from;
+  if (beyond_ != nullptr && beyond_->everybody && !question.from.empty()) {
+    for (const auto& node : beyond_->everybody())
+      if (node.name == question.from.substr(0, question.from.find('#')))
+        static_cast<void>(members_.know_of(node, false));
+    if (const auto key = members_.named(question.from)) from_instance = members_.find(*key)->hello.instance;
+  }
   if (question.after.empty() && (question.pattern.empty() || is_mesh_path(question.pattern))) {
     CoverAsk about;
     about.pattern = question.pattern;
     about.glob = question.glob;
     about.below = true;
-    about.from = question.from;
+    about.from = from_instance;
     about.certain = question.strict;
     static_cast<void>(co_await cover(std::move(about)));
   }
@@ -528,6 +605,7 @@ Task<Listed> Lookup::list(List question) {
   if (out.items.empty() && question.after.empty() && question.prefix.empty()) {
     co_await members_.settle(true);
     co_await page();
+    check_sure(question.pattern);
     const bool empty_directory = !what.is_glob && (what.pattern.empty() || !copies(what.pattern).empty());
     if (out.items.empty() && !empty_directory) throw Error(Status::not_found, no_such(what.pattern, members_.count()));
   }
@@ -551,6 +629,7 @@ Task<Versions> Lookup::info(Info question) {
     co_await probe(question.path);
     all = copies(question.path);
   }
+  if (all.empty()) check_sure(question.path);
   if (all.empty()) throw Error(Status::not_found, no_such(question.path, members_.count()));
   const auto choice = choose_version(all, {});
   Versions out;

@@ -42,6 +42,9 @@ class Lookup {
   /// A node is gone: what it had counts no more, and goes out of the catalog bit by bit.
   void forget(NodeKey node);
 
+  /// The view is over, and with it what keepers said.
+  void forget_told();
+
   Task<Resolved> resolve(ChannelPtr channel, Resolve question);
   Task<Located> locate(ChannelPtr channel, Locate question);
   Task<Listed> list(List question);
@@ -81,6 +84,7 @@ class Lookup {
     return as_it_stands(std::move(what), [this](const std::string& path) { return !copies(path).empty(); });
   }
   Task<bool> probe(std::string path);
+  void check_sure(const std::string& pattern) const;
   Task<void> hash(std::map<NodeKey, HashFiles> work, std::shared_ptr<Refusals> refusals);
   [[nodiscard]] std::vector<Copy> copies(std::string_view path) const;
   void name_holders(ResolvedFile& file, const Copy& chosen, NodeKey asker);
@@ -93,8 +97,14 @@ class Lookup {
   Members& members_;
   std::size_t max_paths_;
   const Beyond* beyond_;
-  std::map<std::string, std::vector<NodeKey>> likely_;  ///< of a view: who might have a path that is not known
-  std::map<std::string, std::int64_t> unnamed_;         ///< of a view: how many more nodes have the path than are named
+  /// Of a view, of a path that nobody is known to have: who might have it, and whether somebody who should know is
+  /// silent.
+  struct Likely {
+    std::vector<NodeKey> nodes;
+    bool is_unsure = false;
+  };
+  std::map<std::string, Likely> likely_;
+  std::map<std::string, std::int64_t> unnamed_;  ///< of a view: how many more nodes have the path than are named
   std::mt19937 random_{std::random_device{}()};
   Catalog catalog_;
   std::map<NodeKey, Told> told_;

@@ -21,6 +21,14 @@ constexpr std::ptrdiff_t most_members_told = 32;
 constexpr std::size_t most_known_of = 20'000;
 constexpr auto arrival_limit = seconds(3);
 constexpr std::ptrdiff_t most_visited = 24;  // channels that a view keeps to nodes that it has asked something
+constexpr std::size_t most_visits = 16;      // at once
+constexpr std::size_t most_addresses = 32;
+constexpr auto prune_every = seconds(10);
+
+bool is_sensible_address(const std::string& text) {
+  const auto address = parse_address(text);
+  return address && is_of_a_host(*address);
+}
 
 }  // namespace
 
@@ -33,29 +41,75 @@ void Members::closed(const ChannelPtr& channel) {
   const auto it = by_channel_.find(channel.get());
   if (it == by_channel_.end()) return;
   const auto key = it->second;
+  auto& node = nodes_.at(key);
+  if (node.rests) {
+    by_channel_.erase(it);
+    node.channel.reset();
+    if (on_rested) on_rested(key);
+    return;
+  }
   // This node's own: the view is over.
-  if (is_brief() && nodes_.at(key).seen.is_unspecified()) forget_known_of();
+  const bool is_over = is_brief() && node.seen.is_unspecified();
+  if (is_over) forget_known_of(true);
   drop(key);
+  if (is_over && on_view_over) on_view_over();
 }
 
-void Members::forget_known_of() {
+void Members::rest(const ChannelPtr& channel, milliseconds lease) {
+  const auto it = by_channel_.find(channel.get());
+  if (it == by_channel_.end()) return;
+  auto& node = nodes_.at(it->second);
+  node.rests = true;
+  node.rests_until = Clock::now() + lease;
+}
+
+void Members::expire_resting() {
+  const auto now = Clock::now();
+  if (now - expired_ < seconds(1)) return;
+  expired_ = now;
+  std::vector<NodeKey> over;
+  for (const auto& [key, node] : nodes_)
+    if (node.rests && !node.channel && node.rests_until <= now) over.push_back(key);
+  for (const auto key : over) drop(key);
+}
+
+Members::Node* Members::instance_of(const std::string& instance) {
+  const auto it = by_instance_.find(instance);
+  return it == by_instance_.end() ? nullptr : &nodes_.at(it->second);
+}
+
+void Members::forget_known_of(bool all) {
   std::vector<NodeKey> known_of;
   for (const auto& [key, node] : nodes_)
-    if (node.is_known_of) known_of.push_back(key);
+    if (node.is_known_of && (all || !node.channel)) known_of.push_back(key);
   for (const auto key : known_of) {
     const auto channel = nodes_.at(key).channel;
+    const auto name = nodes_.at(key).hello.node;
     drop(key);
+    absent_.erase(name);  // it has not left
     if (channel) channel->close();
   }
 }
 
-NodeKey Members::know_of(const NodeRef& node, bool head) {
-  for (auto& [key, known] : nodes_)
-    if (known.hello.instance == node.instance) {
-      if (!known.channel) known.hello.addresses = node.addresses;
-      return key;
+std::optional<NodeKey> Members::know_of(const NodeRef& node, bool head) {
+  const bool is_sensible = is_instance(node.instance) && node_name_fault(node.name).empty() &&
+                           !node.addresses.empty() && node.addresses.size() <= most_addresses &&
+                           node.channel_port != 0 && std::ranges::all_of(node.addresses, is_sensible_address);
+  if (!is_sensible) return std::nullopt;
+  if (auto* known = instance_of(node.instance)) {
+    if (known->is_known_of && !known->channel) {
+      known->hello.addresses = node.addresses;
+      known->hello.peer_port = node.peer_port;
+      known->hello.channel_port = node.channel_port;
+      known->hello.head = known->hello.head || head;
+      rename(*known, node.name);
+    } else if (known->is_known_of) {
+      known->hello.head = known->hello.head || head;
     }
-  if (nodes_.size() >= most_known_of) throw Error(Status::failed, "too many nodes are in the mesh");
+    return known->key;
+  }
+  if (nodes_.size() >= most_known_of) forget_known_of(false);
+  if (nodes_.size() >= most_known_of) return std::nullopt;
   Hello hello;
   hello.version = protocol_version;
   hello.instance = node.instance;
@@ -69,6 +123,7 @@ NodeKey Members::know_of(const NodeRef& node, bool head) {
   const auto key = next_key_++;
   ++names_[hello.node];
   absent_.erase(hello.node);
+  by_instance_[hello.instance] = key;
   Node fresh;
   fresh.key = key;
   fresh.hello = std::move(hello);
@@ -77,6 +132,14 @@ NodeKey Members::know_of(const NodeRef& node, bool head) {
   fresh.is_known_of = true;
   nodes_[key] = std::move(fresh);
   return key;
+}
+
+void Members::rename(Node& node, const std::string& name) {
+  if (node.hello.node == name) return;
+  if (--names_[node.hello.node] == 0) names_.erase(node.hello.node);
+  node.hello.node = name;
+  ++names_[name];
+  claim_name(node.hello);
 }
 
 Task<ChannelPtr> Members::reach(NodeKey key) {
@@ -99,9 +162,10 @@ Task<ChannelPtr> Members::reach(NodeKey key) {
     nodes_.at(key).arrival = arrival;
     ChannelPtr channel;
     std::string trouble = "is not the node that it was";
-    hang_up_some();
     try {
       channel = co_await visit(to);
+      expected_[channel.get()] = to.instance;
+      const std::shared_ptr<void> expecting(nullptr, [this, asked = channel.get()](void*) { expected_.erase(asked); });
       const auto until = Clock::now() + arrival_limit;
       while (channel->is_open() && Clock::now() < until) {
         const auto* now = find(key);
@@ -118,7 +182,28 @@ Task<ChannelPtr> Members::reach(NodeKey key) {
     if (now != nullptr) drop(key);
     throw Error(Status::unreachable, name + ": " + trouble);
   };
-  co_return co_await visits_.run(key, std::move(work));
+  if (visits_.is_running(key)) co_return co_await visits_.run(key, std::move(work));
+  // So many at once, and no more channels than there were room for.
+  co_await visiting_.fewer_than(most_visits);
+  hang_up_some();
+  const auto outcome = std::make_shared<std::pair<ChannelPtr, std::optional<Error>>>();
+  auto go = [](Members* self, NodeKey whom, std::function<Task<ChannelPtr>()> how,
+               std::shared_ptr<std::pair<ChannelPtr, std::optional<Error>>> out,
+               std::shared_ptr<Event> over) -> Task<void> {
+    try {
+      out->first = co_await self->visits_.run(whom, std::move(how));
+    } catch (const Error& error) {
+      out->second = error;
+    } catch (const std::exception& error) {
+      out->second = Error(Status::failed, error.what());
+    }
+    over->notify();
+  };
+  const auto over = std::make_shared<Event>(io_);
+  visiting_.add(go(this, key, std::move(work), outcome, over));
+  while (!outcome->first && !outcome->second) co_await over->wait_for(milliseconds(500));
+  if (outcome->second) throw Error(*outcome->second);
+  co_return outcome->first;
 }
 
 /// Of the nodes that were visited, those that nobody has asked anything for longest.
@@ -147,12 +232,11 @@ void Members::check(const ChannelPtr& channel, const Hello& hello) const {
                                      "; install one version everywhere");
   if (by_channel_.contains(channel.get())) throw Error(Status::refused, "a second hello on one channel");
   if (const auto fault = node_name_fault(hello.node); !fault.empty()) throw Error(Status::refused, fault);
-  const auto is_sensible = [](const std::string& text) {
-    const auto address = parse_address(text);
-    return address && is_of_a_host(*address);
-  };
+  if (const auto visited = expected_.find(channel.get());
+      visited != expected_.end() && visited->second != hello.instance)
+    throw Error(Status::refused, "is not the node that was visited");
   if (hello.addresses.size() > 32 || hello.former.size() > most_former ||
-      !std::ranges::all_of(hello.former, is_instance) || !std::ranges::all_of(hello.addresses, is_sensible))
+      !std::ranges::all_of(hello.former, is_instance) || !std::ranges::all_of(hello.addresses, is_sensible_address))
     throw Error(Status::refused, "no sensible hello");
   if (!is_proven(hello.instance, hello.public_key, Hello::name, channel->binding(), hello.proof))
     throw Error(Status::refused, printable(hello.node) + ": does not prove that it is the node that it says it is");
@@ -187,8 +271,12 @@ Task<std::optional<Welcome>> Members::refusal(Hello hello) const {
 
 Welcome Members::enlist(const ChannelPtr& channel, Hello hello) {
   check(channel, hello);
-  if (const auto* known = of_instance(hello.instance); known != nullptr && known->is_known_of && !known->channel)
-    return take_in(nodes_.at(known->key), channel, std::move(hello));
+  expire_resting();
+  if (auto* known = instance_of(hello.instance); known != nullptr && !known->channel) {
+    const bool is_again = known->rests && known->hello.run == hello.run;
+    const bool is_visited = known->is_known_of && !channel->remote().is_unspecified();
+    if (is_again || is_visited) return take_in(*known, channel, std::move(hello));
+  }
   // A node that lost its connection may be back before this side has noticed.
   std::vector<NodeKey> stale;
   for (const auto& [key, node] : nodes_)
@@ -212,6 +300,7 @@ Welcome Members::enlist(const ChannelPtr& channel, Hello hello) {
   fresh.registered = role_ == Role::keeper;  // nobody tells it an inventory
   fresh.since = Clock::now();
   fresh.seen = channel->remote();
+  by_instance_[fresh.hello.instance] = key;
   Welcome out;
   if (const auto name = name_of(nodes_[key]); name != nodes_[key].hello.node) out.known_as = name;
   out.observed = channel->remote().to_string();
@@ -224,21 +313,26 @@ Welcome Members::enlist(const ChannelPtr& channel, Hello hello) {
   std::ranges::sample(others, std::back_inserter(some), most_members_told, random_);
   for (const auto* node : some)
     out.members.push_back({node->hello.instance, node->hello.node, addresses(*node, channel->remote()),
-                           node->hello.peer_port, node->hello.channel_port, 0});
+                           node->hello.peer_port, node->hello.channel_port, 0, Member::keeps_unsaid});
   return out;
 }
 
-/// One that was known of says hello, as it was visited.
+/// One that was known of, or has rested, says hello.
 Welcome Members::take_in(Node& node, const ChannelPtr& channel, Hello hello) {
   channel->set_where(hello.node);
   silent_.erase(channel.get());
   by_channel_[channel.get()] = node.key;
-  // Where it was found stands; what it is called, too, for what is under way by that name.
-  hello.node = node.hello.node;
-  hello.addresses = node.hello.addresses;
-  hello.advertised = true;
-  hello.head = hello.head || node.hello.head;
+  if (node.is_known_of) {
+    // Where it was found stands; what it is called, too, for what is under way by that name.
+    hello.node = node.hello.node;
+    hello.addresses = node.hello.addresses;
+    hello.advertised = true;
+    hello.head = hello.head || node.hello.head;
+  } else {
+    rename(node, hello.node);
+  }
   node.hello = std::move(hello);
+  node.rests = false;
   node.channel = channel;
   node.seen = channel->remote();
   if (node.arrival) node.arrival->notify();
@@ -249,7 +343,10 @@ Welcome Members::take_in(Node& node, const ChannelPtr& channel, Hello hello) {
 }
 
 void Members::claim_name(const Hello& hello) {
-  if (owners_.size() >= most_absent) std::erase_if(owners_, [&](const auto& pair) { return is_free(pair.second); });
+  if (owners_.size() >= most_absent && Clock::now() - pruned_ > prune_every) {
+    pruned_ = Clock::now();
+    std::erase_if(owners_, [&](const auto& pair) { return is_free(pair.second); });
+  }
   const auto [at, fresh] = owners_.try_emplace(hello.node);
   auto& owner = at->second;
   // One that is here by this name already has it before any that comes.
@@ -271,6 +368,8 @@ void Members::drop(NodeKey key) {
   if (const auto owner = owners_.find(name);
       owner != owners_.end() && owner->second.instance == it->second.hello.instance)
     owner->second.left = Clock::now();
+  if (const auto at = by_instance_.find(it->second.hello.instance); at != by_instance_.end() && at->second == key)
+    by_instance_.erase(at);
   nodes_.erase(it);
   if (--names_[name] == 0) {
     names_.erase(name);
@@ -287,9 +386,8 @@ const Members::Node* Members::of(const ChannelPtr& channel) const {
 }
 
 const Members::Node* Members::of_instance(const std::string& instance) const {
-  const auto it =
-      std::ranges::find_if(nodes_, [&](const auto& pair) { return pair.second.hello.instance == instance; });
-  return it == nodes_.end() ? nullptr : &it->second;
+  const auto it = by_instance_.find(instance);
+  return it == by_instance_.end() ? nullptr : &nodes_.at(it->second);
 }
 
 const Members::Node* Members::find(NodeKey key) const {

@@ -35,6 +35,8 @@ class Members {
     bool is_known_of = false;          ///< others have told of it
     Clock::time_point asked_last{};    ///< of one that is visited
     std::shared_ptr<Event> arrival{};  ///< somebody waits for it to say hello
+    bool rests = false;                ///< at a keeper: it hangs up, or has, and is a member all the same
+    Clock::time_point rests_until{};
   };
   /// Who comes: to a tracker proper; to one within a node, which lives for that node's questions and visits whom it
   /// has to ask; to one that keeps directories and swarms for others.
@@ -43,15 +45,24 @@ class Members {
   using Visit = std::function<Task<ChannelPtr>(NodeRef)>;
 
   /// `keys`: of a closed mesh, which name the head nodes.
-  Members(asio::io_context& io, MeshKeysPtr keys, Role role) : io_(io), keys_(std::move(keys)), role_(role) {}
+  Members(asio::io_context& io, MeshKeysPtr keys, Role role)
+      : io_(io), keys_(std::move(keys)), role_(role), visiting_(io) {}
 
   /// Told when a node is gone.
   std::function<void(NodeKey)> on_left;
+  /// Told when a node that rests has hung up.
+  std::function<void(NodeKey)> on_rested;
+  /// Told when this node's own channel to its view is gone.
+  std::function<void()> on_view_over;
   /// Of a view. May be unset.
   Visit visit;
 
+  /// At a keeper: the node on this channel is about to hang up, and stays a member for so long.
+  void rest(const ChannelPtr& channel, std::chrono::milliseconds lease);
+
   /// Others say that this node is in the mesh; of a view.
-  NodeKey know_of(const NodeRef& node, bool head);
+  /// Nothing where that cannot be a node.
+  std::optional<NodeKey> know_of(const NodeRef& node, bool head);
   /// A channel to it, on which it has said hello. Throws Error(unreachable), and it is a member no more, where none
   /// can be had.
   Task<ChannelPtr> reach(NodeKey key);
@@ -139,7 +150,10 @@ class Members {
   void claim_name(const Hello& hello);
   [[nodiscard]] static bool is_free(const Owner& owner);
   void drop(NodeKey key);
-  void forget_known_of();
+  void forget_known_of(bool all);
+  void expire_resting();
+  void rename(Node& node, const std::string& name);
+  Node* instance_of(const std::string& instance);
   Welcome take_in(Node& node, const ChannelPtr& channel, Hello hello);
   void hang_up_some();
 
@@ -148,6 +162,11 @@ class Members {
   Role role_;
   std::size_t known_ = 0;
   SingleFlight<NodeKey, ChannelPtr> visits_;
+  Together visiting_;
+  std::map<const Channel*, std::string> expected_;  ///< who is to say hello on a channel that this side opened
+  std::unordered_map<std::string, NodeKey> by_instance_;
+  Clock::time_point expired_{};
+  Clock::time_point pruned_{};
   Clock::time_point started_ = Clock::now();
   std::mt19937 random_{std::random_device{}()};
   NodeKey next_key_ = 1;  ///< keys are not used again

@@ -177,7 +177,10 @@ Task<Torrent> Swarms::seeded(ContentId id, std::int64_t size, NodeKey asker) {
   std::ranges::shuffle(sources, random_);
   const auto is_ready = [&](NodeKey node) {
     const auto it = swarms_.find(id);
-    return it != swarms_.end() && it->second.ready.contains(node);
+    if (it == swarms_.end() || !it->second.ready.contains(node)) return false;
+    // What a view is not connected to may have unloaded it meanwhile.
+    const auto* member = members_.find(node);
+    return !members_.is_brief() || (member != nullptr && member->channel);
   };
   std::ranges::stable_partition(sources, is_ready);
   std::string trouble = "no node holds it any more";
@@ -273,7 +276,9 @@ Task<Introduced> Swarms::introduce(ChannelPtr channel, JoinSwarm question) {
   by_infohash_[question.infohash] = question.id;
   for (const auto& other : elsewhere)
     for (const auto& node : other.nodes) {
-      const auto key = members_.know_of(node, false);
+      const auto known = members_.know_of(node, false);
+      if (!known || *known == asker->key) continue;
+      const auto key = *known;
       enter(key, swarm);
       const auto is_source = [&](const std::string& address) {
         return std::ranges::find(other.sources, to_text(address, node.peer_port)) != other.sources.end();

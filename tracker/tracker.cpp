@@ -46,6 +46,10 @@ void Tracker::connect_rooms() {
     swarms_.leave_all(node);
     if (index_) index_->left(node);
   };
+  members_.on_rested = [this](NodeKey node) {
+    if (index_) index_->left(node);
+  };
+  members_.on_view_over = [this] { lookup_.forget_told(); };
   if (options_.beyond.visit)
     members_.visit = [this, &io = members_.executor()](NodeRef node) -> Task<ChannelPtr> {
       const ChannelPtr channel = co_await options_.beyond.visit(std::move(node));
@@ -62,7 +66,9 @@ void Tracker::serve_swarms(Handlers& h) {
     const auto refused = co_await members_.refusal(hello);
     if (refused) co_return *refused;
     if (!channel->is_open()) throw Error(Status::unreachable, channel->where() + ": is gone");
-    co_return members_.enlist(channel, std::move(hello));
+    Welcome welcome = members_.enlist(channel, std::move(hello));
+    if (options_.prove) options_.prove(*channel, welcome);
+    co_return welcome;
   });
   h.on<JoinSwarm>(
       [this](ChannelPtr channel, JoinSwarm question) { return swarms_.introduce(std::move(channel), question); });
@@ -87,14 +93,23 @@ Handlers Tracker::make_keeper_handlers() {
       [this](ChannelPtr channel, IndexAsk question) { return index_->ask(std::move(channel), std::move(question)); });
   h.on<AnnounceAsk>([this](ChannelPtr channel, AnnounceAsk asked) -> Task<Announced> {
     const auto client = parse_address(asked.address);
-    if (members_.of(channel) == nullptr || !client || !is_of_a_host(*client) || asked.query.size() > most_query_bytes)
+    const auto* asker = members_.of(channel);
+    const auto is_near = [](const asio::ip::address& address) {
+      return address.is_loopback() || address.is_unspecified();
+    };
+    if (asker == nullptr || !client || !is_of_a_host(*client) || asked.query.size() > most_query_bytes ||
+        (client->is_loopback() && !is_near(asker->seen)))
       throw Error(Status::refused, "no sensible announce");
+    // Whose clients they are is its word alone.
+    if (!handed_on_.take(asker->hello.instance, std::chrono::steady_clock::now()))
+      throw Error(Status::refused, "hands on too many announces");
     Announced out;
     out.body = co_await bittorrent_.announce(std::move(asked.query), *client);
     co_return out;
   });
   h.on<IndexRest>([this](ChannelPtr channel, IndexRest) -> Task<IndexRest::Reply> {
     index_->rest(channel);
+    members_.rest(channel, options_.index.rest_lease);
     co_return IndexRest::Reply{};
   });
   return h;

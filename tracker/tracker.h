@@ -31,6 +31,7 @@ struct TrackerOptions {
   Beyond beyond{};                            ///< of a view
   /// Of a keeper: who else keeps a directory, by this node's own list.
   std::function<std::vector<Member>(const std::string& directory)> keepers{};
+  std::function<void(const Channel&, Welcome&)> prove{};  ///< of a keeper: says who its node is; may be unset
   DirectoryIndex::Options index{};
 };
 
@@ -62,7 +63,8 @@ class Tracker {
   Packs packs_;
   BitTorrent bittorrent_;
   FanOut fan_out_;
-  std::unique_ptr<DirectoryIndex> index_;  ///< of a keeper
+  std::unique_ptr<DirectoryIndex> index_;   ///< of a keeper
+  Allowances<std::string> handed_on_{200};  ///< announces that members hand on
   UrlPlans urls_;
   Handlers handlers_;
   std::optional<Server> server_;

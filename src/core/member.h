@@ -15,7 +15,8 @@ struct Member {
   std::uint16_t peer_port = 0;
   std::uint16_t channel_port = 0;
   std::int64_t age = 0;     ///< seconds since it spoke for itself
-  std::int64_t keeps = -1;  ///< seconds since it became a keeper of the path index; below 0: it is none
+  std::int64_t keeps = -1;  ///< seconds since it became a keeper of the path index; -1: it is none
+  static constexpr std::int64_t keeps_unsaid = -2;  ///< by somebody who does not know
   bool operator==(const Member&) const = default;
   template <class V>
   void describe(V& v) {

@@ -72,9 +72,15 @@ bool MemberList::hear(const Member& member, Time now) {
   // A rumour does not undo the failure to reach it, unless it is said to be elsewhere, or to have spoken since.
   if (itself || moved || heard > known.missed_at + miss_margin) set_missed(known, false);
   if (itself) known.said = now;
-  if (known.keeps_since.has_value() != (member.keeps >= 0) || moved) ++changes_;
-  known.keeps_since.reset();
-  if (member.keeps >= 0) known.keeps_since = now - seconds(std::min(member.keeps, longest_keeping));
+  // That a keeper is none any more is for itself to say, while it is heard of.
+  const bool says = member.keeps != Member::keeps_unsaid &&
+                    (itself || member.keeps >= 0 || !known.said || now - *known.said >= own_word_for);
+  if (says) {
+    if (known.keeps_since.has_value() != (member.keeps >= 0)) ++changes_;
+    known.keeps_since.reset();
+    if (member.keeps >= 0) known.keeps_since = now - seconds(std::min(member.keeps, longest_keeping));
+  }
+  if (moved) ++changes_;
   known.member = member;
   known.heard = heard;
   return moved;

@@ -10,6 +10,7 @@
 #include "core/member.h"
 #include "wire/access.h"
 #include "wire/beyond.h"
+#include "wire/channel.h"
 #include "wire/task.h"
 
 namespace mesh {
@@ -26,6 +27,7 @@ struct EmbeddedRole {
   Beyond beyond{};  ///< of one for the node's own questions
   /// Of one for others: who else keeps a directory, as far as this node knows.
   std::function<std::vector<Member>(const std::string& directory)> keepers{};
+  std::function<void(const Channel&, Welcome&)> prove{};  ///< of the same: says who this node is
 };
 
 /// They live as long as the functions.

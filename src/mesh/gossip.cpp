@@ -15,6 +15,7 @@ using std::chrono::seconds;
 using Clock = std::chrono::steady_clock;
 
 constexpr auto connect_limit = seconds(2);
+constexpr auto connect_all_limit = milliseconds(3000);  // of a node with several addresses
 constexpr auto greet_limit = seconds(3);
 constexpr auto greet_every = milliseconds(15'000);
 constexpr auto greet_alone_every = milliseconds(2'000);  // while nobody is known, and at the start
@@ -271,11 +272,15 @@ Task<void> Gossip::gossip() {
 }
 
 Task<ChannelPtr> Gossip::connect(Member member, std::string path) {
+  const auto deadline = Clock::now() + connect_all_limit;
   for (const auto& address : member.addresses) {
     if (!may_ask(address, member.channel_port)) continue;
+    const auto left = std::chrono::ceil<milliseconds>(deadline - Clock::now());
+    if (left <= milliseconds(0)) break;
     ChannelPtr channel;
     try {
-      channel = co_await connect_channel(to_text(address, member.channel_port), path, connect_limit, options_.access);
+      channel = co_await connect_channel(to_text(address, member.channel_port), path,
+                                         std::min<milliseconds>(left, connect_limit), options_.access);
     } catch (const Error&) {
       // The next one may lead there.
     }

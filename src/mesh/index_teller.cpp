@@ -17,6 +17,10 @@ constexpr auto gather = milliseconds(100);  // changes come in bunches
 constexpr auto look_every = milliseconds(1000);
 constexpr auto try_again_after = milliseconds(1000);
 constexpr auto compare_every = std::chrono::minutes(10);
+/// One with no channel to it may be gone, or have begun anew, without this node's notice.
+constexpr auto visit_every = seconds(60);
+constexpr auto losses_within = seconds(5);
+constexpr std::size_t many_losses = 2;
 constexpr std::size_t most_telling = 8;      // keepers at once
 constexpr std::size_t most_changes = 2'000;  // of a directory; more, and all of it is told
 constexpr std::size_t most_parts = 500;      // in one message
@@ -49,18 +53,19 @@ void IndexTeller::changed(const InventoryDelta& delta) {
     if (fresh) unassigned_.insert(name);
     at->second.stamp = ++last_stamp_;
     for (const auto& [instance, keeper] : keepers_)
-      if (keeper->assigned.contains(name))
+      if (keeper->busy || keeper->assigned.contains(name) || keeper->told.contains(name))
         if (auto& changes = keeper->changes[name]; changes.size() <= most_changes) changes.insert(path);
   };
   for (const auto& path : delta.removed) note(path);
   for (const auto& entry : delta.put) note(entry.path);
+  ++version_;
   wake();
 }
 
 bool IndexTeller::is_told() const {
-  if (!begun_ || directories_.empty()) return begun_;
-  return unassigned_.empty() && std::ranges::none_of(keepers_, [&](const auto& pair) {
-           return is_due(pair.first, *pair.second, Clock::time_point::max());
+  if (!begun_) return true;
+  return is_assigned_ && unassigned_.empty() && std::ranges::none_of(keepers_, [&](const auto& pair) {
+           return pair.second->busy || lacks_something(*pair.second);
          });
 }
 
@@ -94,20 +99,17 @@ Task<void> IndexTeller::assign() {
   for (auto& [instance, some] : fresh) {
     auto& keeper = keepers_[instance];
     if (!keeper) keeper = std::make_shared<Keeper>();
+    // It has begun anew, and knows nothing.
+    if (some.member.keeps < keeper->kept) keeper->compared = {};
+    keeper->kept = some.member.keeps;
     keeper->member = std::move(some.member);
     for (const auto& name : some.assigned)
       if (directories_.contains(name)) keeper->assigned.insert(name);
   }
+  ++version_;
 }
 
-bool IndexTeller::is_due(const std::string& instance, const Keeper& keeper, Clock::time_point now) const {
-  if (keeper.busy || now < keeper.again) return false;
-  if (keeper.assigned.empty() && keeper.told.empty()) return false;
-  const auto link = links_.number_of(instance);
-  // It was lost, and with it perhaps what was told on it; but not where this node hung up.
-  const bool rests = link == 0 && links_.is_resting(instance, keeper.link);
-  if (link != keeper.link && !rests && !keeper.told.empty()) return true;
-  if (now != Clock::time_point::max() && now - keeper.compared > compare_every) return true;
+bool IndexTeller::lacks_something(const Keeper& keeper) const {
   for (const auto& [name, stamp] : keeper.told)
     if (!keeper.assigned.contains(name)) return true;
   return std::ranges::any_of(keeper.assigned, [&](const std::string& name) {
@@ -115,6 +117,46 @@ bool IndexTeller::is_due(const std::string& instance, const Keeper& keeper, Cloc
     const auto told = keeper.told.find(name);
     return at == directories_.end() || told == keeper.told.end() || told->second != at->second.stamp;
   });
+}
+
+bool IndexTeller::is_due(const std::string& instance, Keeper& keeper, Clock::time_point now) const {
+  if (keeper.busy || now < keeper.again) return false;
+  if (keeper.assigned.empty() && keeper.told.empty()) return false;
+  const auto link = links_.number_of(instance);
+  const bool rests = keeper.hangs_up || (link == 0 && links_.is_resting(instance, keeper.link));
+  if (!keeper.told.empty()) {
+    // It was lost, and with it perhaps what was told on it; but not where this node hung up.
+    if (link != keeper.link && !rests) return true;
+    if (now - keeper.compared > (rests ? seconds(visit_every) : seconds(compare_every))) return true;
+  }
+  if (keeper.clean == version_) return false;
+  if (lacks_something(keeper)) return true;
+  keeper.clean = version_;
+  return false;
+}
+
+/// Where several links are lost at once, much has died: those that rest are looked at, too.
+void IndexTeller::look_for_losses() {
+  const auto now = Clock::now();
+  std::erase_if(losses_, [&](Clock::time_point at) { return now - at > losses_within; });
+  for (const auto& [instance, keeper] : keepers_) {
+    if (keeper->link == 0 || keeper->hangs_up || keeper->busy) continue;
+    if (links_.number_of(instance) != 0 || links_.is_resting(instance, keeper->link)) continue;
+    if (!std::exchange(keeper->is_lost, true)) losses_.push_back(now);
+  }
+  if (losses_.size() < many_losses) return;
+  losses_.clear();
+  for (const auto& [instance, keeper] : keepers_)
+    if (links_.number_of(instance) == 0) keeper->compared = {};
+}
+
+/// Where nothing is left in it: it is nobody's any more.
+bool IndexTeller::is_gone(const std::string& directory) {
+  if (!facts_.list(directory, {}, 1).empty()) return false;
+  for (const auto& [instance, keeper] : keepers_) keeper->assigned.erase(directory);
+  directories_.erase(directory);
+  ++version_;
+  return true;
 }
 
 Task<void> IndexTeller::run() {
@@ -137,6 +179,8 @@ Task<void> IndexTeller::run() {
   while (!closed_) {
     co_await assign();
     if (alive.expired()) co_return;
+    is_assigned_ = true;
+    look_for_losses();
     const auto now = Clock::now();
     std::vector<KeeperPtr> due;
     for (const auto& [instance, keeper] : keepers_)
@@ -175,6 +219,7 @@ Task<void> IndexTeller::tell(KeeperPtr keeper) {
     // What is gone for good is not told that it keeps nothing any more.
     if (keeper->assigned.empty()) keeper->told.clear();
   }
+  ++version_;
   wake();
 }
 
@@ -184,16 +229,17 @@ Task<void> IndexTeller::tell_all(KeeperPtr keeper) {
   const KeeperLinks::Link link = co_await links_.to(keeper->member);
   if (alive.expired()) co_return;
   const auto now = Clock::now();
-  if (link.number != keeper->link || now - keeper->compared > compare_every) {
+  keeper->is_lost = false;
+  if (link.number != keeper->link || now - keeper->compared > seconds(visit_every)) {
     keeper->link = link.number;
     keeper->compared = now;
+    keeper->hangs_up = false;
     co_await compare(keeper, link.channel);
     if (alive.expired()) co_return;
   }
   IndexTell said;
   for (const auto& [name, stamp] : keeper->told)
     if (!keeper->assigned.contains(name) || !directories_.contains(name)) said.forget.push_back(name);
-  for (const auto& name : said.forget) keeper->told.erase(name), keeper->changes.erase(name);
   std::vector<std::string> whole;
   std::size_t entries = 0;
   const auto assigned = keeper->assigned;
@@ -205,6 +251,10 @@ Task<void> IndexTeller::tell_all(KeeperPtr keeper) {
     const auto changes = keeper->changes.find(name);
     if (told == keeper->told.end() || changes == keeper->changes.end() || changes->second.size() > most_changes) {
       whole.push_back(name);
+      continue;
+    }
+    if (is_gone(name)) {
+      said.forget.push_back(name);
       continue;
     }
     DirectoryPart part;
@@ -220,7 +270,9 @@ Task<void> IndexTeller::tell_all(KeeperPtr keeper) {
     keeper->changes.erase(changes);
     said.parts.push_back(std::move(part));
     if (entries < page_entries && said.parts.size() < most_parts) continue;
-    co_await send(keeper, link.channel, std::exchange(said, {}));
+    IndexTell batch;
+    std::swap(batch, said);
+    co_await send(keeper, link.channel, std::move(batch));
     if (alive.expired()) co_return;
     entries = 0;
   }
@@ -234,13 +286,8 @@ Task<void> IndexTeller::tell_all(KeeperPtr keeper) {
       if (alive.expired()) co_return;
       continue;
     }
-    if (all.empty()) {
-      // It is gone, for everybody.
-      said.forget.push_back(name);
-      keeper->told.erase(name);
-      keeper->changes.erase(name);
-      for (const auto& [instance, other] : keepers_) other->assigned.erase(name);
-      directories_.erase(at);
+    if (all.empty() && is_gone(name)) {
+      if (keeper->told.contains(name)) said.forget.push_back(name);
       continue;
     }
     DirectoryPart part;
@@ -252,11 +299,15 @@ Task<void> IndexTeller::tell_all(KeeperPtr keeper) {
     keeper->changes.erase(name);
     said.parts.push_back(std::move(part));
     if (entries < page_entries && said.parts.size() < most_parts) continue;
-    co_await send(keeper, link.channel, std::exchange(said, {}));
+    IndexTell batch;
+    std::swap(batch, said);
+    co_await send(keeper, link.channel, std::move(batch));
     if (alive.expired()) co_return;
     entries = 0;
   }
   if (!said.parts.empty() || !said.forget.empty()) co_await send(keeper, link.channel, std::move(said));
+  if (alive.expired()) co_return;
+  if (keeper->hangs_up && facts_.may_rest(keeper->member.instance)) links_.rest(keeper->member.instance);
 }
 
 /// Whether the keeper still has what it was told.
@@ -285,11 +336,17 @@ Task<void> IndexTeller::send(KeeperPtr keeper, ChannelPtr channel, IndexTell sai
   const IndexTold heard = co_await channel->request(said, tell_limit);
   if (alive.expired()) co_return;
   note_down();
-  for (const auto& name : heard.wanted) keeper->told.erase(name);
+  for (const auto& name : said.forget) keeper->told.erase(name), keeper->changes.erase(name);
+  for (const auto& name : heard.wanted) {
+    // One that wants the same again and again is not told at once.
+    if (std::ranges::find(stamps, name, &DirectoryStamp::directory) != stamps.end())
+      keeper->again = Clock::now() + try_again_after;
+    keeper->told.erase(name);
+  }
   if (heard.is_full && !std::exchange(said_full_, true))
     facts_.log("the index of " + keeper->member.node +
                " has no room for all that this node has; where no tracker answers, some of it may not be found");
-  if (heard.hang_up) links_.rest(keeper->member.instance);
+  keeper->hangs_up = keeper->hangs_up || heard.hang_up;
 }
 
 /// A directory of many entries.
@@ -318,6 +375,7 @@ Task<void> IndexTeller::tell_whole(KeeperPtr keeper, ChannelPtr channel, std::st
     if (std::ranges::find(wanted, directory) != wanted.end()) co_return;
     if (heard.is_full && !std::exchange(said_full_, true))
       facts_.log("the index of " + keeper->member.node + " has no room for all that this node has");
+    keeper->hangs_up = keeper->hangs_up || heard.hang_up;
   }
   keeper->told[directory] = stamp;
 }

@@ -35,6 +35,8 @@ class IndexTeller {
     /// The keepers of a directory, this node among them where it is one.
     std::function<std::vector<Member>(std::uint64_t key)> keepers;
     std::function<std::uint64_t()> changes;  ///< another number: they may be others
+    /// Whether a channel to it is of no other use.
+    std::function<bool(const std::string& instance)> may_rest;
     Log log;
   };
   IndexTeller(asio::io_context& io, Facts facts, KeeperLinks& links);
@@ -47,7 +49,7 @@ class IndexTeller {
   /// To be told of every change from then on.
   void changed(const InventoryDelta& delta);
   [[nodiscard]] bool is_keeper(const std::string& instance) const { return keepers_.contains(instance); }
-  /// Everything that was there has been told, as far as that could be done.
+  /// Everything that was there has been told, as far as that could be done, or nothing is told by this node yet.
   [[nodiscard]] bool is_told() const;
   void close();
 
@@ -61,15 +63,22 @@ class IndexTeller {
     std::map<std::string, std::int64_t> told;              ///< which it has, and of what count
     std::map<std::string, std::set<std::string>> changes;  ///< paths in what it has been told of, since then
     std::uint64_t link = 0;                                ///< on which it was told last
+    bool hangs_up = false;                                 ///< it has too many channels
+    std::int64_t kept = 0;                                 ///< for how long it said that it keeps, at that time
     Clock::time_point compared{};
+    std::uint64_t clean = 0;    ///< of `version_`: it had been told everything then
     Clock::time_point again{};  ///< it could not be told: not before
     bool busy = false;
+    bool is_lost = false;  ///< the link was, and none was had since
   };
   using KeeperPtr = std::shared_ptr<Keeper>;
 
   Task<void> run();
   Task<void> assign();
-  [[nodiscard]] bool is_due(const std::string& instance, const Keeper& keeper, Clock::time_point now) const;
+  [[nodiscard]] bool is_due(const std::string& instance, Keeper& keeper, Clock::time_point now) const;
+  [[nodiscard]] bool lacks_something(const Keeper& keeper) const;
+  void look_for_losses();
+  [[nodiscard]] bool is_gone(const std::string& directory);
   Task<void> tell(KeeperPtr keeper);
   Task<void> tell_all(KeeperPtr keeper);
   Task<void> compare(KeeperPtr keeper, ChannelPtr channel);
@@ -85,8 +94,11 @@ class IndexTeller {
   std::set<std::string> unassigned_;          ///< directories that are new
   std::uint64_t assigned_for_ = 0;            ///< of `changes`
   std::int64_t last_stamp_ = 0;
+  std::uint64_t version_ = 1;              ///< another one after each change of what is to be told to whom
+  std::vector<Clock::time_point> losses_;  ///< of links, lately
   std::size_t telling_ = 0;
   bool begun_ = false;
+  bool is_assigned_ = false;  ///< what was there at the beginning is
   bool closed_ = false;
   bool said_full_ = false;
   Event wake_;

@@ -24,7 +24,13 @@ constexpr std::size_t most_asked_at_once = 16;
 constexpr std::size_t most_keepers = 8;  // that one question goes to
 constexpr std::size_t few_keepers = 5;   // that are known by the ring
 constexpr std::size_t questions_at_once = 200;
-constexpr std::size_t most_versions = 4'000'000;
+constexpr std::size_t most_versions = 2'000'000;
+/// More than that in one answer is no answer. (A page ends behind the path that fills it.)
+constexpr std::size_t most_in_page = 4'000;
+constexpr std::size_t most_nodes_in_page = 40'000;
+constexpr std::size_t most_keepers_named = 64;
+constexpr auto cover_limit = seconds(60);
+constexpr std::int64_t young_keeper = 30;  // seconds
 constexpr std::size_t most_likely = 64;
 
 std::string join(const std::string& directory, std::string_view name) {
@@ -51,6 +57,7 @@ struct IndexWalk::Question {
   std::size_t answers = 0;
   bool is_known = false;                ///< somebody knows of the directory
   bool is_settled = false;              ///< and has been a keeper for long
+  bool is_cut = false;                  ///< and had no room for all
   std::set<std::string> directories{};  ///< paths that it led to
   std::size_t found = 0;
 };
@@ -67,6 +74,9 @@ struct IndexWalk::Round {
   std::size_t unanswered = 0;
   std::string trouble;
   bool is_too_much = false;
+  std::size_t cut = 0;  ///< directories of which a keeper left something out
+  std::function<NodeRef(const NodeRef&)> better;
+  Clock::time_point deadline{};
 
   [[nodiscard]] bool has_file(const std::string& path) const {
     const auto at = known.find(path);
@@ -77,7 +87,7 @@ struct IndexWalk::Round {
 
   std::uint32_t place(const IndexedNode& node) {
     const auto [at, fresh] = places.try_emplace(node.node.instance, static_cast<std::uint32_t>(out.nodes.size()));
-    if (fresh) out.nodes.push_back(node);
+    if (fresh) out.nodes.push_back({better(node.node), node.head});
     if (node.head) out.nodes[at->second].head = true;
     return at->second;
   }
@@ -85,10 +95,15 @@ struct IndexWalk::Round {
 
 /// Puts what one keeper says beside what others have said.
 void IndexWalk::take(const Indexed& heard, const Questions& asked, Round& round) {
+  std::size_t versions = 0;
+  for (const auto& directory : heard.directories) versions += directory.versions.size();
+  if (versions > most_in_page || heard.nodes.size() > most_nodes_in_page || heard.keepers.size() > most_keepers_named)
+    throw Error(Status::failed, "a keeper answers at too great length");
   for (std::size_t i = 0; i < asked.size() && i < heard.directories.size(); ++i) {
     const auto& directory = heard.directories[i];
     auto& question = *asked[i];
     question.is_known = question.is_known || directory.is_known;
+    question.is_cut = question.is_cut || directory.is_cut;
     for (const auto& version : directory.versions) {
       const auto& path = version.entry.path;
       if (!entry_fault(version.entry).empty() || parent_path(path) != question.said.directory) continue;
@@ -96,7 +111,8 @@ void IndexWalk::take(const Indexed& heard, const Questions& asked, Round& round)
       if (version.entry.kind == Kind::directory) question.directories.insert(path);
       std::vector<std::uint32_t> nodes;
       for (const auto place : version.nodes)
-        if (place < heard.nodes.size()) nodes.push_back(round.place(heard.nodes[place]));
+        if (place < heard.nodes.size() && nodes.size() < most_index_holders)
+          nodes.push_back(round.place(heard.nodes[place]));
       auto& known = round.known[path];
       const auto same =
           std::ranges::find_if(known, [&](std::size_t at) { return round.out.versions[at].entry == version.entry; });
@@ -138,25 +154,28 @@ Task<void> IndexWalk::ask_one(Member keeper, Questions questions, std::shared_pt
         ask.questions.push_back(questions[i]->said);
         ask.questions.back().after = after[i];
       }
+      if (Clock::now() > round->deadline) throw Error(Status::unreachable, "it takes too long");
       const Indexed heard = co_await link.channel->request(ask, ask_limit);
       if (heard.directories.empty()) break;
-      round->youngest = std::min(round->youngest, heard.age);
+      if (keeper.keeps < young_keeper) round->youngest = std::min(round->youngest, heard.age);
       take(heard, some, *round);
       for (std::size_t i = 0; i < some.size() && i < heard.directories.size(); ++i, ++done) {
         const auto& directory = heard.directories[i];
         if (!directory.next.empty()) {
-          if (directory.next <= after[done]) co_return;  // it turns in a circle
+          if (directory.next <= after[done] || directory.versions.empty()) co_return;  // it leads nowhere
           after[done] = directory.next;
           break;
         }
         auto& question = *some[i];
         ++question.answers;
-        if (directory.is_known && keeper.keeps >= proven_after) question.is_settled = true;
+        if (directory.is_known && !directory.is_cut && keeper.keeps >= proven_after) question.is_settled = true;
         if (directory.is_known) continue;
-        for (const auto& other : heard.keepers)
-          if (question.keepers.size() < most_keepers && facts_.may_ask(other) &&
-              question.named.insert(other.instance).second)
-            question.keepers.push_back(other);
+        for (const auto& other : heard.keepers) {
+          if (question.keepers.size() >= most_keepers) break;
+          auto known = facts_.find(other.instance);
+          if ((!known && !facts_.may_ask(other)) || !question.named.insert(other.instance).second) continue;
+          question.keepers.push_back(known ? std::move(*known) : other);
+        }
       }
     }
   } catch (const Error& error) {
@@ -165,7 +184,9 @@ Task<void> IndexWalk::ask_one(Member keeper, Questions questions, std::shared_pt
 }
 
 Task<void> IndexWalk::ask(Questions questions, std::shared_ptr<Round> round) {
+  Slice slice;
   for (const auto& question : questions) {
+    if (slice.is_over()) co_await slice.next();
     for (auto& keeper : facts_.keepers(ring_key(question->said.directory), few_keepers)) {
       question->named.insert(keeper.instance);
       question->keepers.push_back(std::move(keeper));
@@ -203,6 +224,7 @@ Task<void> IndexWalk::ask(Questions questions, std::shared_ptr<Round> round) {
       throw Error(Status::failed, "the mesh has too many files for one question; ask for a part of it");
   }
   for (const auto& question : questions) {
+    if (question->is_cut && !question->is_settled) ++round->cut;
     if (question->answers == 0)
       ++round->unanswered;
     else
@@ -242,8 +264,9 @@ Task<void> IndexWalk::walk(CoverAsk asked, std::shared_ptr<Round> round) {
     // A path that is there wins over the glob that it spells.
     const auto self = add_with_above(asked.pattern);
     co_await ask(std::exchange(questions, {}), round);
-    if (self && self->directories.contains(asked.pattern)) below.insert(asked.pattern);
-    if (!asked.glob && !self->found && below.empty()) co_return;
+    // Where nobody answers for the directory that it is in, those who answer for itself may.
+    const bool may_be = self && self->answers == 0 && !asked.glob;
+    if (self && (may_be || self->directories.contains(asked.pattern))) below.insert(asked.pattern);
   }
   if (asked.glob && (asked.pattern.empty() || below.empty())) {
     level.insert("");
@@ -289,6 +312,14 @@ Task<Covered> IndexWalk::cover(CoverAsk asked) {
   for (;;) {
     round = std::make_shared<Round>();
     round->certain = asked.certain;
+    round->deadline = begun + cover_limit;
+    round->better = [this](const NodeRef& said) {
+      const auto known = facts_.find(said.instance);
+      if (!known || known->addresses.empty()) return said;
+      NodeRef out = facts_.reference(*known);
+      out.key = said.key;
+      return out;
+    };
     round->from = asked.from;
     co_await walk(asked, round);
     // A keeper that has just begun is still being told.
@@ -301,6 +332,7 @@ Task<Covered> IndexWalk::cover(CoverAsk asked) {
   auto& out = round->out;
   out.known = facts_.known();
   const auto& wanted = asked.paths.size() == 1 ? asked.paths.front() : asked.pattern;
+  out.is_unsure = round->unanswered > 0;
   if (!asked.glob && !wanted.empty() && !round->known.contains(wanted)) {
     for (const auto& member : facts_.some(most_likely)) {
       static_cast<void>(round->place({facts_.reference(member), false}));
@@ -313,6 +345,9 @@ Task<Covered> IndexWalk::cover(CoverAsk asked) {
   if (round->unanswered > 0)
     out.view += ", without " + std::to_string(round->unanswered) + " of " + std::to_string(round->asked) +
                 (round->asked == 1 ? " directory" : " directories") + ", whose keepers do not answer";
+  if (round->cut > 0)
+    out.view += "; of " + std::to_string(round->cut) + (round->cut == 1 ? " directory" : " directories") +
+                " it has no room for all";
   co_return std::move(out);
 }
 

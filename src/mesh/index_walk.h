@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -27,6 +28,8 @@ class IndexWalk {
     /// At most so many of the other nodes, at random.
     std::function<std::vector<Member>(std::size_t most)> some;
     std::function<NodeRef(const Member&)> reference;
+    /// What this node itself knows of one, if that has not failed to answer: better than what others say of it.
+    std::function<std::optional<Member>(const std::string& instance)> find;
     std::function<bool(const Member&)> may_ask;  ///< of one that a keeper names
     std::function<std::size_t()> known;          ///< other nodes
   };

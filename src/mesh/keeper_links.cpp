@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "wire/identity.h"
+
 namespace mesh {
 namespace {
 
@@ -13,7 +15,7 @@ constexpr auto unused_after = seconds(30);
 }  // namespace
 
 KeeperLinks::KeeperLinks(asio::io_context& io, Facts facts, const Handlers& handlers)
-    : io_(io), facts_(std::move(facts)), handlers_(handlers) {}
+    : io_(io), facts_(std::move(facts)), handlers_(handlers), opened_(io) {}
 
 KeeperLinks::~KeeperLinks() { close(); }
 
@@ -30,13 +32,23 @@ Task<KeeperLinks::Link> KeeperLinks::to(Member member) {
 
 Task<KeeperLinks::Link> KeeperLinks::open(Member member) {
   const auto alive = std::weak_ptr<bool>(alive_);
-  const auto own = facts_.hello();
+  while (opening_count_ >= most_opening) {
+    co_await opened_.wait();
+    if (alive.expired()) throw Error(Status::unreachable, "the node ends");
+  }
+  ++opening_count_;
+  const std::shared_ptr<void> counted(nullptr, [this, alive](void*) {
+    if (alive.expired()) return;
+    --opening_count_;
+    opened_.notify();
+  });
+  const auto own = facts_.hello().instance;
   ChannelPtr channel;
-  if (member.instance == own.instance)
+  if (member.instance == own)
     channel = co_await facts_.connect_within();
   else
-    channel = co_await facts_.connect(member, "/keeper/" + own.instance + "/" + member.instance);
-  if (alive.expired() || closed_) {
+    channel = co_await facts_.connect(member, "/keeper/" + own + "/" + member.instance);
+  if (alive.expired()) {
     if (channel) channel->close();
     throw Error(Status::unreachable, "the node ends");
   }
@@ -44,28 +56,40 @@ Task<KeeperLinks::Link> KeeperLinks::open(Member member) {
     facts_.missed(member.instance);
     throw Error(Status::unreachable, member.node + ": cannot be reached");
   }
-  channel->set_where(member.node);
-  auto run = [](ChannelPtr running, const Handlers& handlers) -> Task<void> { co_await running->run(handlers); };
-  spawn(io_, run(channel, handlers_));
-  Hello hello = facts_.hello();
-  hello.proof = facts_.prove(*channel);
+  passing_.insert(channel);
   std::optional<Error> trouble;
-  Welcome welcome;
+  Link link;
   try {
-    welcome = co_await channel->request(hello, hello_limit);
+    link = co_await greet(member, channel);
   } catch (const Error& error) {
     trouble = error;
   }
   if (alive.expired()) throw Error(Status::unreachable, "the node ends");
-  if (!trouble && (welcome.taken || welcome.here_already)) {
-    if (welcome.taken) facts_.taken(hello.instance, welcome);
-    trouble = Error(Status::unreachable, member.node + ": another node has this one's identity");
-  }
-  if (trouble) {
-    channel->close();
-    if (trouble->status() == Status::unreachable) facts_.missed(member.instance);
-    throw Error(Status::unreachable, trouble->what());
-  }
+  passing_.erase(channel);
+  if (!trouble) co_return link;
+  channel->close();
+  facts_.missed(member.instance);
+  throw Error(Status::unreachable, trouble->what());
+}
+
+/// Says hello, and hears whether it is the node that it was taken for.
+Task<KeeperLinks::Link> KeeperLinks::greet(Member member, ChannelPtr channel) {
+  const auto alive = std::weak_ptr<bool>(alive_);
+  channel->set_where(member.node);
+  auto run = [](ChannelPtr running, const Handlers& handlers) -> Task<void> { co_await running->run(handlers); };
+  spawn(io_, run(channel, handlers_));
+  Hello hello = facts_.hello();
+  const auto own = hello.instance;
+  hello.proof = facts_.prove(*channel);
+  const Welcome welcome = co_await channel->request(hello, hello_limit);
+  if (alive.expired()) throw Error(Status::unreachable, "the node ends");
+  if (welcome.taken) facts_.taken(own, welcome);
+  if (welcome.taken || welcome.here_already)
+    throw Error(Status::unreachable, member.node + ": another node has this one's identity");
+  if (own != facts_.hello().instance) throw Error(Status::unreachable, "this node is another one by now");
+  const bool is_itself = member.instance == own || is_proven(member.instance, welcome.public_key, Welcome::name,
+                                                             channel->binding(), welcome.proof);
+  if (!is_itself) throw Error(Status::unreachable, member.node + ": somebody else is there");
   make_room();
   resting_.erase(member.instance);
   auto& place = links_[member.instance];
@@ -91,7 +115,8 @@ void KeeperLinks::rest(const std::string& instance) {
   const auto channel = it->second.link.channel;
   if (channel->is_open()) resting_[instance] = it->second.link.number;
   links_.erase(it);
-  auto leave = [](ChannelPtr going) -> Task<void> {
+  passing_.insert(channel);
+  auto leave = [](KeeperLinks* self, ChannelPtr going, std::weak_ptr<bool> alive) -> Task<void> {
     try {
       const IndexRest last;
       static_cast<void>(co_await going->request(last, hello_limit));
@@ -99,8 +124,9 @@ void KeeperLinks::rest(const std::string& instance) {
       // It is gone.
     }
     going->close();
+    if (!alive.expired()) self->passing_.erase(going);
   };
-  spawn(io_, leave(channel));
+  spawn(io_, leave(this, channel, alive_));
 }
 
 void KeeperLinks::make_room() {
@@ -125,11 +151,18 @@ void KeeperLinks::tend() {
   for (const auto& instance : unused) rest(instance);
 }
 
+void KeeperLinks::drop_all() {
+  for (const auto& [instance, open] : links_) open.link.channel->close();
+  for (const auto& channel : passing_) channel->close();
+  links_.clear();
+  resting_.clear();
+}
+
 void KeeperLinks::close() {
   closed_ = true;
   alive_.reset();
-  for (const auto& [instance, open] : links_) open.link.channel->close();
-  links_.clear();
+  drop_all();
+  opened_.notify();
 }
 
 }  // namespace mesh

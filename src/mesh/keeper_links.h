@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,7 @@ class KeeperLinks {
     std::uint64_t number = 0;
   };
   static constexpr std::size_t most_open = 40;
+  static constexpr std::size_t most_opening = 16;  ///< besides, at once
 
   /// `handlers` answers what keepers ask, and must outlive this.
   KeeperLinks(asio::io_context& io, Facts facts, const Handlers& handlers);
@@ -65,6 +67,8 @@ class KeeperLinks {
   void rest(const std::string& instance);
   /// What is of no more use is closed. To be called every few seconds.
   void tend();
+  /// This node is another one from now on.
+  void drop_all();
   void close();
 
  private:
@@ -73,6 +77,7 @@ class KeeperLinks {
     Clock::time_point used;
   };
   Task<Link> open(Member member);
+  Task<Link> greet(Member member, ChannelPtr channel);
   void make_room();
 
   asio::io_context& io_;
@@ -81,6 +86,9 @@ class KeeperLinks {
   std::map<std::string, Open> links_;             ///< by instance
   std::map<std::string, std::uint64_t> resting_;  ///< the last link of each that this node has hung up
   SingleFlight<std::string, Link> opening_;
+  std::set<ChannelPtr> passing_;  ///< channels that are not links yet, or not any more
+  std::size_t opening_count_ = 0;
+  Event opened_;
   std::uint64_t next_number_ = 1;
   bool closed_ = false;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

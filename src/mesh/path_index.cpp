@@ -64,16 +64,22 @@ PathIndex::PathIndex(Workers& workers, Options options, Facts facts, Gossip& gos
                .find = facts_.find,
                .keepers = [this](std::uint64_t key) { return keepers_to_tell(key); },
                .changes = [this] { return gossip_.changes(); },
+               .may_rest = [this](const std::string& node) { return !meetings_.is_keeper(node); },
                .log = facts_.log},
               keeper_links_),
       meetings_(workers.loop(),
                 {.keepers = [this](std::uint64_t key) { return keepers(key, keepers_of_each); },
+                 .changes = [this] { return gossip_.changes(); },
                  .introduced = facts_.introduced},
                 keeper_links_),
       walk_(workers.loop(),
             {.keepers = [this](std::uint64_t key, std::size_t count) { return keepers(key, count); },
              .some = [this](std::size_t most) { return gossip_.members().choose(most, random_); },
              .reference = [this](const Member& member) { return reference(member); },
+             .find = [this](const std::string& instance) -> std::optional<Member> {
+               if (gossip_.members().is_missed(instance)) return std::nullopt;
+               return gossip_.members().find(instance, Clock::now());
+             },
              .may_ask =
                  [this](const Member& member) {
                    return is_sensible(member) && std::ranges::any_of(member.addresses, [&](const auto& address) {
@@ -85,6 +91,7 @@ PathIndex::PathIndex(Workers& workers, Options options, Facts facts, Gossip& gos
       opened_(workers.loop()) {
   EmbeddedRole role;
   role.keepers = [this](const std::string& directory) { return keepers(ring_key(directory), keepers_of_each); };
+  role.prove = facts_.prove_itself;
   keeper_ = options_.embedded_tracker(workers.loop(), options_.access, std::move(role));
   spawn(workers.loop(), tend());
 }
@@ -156,6 +163,8 @@ Beyond PathIndex::beyond() {
     std::vector<NodeRef> all;
     for (const auto which : {MemberList::Which::likely, MemberList::Which::missed})
       for (const auto& member : gossip_.members().choose(SIZE_MAX, random_, which)) all.push_back(reference(member));
+    // Of two with one name, the same one has it each time.
+    std::ranges::sort(all, {}, &NodeRef::instance);
     return all;
   };
   out.visit = [this](NodeRef node) -> Task<ChannelPtr> {
@@ -210,6 +219,8 @@ std::vector<std::string> PathIndex::announce_addresses(const InfoHash& infohash)
 Task<std::string> PathIndex::announce(std::string query, InfoHash infohash, asio::ip::address remote) {
   const auto own = gossip_.self().instance;
   const auto all = keepers(ring_key(infohash), keepers_of_each);
+  const bool may_ask = remote.is_loopback() || announces_.take(counted_as(remote), Clock::now());
+  if (!may_ask) co_return failure_reply("too many announces from this address");
   const bool is_own = std::ranges::any_of(all, [&](const Member& member) { return member.instance == own; });
   if (is_own || all.empty()) co_return co_await keeper_.announce(std::move(query), remote);
   AnnounceAsk ask;
@@ -252,6 +263,7 @@ void PathIndex::seeds(JoinSwarm ready) {
 
 void PathIndex::identity_changed() {
   if (channel_) channel_->close();
+  keeper_links_.drop_all();
 }
 
 Task<void> PathIndex::tend() {
@@ -276,11 +288,11 @@ Task<ChannelPtr> PathIndex::open(milliseconds limit) {
   }
   // Who has little time asks again later.
   if (limit < little_time) co_return nullptr;
-  while (opening_ && !closed_) {
+  for (const auto until = Clock::now() + limit; opening_ && !closed_ && Clock::now() < until;) {
     co_await opened_.wait_for(milliseconds(100));
     if (alive.expired()) co_return nullptr;
   }
-  co_return channel_ && channel_->is_open() ? channel_ : nullptr;
+  co_return !opening_ && channel_ && channel_->is_open() ? channel_ : nullptr;
 }
 
 /// Whether any other node answers.
@@ -298,11 +310,7 @@ Task<bool> PathIndex::reach_any() {
   };
   const auto alive = std::weak_ptr<bool>(alive_);
   const auto deadline = Clock::now() + reach_limit;
-  for (auto& member : some) {
-    co_await asked.fewer_than(4);
-    if (alive.expired() || *reached || Clock::now() > deadline) break;
-    asked.add(reach(this, std::move(member), reached, alive_));
-  }
+  for (auto& member : some) asked.add(reach(this, std::move(member), reached, alive_));
   while (!alive.expired() && !*reached && asked.waiting() > 0 && Clock::now() < deadline)
     co_await opened_.wait_for(milliseconds(10));
   co_return *reached;

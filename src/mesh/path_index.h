@@ -17,6 +17,7 @@
 
 #include "core/keeper_ring.h"
 #include "core/log.h"
+#include "core/rate_limit.h"
 #include "mesh/embedded_tracker.h"
 #include "mesh/gossip.h"
 #include "mesh/index_teller.h"
@@ -32,7 +33,8 @@ class PathIndex {
  public:
   struct Facts {
     std::function<Hello()> hello;
-    std::function<std::string(const Channel&)> prove;  ///< Hello::proof, for this channel
+    std::function<std::string(const Channel&)> prove;            ///< Hello::proof, for this channel
+    std::function<void(const Channel&, Welcome&)> prove_itself;  ///< Welcome::proof and its key
     std::function<bool()> scan_complete;
     std::function<std::vector<FileEntry>(std::string_view after, std::size_t limit)> page;
     std::function<std::vector<FileEntry>(std::string_view directory, std::string_view after, std::size_t limit)> list;
@@ -101,6 +103,7 @@ class PathIndex {
   KeeperRing ring_;
   std::uint64_t ring_of_ = 0;  ///< Gossip::changes
   EmbeddedTracker keeper_;
+  Allowances<asio::ip::address> announces_{50};  ///< of each address, a second
   KeeperLinks keeper_links_;
   IndexTeller teller_;
   SwarmMeetings meetings_;

@@ -22,6 +22,7 @@ class SwarmMeetings {
  public:
   struct Facts {
     std::function<std::vector<Member>(std::uint64_t key)> keepers;
+    std::function<std::uint64_t()> changes;  ///< another number: they may be others
     /// Who else is in a swarm, when that becomes known later.
     std::function<void(const ContentId& id, const Introduced&)> introduced;
   };
@@ -48,17 +49,30 @@ class SwarmMeetings {
     JoinSwarm ready;
     std::map<std::string, std::uint64_t> at;  ///< keepers that know, and on which link
     bool busy = false;
+    std::uint64_t keepers_of = 0;  ///< `changes`, as it was when these were named
+    std::vector<Member> keepers{};
   };
+  /// One keeper's answer, and which it was.
+  template <class Reply>
+  struct Answer {
+    Reply reply;
+    std::string keeper;
+    std::uint64_t link = 0;
+  };
+  const std::vector<Member>& keepers_of(Joined& joined);
+  [[nodiscard]] bool is_told(const Joined& joined, const std::string& keeper) const;
+
   [[nodiscard]] static std::uint64_t key_of(const JoinSwarm& ready);
   Task<std::optional<Introduced>> tell(Member keeper, JoinSwarm ready);
   Task<void> tell_new(ContentId id);
   template <class Request>
-  Task<typename Request::Reply> ask_first(std::uint64_t key, Request question);
+  Task<Answer<typename Request::Reply>> ask_first(std::uint64_t key, Request question);
 
   asio::io_context& io_;
   Facts facts_;
   KeeperLinks& links_;
   std::map<ContentId, Joined> joined_;
+  std::size_t telling_ = 0;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

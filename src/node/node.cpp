@@ -279,9 +279,18 @@ std::unique_ptr<PathIndex> Node::make_index() {
     const auto* item = library_->inventory().find(path);
     return item == nullptr ? std::nullopt : std::optional(item->entry);
   };
+  facts.prove_itself = [this](const Channel& channel, Welcome& welcome) {
+    welcome.public_key = identity_->public_key();
+    welcome.proof = identity_->prove(Welcome::name, channel.binding());
+  };
   facts.taken = [this](const std::string& instance, const Welcome& told) { rivals_.hear(instance, told.rival); };
   facts.introduced = [this](const ContentId& id, const Introduced& others) {
-    if (const auto torrent = session_->find(id); torrent && torrent->checked) session_->connect(*torrent, others.peers);
+    const auto torrent = session_->find(id);
+    if (!torrent || !torrent->checked) return;
+    if (torrent->role == Role::provisional)
+      session_->introduce(torrent, others);
+    else
+      session_->connect(*torrent, others.peers);
   };
   facts.log = log_;
   return std::make_unique<PathIndex>(*workers_, std::move(options), std::move(facts), *gossip_, *links_,

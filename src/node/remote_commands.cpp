@@ -105,12 +105,13 @@ Task<What> RemoteCommands::read(What what) {
     what.is_glob = false;
   else
     what = co_await run_on(workers_.brief(), look);
-  if (!what.is_glob || !links_.any()) co_return what;
+  if (!what.is_glob || links_.is_alone()) co_return what;
   List question;
   question.pattern = what.pattern;
   question.glob = true;
   try {
-    const Listed page = co_await links_.ask(question, std::chrono::milliseconds(100), std::chrono::seconds(2));
+    const auto find_limit = std::chrono::milliseconds(links_.any() ? 100 : 3000);
+    const Listed page = co_await links_.ask(question, find_limit, std::chrono::seconds(5));
     if (page.literal) what.is_glob = false;
     if (may_stand_for(page.pattern, what.pattern)) what.pattern = page.pattern;
   } catch (const Error&) {

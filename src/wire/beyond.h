@@ -28,8 +28,9 @@ struct Covered {
   std::vector<DirectoryQuestion> questions;  ///< that were answered: what is known there besides is known no more
   /// Of a path that nobody is known to have: who might have it all the same, by places in `nodes`.
   std::vector<std::uint32_t> likely;
-  std::size_t known = 0;  ///< other nodes of the mesh that this one knows of
-  std::string view;       ///< whose word it is, in words
+  bool is_unsure = false;  ///< of a path that nobody is known to have: those who should know are silent
+  std::size_t known = 0;   ///< other nodes of the mesh that this one knows of
+  std::string view;        ///< whose word it is, in words
 };
 
 /// All on the loop. They throw Error(unreachable) where nobody can be asked. May all be unset together.

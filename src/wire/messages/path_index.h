@@ -112,12 +112,13 @@ struct IndexedVersion {
 
 struct IndexedDirectory {
   bool is_known = false;  ///< somebody has told of it
+  bool is_cut = false;    ///< the keeper had no room for all of it
   std::vector<IndexedVersion> versions;
   std::string next;                    ///< there is more: ask again with `after` = next
   std::vector<std::uint32_t> tellers;  ///< of one of which nothing was found: some who have anything in it
   template <class V>
   void describe(V& v) {
-    v("known", is_known), v("v", versions), v("next", next), v("t", tellers);
+    v("known", is_known), v("cut", is_cut), v("v", versions), v("next", next), v("t", tellers);
   }
 };
 
@@ -138,7 +139,7 @@ struct IndexAsk {
   static constexpr const char* name = "index-ask";
   using Reply = Indexed;
   std::vector<DirectoryQuestion> questions;
-  std::string from;  ///< a node, by name or instance, of which each version is to be told that it has
+  std::string from;  ///< a node, by name or instance, that is to be named where it has a version
   template <class V>
   void describe(V& v) {
     v("q", questions), v("from", from);

@@ -35,10 +35,12 @@ struct Welcome {
   /// This very program is here already, by way of what it calls the tracker there.
   bool here_already = false;
   std::string via;
+  std::string public_key;  ///< of a node that keeps directories, and the proof that it is who it was taken for
+  std::string proof;
   template <class V>
   void describe(V& v) {
     v("observed", observed), v("key", key), v("members", members), v("as", known_as), v("taken", taken),
-        v("rival", rival), v("here", here_already), v("via", via);
+        v("rival", rival), v("here", here_already), v("via", via), v("pub", public_key), v("proof", proof);
   }
 };
 

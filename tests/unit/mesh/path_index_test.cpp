@@ -34,7 +34,7 @@ FileEntry entry(const std::string& path, Kind kind = Kind::file) {
 struct SimNode;
 
 struct SimMesh {
-  explicit SimMesh(int count);
+  explicit SimMesh(int count, DirectoryIndex::Options index = {.loss_lease = milliseconds(50)});
   ~SimMesh();
   SimMesh(const SimMesh&) = delete;
   SimMesh& operator=(const SimMesh&) = delete;
@@ -67,8 +67,9 @@ struct SimMesh {
 };
 
 struct SimNode {
-  SimNode(SimMesh& whole, int number, std::int64_t keeps)
+  SimNode(SimMesh& whole, int number, std::int64_t keeps, DirectoryIndex::Options index)
       : mesh(whole),
+        index_options(index),
         identity(seed(number)),
         self(member(number, identity.instance(), keeps)),
         list(identity.instance()),
@@ -96,7 +97,11 @@ struct SimNode {
     TrackerOptions out;
     out.role = Members::Role::keeper;
     out.keepers = [this](const std::string& directory) { return keepers(ring_key(directory), keepers_of_each); };
-    out.index.loss_lease = milliseconds(50);
+    out.prove = [this](const Channel& channel, Welcome& welcome) {
+      welcome.public_key = identity.public_key();
+      welcome.proof = identity.prove(Welcome::name, channel.binding());
+    };
+    out.index = index_options;
     return out;
   }
   Hello hello() const {
@@ -173,6 +178,7 @@ struct SimNode {
     };
     out.keepers = [this](std::uint64_t key) { return keepers(key, keepers_of_each); };
     out.changes = [this] { return list.changes() + own_changes; };
+    out.may_rest = [](const std::string&) { return true; };
     out.log = [](const std::string&) {};
     return out;
   }
@@ -183,6 +189,7 @@ struct SimNode {
     out.reference = [](const Member& one) {
       return NodeRef{0, one.node, one.addresses, one.peer_port, one.channel_port, one.instance};
     };
+    out.find = [this](const std::string& instance) { return list.find(instance, Clock::now()); };
     out.may_ask = [](const Member&) { return true; };
     out.known = [this] { return list.size(); };
     return out;
@@ -220,6 +227,7 @@ struct SimNode {
   }
 
   SimMesh& mesh;
+  DirectoryIndex::Options index_options;
   Identity identity;
   Member self;
   MemberList list;
@@ -236,9 +244,9 @@ struct SimNode {
   IndexWalk walk;
 };
 
-SimMesh::SimMesh(int count) {
+SimMesh::SimMesh(int count, DirectoryIndex::Options index) {
   for (int i = 0; i < count; ++i) {
-    nodes.push_back(std::make_unique<SimNode>(*this, i, 1000));
+    nodes.push_back(std::make_unique<SimNode>(*this, i, 1000, index));
     by_instance[nodes.back()->self.instance] = nodes.back().get();
   }
   for (const auto& node : nodes)
@@ -376,4 +384,53 @@ TEST_CASE("path index: where no keeper answers that is an error, and no empty an
     status = error.status();
   }
   CHECK(status == Status::unreachable);
+}
+
+TEST_CASE("path index: a keeper of few channels has nodes hang up; what they told stands, and changes still come") {
+  DirectoryIndex::Options options;
+  options.loss_lease = milliseconds(50);
+  options.max_channels = 2;
+  SimMesh mesh(8, options);
+  for (const auto& node : mesh.nodes) node->teller.begin();
+  for (int i = 0; i < 8; ++i) {
+    mesh.nodes[static_cast<std::size_t>(i)]->put("d", Kind::directory);
+    mesh.nodes[static_cast<std::size_t>(i)]->put("d/f" + std::to_string(i));
+  }
+  auto& asker = *mesh.nodes[7];
+  CHECK(mesh.run_until([&] { return asker.below("d").size() == 8; }, seconds(8)));
+  const auto connects = [&] {
+    int out = 0;
+    for (const auto& node : mesh.nodes) out += node->connects;
+    return out;
+  };
+  // No to and fro: who has nothing to say does not come again.
+  mesh.run_until([] { return false; }, milliseconds(1500));
+  const auto before = connects();
+  mesh.run_until([] { return false; }, milliseconds(2500));
+  CHECK(connects() - before <= 8);
+  CHECK(asker.below("d").size() == 8);
+  mesh.nodes[0]->put("d/late");
+  CHECK(mesh.run_until([&] { return asker.below("d").size() == 9; }, seconds(8)));
+}
+
+TEST_CASE("path index: who answers in a keeper's place and cannot prove to be it is not believed") {
+  SimMesh mesh(4);
+  for (const auto& node : mesh.nodes) node->teller.begin();
+  auto& asker = *mesh.nodes[0];
+  auto& honest = *mesh.nodes[1];
+  auto& liar = *mesh.nodes[2];
+  mesh.by_instance[honest.self.instance] = &liar;  // somebody has said that it is there
+  Status status = Status::ok;
+  auto reach = [](KeeperLinks& links, Member to) -> Task<int> {
+    static_cast<void>(co_await links.to(std::move(to)));
+    co_return 0;
+  };
+  try {
+    static_cast<void>(mesh.run(reach(asker.links, honest.self)));
+  } catch (const Error& error) {
+    status = error.status();
+    CHECK(std::string(error.what()).find("somebody else is there") != std::string::npos);
+  }
+  CHECK(status == Status::unreachable);
+  CHECK(asker.links.number_of(honest.self.instance) == 0);
 }
