@@ -8,7 +8,7 @@ namespace {
 
 constexpr auto status_limit = std::chrono::seconds(2);
 constexpr auto order_limit = std::chrono::minutes(10);  // a tree of millions of files takes a while to delete
-constexpr std::size_t most_visits = 16;                 // at once
+constexpr std::size_t most_visits = 12;                 // at once
 constexpr std::size_t most_answer_bytes = 16 * 1024;    // of one node, of which there may be a thousand
 
 }  // namespace

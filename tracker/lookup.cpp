@@ -15,7 +15,7 @@ using std::chrono::milliseconds;
 
 constexpr auto probe_limit = milliseconds(300);
 constexpr auto visits_limit = milliseconds(3000);  // of a view, which has to go to each
-constexpr std::size_t most_visits = 16;            // at once
+constexpr std::size_t most_visits = 12;            // at once
 constexpr std::size_t path_bytes = 100;            // of a path, on average; as much again is kept beside it
 constexpr std::size_t most_located = 8;  // holders of one small file; a getter spreads its questions over them
 constexpr std::size_t most_holders = 16;
@@ -286,14 +286,31 @@ Task<bool> Lookup::probe(std::string path) {
   co_return *found;
 }
 
+/// One that had hashed it before it was visited tells of no change.
+void Lookup::take_hashed(NodeKey key, const std::string& path, const FileEntry& made) {
+  const auto* node = members_.find(key);
+  if (node == nullptr || !node->is_known_of || made.path != path || !made.id.is_set() || !entry_fault(made).empty())
+    return;
+  for (const auto& copy : catalog_.copies(path))
+    if (copy.node == key && copy.id == nullptr && copy.size == made.size && copy.mtime == made.mtime) {
+      put(*node, made);
+      on_hashed(made.id);
+      return;
+    }
+}
+
 Task<void> Lookup::hash(std::map<NodeKey, HashFiles> work, std::shared_ptr<Refusals> refusals) {
   Together asked(io_);
   // What was hashed is in the catalog by the time of the reply: the node's delta came before it on the same channel.
   // When a node goes, its copies go with it, and the question is settled too.
   auto ask = [](Lookup* self, NodeKey key, HashFiles request, std::shared_ptr<Refusals> refused) -> Task<void> {
     const Made reply = co_await self->members_.request(key, request, make_limit);
-    for (std::size_t i = 0; i < request.files.size() && i < reply.errors.size(); ++i)
-      if (!reply.errors[i].empty()) (*refused)[request.files[i].path][key] = reply.errors[i];
+    for (std::size_t i = 0; i < request.files.size() && i < reply.errors.size(); ++i) {
+      if (!reply.errors[i].empty())
+        (*refused)[request.files[i].path][key] = reply.errors[i];
+      else if (i < reply.files.size())
+        self->take_hashed(key, request.files[i].path, reply.files[i]);
+    }
   };
   for (auto& [key, request] : work) {
     if (members_.is_brief()) co_await asked.fewer_than(most_visits);

@@ -84,6 +84,7 @@ class Lookup {
     return as_it_stands(std::move(what), [this](const std::string& path) { return !copies(path).empty(); });
   }
   Task<bool> probe(std::string path);
+  void take_hashed(NodeKey key, const std::string& path, const FileEntry& made);
   void check_sure(const std::string& pattern) const;
   Task<void> hash(std::map<NodeKey, HashFiles> work, std::shared_ptr<Refusals> refusals);
   [[nodiscard]] std::vector<Copy> copies(std::string_view path) const;

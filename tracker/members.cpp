@@ -20,8 +20,8 @@ constexpr auto name_kept = std::chrono::minutes(1);  // for a node that may be b
 constexpr std::ptrdiff_t most_members_told = 32;
 constexpr std::size_t most_known_of = 20'000;
 constexpr auto arrival_limit = seconds(3);
-constexpr std::ptrdiff_t most_visited = 24;  // channels that a view keeps to nodes that it has asked something
-constexpr std::size_t most_visits = 16;      // at once
+constexpr std::ptrdiff_t most_visited = 12;  // channels that a view keeps to nodes that it has asked something
+constexpr std::size_t most_visits = 8;       // at once
 constexpr std::size_t most_addresses = 32;
 constexpr auto prune_every = seconds(10);
 

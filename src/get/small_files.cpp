@@ -27,6 +27,7 @@ constexpr std::size_t batch_files = 256;
 constexpr std::int64_t batch_bytes = 2 << 20;
 constexpr std::size_t most_unplaced = 4000;  // each has a descriptor open
 constexpr int most_attempts = 5;
+constexpr std::size_t most_channels = 10;  // to nodes of which nothing is being asked
 constexpr int few_tries = 2;
 constexpr std::size_t active_questions = 16;
 
@@ -110,6 +111,12 @@ Task<ChannelPtr> SmallFiles::channel_to(NodeRef node) {
   for (const auto& address : node.addresses) {
     const auto where = to_text(address, node.channel_port);
     if (const auto it = channels_.find(where); it != channels_.end()) co_return it->second;
+    // Those that nobody waits for make room.
+    for (auto it = channels_.begin(); it != channels_.end() && channels_.size() >= most_channels;) {
+      const bool is_idle = !it->second->is_waiting();
+      if (is_idle) it->second->close();
+      it = is_idle ? channels_.erase(it) : std::next(it);
+    }
     try {
       const auto channel = co_await connect_channel(where, "/node", seconds(3), access_);
       channel->set_where(node.name);

@@ -43,8 +43,9 @@ class KeeperLinks {
     ChannelPtr channel;
     std::uint64_t number = 0;
   };
-  static constexpr std::size_t most_open = 40;
-  static constexpr std::size_t most_opening = 16;  ///< besides, at once
+  /// With the visits of a view (tracker/members.cpp) and the channels for small files, a node has 64 at most.
+  static constexpr std::size_t most_open = 24;
+  static constexpr std::size_t most_opening = 8;  ///< besides, at once
 
   /// `handlers` answers what keepers ask, and must outlive this.
   KeeperLinks(asio::io_context& io, Facts facts, const Handlers& handlers);
