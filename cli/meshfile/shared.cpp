@@ -55,7 +55,7 @@ Task<ChannelPtr> channel_for(const NodeOptions& node, const Handlers& handlers, 
 }
 
 void say_view(const std::string& view) {
-  if (!view.empty()) say("meshfile", "no tracker answers: " + view);
+  if (!view.empty()) say("meshfile", view);
 }
 
 std::vector<std::string> portable(const std::vector<std::string>& whats, const NodeOptions& node) {

@@ -340,14 +340,17 @@ Task<Covered> IndexWalk::cover(CoverAsk asked) {
     }
     for (const auto& instance : round->likely) out.likely.push_back(round->places.at(instance));
   }
-  const auto others = std::to_string(out.known) + (out.known == 1 ? " other node" : " other nodes");
-  out.view = "this is what the path index of this node and " + others + " knows";
-  if (round->unanswered > 0)
-    out.view += ", without " + std::to_string(round->unanswered) + " of " + std::to_string(round->asked) +
-                (round->asked == 1 ? " directory" : " directories") + ", whose keepers do not answer";
-  if (round->cut > 0)
-    out.view += "; of " + std::to_string(round->cut) + (round->cut == 1 ? " directory" : " directories") +
-                " it has no room for all";
+  std::vector<std::string> gaps;
+  const auto directories = [](std::size_t count) {
+    return std::to_string(count) + (count == 1 ? " directory" : " directories");
+  };
+  if (round->unanswered > 0) gaps.push_back("the keepers of " + directories(round->unanswered) + " do not answer");
+  if (round->cut > 0) gaps.push_back("the index has no room for all of " + directories(round->cut));
+  // Where there never was a tracker, that none answers is no news.
+  if (facts_.has_trackers)
+    out.view = "no tracker answers: this is what the path index of this node and " + std::to_string(out.known) +
+               (out.known == 1 ? " other node" : " other nodes") + " knows";
+  for (const auto& gap : gaps) out.view += (out.view.empty() ? "incomplete: " : "; incomplete: ") + gap;
   co_return std::move(out);
 }
 

@@ -86,7 +86,8 @@ PathIndex::PathIndex(Workers& workers, Options options, Facts facts, Gossip& gos
                             return gossip_.may_ask(address, member.channel_port);
                           });
                  },
-             .known = [this] { return gossip_.members().size(); }},
+             .known = [this] { return gossip_.members().size(); },
+             .has_trackers = !links.names().empty()},
             keeper_links_),
       opened_(workers.loop()) {
   EmbeddedRole role;

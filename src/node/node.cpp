@@ -576,8 +576,12 @@ void Node::serve_commands() {
     if (index_ && index_->is_view(tracker)) {
       const auto others = out.nodes.size() - std::min<std::size_t>(out.nodes.size(), 1);
       const auto silent = std::ranges::count_if(out.nodes, [](const NodeStatus& node) { return !node.error.empty(); });
-      out.view = "this is the word of this node and of " + std::to_string(others - static_cast<std::size_t>(silent)) +
-                 " of the " + std::to_string(others) + (others == 1 ? " other" : " others") + " that it knows";
+      const auto answers = std::to_string(others - static_cast<std::size_t>(silent)) + " of the " +
+                           std::to_string(others) + (others == 1 ? " other" : " others") + " that it knows";
+      if (!links_->names().empty())
+        out.view = "no tracker answers: this is the word of this node and of " + answers;
+      else if (silent > 0)
+        out.view = "incomplete: this is the word of this node and of " + answers;
     }
     co_return out;
   });

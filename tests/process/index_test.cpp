@@ -149,8 +149,8 @@ TEST_CASE("many nodes without any tracker: what any of them has is found, also a
     return out;
   };
   const auto asker = name_of(live[3]);
-  CHECK(mesh.listed(asker, "shared") == all_shared());
-  CHECK(mesh.listed(asker, "**/x").size() == live.size());
+  CHECK(eventually([&] { return mesh.listed(asker, "shared") == all_shared(); }));
+  CHECK(eventually([&] { return mesh.listed(asker, "**/x").size() == live.size(); }));
   CHECK(mesh.get(asker, {"shared"}).status == 0);
   CHECK(read_file(mesh.files(asker) / "shared" / name_of(live.back())) == name_of(live.back()));
   CHECK(json::parse(mesh.file(asker, {"status", "--mesh", "--json"}).out).size() == live.size());

@@ -85,7 +85,7 @@ struct Listed {
   std::string next;
   bool literal = false;  ///< as in Resolved
   std::string pattern;   ///< the glob as it was read, where a directory that is there begins it
-  std::string view;      ///< when no tracker answers: whose word this is, in words
+  std::string view;      ///< when no tracker answers: whose word this is, and what it lacks, in words
   template <class V>
   void describe(V& v) {
     v("items", items), v("next", next), v("view", view), v("lit", literal), v("pattern", pattern);
