@@ -59,6 +59,10 @@ struct SimMesh {
     return std::move(*out);
   }
   void kill(std::size_t number);
+  /// The first `count` nodes and the others do not reach each other any more.
+  void part(std::size_t count);
+  /// They do again, and gossip has found that out.
+  void heal();
   [[nodiscard]] std::set<std::string> live_paths() const;
 
   asio::io_context io{1};
@@ -147,7 +151,7 @@ struct SimNode {
     out.connect = [this](Member to, std::string) -> Task<ChannelPtr> {
       const auto it = mesh.by_instance.find(to.instance);
       ++connects;
-      if (it == mesh.by_instance.end() || it->second->dead) co_return nullptr;
+      if (it == mesh.by_instance.end() || it->second->dead || it->second->half != half) co_return nullptr;
       co_return co_await open_to(it->second);
     };
     out.connect_within = [this] { return open_to(this); };
@@ -239,6 +243,7 @@ struct SimNode {
   int connects = 0;
   std::uint64_t own_changes = 0;
   bool dead = false;
+  int half = 0;  ///< of a mesh that is parted
   KeeperLinks links;
   IndexTeller teller;
   IndexWalk walk;
@@ -274,6 +279,21 @@ void SimMesh::kill(std::size_t number) {
   node.teller.close();
   node.links.close();
   for (const auto& channel : std::set<ChannelPtr>(node.served)) channel->close();
+}
+
+void SimMesh::part(std::size_t count) {
+  for (std::size_t i = 0; i < nodes.size(); ++i) nodes[i]->half = i < count ? 1 : 2;
+  for (const auto& node : nodes)
+    for (const auto& channel : std::set<ChannelPtr>(node->served)) channel->close();
+  for (const auto& node : nodes)
+    for (const auto& other : nodes)
+      if (node->half != other->half) node->list.missed(other->self.instance, Clock::now());
+}
+
+void SimMesh::heal() {
+  for (const auto& node : nodes) node->half = 0;
+  for (const auto& node : nodes)
+    for (const auto& other : nodes) node->list.reached(other->self.instance);
 }
 
 std::set<std::string> SimMesh::live_paths() const {
@@ -370,6 +390,26 @@ TEST_CASE("path index: a keeper that is new is told before it is asked alone, an
     CHECK(mesh.run_until([&] { return asker.below("d") == std::set<std::string>{"d/a"}; }, seconds(8)));
   }
   CHECK(std::ranges::count_if(mesh.nodes, [](const auto& node) { return node->dead; }) == 3);
+}
+
+TEST_CASE("path index: two halves that do not reach each other each find their own, and all when that has healed") {
+  SimMesh mesh(12);
+  for (int i = 0; i < 12; ++i) {
+    auto& node = *mesh.nodes[static_cast<std::size_t>(i)];
+    node.put("d", Kind::directory);
+    node.put("d/f" + std::to_string(i));
+    node.teller.begin();
+  }
+  auto& left = *mesh.nodes[0];
+  auto& right = *mesh.nodes[11];
+  REQUIRE(mesh.run_until([&] { return left.below("d").size() == 12; }));
+  mesh.part(5);
+  CHECK(mesh.run_until([&] { return left.below("d").size() == 5 && right.below("d").size() == 7; }));
+  left.put("d/left");
+  right.put("d/right");
+  CHECK(mesh.run_until([&] { return left.below("d").size() == 6 && right.below("d").size() == 8; }));
+  mesh.heal();
+  CHECK(mesh.run_until([&] { return left.below("d").size() == 14 && right.below("d").size() == 14; }));
 }
 
 TEST_CASE("path index: where no keeper answers that is an error, and no empty answer") {
