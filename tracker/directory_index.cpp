@@ -74,6 +74,15 @@ bool DirectoryIndex::has_room(const Teller& teller) const {
          bytes_ < options_.max_copies * options_.path_bytes;
 }
 
+void DirectoryIndex::cut(Teller& teller, const std::string& directory) {
+  if (teller.cut.insert(directory).second) ++cut_[directory];
+}
+
+void DirectoryIndex::mend_cut(Teller& teller, const std::string& directory) {
+  if (teller.cut.erase(directory) == 0) return;
+  if (const auto at = cut_.find(directory); at != cut_.end() && --at->second == 0) cut_.erase(at);
+}
+
 bool DirectoryIndex::put(Teller& teller, const FileEntry& entry) {
   const auto at = paths_.find(entry.path);
   if (at != paths_.end())
@@ -152,6 +161,8 @@ Task<void> DirectoryIndex::forget(std::shared_ptr<Teller> teller) {
     }
   auto told = std::exchange(teller->stamps, {});
   for (const auto& [directory, some] : teller->beginning) told.emplace(directory, 0);
+  const auto cut_of = teller->cut;
+  for (const auto& directory : cut_of) mend_cut(*teller, directory);
   teller->beginning.clear();
   for (const auto& [directory, stamp] : told) {
     std::set<std::string> none;
@@ -209,6 +220,7 @@ Task<IndexTold> DirectoryIndex::tell(ChannelPtr channel, IndexTell said) {
   const auto forget_one = [&](const std::string& directory) {
     teller->stamps.erase(directory);
     teller->beginning.erase(directory);
+    mend_cut(*teller, directory);
     const auto at = directories_.find(directory);
     if (at == directories_.end()) return;
     at->second.erase(teller->key);
@@ -232,7 +244,7 @@ Task<IndexTold> DirectoryIndex::tell(ChannelPtr channel, IndexTell said) {
       out.is_full = true;
       continue;
     }
-    if (anew) cut_.erase(part.directory);
+    if (anew) mend_cut(*teller, part.directory);
     if (anew) teller->beginning[part.directory].clear();
     const bool more = !anew && teller->beginning.contains(part.directory);
     if (!anew && !more && !teller->stamps.contains(part.directory)) {
@@ -246,7 +258,7 @@ Task<IndexTold> DirectoryIndex::tell(ChannelPtr channel, IndexTell said) {
       const bool is_in = put(*teller, entry);
       if (!is_in) {
         out.is_full = true;
-        cut_.insert(part.directory);
+        cut(*teller, part.directory);
       }
       if (is_in && (anew || more)) teller->beginning[part.directory].insert(entry.path);
       if (!slice.is_over()) continue;
@@ -254,10 +266,10 @@ Task<IndexTold> DirectoryIndex::tell(ChannelPtr channel, IndexTell said) {
       if (!by_key_.contains(teller->key)) throw Error(Status::unreachable, "the node is gone");
     }
     if (part.end && (anew || more)) {
-      auto kept = std::move(teller->beginning[part.directory]);
-      teller->beginning.erase(part.directory);
+      auto kept = teller->beginning[part.directory];
       co_await drop(teller, part.directory, std::move(kept));
       if (!by_key_.contains(teller->key)) throw Error(Status::unreachable, "the node is gone");
+      teller->beginning.erase(part.directory);
     }
     if (part.end || !(anew || more)) {
       if (!by_key_.contains(teller->key)) throw Error(Status::unreachable, "the node is gone");

@@ -74,7 +74,8 @@ class DirectoryIndex {
     std::map<std::string, std::int64_t> stamps;              ///< of directories that it has told of
     std::map<std::string, std::set<std::string>> beginning;  ///< that it is telling of anew: what has come of them
     std::size_t copies = 0;
-    std::size_t bytes = 0;  ///< of paths and targets
+    std::size_t bytes = 0;        ///< of paths and targets
+    std::set<std::string> cut{};  ///< directories of which something was left out
     [[nodiscard]] std::size_t beginnings() const;
   };
 
@@ -85,6 +86,8 @@ class DirectoryIndex {
   Task<void> drop(std::shared_ptr<Teller> teller, std::string directory, std::set<std::string> kept);
   Task<void> forget(std::shared_ptr<Teller> teller);
   void expire();
+  void cut(Teller& teller, const std::string& directory);
+  void mend_cut(Teller& teller, const std::string& directory);
   [[nodiscard]] bool has_room(const Teller& teller) const;
   [[nodiscard]] bool is_live(NodeKey key) const;
 
@@ -101,7 +104,7 @@ class DirectoryIndex {
   std::map<NodeKey, std::shared_ptr<Teller>> by_key_;
   std::map<std::string, std::set<NodeKey>, std::less<>> directories_;  ///< who has told of each
   Paths paths_;
-  std::set<std::string, std::less<>> cut_;  ///< directories of which something was left out
+  std::map<std::string, int, std::less<>> cut_;  ///< of how many nodes something of a directory was left out
   std::size_t copies_ = 0;
   std::size_t bytes_ = 0;
   Clock::time_point expired_{};

@@ -19,6 +19,7 @@ constexpr std::size_t most_visits = 12;            // at once
 constexpr std::size_t path_bytes = 100;            // of a path, on average; as much again is kept beside it
 constexpr std::size_t most_located = 8;  // holders of one small file; a getter spreads its questions over them
 constexpr std::size_t most_holders = 16;
+constexpr std::size_t most_likely_patterns = 1'000;
 
 FileEntry entry_of(const std::string& path, const Copy& copy) {
   return {path,
@@ -98,6 +99,7 @@ Task<void> Lookup::take(const std::string& pattern, const Covered& told) {
   }
   likely_.erase(pattern);
   if (!told.likely.empty() || told.is_unsure) {
+    if (likely_.size() > most_likely_patterns) likely_.clear();
     auto& likely = likely_[pattern];
     likely.is_unsure = told.is_unsure;
     for (const auto place : told.likely)

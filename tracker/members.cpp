@@ -151,6 +151,7 @@ Task<ChannelPtr> Members::reach(NodeKey key) {
   std::function<Task<ChannelPtr>()> work = [this, key]() -> Task<ChannelPtr> {
     const auto* whom = find(key);
     if (whom == nullptr) throw Error(Status::unreachable, "the node is gone");
+    if (whom->channel) co_return whom->channel;
     const auto name = name_of(*whom);
     const NodeRef to = {key,
                         whom->hello.node,
@@ -164,8 +165,9 @@ Task<ChannelPtr> Members::reach(NodeKey key) {
     std::string trouble = "is not the node that it was";
     try {
       channel = co_await visit(to);
-      expected_[channel.get()] = to.instance;
-      const std::shared_ptr<void> expecting(nullptr, [this, asked = channel.get()](void*) { expected_.erase(asked); });
+      (*expected_)[channel.get()] = to.instance;
+      const std::shared_ptr<void> expecting(nullptr,
+                                            [all = expected_, asked = channel.get()](void*) { all->erase(asked); });
       const auto until = Clock::now() + arrival_limit;
       while (channel->is_open() && Clock::now() < until) {
         const auto* now = find(key);
@@ -213,7 +215,7 @@ void Members::hang_up_some() {
   for (auto& [key, node] : nodes_) {
     if (!node.is_known_of || !node.channel) continue;
     ++visited;
-    if (!node.channel->is_waiting()) idle.push_back(&node);
+    if (!node.channel->is_waiting() && !visits_.is_running(key)) idle.push_back(&node);
   }
   std::ranges::sort(idle, {}, &Node::asked_last);
   for (auto* node : idle) {
@@ -232,8 +234,8 @@ void Members::check(const ChannelPtr& channel, const Hello& hello) const {
                                      "; install one version everywhere");
   if (by_channel_.contains(channel.get())) throw Error(Status::refused, "a second hello on one channel");
   if (const auto fault = node_name_fault(hello.node); !fault.empty()) throw Error(Status::refused, fault);
-  if (const auto visited = expected_.find(channel.get());
-      visited != expected_.end() && visited->second != hello.instance)
+  if (const auto visited = expected_->find(channel.get());
+      visited != expected_->end() && visited->second != hello.instance)
     throw Error(Status::refused, "is not the node that was visited");
   if (hello.addresses.size() > 32 || hello.former.size() > most_former ||
       !std::ranges::all_of(hello.former, is_instance) || !std::ranges::all_of(hello.addresses, is_sensible_address))

@@ -163,7 +163,9 @@ class Members {
   std::size_t known_ = 0;
   SingleFlight<NodeKey, ChannelPtr> visits_;
   Together visiting_;
-  std::map<const Channel*, std::string> expected_;  ///< who is to say hello on a channel that this side opened
+  /// Who is to say hello on a channel that this side opened.
+  using Expected = std::map<const Channel*, std::string>;
+  std::shared_ptr<Expected> expected_ = std::make_shared<Expected>();
   std::unordered_map<std::string, NodeKey> by_instance_;
   Clock::time_point expired_{};
   Clock::time_point pruned_{};

@@ -113,7 +113,7 @@ Task<ChannelPtr> SmallFiles::channel_to(NodeRef node) {
     if (const auto it = channels_.find(where); it != channels_.end()) co_return it->second;
     // Those that nobody waits for make room.
     for (auto it = channels_.begin(); it != channels_.end() && channels_.size() >= most_channels;) {
-      const bool is_idle = !it->second->is_waiting();
+      const bool is_idle = !it->second->is_waiting() && !users_.contains(it->second);
       if (is_idle) it->second->close();
       it = is_idle ? channels_.erase(it) : std::next(it);
     }
@@ -135,6 +135,13 @@ Task<ChannelPtr> SmallFiles::channel_to(NodeRef node) {
   if (const auto [at, fresh] = callers_.insert_or_assign(node.instance, caller); fresh)
     spawn(workers_.loop(), hang_up_unused(caller));
   co_return caller;
+}
+
+std::shared_ptr<void> SmallFiles::use(const ChannelPtr& channel) {
+  ++users_[channel];
+  return {nullptr, [this, channel](void*) {
+            if (const auto it = users_.find(channel); it != users_.end() && --it->second == 0) users_.erase(it);
+          }};
 }
 
 Task<void> SmallFiles::hang_up_unused(ChannelPtr channel) {
@@ -291,6 +298,7 @@ Task<void> SmallFiles::fetch_from(std::shared_ptr<Run> run, NodeRef node, std::v
   std::string trouble;
   try {
     const auto channel = co_await channel_to(node);
+    const auto used = use(channel);
     while (!files.empty()) {
       std::erase_if(files, [&](const Planned* p) { return run->task->excludes(p->file.entry.path); });
       if (files.empty()) co_return;
@@ -490,6 +498,7 @@ Task<std::string> SmallFiles::fetch_one(FileEntry wanted, std::vector<std::uint3
     try {
       const NodeRef node = it->second;
       const auto channel = co_await channel_to(node);
+      const auto used = use(channel);
       Fetch question;
       question.files.push_back(wanted);
       const auto limit = key == holders.back() ? milliseconds(fetch_limit) : milliseconds(fetch_limit_of_many);

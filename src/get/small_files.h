@@ -57,6 +57,8 @@ class SmallFiles {
   Task<void> place_all(std::shared_ptr<Run> run);
   Task<ChannelPtr> channel_to(NodeRef node);
   Task<ChannelPtr> be_called(NodeRef node);
+  /// While what is returned lives, the channel is not closed to make room for another.
+  [[nodiscard]] std::shared_ptr<void> use(const ChannelPtr& channel);
   Task<void> hang_up_unused(ChannelPtr channel);
 
   Workers& workers_;
@@ -69,6 +71,7 @@ class SmallFiles {
   const Handlers& handlers_;
   const LocalRules& rules_;
   std::map<std::string, ChannelPtr> channels_;  ///< to other nodes, by address
+  std::map<ChannelPtr, int> users_;             ///< of these: how many fetch by it
   std::map<std::string, ChannelPtr> callers_;   ///< of nodes that cannot be reached, by instance
   std::map<std::string, ChannelPtr> calls_;     ///< that are waited for, by token; null until they come
   SingleFlight<std::string, ChannelPtr> being_called_;

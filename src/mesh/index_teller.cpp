@@ -141,7 +141,7 @@ void IndexTeller::look_for_losses() {
   std::erase_if(losses_, [&](Clock::time_point at) { return now - at > losses_within; });
   for (const auto& [instance, keeper] : keepers_) {
     if (keeper->link == 0 || keeper->hangs_up || keeper->busy) continue;
-    if (links_.number_of(instance) != 0 || links_.is_resting(instance, keeper->link)) continue;
+    if (links_.number_of(instance) != 0 || links_.is_resting(instance)) continue;
     if (!std::exchange(keeper->is_lost, true)) losses_.push_back(now);
   }
   if (losses_.size() < many_losses) return;
@@ -214,6 +214,9 @@ Task<void> IndexTeller::tell(KeeperPtr keeper) {
   if (alive.expired()) co_return;
   keeper->busy = false;
   --telling_;
+  std::erase_if(keeper->changes, [&](const auto& pair) {
+    return !keeper->assigned.contains(pair.first) && !keeper->told.contains(pair.first);
+  });
   if (!went_well) {
     keeper->again = Clock::now() + try_again_after;
     // What is gone for good is not told that it keeps nothing any more.
@@ -282,6 +285,14 @@ Task<void> IndexTeller::tell_all(KeeperPtr keeper) {
     if (at == directories_.end()) continue;
     auto all = facts_.list(name, {}, page_entries);
     if (all.size() >= page_entries) {
+      // What was gathered so far is not to be lost with it.
+      if (!said.parts.empty() || !said.forget.empty()) {
+        IndexTell batch;
+        std::swap(batch, said);
+        co_await send(keeper, link.channel, std::move(batch));
+        if (alive.expired()) co_return;
+        entries = 0;
+      }
       co_await tell_whole(keeper, link.channel, name);
       if (alive.expired()) co_return;
       continue;
@@ -372,7 +383,10 @@ Task<void> IndexTeller::tell_whole(KeeperPtr keeper, ChannelPtr channel, std::st
     const IndexTold heard = co_await channel->request(said, tell_limit);
     if (alive.expired()) co_return;
     const auto& wanted = heard.wanted;
-    if (std::ranges::find(wanted, directory) != wanted.end()) co_return;
+    if (std::ranges::find(wanted, directory) != wanted.end()) {
+      keeper->again = Clock::now() + try_again_after;
+      co_return;
+    }
     if (heard.is_full && !std::exchange(said_full_, true))
       facts_.log("the index of " + keeper->member.node + " has no room for all that this node has");
     keeper->hangs_up = keeper->hangs_up || heard.hang_up;

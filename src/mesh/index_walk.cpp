@@ -172,9 +172,9 @@ Task<void> IndexWalk::ask_one(Member keeper, Questions questions, std::shared_pt
         if (directory.is_known) continue;
         for (const auto& other : heard.keepers) {
           if (question.keepers.size() >= most_keepers) break;
-          auto known = facts_.find(other.instance);
+          const auto known = facts_.find(other.instance);
           if ((!known && !facts_.may_ask(other)) || !question.named.insert(other.instance).second) continue;
-          question.keepers.push_back(known ? std::move(*known) : other);
+          question.keepers.push_back(known ? *known : other);
         }
       }
     }
@@ -237,7 +237,7 @@ Task<void> IndexWalk::walk(CoverAsk asked, std::shared_ptr<Round> round) {
   Questions questions;
   const auto add = [&](const std::string& directory, const std::string& only, bool glob) {
     if (!there.emplace(directory, only, glob).second) return std::shared_ptr<Question>();
-    const auto question = std::make_shared<Question>();
+    auto question = std::make_shared<Question>();
     question->said = {directory, only, glob, {}};
     questions.push_back(question);
     return question;

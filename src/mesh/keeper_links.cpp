@@ -63,12 +63,14 @@ Task<KeeperLinks::Link> KeeperLinks::open(Member member) {
     link = co_await greet(member, channel);
   } catch (const Error& error) {
     trouble = error;
+  } catch (const std::exception& error) {
+    trouble = Error(Status::failed, error.what());
   }
   if (alive.expired()) throw Error(Status::unreachable, "the node ends");
   passing_.erase(channel);
   if (!trouble) co_return link;
   channel->close();
-  facts_.missed(member.instance);
+  if (own == facts_.hello().instance) facts_.missed(member.instance);
   throw Error(Status::unreachable, trouble->what());
 }
 
@@ -113,20 +115,27 @@ void KeeperLinks::rest(const std::string& instance) {
   const auto it = links_.find(instance);
   if (it == links_.end()) return;
   const auto channel = it->second.link.channel;
-  if (channel->is_open()) resting_[instance] = it->second.link.number;
+  const auto number = it->second.link.number;
+  if (channel->is_open()) resting_[instance] = number;
   links_.erase(it);
   passing_.insert(channel);
-  auto leave = [](KeeperLinks* self, ChannelPtr going, std::weak_ptr<bool> alive) -> Task<void> {
+  auto leave = [](KeeperLinks* self, std::string whom, std::uint64_t which, ChannelPtr going,
+                  std::weak_ptr<bool> alive) -> Task<void> {
+    bool is_heard = false;
     try {
       const IndexRest last;
       static_cast<void>(co_await going->request(last, hello_limit));
+      is_heard = true;
     } catch (const std::exception&) {
       // It is gone.
     }
     going->close();
-    if (!alive.expired()) self->passing_.erase(going);
+    if (alive.expired()) co_return;
+    self->passing_.erase(going);
+    // One that was not told that this node hangs up takes it for lost.
+    if (!is_heard && self->is_resting(whom, which)) self->resting_.erase(whom);
   };
-  spawn(io_, leave(this, channel, alive_));
+  spawn(io_, leave(this, instance, number, channel, alive_));
 }
 
 void KeeperLinks::make_room() {

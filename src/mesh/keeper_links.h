@@ -44,7 +44,7 @@ class KeeperLinks {
     std::uint64_t number = 0;
   };
   /// With the visits of a view (tracker/members.cpp) and the channels for small files, a node has 64 at most.
-  static constexpr std::size_t most_open = 24;
+  static constexpr std::size_t most_open = 20;
   static constexpr std::size_t most_opening = 8;  ///< besides, at once
 
   /// `handlers` answers what keepers ask, and must outlive this.
@@ -64,6 +64,7 @@ class KeeperLinks {
   }
   /// Whether the link of that number ended because this node hung up.
   [[nodiscard]] bool is_resting(const std::string& instance, std::uint64_t number) const;
+  [[nodiscard]] bool is_resting(const std::string& instance) const { return resting_.contains(instance); }
   /// The node hangs up; what it told stands for a while.
   void rest(const std::string& instance);
   /// What is of no more use is closed. To be called every few seconds.

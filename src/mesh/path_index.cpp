@@ -180,8 +180,8 @@ Beyond PathIndex::beyond() {
     if (!channel) throw Error(Status::unreachable, "cannot be reached");
     co_return channel;
   };
-  out.join = [this](JoinSwarm ready) { return meetings_.join(std::move(ready)); };
-  out.share = [this](JoinSwarm ready) { return meetings_.share(std::move(ready)); };
+  out.join = [this](JoinSwarm ready) { return meetings_.join(ready); };
+  out.share = [this](JoinSwarm ready) { return meetings_.share(ready); };
   out.turn = [this](OriginReport said) -> Task<OriginAssignment> {
     // The others look for it under its path from then on.
     if (said.whole)
@@ -259,7 +259,7 @@ void PathIndex::seeds(JoinSwarm ready) {
     if (alive.expired()) co_return;
     for (const auto& one : heard) self->facts_.introduced(what.id, one);
   };
-  spawn(workers_.loop(), join(this, std::move(ready), alive_));
+  spawn(workers_.loop(), join(this, ready, alive_));
 }
 
 void PathIndex::identity_changed() {

@@ -47,12 +47,13 @@ Task<std::vector<Introduced>> SwarmMeetings::join(JoinSwarm ready) {
   if (joined_.size() < most_joined || joined_.contains(ready.id)) {
     auto& joined = joined_[ready.id];
     ready.whole = ready.whole || joined.ready.whole;
+    if (ready.whole && !joined.ready.whole) joined.at.clear();
     joined.ready = ready;
   }
   const auto heard = std::make_shared<std::vector<Introduced>>();
   auto ask = [](SwarmMeetings* self, Member keeper, JoinSwarm what,
                 std::shared_ptr<std::vector<Introduced>> all) -> Task<void> {
-    std::optional<Introduced> one = co_await self->tell(std::move(keeper), std::move(what));
+    std::optional<Introduced> one = co_await self->tell(std::move(keeper), what);
     if (one) all->push_back(std::move(*one));
   };
   Together asked(io_);
@@ -105,12 +106,20 @@ Task<SwarmMeetings::Answer<typename Request::Reply>> SwarmMeetings::ask_first(st
 Task<Introduced> SwarmMeetings::share(JoinSwarm ready) {
   const auto alive = std::weak_ptr<bool>(alive_);
   const auto key = key_of(ready);
-  auto heard = co_await ask_first(key, ready);
-  if (!alive.expired() && (joined_.size() < most_joined || joined_.contains(ready.id))) {
+  if (joined_.size() < most_joined || joined_.contains(ready.id)) {
     auto& joined = joined_[ready.id];
     joined.ready = ready;
     joined.at.clear();
-    joined.at[heard.keeper] = heard.link;
+  }
+  auto heard = co_await ask_first(key, ready);
+  if (alive.expired()) co_return std::move(heard.reply);
+  if (const auto it = joined_.find(ready.id); it != joined_.end()) {
+    it->second.at[heard.keeper] = heard.link;
+  } else {
+    // It was let go of meanwhile.
+    Unloaded note;
+    note.id = ready.id;
+    links_.note(heard.keeper, note);
   }
   co_return std::move(heard.reply);
 }
@@ -129,9 +138,10 @@ Task<OriginAssignment> SwarmMeetings::turn(OriginReport said) {
     if (at == joined.at.end() || at->second != heard.link) again.push_back(joined.ready);
   }
   for (const auto& ready : again) {
+    if (!joined_.contains(ready.id)) continue;
     const Introduced others = co_await share(ready);
     if (alive.expired()) break;
-    facts_.introduced(ready.id, others);
+    if (joined_.contains(ready.id)) facts_.introduced(ready.id, others);
   }
   co_return std::move(heard.reply);
 }
