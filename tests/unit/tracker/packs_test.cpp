@@ -121,7 +121,10 @@ TEST_CASE("packs: what the node that makes it lacks is left out; another that ha
     const std::vector<std::uint32_t> seventh{7};
     CHECK(pack.left_out == seventh);
     CHECK(pack.torrent.size == (count - 1) * size_of_one);
-    co_await until([&] { return *made == 1 && *helped == 1; });
+    co_await until([&] {
+      return rooms.swarms.is_maker(pack.torrent.id, source->key) && rooms.swarms.is_maker(pack.torrent.id, other->key);
+    });
+    CHECK((*made == 1 && *helped == 1));
     JoinSwarm ready;
     ready.id = pack.torrent.id;
     ready.infohash = pack.torrent.infohash;
