@@ -26,8 +26,12 @@ void print_status(const StatusReply& reply) {
       std::printf("%s: %s\n", printable(node.node).c_str(), printable(node.error).c_str());
       continue;
     }
-    std::printf("%s: %d entries, %d torrents loaded, tracker %s\n", printable(node.node).c_str(), node.files,
-                node.torrents_loaded, node.tracker_connected ? "connected" : "not reachable");
+    std::string mesh = node.tracker_connected ? "tracker connected" : "tracker not reachable";
+    if (node.has_no_tracker)
+      mesh = "no tracker, " + std::to_string(node.members) + (node.members == 1 ? " other node" : " other nodes") +
+             " known";
+    std::printf("%s: %d entries, %d torrents loaded, %s\n", printable(node.node).c_str(), node.files,
+                node.torrents_loaded, mesh.c_str());
     for (const auto& get : node.gets) {
       std::string whats;
       for (const auto& what : get.whats)

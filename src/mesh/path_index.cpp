@@ -354,8 +354,9 @@ Task<void> PathIndex::make() {
   }
   opening_ = false;
   if (any && !closed_) {
-    facts_.log("no tracker answers; the path index is asked instead, of " + std::to_string(gossip_.members().size()) +
-               " other nodes that are known");
+    if (!tracker_links_.names().empty())
+      facts_.log("no tracker answers; the path index is asked instead, of " + std::to_string(gossip_.members().size()) +
+                 " other nodes that are known");
     spawn(workers_.loop(), tend_view());
   } else {
     failed_ = Clock::now();

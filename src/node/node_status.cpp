@@ -15,6 +15,7 @@ NodeStatus Node::status() const {
   NodeStatus out;
   out.node = options_.name;
   out.tracker_connected = links_->any();
+  out.has_no_tracker = links_->names().empty();
   out.files = static_cast<int>(library_->inventory().size());
   out.members = static_cast<int>(gossip_->members().size());
   out.gets = gets_->list();

@@ -39,6 +39,7 @@ struct NodeStatus {
   std::string node;
   std::string error;
   bool tracker_connected = false;
+  bool has_no_tracker = false;  ///< no tracker is named
   int files = 0;
   int torrents_loaded = 0;
   int members = 0;  ///< other nodes that it knows of, for when no tracker answers
@@ -46,7 +47,7 @@ struct NodeStatus {
   std::vector<TransferInfo> transfers;
   template <class V>
   void describe(V& v) {
-    v("node", node), v("error", error), v("tracker", tracker_connected), v("files", files),
+    v("node", node), v("error", error), v("tracker", tracker_connected), v("no-tracker", has_no_tracker), v("files", files),
         v("loaded", torrents_loaded), v("members", members), v("gets", gets), v("transfers", transfers);
   }
 };
