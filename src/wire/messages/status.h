@@ -47,8 +47,9 @@ struct NodeStatus {
   std::vector<TransferInfo> transfers;
   template <class V>
   void describe(V& v) {
-    v("node", node), v("error", error), v("tracker", tracker_connected), v("no-tracker", has_no_tracker), v("files", files),
-        v("loaded", torrents_loaded), v("members", members), v("gets", gets), v("transfers", transfers);
+    v("node", node), v("error", error), v("tracker", tracker_connected), v("no-tracker", has_no_tracker),
+        v("files", files), v("loaded", torrents_loaded), v("members", members), v("gets", gets),
+        v("transfers", transfers);
   }
 };
 
