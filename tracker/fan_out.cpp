@@ -8,7 +8,6 @@ namespace {
 
 constexpr auto status_limit = std::chrono::seconds(2);
 constexpr auto order_limit = std::chrono::minutes(10);  // a tree of millions of files takes a while to delete
-constexpr std::size_t most_visits = 12;                 // at once
 constexpr std::size_t most_answer_bytes = 16 * 1024;    // of one node, of which there may be a thousand
 
 }  // namespace
@@ -56,7 +55,7 @@ Task<Relayed> FanOut::relay(ChannelPtr channel, Relay asked) {
   }
   for (const auto& [key, name] : some) {
     // A tracker has channels to all; a view visits them.
-    if (members_.is_brief()) co_await orders.fewer_than(most_visits);
+    if (members_.is_brief()) co_await orders.fewer_than(most_asked_by_view);
     orders.add(pass_on(this, key, name, asked.order, reply));
   }
   for (const auto& name : wanted) {
@@ -94,7 +93,7 @@ Task<StatusReply> FanOut::status() {
   std::vector<std::pair<NodeKey, std::string>> some;
   for (const auto& [key, node] : members_.all()) some.emplace_back(key, members_.name_of(node));
   for (const auto& [key, name] : some) {
-    if (members_.is_brief()) co_await asked.fewer_than(most_visits);
+    if (members_.is_brief()) co_await asked.fewer_than(most_asked_by_view);
     asked.add(ask(this, key, name, reply));
   }
   co_await asked.all();

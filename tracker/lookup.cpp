@@ -15,7 +15,6 @@ using std::chrono::milliseconds;
 
 constexpr auto probe_limit = milliseconds(300);
 constexpr auto visits_limit = milliseconds(3000);  // of a view, which has to go to each
-constexpr std::size_t most_visits = 12;            // at once
 constexpr std::size_t path_bytes = 100;            // of a path, on average; as much again is kept beside it
 constexpr std::size_t most_located = 8;  // holders of one small file; a getter spreads its questions over them
 constexpr std::size_t most_holders = 16;
@@ -277,7 +276,7 @@ Task<bool> Lookup::probe(std::string path) {
   Together asked(io_);
   const auto deadline = std::chrono::steady_clock::now() + visits_limit;
   for (const auto key : whom) {
-    if (members_.is_brief()) co_await asked.fewer_than(most_visits);
+    if (members_.is_brief()) co_await asked.fewer_than(most_asked_by_view);
     if (*found || std::chrono::steady_clock::now() > deadline) break;
     asked.add(ask(this, key, question, found));
   }
@@ -315,7 +314,7 @@ Task<void> Lookup::hash(std::map<NodeKey, HashFiles> work, std::shared_ptr<Refus
     }
   };
   for (auto& [key, request] : work) {
-    if (members_.is_brief()) co_await asked.fewer_than(most_visits);
+    if (members_.is_brief()) co_await asked.fewer_than(most_asked_by_view);
     if (members_.contains(key)) asked.add(ask(this, key, std::move(request), refusals));
   }
   co_await asked.all();

@@ -22,6 +22,9 @@ namespace mesh {
 /// How long a node may take to hash: a terabyte from a slow disk. One that is lost ends it at once.
 inline constexpr auto make_limit = std::chrono::hours(24);
 
+/// Nodes that one question has a view ask at once: it has to visit them.
+inline constexpr std::size_t most_asked_by_view = 12;
+
 class Members {
  public:
   using Clock = std::chrono::steady_clock;

@@ -16,6 +16,8 @@ namespace mesh {
 
 /// How many nodes keep what is known of a directory.
 inline constexpr std::size_t keepers_of_each = 3;
+/// Seconds after which a keeper is known as one to everybody, and has been told everything: its word alone serves.
+inline constexpr std::int64_t proven_after = 300;
 
 /// What a directory is in the ring, or a swarm, or a URL, of which the digest names it.
 [[nodiscard]] std::uint64_t ring_key(std::string_view directory);

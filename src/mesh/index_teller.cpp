@@ -334,6 +334,14 @@ Task<void> IndexTeller::compare(KeeperPtr keeper, ChannelPtr channel) {
   }
 }
 
+/// What a keeper says of itself beside its answer.
+void IndexTeller::note(Keeper& keeper, const IndexTold& heard) {
+  if (heard.is_full && !std::exchange(said_full_, true))
+    facts_.log("the index of " + keeper.member.node +
+               " has no room for all that this node has; where no tracker answers, some of it may not be found");
+  keeper.hangs_up = keeper.hangs_up || heard.hang_up;
+}
+
 Task<void> IndexTeller::send(KeeperPtr keeper, ChannelPtr channel, IndexTell said) {
   const auto alive = std::weak_ptr<bool>(alive_);
   std::vector<DirectoryStamp> stamps;
@@ -354,10 +362,7 @@ Task<void> IndexTeller::send(KeeperPtr keeper, ChannelPtr channel, IndexTell sai
       keeper->again = Clock::now() + try_again_after;
     keeper->told.erase(name);
   }
-  if (heard.is_full && !std::exchange(said_full_, true))
-    facts_.log("the index of " + keeper->member.node +
-               " has no room for all that this node has; where no tracker answers, some of it may not be found");
-  keeper->hangs_up = keeper->hangs_up || heard.hang_up;
+  note(*keeper, heard);
 }
 
 /// A directory of many entries.
@@ -387,9 +392,7 @@ Task<void> IndexTeller::tell_whole(KeeperPtr keeper, ChannelPtr channel, std::st
       keeper->again = Clock::now() + try_again_after;
       co_return;
     }
-    if (heard.is_full && !std::exchange(said_full_, true))
-      facts_.log("the index of " + keeper->member.node + " has no room for all that this node has");
-    keeper->hangs_up = keeper->hangs_up || heard.hang_up;
+    note(*keeper, heard);
   }
   keeper->told[directory] = stamp;
 }

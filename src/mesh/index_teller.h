@@ -78,6 +78,7 @@ class IndexTeller {
   [[nodiscard]] bool is_due(const std::string& instance, Keeper& keeper, Clock::time_point now) const;
   [[nodiscard]] bool lacks_something(const Keeper& keeper) const;
   void look_for_losses();
+  void note(Keeper& keeper, const IndexTold& heard);
   [[nodiscard]] bool is_gone(const std::string& directory);
   Task<void> tell(KeeperPtr keeper);
   Task<void> tell_all(KeeperPtr keeper);

@@ -16,8 +16,6 @@ using std::chrono::seconds;
 using Clock = std::chrono::steady_clock;
 
 constexpr auto ask_limit = seconds(10);
-/// One that has been a keeper for so long is known as one to everybody, and has been told everything.
-constexpr std::int64_t proven_after = 300;  // seconds
 constexpr std::int64_t told_after = 2'500;  // milliseconds; before, nodes may still be telling it
 constexpr auto young_limit = milliseconds(3'000);
 constexpr std::size_t most_asked_at_once = 16;

@@ -22,9 +22,8 @@ constexpr auto reach_limit = milliseconds(2'500);
 constexpr auto announce_limit = seconds(5);
 constexpr auto told_limit = seconds(2);
 constexpr auto tend_every = seconds(2);
-constexpr std::size_t most_tried = 16;      // nodes, until one answers
-constexpr std::int64_t proven_after = 300;  // seconds: by then everybody knows that it is a keeper
-constexpr std::size_t most_told = 6;        // keepers of a directory, where some of them are new
+constexpr std::size_t most_tried = 16;  // nodes, until one answers
+constexpr std::size_t most_told = 6;    // keepers of a directory, where some of them are new
 
 constexpr std::string_view visit_prefix = "/visit/";
 constexpr std::string_view keeper_prefix = "/keeper/";
