@@ -354,8 +354,8 @@ Task<void> PathIndex::make() {
   opening_ = false;
   if (any && !closed_) {
     if (!tracker_links_.names().empty())
-      facts_.log("no tracker answers; the path index is asked instead, of " + std::to_string(gossip_.members().size()) +
-                 " other nodes that are known");
+      facts_.log("no tracker answers; the path index is asked instead (other nodes known: " +
+                 std::to_string(gossip_.members().size()) + ")");
     spawn(workers_.loop(), tend_view());
   } else {
     failed_ = Clock::now();
