@@ -30,8 +30,8 @@ bool is_large(const FileEntry& entry) { return entry.kind == Kind::file && entry
 
 }  // namespace
 
-Getter::Getter(Workers& workers, Options options, Log log, Library& library, TrackerLinks& links, Transfers& transfers,
-               Spools& spools, const Pacer& from_nodes, const Handlers& handlers)
+Getter::Getter(Workers& workers, Options options, Log log, Library& library, TrackerLinks& links,
+               NodeChannels& channels, Transfers& transfers, Spools& spools, const Pacer& from_nodes)
     : workers_(workers),
       options_(std::move(options)),
       log_(std::move(log)),
@@ -47,7 +47,7 @@ Getter::Getter(Workers& workers, Options options, Log log, Library& library, Tra
           [&links](Resolve question) { return links.ask(question, tracker_limit, question_limit); },
           [this](GetTaskPtr task, UrlSource source, FileEntry entry) { return is_current(task, source, entry); },
           rules_),
-      small_(workers, options_.access, log_, library, links, spools, from_nodes, handlers, rules_),
+      small_(workers, log_, library, links, channels, spools, from_nodes, rules_),
       backing_(workers, library, resolver_,
                [this](GetTaskPtr task, Plan& plan, Results& results) { return fulfil(task, plan, results); }) {}
 

@@ -14,21 +14,19 @@
 #include "get/small_files.h"
 #include "transfer/spools.h"
 #include "transfer/transfers.h"
-#include "wire/channel.h"
 
 namespace mesh {
 
 class Getter {
  public:
   struct Options {
-    Access access;
     std::vector<std::string> url_ignore;  ///< keys of a query that are no part of what a URL names
     int max_active = 1;                   ///< large files of one get at once
     bool local_urls = false;              ///< for other nodes, too, get URLs at loopback and link-local addresses
   };
-  /// `from_nodes`: the limit of what comes on node channels. `handlers`: what this node answers there.
-  Getter(Workers& workers, Options options, Log log, Library& library, TrackerLinks& links, Transfers& transfers,
-         Spools& spools, const Pacer& from_nodes, const Handlers& handlers);
+  /// `from_nodes`: the limit of what comes on node channels.
+  Getter(Workers& workers, Options options, Log log, Library& library, TrackerLinks& links, NodeChannels& channels,
+         Transfers& transfers, Spools& spools, const Pacer& from_nodes);
 
   /// Runs a get to its end; may be run again. Never throws for what can go wrong with a file: that is in the outcomes.
   Task<std::vector<GetOutcome>> run(GetTaskPtr task);
@@ -39,8 +37,6 @@ class Getter {
   [[nodiscard]] Resolver& resolver() { return resolver_; }
   [[nodiscard]] SmallFiles& small_files() { return small_; }
 
-  /// Closes the channels to other nodes.
-  void close() { small_.close(); }
   [[nodiscard]] bool is_idle() const { return tasks_.empty(); }
 
  private:

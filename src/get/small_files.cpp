@@ -20,14 +20,11 @@ using std::chrono::seconds;
 
 constexpr auto fetch_limit = std::chrono::minutes(10);  // a lost node ends it at once; a slow one may be slow
 constexpr auto fetch_limit_of_many = seconds(8);        // where others have the same
-constexpr auto call_limit = seconds(3);
-constexpr auto unused_limit = milliseconds(60'000);  // of a channel to another node
 constexpr std::size_t active_batches = 4;
 constexpr std::size_t batch_files = 256;
 constexpr std::int64_t batch_bytes = 2 << 20;
 constexpr std::size_t most_unplaced = 4000;  // each has a descriptor open
 constexpr int most_attempts = 5;
-constexpr std::size_t most_channels = 10;  // to nodes of which nothing is being asked
 constexpr int few_tries = 2;
 constexpr std::size_t active_questions = 16;
 
@@ -53,105 +50,16 @@ struct SmallFiles::Run {
   Event placed;
 };
 
-SmallFiles::SmallFiles(Workers& workers, Access access, Log log, Library& library, TrackerLinks& links, Spools& spools,
-                       Pacer download, const Handlers& handlers, const LocalRules& rules)
+SmallFiles::SmallFiles(Workers& workers, Log log, Library& library, TrackerLinks& links, NodeChannels& channels,
+                       Spools& spools, Pacer download, const LocalRules& rules)
     : workers_(workers),
-      access_(std::move(access)),
       log_(std::move(log)),
       library_(library),
       links_(links),
+      channels_(channels),
       packed_(workers, links, spools, log_),
       small_down_(std::move(download)),
-      handlers_(handlers),
       rules_(rules) {}
-
-void SmallFiles::close() {
-  for (const auto& [where, channel] : channels_) channel->close();
-  channels_.clear();
-  for (const auto& [node, channel] : callers_) channel->close();
-  callers_.clear();
-}
-
-bool SmallFiles::called(const std::string& token, const ChannelPtr& channel) {
-  const auto it = calls_.find(token);
-  if (it == calls_.end() || it->second) return false;
-  it->second = channel;
-  return true;
-}
-
-/// Asks the tracker to have the node call here. Null where it does not.
-Task<ChannelPtr> SmallFiles::be_called(NodeRef node) {
-  const auto token = random_secret().hex();
-  calls_[token] = nullptr;
-  const std::shared_ptr<void> forgotten(nullptr, [this, token](void*) { calls_.erase(token); });
-  try {
-    const auto tracker = co_await links_.first(milliseconds(100));
-    CallBack question;
-    question.node = node.instance;
-    question.token = token;
-    static_cast<void>(co_await tracker->request(question, seconds(3)));
-    for (const auto until = std::chrono::steady_clock::now() + call_limit;
-         !calls_[token] && std::chrono::steady_clock::now() < until;)
-      co_await sleep_for(milliseconds(20));
-  } catch (const Error&) {
-    // Nobody can ask it.
-  }
-  const ChannelPtr out = calls_[token];
-  if (out) out->set_where(node.name);
-  co_return out;
-}
-
-Task<ChannelPtr> SmallFiles::channel_to(NodeRef node) {
-  if (node.addresses.empty()) throw Error(Status::unreachable, node.name + ": has no address");
-  std::string trouble;
-  const auto is_closed = [](const auto& pair) { return !pair.second->is_open(); };
-  std::erase_if(callers_, is_closed);
-  std::erase_if(channels_, is_closed);
-  if (const auto it = callers_.find(node.instance); it != callers_.end()) co_return it->second;
-  for (const auto& address : node.addresses) {
-    const auto where = to_text(address, node.channel_port);
-    if (const auto it = channels_.find(where); it != channels_.end()) co_return it->second;
-    // Those that nobody waits for make room.
-    for (auto it = channels_.begin(); it != channels_.end() && channels_.size() >= most_channels;) {
-      const bool is_idle = !it->second->is_waiting() && !users_.contains(it->second);
-      if (is_idle) it->second->close();
-      it = is_idle ? channels_.erase(it) : std::next(it);
-    }
-    try {
-      const auto channel = co_await connect_channel(where, "/node", seconds(3), access_);
-      channel->set_where(node.name);
-      spawn(workers_.loop(), channel->run(handlers_));
-      spawn(workers_.loop(), hang_up_unused(channel));
-      channels_[where] = channel;
-      co_return channel;
-    } catch (const Error& error) {
-      trouble = error.what();
-    }
-  }
-  std::function<Task<ChannelPtr>()> call = [this, node] { return be_called(node); };
-  const ChannelPtr caller = co_await being_called_.run(node.instance, std::move(call));
-  if (!caller)
-    throw Error(Status::unreachable, node.name + ": cannot be reached at " + trouble + ", nor does it reach this node");
-  if (const auto [at, fresh] = callers_.insert_or_assign(node.instance, caller); fresh)
-    spawn(workers_.loop(), hang_up_unused(caller));
-  co_return caller;
-}
-
-std::shared_ptr<void> SmallFiles::use(const ChannelPtr& channel) {
-  ++users_[channel];
-  return {nullptr, [this, channel](void*) {
-            if (const auto it = users_.find(channel); it != users_.end() && --it->second == 0) users_.erase(it);
-          }};
-}
-
-Task<void> SmallFiles::hang_up_unused(ChannelPtr channel) {
-  auto used = std::chrono::steady_clock::now();
-  while (channel->is_open() && !workers_.stopping()) {
-    co_await workers_.rest(unused_limit / 12);
-    if (channel->is_waiting()) used = std::chrono::steady_clock::now();
-    if (std::chrono::steady_clock::now() - used >= unused_limit) channel->close();
-  }
-}
 
 Task<void> SmallFiles::wait_until_placed(std::shared_ptr<Run> run) {
   while (run->task->unplaced > 0) co_await run->placed.wait_for(milliseconds(100));
@@ -297,8 +205,8 @@ Task<void> SmallFiles::fetch(std::shared_ptr<Run> run, std::vector<Planned*> bat
 Task<void> SmallFiles::fetch_from(std::shared_ptr<Run> run, NodeRef node, std::vector<Planned*> files) {
   std::string trouble;
   try {
-    const auto channel = co_await channel_to(node);
-    const auto used = use(channel);
+    const auto channel = co_await channels_.to(node);
+    const auto used = channels_.use(channel);
     while (!files.empty()) {
       std::erase_if(files, [&](const Planned* p) { return run->task->excludes(p->file.entry.path); });
       if (files.empty()) co_return;
@@ -497,8 +405,8 @@ Task<std::string> SmallFiles::fetch_one(FileEntry wanted, std::vector<std::uint3
     if (it == nodes.end()) continue;
     try {
       const NodeRef node = it->second;
-      const auto channel = co_await channel_to(node);
-      const auto used = use(channel);
+      const auto channel = co_await channels_.to(node);
+      const auto used = channels_.use(channel);
       Fetch question;
       question.files.push_back(wanted);
       const auto limit = key == holders.back() ? milliseconds(fetch_limit) : milliseconds(fetch_limit_of_many);

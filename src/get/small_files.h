@@ -3,7 +3,6 @@
 // directory at once serve each other. On the node's loop; blocking work goes to the pool.
 #pragma once
 
-#include <map>
 #include <string>
 #include <vector>
 
@@ -12,8 +11,8 @@
 #include "get/packed_files.h"
 #include "get/resolver.h"
 #include "library/library.h"
+#include "mesh/node_channels.h"
 #include "mesh/tracker_links.h"
-#include "wire/channel.h"
 #include "wire/flow.h"
 #include "wire/pacer.h"
 #include "wire/workers.h"
@@ -28,8 +27,8 @@ class SmallFiles {
   /// Asks the tracker what a path is now; false when it is no small file any more.
   using Again = std::function<Task<bool>(Planned& planned, Nodes& nodes)>;
 
-  SmallFiles(Workers& workers, Access access, Log log, Library& library, TrackerLinks& links, Spools& spools,
-             Pacer download, const Handlers& handlers, const LocalRules& rules);
+  SmallFiles(Workers& workers, Log log, Library& library, TrackerLinks& links, NodeChannels& channels, Spools& spools,
+             Pacer download, const LocalRules& rules);
 
   /// Gets what of `files`, sorted by path, comes in packs, and reports each once; returns those that did not come.
   Task<std::vector<Planned*>> get_packed(GetTaskPtr task, std::vector<Planned*> files, std::size_t most_at_once,
@@ -40,10 +39,6 @@ class SmallFiles {
 
   /// The bytes of one file, from any node that has it. Throws Error.
   Task<std::string> fetch_one(FileEntry wanted, std::vector<std::uint32_t> holders, Nodes nodes);
-  /// A node calls back that could not be reached: true where it was asked to, by this token.
-  bool called(const std::string& token, const ChannelPtr& channel);
-  /// Closes the channels to other nodes.
-  void close();
 
  private:
   struct Run;
@@ -55,26 +50,15 @@ class SmallFiles {
   Task<void> fetch_from(std::shared_ptr<Run> run, NodeRef node, std::vector<Planned*> files);
   Task<void> take(std::shared_ptr<Run> run, const std::string& node, std::vector<Planned*> asked, Fetched got);
   Task<void> place_all(std::shared_ptr<Run> run);
-  Task<ChannelPtr> channel_to(NodeRef node);
-  Task<ChannelPtr> be_called(NodeRef node);
-  /// While what is returned lives, the channel is not closed to make room for another.
-  [[nodiscard]] std::shared_ptr<void> use(const ChannelPtr& channel);
-  Task<void> hang_up_unused(ChannelPtr channel);
 
   Workers& workers_;
-  Access access_;
   Log log_;
   Library& library_;
   TrackerLinks& links_;
+  NodeChannels& channels_;
   PackedFiles packed_;
   Pacer small_down_;  ///< the limit of what comes in on node channels
-  const Handlers& handlers_;
   const LocalRules& rules_;
-  std::map<std::string, ChannelPtr> channels_;  ///< to other nodes, by address
-  std::map<ChannelPtr, int> users_;             ///< of these: how many fetch by it
-  std::map<std::string, ChannelPtr> callers_;   ///< of nodes that cannot be reached, by instance
-  std::map<std::string, ChannelPtr> calls_;     ///< that are waited for, by token; null until they come
-  SingleFlight<std::string, ChannelPtr> being_called_;
 };
 
 }  // namespace mesh

@@ -15,6 +15,7 @@
 #include "get/get_queue.h"
 #include "get/getter.h"
 #include "mesh/gossip.h"
+#include "mesh/node_channels.h"
 #include "mesh/path_index.h"
 #include "node/keeper.h"
 #include "node/own_addresses.h"
@@ -86,6 +87,7 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
   const Pacer upload(options_.max_up);
   listen();
   links_ = make_links();
+  node_channels_ = std::make_unique<NodeChannels>(*workers_, options_.access(), *links_, mesh_handlers_);
   seeder_ = std::make_unique<Seeder>(*workers_, options_.keys, *library_, *session_, upload);
   pack_maker_ = std::make_unique<PackMaker>(*workers_, options_.keys, *library_, *session_, *room_);
   guests_ =
@@ -96,9 +98,9 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
                                   log_, *library_, *session_, *links_, *room_, download);
   spools_ = std::make_unique<Spools>(*workers_, Spools::Options{options_.stall, options_.keys}, *library_, *session_,
                                      *links_, *room_);
-  getter_ = std::make_unique<Getter>(
-      *workers_, Getter::Options{options_.access(), options_.url_ignore, options_.max_active, options_.local_urls},
-      log_, *library_, *links_, *transfers_, *spools_, download, mesh_handlers_);
+  getter_ = std::make_unique<Getter>(*workers_,
+                                     Getter::Options{options_.url_ignore, options_.max_active, options_.local_urls},
+                                     log_, *library_, *links_, *node_channels_, *transfers_, *spools_, download);
   streamer_ = std::make_unique<Streamer>(*workers_, *library_, *session_, *spools_, *getter_);
   const auto pipe = [this](ChannelPtr channel, GetTaskPtr task, std::shared_ptr<bool> over) {
     return streamer_->pipe(std::move(channel), std::move(task), std::move(over));
@@ -500,8 +502,7 @@ Task<void> Node::serve_channel(std::string path, ChannelPtr channel, const Handl
   using Wanted = PathIndex::Wanted;
   const auto wanted = command || !index_ ? Wanted::nothing : index_->wanted(path);
   constexpr std::string_view calls = "/call/";
-  const bool called =
-      !command && path.starts_with(calls) && getter_->small_files().called(path.substr(calls.size()), channel);
+  const bool called = !command && path.starts_with(calls) && node_channels_->called(path.substr(calls.size()), channel);
   if (!command && wanted == Wanted::nothing && !called && path != "/node") co_return;
   if (command) ++commands_;
   was_asked_ = was_asked_ || command;
@@ -697,7 +698,7 @@ Task<void> Node::stop() {
   if (index_) index_->close();
   co_await gossip_->close();
   links_->close();
-  getter_->close();
+  node_channels_->close();
   for (const auto& channel : std::set<ChannelPtr>(channels_)) channel->close();
 }
 

@@ -29,6 +29,7 @@ class Getter;
 class Guests;
 class Library;
 class LocalServer;
+class NodeChannels;
 class Gossip;
 class Seeder;
 class PackMaker;
@@ -106,6 +107,7 @@ class Node {
   Handlers tracker_handlers_;  ///< for trackers: the same, and orders
   Handlers command_handlers_;
   std::unique_ptr<TrackerLinks> links_;
+  std::unique_ptr<NodeChannels> node_channels_;
   std::unique_ptr<Seeder> seeder_;
   std::unique_ptr<PackMaker> pack_maker_;
   std::unique_ptr<Guests> guests_;
