@@ -154,6 +154,8 @@ Task<void> get_handled(const NodeOptions& node, Get request, int what, ProgressV
   }
 }
 
+std::int64_t fetched(const GetOutcome& one) { return one.from_sources + one.from_getters + one.from_origin; }
+
 Task<Status> run(const NodeOptions& node, const Asked& asked, const HandlerOptions& handling, ProgressView& view) {
   Get plain = asked.get;
   plain.whats.clear();
@@ -195,6 +197,9 @@ Task<Status> run(const NodeOptions& node, const Asked& asked, const HandlerOptio
                          (one.left_out == 1 ? " name in it is" : " names in it are") +
                          " not offered (being written or just changed, not UTF-8, or of another kind than "
                          "files, directories and links)");
+    if (one.reused > 0 && one.status == Status::ok && !asked.quiet)
+      say("meshget",
+          printable(one.mesh_path) + ": reused " + human_bytes(one.reused) + ", fetched " + human_bytes(fetched(one)));
     if (one.kept && one.print && !asked.quiet)
       say("meshget", printable(one.mesh_path.empty() ? one.path : one.mesh_path) + ": is here already");
   }
@@ -211,6 +216,8 @@ Task<Status> run(const NodeOptions& node, const Asked& asked, const HandlerOptio
                        {"from_sources", one.from_sources},
                        {"from_getters", one.from_getters},
                        {"from_origin", one.from_origin},
+                       {"bytes_reused", one.reused},
+                       {"bytes_fetched", fetched(one)},
                        {"left_out", one.left_out}});
     const nlohmann::json out = {{"status", status}, {"detached", asked.get.detach}, {"files", files}};
     std::printf("%s\n", out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
@@ -284,6 +291,7 @@ int main(int argc, char** argv) {
       if (source) are_urls = !parse_what(*source, handling.files).url.empty() && are_urls;
     }
     asked.get.ca = read_ca(asked.cacert);
+    find_seeds(asked.get);
     options.node.hash_eagerly = hash == "eager";
     options.node.linger_seconds = asked.linger;
     std::signal(SIGPIPE, SIG_IGN);

@@ -241,8 +241,23 @@ void add_get(CLI::App& app, Get& get) {
   app.add_flag("--force", get.force, "Replace local files that were made or changed here");
   app.add_flag("--wait", get.wait, "Wait for what is not there yet: a tracker, the file, room on the disk");
   app.add_flag("--no-backing", get.no_backing, "Leave out the backing files of qcow2 images");
+  app.add_option("--seed", get.seeds,
+                 "A file here that may have some of the bytes, of the files directory or any other; without it those "
+                 "that are likely to are looked at (may be given up to four times)")
+      ->type_name("PATH")
+      ->allow_extra_args(false);
+  app.add_flag("--no-seed", get.no_seed, "Have all bytes come from other nodes");
   app.add_flag("--no-preserve-modes", get.no_preserve_modes,
                "Files and directories that arrive cannot be written by their group");
+}
+
+void find_seeds(Get& get) {
+  for (auto& seed : get.seeds) {
+    std::error_code ec;
+    if (!std::filesystem::is_regular_file(seed, ec)) continue;
+    const auto whole = std::filesystem::absolute(seed, ec).lexically_normal();
+    if (!ec) seed = whole.string();
+  }
 }
 
 int parse(CLI::App& app, CommonOptions& options, int argc, char** argv) {

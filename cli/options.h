@@ -33,8 +33,11 @@ void add_common(CLI::App& app, CommonOptions& options);
 /// The flags of a node: --listen, --advertise, --name, --head, --follow, --ignore, --hash, --max-down, --max-up,
 /// --max-active, --refuse.
 void add_node(CLI::App& app, CommonOptions& options, std::string& hash, const char* heading = "Node");
-/// WHAT... and the flags of a get: --from, --strict, --force, --wait, --no-backing.
+/// WHAT... and the flags of a get: --from, --strict, --force, --wait, --no-backing, --seed, --no-seed.
 void add_get(CLI::App& app, Get& get);
+/// Of its seeds, those that are files from where the command was typed are named so that the node finds them; the
+/// others are paths of the files directory.
+void find_seeds(Get& get);
 /// --refresh, --cacert, --timeout: of URLs.
 void add_url(CLI::App& app, Get& get, std::string& cacert);
 /// The certificates in a file of --cacert; none without one. Throws Error(usage).

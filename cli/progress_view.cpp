@@ -88,7 +88,7 @@ void ProgressView::draw(const Progress& progress) {
     name.resize(28, ' ');
     const bool moving = info.state == TransferState::downloading && info.detail.empty();
     put(name + " " + bar(info.done, info.total, 16) + " " +
-        (moving ? describe_transfer(info)
+        (moving ? describe_transfer(info) + (info.reused > 0 ? "  " + human_bytes(info.reused) + " reused" : "")
                 : percent(info.done, info.total) + "  " + to_text(info.state) +
                       (info.detail.empty() ? "" : ": " + printable(info.detail))));
   }

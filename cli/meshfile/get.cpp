@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include "core/seeds.h"
 #include "meshfile/commands.h"
 #include "meshfile/shared.h"
 
@@ -8,8 +9,12 @@ namespace mesh::meshfile {
 Task<Status> get(const NodeOptions& node, const Asked& asked, const Handlers& handlers) {
   Get request = asked.get;
   request.detach = true;
+  find_seeds(request);
   if (!asked.on.empty()) {
     request.whats = portable(request.whats, node);
+    for (auto& seed : request.seeds) seed = read_seed(seed, files_dir(node));
+    if (has_outside_seed(request.seeds, files_dir(node)))
+      throw Error(Status::usage, "--seed: other nodes look into their files directories alone");
     const Relayed reply = co_await relay(node, handlers, request, asked.on);
     co_return print_answers(reply, asked, "gets it");
   }

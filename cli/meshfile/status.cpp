@@ -11,11 +11,13 @@ namespace mesh::meshfile {
 namespace {
 
 std::int64_t from_mesh(const TransferInfo& t) {
-  return is_seeding(t.state) ? 0 : std::max<std::int64_t>(0, t.done - t.from_origin);
+  return is_seeding(t.state) ? 0 : std::max<std::int64_t>(0, t.done - t.from_origin - t.reused);
 }
 
-/// Where a file that has a URL comes from.
+/// Where the bytes of a file come from that has a URL, or of which there was something here.
 std::string origins(const TransferInfo& t) {
+  if (t.reused > 0)
+    return "  (reused " + human_bytes(t.reused) + ", fetched " + human_bytes(from_mesh(t) + t.from_origin) + ")";
   if (t.from_origin == 0) return {};
   return "  (from origin " + human_bytes(t.from_origin) + ", from mesh " + human_bytes(from_mesh(t)) + ")";
 }
@@ -81,6 +83,8 @@ Task<Status> status(const NodeOptions& node, const Asked& asked, const Handlers&
                                {"sent", t.sent},
                                {"from_origin", t.from_origin},
                                {"from_mesh", from_mesh(t)},
+                               {"bytes_reused", t.reused},
+                               {"bytes_fetched", from_mesh(t) + t.from_origin},
                                {"peers", t.peers},
                                {"infohash", t.infohash},
                                {"eta_seconds", t.eta},

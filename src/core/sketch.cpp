@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cstring>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -16,6 +17,7 @@ constexpr std::int64_t finest = 8 * 1024;
 constexpr std::int64_t coarsest = std::int64_t{1} << 20;
 constexpr std::int64_t most_chunks = std::int64_t{1} << 20;
 constexpr std::int64_t chunks_in_a_segment = 2048;
+constexpr std::int64_t least_read = std::int64_t{1} << 20;
 constexpr std::uint64_t hash_mask = (std::uint64_t{1} << 40) - 1;
 constexpr int length_bits = 24;
 /// How many bits fewer, or more, a cut takes behind, or before, the average: lengths come closer to it.
@@ -74,13 +76,24 @@ ChunkPlan chunk_plan_for(std::int64_t size) {
 
 std::uint64_t chunk_hash(std::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()) & hash_mask; }
 
-std::vector<Chunk> cut_chunks(std::string_view bytes, const ChunkPlan& plan) {
+std::vector<Chunk> cut_chunks(std::int64_t length, const ChunkPlan& plan, const ReadSegment& read) {
   std::vector<Chunk> out;
-  out.reserve(bytes.size() / static_cast<std::size_t>(plan.average) + 1);
-  while (!bytes.empty()) {
-    const auto length = first_cut(bytes, plan);
-    out.push_back({chunk_hash(bytes.substr(0, length)), static_cast<std::int64_t>(length)});
-    bytes.remove_prefix(length);
+  out.reserve(static_cast<std::size_t>(length / plan.average + 1));
+  std::vector<char> buffer(static_cast<std::size_t>(std::min(length, std::max(least_read, plan.longest() * 4))));
+  std::size_t held = 0;  // bytes at the buffer's beginning that are in no chunk yet
+  for (std::int64_t at = 0; at < length || held > 0;) {
+    const auto more = std::min<std::size_t>(buffer.size() - held, static_cast<std::size_t>(length - at));
+    if (more > 0) read(at, {buffer.data() + held, more});
+    at += static_cast<std::int64_t>(more);
+    std::string_view bytes(buffer.data(), held + more);
+    // Where more follows, a cut may lie beyond what is here.
+    while (!bytes.empty() && (at == length || std::ssize(bytes) >= plan.longest())) {
+      const auto cut = first_cut(bytes, plan);
+      out.push_back({chunk_hash(bytes.substr(0, cut)), static_cast<std::int64_t>(cut)});
+      bytes.remove_prefix(cut);
+    }
+    held = bytes.size();
+    std::memmove(buffer.data(), bytes.data(), held);
   }
   return out;
 }
@@ -183,8 +196,9 @@ std::vector<BlockGuess> guess_blocks(std::int64_t offset, std::span<const Chunk>
       const auto from = block * block_bytes + shift;
       if (from < 0 || from + block_length(block) > seed_size) continue;
       // Neighbours at one shift share the block between them.
-      const bool is_known = std::ranges::any_of(out.rbegin(), out.rend() - std::max<std::ptrdiff_t>(0, std::ssize(out) - 8),
-                                                [&](const BlockGuess& other) { return other == guess; });
+      const bool is_known =
+          std::ranges::any_of(out.rbegin(), out.rend() - std::max<std::ptrdiff_t>(0, std::ssize(out) - 8),
+                              [&](const BlockGuess& other) { return other == guess; });
       if (!is_known) out.push_back(guess);
     }
   }

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -39,8 +40,10 @@ struct Chunk {
 /// The hash of a chunk with these bytes.
 [[nodiscard]] std::uint64_t chunk_hash(std::string_view bytes);
 
-/// A segment's chunks; `bytes` are the whole segment.
-[[nodiscard]] std::vector<Chunk> cut_chunks(std::string_view bytes, const ChunkPlan& plan);
+/// The chunks of a segment of this length. `read` is called for stretches of it, in order: at most a MiB at once where
+/// chunks are of 8 KiB, 16 MiB at the coarsest. What it throws goes through.
+using ReadSegment = std::function<void(std::int64_t offset, std::span<char> out)>;
+[[nodiscard]] std::vector<Chunk> cut_chunks(std::int64_t length, const ChunkPlan& plan, const ReadSegment& read);
 
 /// As they are told and kept: of each 5 bytes of the hash and 3 of the length, little-endian.
 inline constexpr std::size_t told_chunk_bytes = 8;

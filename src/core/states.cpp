@@ -30,6 +30,8 @@ const char* to_text(TransferState state) {
       return "foreign";
     case TransferState::guest:
       return "guest";
+    case TransferState::comparing:
+      return "comparing";
   }
   return "";
 }

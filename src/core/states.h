@@ -6,7 +6,8 @@
 
 namespace mesh {
 
-/// Of a file that comes or goes. The last three have all of it: they only send.
+/// Of a file that comes or goes. From `seeding` to `guest` all of it is here: they only send. Numbers stay what they
+/// are.
 enum class TransferState : std::uint8_t {
   unknown,  ///< not told
   queued,
@@ -19,11 +20,14 @@ enum class TransferState : std::uint8_t {
   streaming,
   placing,
   seeding,
-  foreign,  ///< to clients of `meshfile torrent`
-  guest,    ///< to those of `meshfile torrent --guests`
+  foreign,    ///< to clients of `meshfile torrent`
+  guest,      ///< to those of `meshfile torrent --guests`
+  comparing,  ///< with other files here that may have some of its bytes
 };
-[[nodiscard]] constexpr bool is_known(TransferState state) { return state <= TransferState::guest; }
-[[nodiscard]] constexpr bool is_seeding(TransferState state) { return state >= TransferState::seeding; }
+[[nodiscard]] constexpr bool is_known(TransferState state) { return state <= TransferState::comparing; }
+[[nodiscard]] constexpr bool is_seeding(TransferState state) {
+  return state >= TransferState::seeding && state <= TransferState::guest;
+}
 [[nodiscard]] const char* to_text(TransferState state);
 
 enum class GetState : std::uint8_t { unknown, queued, running, paused, stopping, done, failed, stopped };

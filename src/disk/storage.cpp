@@ -103,6 +103,7 @@ void Storage::freeze(Fd file, std::optional<Watch> watch) {
   const std::lock_guard lock(mutex_);
   source_ = std::move(next);
   hashing_.clear();
+  reused_.clear();
 }
 
 bool Storage::is_unchanged(const Source& source) {
@@ -297,6 +298,7 @@ std::error_code Storage::hash(int piece, lt::sha1_hash& out) {
   if (right) {
     roots_[index] = root;
     verified_[index] = '\1';
+    reused_.erase(piece);
   } else if (cleared) {
     hashing_[piece].cleared = true;
   }
@@ -308,6 +310,82 @@ void Storage::clear(int piece) {
   auto& state = hashing_[piece];
   state = {};
   state.cleared = true;
+  reused_.erase(piece);
+}
+
+std::size_t Storage::blocks_in(int piece) const {
+  return static_cast<std::size_t>((layout_.length_of(piece) + block_bytes - 1) / block_bytes);
+}
+
+std::int64_t Storage::length_of_block(int piece, std::size_t block) const {
+  const auto begin = static_cast<std::int64_t>(block) * block_bytes;
+  return std::min<std::int64_t>(block_bytes, layout_.length_of(piece) - begin);
+}
+
+/// Whether nothing but zeros can lie there.
+bool Storage::may_leave_holes(int piece) const {
+  const std::lock_guard lock(mutex_);
+  const auto it = hashing_.find(piece);
+  return it == hashing_.end() || !it->second.cleared;
+}
+
+std::error_code Storage::reuse_piece(int piece, std::span<const char> bytes, std::span<const Sha256> leaves) {
+  const auto to = source();
+  const auto index = static_cast<std::size_t>(piece);
+  const auto root = root_of(leaves);
+  {
+    const std::lock_guard lock(mutex_);
+    if (verified_[index] != 0) return {};
+    if (static_cast<std::int64_t>(bytes.size()) != layout_.length_of(piece) || root != expected_[index])
+      return std::make_error_code(std::errc::invalid_argument);
+  }
+  if (const auto ec = write_blocks(*to, piece * layout_.piece_length, may_leave_holes(piece), {&bytes, 1})) return ec;
+  const std::lock_guard lock(mutex_);
+  roots_[index] = root;
+  verified_[index] = '\1';
+  reused_.erase(piece);
+  return {};
+}
+
+std::error_code Storage::reuse_block(int piece, int block, std::span<const char> bytes) {
+  const auto to = source();
+  const auto at = static_cast<std::size_t>(block);
+  if (at >= blocks_in(piece) || static_cast<std::int64_t>(bytes.size()) != length_of_block(piece, at))
+    return std::make_error_code(std::errc::invalid_argument);
+  if (has_block(piece, block)) return {};
+  const auto begin = piece * layout_.piece_length + std::int64_t{block} * block_bytes;
+  if (const auto ec = write_blocks(*to, begin, may_leave_holes(piece), {&bytes, 1})) return ec;
+  const std::lock_guard lock(mutex_);
+  auto& blocks = reused_[piece];
+  blocks.resize(blocks_in(piece));
+  blocks[at] = true;
+  if (std::ranges::find(blocks, false) != blocks.end()) return {};
+  // All its leaves were right, and those make the root.
+  const auto index = static_cast<std::size_t>(piece);
+  roots_[index] = expected_[index];
+  verified_[index] = '\1';
+  reused_.erase(piece);
+  return {};
+}
+
+bool Storage::has_block(int piece, int block) const {
+  const std::lock_guard lock(mutex_);
+  if (verified_[static_cast<std::size_t>(piece)] != 0) return true;
+  const auto it = reused_.find(piece);
+  return it != reused_.end() && it->second[static_cast<std::size_t>(block)];
+}
+
+std::map<int, std::vector<bool>> Storage::unfinished() const {
+  const std::lock_guard lock(mutex_);
+  return reused_;
+}
+
+void Storage::set_unfinished(std::map<int, std::vector<bool>> blocks) {
+  const std::lock_guard lock(mutex_);
+  std::erase_if(blocks, [&](const auto& pair) {
+    return verified_[static_cast<std::size_t>(pair.first)] != 0 || pair.second.size() != blocks_in(pair.first);
+  });
+  reused_ = std::move(blocks);
 }
 
 std::int64_t Storage::missing() const {
@@ -315,6 +393,9 @@ std::int64_t Storage::missing() const {
   std::int64_t sum = 0;
   for (std::size_t i = 0; i < verified_.size(); ++i)
     if (verified_[i] == 0) sum += layout_.length_of(static_cast<int>(i));
+  for (const auto& [piece, blocks] : reused_)
+    for (std::size_t block = 0; block < blocks.size(); ++block)
+      if (blocks[block]) sum -= length_of_block(piece, block);
   return sum;
 }
 

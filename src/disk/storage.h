@@ -85,6 +85,21 @@ class Storage {
   /// The piece failed: what is known of it is forgotten, and its zeros will be written.
   void clear(int piece);
 
+  // Bytes that were here already, of another version (docs/decisions/0025), for a download that libtorrent has not been
+  // given yet.
+
+  /// A whole piece. Verified when it has been written; an error, and nothing is written, where `leaves`, which are of
+  /// `bytes`, do not make its root.
+  std::error_code reuse_piece(int piece, std::span<const char> bytes, std::span<const Sha256> leaves);
+  /// A block, whose hash is its leaf among those that make the piece's root. With the last that was missing the piece
+  /// is verified.
+  std::error_code reuse_block(int piece, int block, std::span<const char> bytes);
+  [[nodiscard]] bool has_block(int piece, int block) const;
+  /// Of each piece that is here in part, and was not verified: which blocks are.
+  [[nodiscard]] std::map<int, std::vector<bool>> unfinished() const;
+  /// The same blocks, as the record of an earlier run has them and somebody has read them again since.
+  void set_unfinished(std::map<int, std::vector<bool>> blocks);
+
   /// Says that the whole will be synced at the end.
   void will_be_synced() { to_be_synced_ = true; }
   /// Of what will be synced: the disk begins with a verified piece, so that there is little left to wait for. May wait
@@ -103,7 +118,7 @@ class Storage {
   /// A read has failed, or the file has changed: nothing more is served.
   [[nodiscard]] bool is_faulted() const;
 
-  /// Bytes of the pieces that are not verified.
+  /// Bytes of the pieces that are not verified, but for blocks of them that are known to be here.
   [[nodiscard]] std::int64_t missing() const;
   /// Every piece is verified.
   [[nodiscard]] bool is_complete() const;
@@ -133,6 +148,9 @@ class Storage {
   };
   static void feed(Hashing& state, std::span<const std::string_view> blocks);
   [[nodiscard]] Sha256 root_of(std::span<const Sha256> leaves) const;
+  [[nodiscard]] std::size_t blocks_in(int piece) const;
+  [[nodiscard]] std::int64_t length_of_block(int piece, std::size_t block) const;
+  [[nodiscard]] bool may_leave_holes(int piece) const;
 
   /// The open file and how it is used; replaced as a whole, so that a read under way keeps the file that it began with.
   struct Source {
@@ -159,6 +177,7 @@ class Storage {
   SourcePtr source_;
   bool faulted_ = false;
   std::map<int, Hashing> hashing_;
+  std::map<int, std::vector<bool>> reused_;  ///< blocks of pieces that are not verified
   std::string verified_;
   std::vector<Sha256> expected_;  ///< roots; those of a provisional torrent may be unset
   std::string dropped_;           ///< a byte a piece; empty while none is

@@ -6,6 +6,7 @@
 
 #include "core/format.h"
 #include "core/glob.h"
+#include "core/seeds.h"
 #include "core/url.h"
 
 namespace mesh {
@@ -80,6 +81,21 @@ std::vector<What> GetQueue::parse_all(const std::vector<std::string>& texts, con
   return out;
 }
 
+std::vector<std::string> GetQueue::parse_seeds(const Get& request) const {
+  if (request.seeds.size() > DeltaSource::most_seeds)
+    throw Error(Status::usage, "--seed: " + std::to_string(DeltaSource::most_seeds) + " at most are looked at");
+  std::vector<std::string> out;
+  for (const auto& seed : request.seeds) out.push_back(read_seed(seed, library_.gate().files_dir()));
+  return out;
+}
+
+bool GetQueue::is_here(const std::string& seed) const {
+  std::error_code ec;
+  if (is_outside(seed)) return std::filesystem::is_regular_file(seed, ec);
+  const auto found = library_.gate().look(seed);
+  return found && found->entry.kind == Kind::file;
+}
+
 GetTaskPtr GetQueue::add(Get request, bool is_kept) {
   auto wanted = parse_all(request.whats, "a get");
   if (wanted.empty()) throw Error(Status::usage, "a get names at least one file, directory or glob");
@@ -89,6 +105,11 @@ GetTaskPtr GetQueue::add(Get request, bool is_kept) {
   auto task = std::make_shared<GetTask>();
   task->request = std::move(request);
   task->wanted = std::move(wanted);
+  task->seeds = parse_seeds(task->request);
+  // Whoever names one is told that it is not there; of nodes that are ordered to get, some may not have it.
+  for (const auto& seed : task->seeds)
+    if (!task->request.ordered && !is_here(seed))
+      throw Error(Status::not_found, "--seed " + printable(seed) + ": is no file here");
   for (const auto& except : task->request.except) task->except.push_back(parse(except));
   task->is_kept = is_kept;
   task->number = is_kept ? --last_kept_ : library_.db().add_get(to_bencode(task->request));
@@ -113,6 +134,7 @@ void GetQueue::resume() {
       task->request = from_bencode<Get>(bytes);
       task->request.detach = true;  // whoever waited for it is gone, or will ask again
       task->wanted = parse_all(task->request.whats, "a get");
+      task->seeds = parse_seeds(task->request);
       for (const auto& except : task->request.except) task->except.push_back(parse(except));
       task->number = number;
       running_[number] = task;

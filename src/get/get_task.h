@@ -45,6 +45,7 @@ struct GetTask : Asker {
 
   Get request;
   std::vector<What> wanted;             ///< the request's WHATs, read
+  std::vector<std::string> seeds;       ///< and its seeds (get/seeds.h)
   std::int64_t number = 0;              ///< in the state database
   std::atomic<bool> cancelled = false;  ///< all of it
   std::vector<What> except;             ///< what was cancelled of it

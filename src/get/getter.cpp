@@ -7,6 +7,7 @@
 #include "core/format.h"
 #include "core/pack.h"
 #include "core/piece_plan.h"
+#include "core/seeds.h"
 #include "library/maker.h"
 #include "transfer/origin.h"
 #include "transfer/url_fetch.h"
@@ -19,6 +20,7 @@ using std::chrono::seconds;
 using Clock = std::chrono::steady_clock;
 
 constexpr int most_attempts = 5;
+constexpr std::size_t most_siblings = 1000;  // that are looked at, of a large directory
 constexpr auto holder_may_be_back = seconds(30);
 
 Error too_large(const FileEntry& entry) {
@@ -398,6 +400,15 @@ Task<void> Getter::get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> 
   co_await small_.get(task, plan.nodes, std::move(files), finish, again);
 }
 
+std::vector<std::string> Getter::seeds_for(const GetTask& task, const FileEntry& wanted) const {
+  // Siblings begin with the same letters up to the first digit.
+  const auto digit = wanted.path.find_first_of("0123456789", wanted.path.size() - last_part(wanted.path).size());
+  std::vector<FileEntry> siblings;
+  if (digit != std::string::npos)
+    siblings = library_.inventory().in_directory(parent_path(wanted.path), wanted.path.substr(0, digit), most_siblings);
+  return choose_seeds(wanted, task.seeds, std::move(siblings));
+}
+
 /// The download of one large file, when it is over. Where another one to its path came before, what is here is looked
 /// at again.
 Task<DownloadPtr> Getter::bring(GetTaskPtr task, Planned& planned) {
@@ -410,6 +421,7 @@ Task<DownloadPtr> Getter::bring(GetTaskPtr task, Planned& planned) {
     order.url = planned.url;
     order.sha256 = planned.sha256;
     order.force = task->request.force;
+    if (!task->request.no_seed) order.seeds = seeds_for(*task, order.wanted);
     auto download = co_await transfers_.get(asker, order);
     // What is to be had of a URL by now is for the mesh to say.
     if (!download || planned.url || download->outcome().end != Download::End::look_again) co_return download;
@@ -534,6 +546,7 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results
   one.from_sources = download->info().from_sources;
   one.from_getters = download->info().from_getters;
   one.from_origin = download->info().from_origin;
+  one.reused = download->info().reused;
   one.print = one.print && well;
   results.push_back(std::move(one));
   ++task->files_done;

@@ -1,8 +1,10 @@
 // The files directory of this node and all that is known of it: the gate to it, what is in it (Inventory), what is
 // remembered across restarts (StateDb), what tar: unpacked (TreeRecords), the partial files, and who puts files in
-// place (Installer). One place where any of that changes, and one voice that says so.
+// place (Installer), what is known of blocks (BlockFacts). One place where any of that changes, and one voice that says
+// so.
 //
-// On the node's loop, but for the gate, the database, the records and the installer, which any thread may use.
+// On the node's loop, but for the gate, the database, the records, the facts and the installer, which any thread may
+// use.
 #pragma once
 
 #include <filesystem>
@@ -14,6 +16,7 @@
 
 #include "core/log.h"
 #include "disk/storage.h"
+#include "library/block_facts.h"
 #include "library/installer.h"
 #include "library/inventory.h"
 #include "library/path_gate.h"
@@ -62,6 +65,7 @@ class Library {
 
   [[nodiscard]] const PathGate& gate() const { return gate_; }
   [[nodiscard]] StateDb& db() { return db_; }
+  [[nodiscard]] BlockFacts& block_facts() { return block_facts_; }
   [[nodiscard]] const Inventory& inventory() const { return inventory_; }
   [[nodiscard]] const Installer& installer() const { return installer_; }
 
@@ -98,6 +102,7 @@ class Library {
   std::filesystem::path state_dir_;
   PathGate gate_;
   StateDb db_;
+  BlockFacts block_facts_;
   Inventory inventory_;
   OwnFiles own_files_;  ///< that this node puts in place: known before the watcher meets them
   TreeRecords trees_;

@@ -7,10 +7,10 @@
 #include <libtorrent/bencode.hpp>
 #include <libtorrent/entry.hpp>
 #include <libtorrent/hasher.hpp>
-#include <thread>
 #include <vector>
 
 #include "core/error.h"
+#include "core/parallel.h"
 #include "core/piece_plan.h"
 #include "wire/codec.h"
 
@@ -52,30 +52,14 @@ HashedPiece hash_piece(int fd, std::int64_t begin, std::int64_t length, bool hol
   return out;
 }
 
-/// Calls `work(piece, buffer)` for each piece, on so many threads. Throws what the first of them to fail threw.
+/// Calls `work(piece, buffer)` for each piece, on so many threads. Throws what one of them threw.
 template <class Work>
 void for_each_piece(int pieces, std::int64_t size, unsigned threads, const std::atomic<bool>& stop, const Work& work) {
-  std::atomic<int> next = 0;
-  std::mutex mutex;
-  std::string trouble;
-  const auto run = [&] {
-    std::vector<char> buffer(static_cast<std::size_t>(std::min(size, read_bytes)));
-    for (int piece = next++; piece < pieces; piece = next++) {
-      try {
-        if (stop) throw Error(Status::failed, "the node is shutting down");
-        work(piece, buffer);
-      } catch (const std::exception& error) {
-        const std::lock_guard lock(mutex);
-        trouble = error.what();
-        next = pieces;
-      }
-    }
-  };
-  std::vector<std::jthread> helpers;
-  for (unsigned i = 1; i < std::min(threads, static_cast<unsigned>(pieces)); ++i) helpers.emplace_back(run);
-  run();
-  helpers.clear();
-  if (!trouble.empty()) throw Error(Status::failed, trouble);
+  const auto make_buffer = [&] { return std::vector<char>(static_cast<std::size_t>(std::min(size, read_bytes))); };
+  for_each_index(pieces, threads, make_buffer, [&](int piece, std::vector<char>& buffer) {
+    if (stop) throw Error(Status::failed, "the node is shutting down");
+    work(piece, buffer);
+  });
 }
 
 /// What stands where BEP 3 has SHA-1.

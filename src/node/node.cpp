@@ -21,6 +21,7 @@
 #include "node/own_addresses.h"
 #include "node/own_identity.h"
 #include "node/remote_commands.h"
+#include "serve/block_teller.h"
 #include "serve/guests.h"
 #include "serve/pack_maker.h"
 #include "serve/seeder.h"
@@ -89,13 +90,14 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
   links_ = make_links();
   node_channels_ = std::make_unique<NodeChannels>(*workers_, options_.access(), *links_, mesh_handlers_);
   seeder_ = std::make_unique<Seeder>(*workers_, options_.keys, *library_, *session_, upload);
+  block_teller_ = std::make_unique<BlockTeller>(*workers_, *library_, *seeder_, upload);
   pack_maker_ = std::make_unique<PackMaker>(*workers_, options_.keys, *library_, *session_, *room_);
   guests_ =
       std::make_unique<Guests>(*workers_, Guests::Options{options_.access(), options_.max_up, session_->listens_at()},
                                log_, *library_, *seeder_);
   transfers_ =
       std::make_unique<Transfers>(*workers_, Transfers::Options{options_.stall, options_.keys, options_.max_active},
-                                  log_, *library_, *session_, *links_, *room_, download);
+                                  log_, *library_, *session_, *links_, *node_channels_, *room_, download);
   spools_ = std::make_unique<Spools>(*workers_, Spools::Options{options_.stall, options_.keys}, *library_, *session_,
                                      *links_, *room_);
   getter_ = std::make_unique<Getter>(*workers_,
@@ -524,6 +526,7 @@ Task<void> Node::serve_channel(std::string path, ChannelPtr channel, const Handl
 
 void Node::serve_mesh() {
   seeder_->serve(mesh_handlers_);
+  block_teller_->serve(mesh_handlers_);
   mesh_handlers_.on<PresenceAsk>([this](ChannelPtr, PresenceAsk asked) -> Task<PresenceAsk::Reply> {
     PresenceAsk::Reply out;
     out.rival = rivals_.claim_to(asked.run);

@@ -23,6 +23,7 @@
 
 namespace mesh {
 
+class BlockTeller;
 class GetQueue;
 class Keeper;
 class Getter;
@@ -109,6 +110,7 @@ class Node {
   std::unique_ptr<TrackerLinks> links_;
   std::unique_ptr<NodeChannels> node_channels_;
   std::unique_ptr<Seeder> seeder_;
+  std::unique_ptr<BlockTeller> block_teller_;
   std::unique_ptr<PackMaker> pack_maker_;
   std::unique_ptr<Guests> guests_;
   std::unique_ptr<Transfers> transfers_;

@@ -4,6 +4,7 @@
 
 #include "core/format.h"
 #include "core/glob.h"
+#include "core/seeds.h"
 #include "library/remove_tree.h"
 
 namespace mesh {
@@ -30,6 +31,9 @@ std::string bounded(const Reply& reply, List&... lists) {
 void RemoteCommands::serve_commands(Handlers& handlers) {
   handlers.on<Get>([this](ChannelPtr channel, Get request) {
     request.ordered = false;
+    if (!channel->is_of_own_user() && has_outside_seed(request.seeds, library_.gate().files_dir()))
+      throw Error(Status::refused,
+                  "--seed: a file outside of the files directory is for the user alone that the node runs as");
     return gets_.get(std::move(channel), std::move(request));
   });
   handlers.on<Wait>(
@@ -63,6 +67,8 @@ Task<Ordered> RemoteCommands::execute(Order order) {
     request.ordered = true;
     request.pipe = false;
     request.except.clear();
+    if (has_outside_seed(request.seeds, library_.gate().files_dir()))
+      throw Error(Status::refused, "does not read files outside of the files directory for other nodes");
     // What it replaces is gone as what is deleted is.
     if (request.force && refuses("delete"))
       throw Error(Status::refused, "does not replace local files for other nodes (its --refuse delete says so)");

@@ -307,6 +307,12 @@ Task<SwarmTorrentPtr> Session::take_in(SwarmTorrentPtr torrent) {
     params.have_pieces.resize(static_cast<int>(verified.size()));
     for (std::size_t i = 0; i < verified.size(); ++i)
       if (verified[i] != 0) params.have_pieces.set_bit(lt::piece_index_t(static_cast<int>(i)));
+    for (const auto& [piece, blocks] : loaded->storage->unfinished()) {
+      lt::bitfield here(static_cast<int>(blocks.size()));
+      for (std::size_t i = 0; i < blocks.size(); ++i)
+        if (blocks[i]) here.set_bit(static_cast<int>(i));
+      params.unfinished_pieces[lt::piece_index_t(piece)] = std::move(here);
+    }
     params.extensions.emplace_back(
         [made = plugin_for(*loaded)](lt::torrent_handle const&, lt::client_data_t) { return made; });
     torrents_[loaded->torrent.id] = loaded;

@@ -80,6 +80,13 @@ Task<StoragePtr> Download::make_storage(const VerifiedTorrent& torrent, Role rol
   co_return storage;
 }
 
+Task<void> Download::fill_from_here(const HashedFile& file) {
+  if (!reuse_ || missing() == 0) co_return;
+  co_await wait_for_room();
+  co_await reuse_(*this, *storage_, file);
+  info_.done = info_.total - missing();
+}
+
 void Download::prepare() {
   if (is_read_along()) scheduler().add_cursor(0);
 }

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -54,11 +55,17 @@ class Download : public Transfer {
   void discard() { discard_ = true; }
   [[nodiscard]] bool is_discarded() const { return discard_; }
 
+  /// Brings what is here already in other files, into the storage; throws what `check_wanted` does.
+  using Reuse = std::function<Task<void>(Download&, Storage&, const HashedFile&)>;
+  void set_reuse(Reuse reuse) { reuse_ = std::move(reuse); }
+
   // For the ways in which it arrives.
 
   /// What it ends with, if it does, is that this version is not to be had any more.
   void lose_version() { version_gone_ = true; }
   [[nodiscard]] bool has_lost_version() const { return version_gone_; }
+  /// So many bytes of it were here already.
+  void show_reused(std::int64_t bytes) { info_.reused = bytes; }
   /// Claims the content, once nobody else brings the same bytes. Throws Error(interrupted).
   Task<void> claim(ContentId id);
   /// What has arrived, which is whole, becomes the file. `part`: where it lies. Throws Error.
@@ -68,6 +75,7 @@ class Download : public Transfer {
   [[nodiscard]] bool is_wanted() const override { return has_askers(); }
   [[nodiscard]] Error stopped() const override;
   Task<StoragePtr> make_storage(const VerifiedTorrent& torrent, Role role) override;
+  Task<void> fill_from_here(const HashedFile& file) override;
   void prepare() override;
   Task<void> wait_for_room() override;
   void reserve() override { reservation_.set(missing()); }
@@ -83,6 +91,7 @@ class Download : public Transfer {
 
   Parts& parts_;
   FileOrder order_;
+  Reuse reuse_;
   Outcome outcome_;
   std::vector<AskerPtr> askers_;
   std::atomic<bool> stop_ = false;

@@ -36,6 +36,7 @@ struct FileOrder {
   std::optional<UrlSource> url;        ///< to be had from there
   std::string sha256;                  ///< that the file must have, in hex; empty: none was asked for
   bool force = false;                  ///< a file that was made or changed here is replaced
+  std::vector<std::string> seeds{};    ///< paths here of files that may have some of its bytes, the likeliest first
 };
 
 /// Who wants files, and how. Each of its transfers is wanted for as long as one asker wants it. On the node's loop.

@@ -76,11 +76,12 @@ void Transfer::show_rate(std::int64_t down) {
 
 Task<void> Transfer::open(VerifiedTorrent torrent, Role role, PieceScheduler::Options demand) {
   if (!claim_.is_of(torrent.torrent.id)) claim_ = room_.claim(torrent.torrent.id);
-  const StoragePtr storage = co_await make_storage(torrent, role);
+  storage_ = co_await make_storage(torrent, role);
+  co_await fill_from_here(torrent.file);
   demand.pieces = torrent.file.layout.count();
   scheduler_ = std::make_shared<PieceScheduler>(demand);
   prepare();
-  torrent_ = co_await session_.load(role, torrent.torrent, torrent.key, storage, scheduler_);
+  torrent_ = co_await session_.load(role, torrent.torrent, torrent.key, storage_, scheduler_);
   torrent_->path = wanted_.path;
   saved_ = Clock::now();
 }
@@ -172,6 +173,7 @@ void Transfer::finish_counters() {
 
 void Transfer::let_go() {
   torrent_.reset();
+  storage_.reset();
   scheduler_.reset();
   claim_.release();
 }

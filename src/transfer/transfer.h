@@ -49,7 +49,7 @@ class Transfer {
   /// Only while a torrent is open.
   [[nodiscard]] PieceScheduler& scheduler() { return *scheduler_; }
   /// Bytes of pieces that are not here; 0 while no torrent is open.
-  [[nodiscard]] std::int64_t missing() const { return torrent_ ? torrent_->storage->missing() : 0; }
+  [[nodiscard]] std::int64_t missing() const { return storage_ ? storage_->missing() : 0; }
   /// Whoever wants it waits for whatever it takes: no peer for however long is no error.
   [[nodiscard]] virtual bool is_patient() const { return false; }
 
@@ -103,6 +103,8 @@ class Transfer {
   virtual Task<StoragePtr> make_storage(const VerifiedTorrent& torrent, Role role) = 0;
   /// Called when there is a scheduler, before the torrent is loaded.
   virtual void prepare() {}
+  /// Called when there is a storage: brings what is here already, before anything is asked of others. Throws Error.
+  virtual Task<void> fill_from_here(const HashedFile&) { co_return; }
   /// Returns when there is room for what is missing. Throws Error.
   virtual Task<void> wait_for_room() = 0;
   /// Says how much will still be written.
@@ -131,6 +133,7 @@ class Transfer {
   FileEntry wanted_;
   TransferInfo info_;
   SwarmTorrentPtr torrent_;
+  StoragePtr storage_;  ///< of that, from before it is loaded
   std::shared_ptr<PieceScheduler> scheduler_;
   Room::Claim claim_;  ///< of the content: nobody else brings it meanwhile
 

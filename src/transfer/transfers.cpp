@@ -13,6 +13,8 @@ namespace mesh {
 namespace {
 
 constexpr auto look_every = std::chrono::milliseconds(100);
+constexpr double usual_link_rate = 125e6;  // until a download has shown what there is: 1 Gbit/s
+constexpr std::int64_t enough_to_rate = std::int64_t{16} << 20;
 
 /// Whether a download that is under way brings what is ordered.
 bool is_same(const Download& download, const FileOrder& order) {
@@ -29,7 +31,7 @@ bool is_same(const Download& download, const FileOrder& order) {
 }  // namespace
 
 Transfers::Transfers(Workers& workers, Options options, Log log, Library& library, Session& session,
-                     TrackerLinks& links, Room& room, Pacer from_origins)
+                     TrackerLinks& links, NodeChannels& channels, Room& room, Pacer from_origins)
     : workers_(workers),
       options_(std::move(options)),
       log_(std::move(log)),
@@ -39,6 +41,8 @@ Transfers::Transfers(Workers& workers, Options options, Log log, Library& librar
       room_(room),
       from_origins_(std::move(from_origins)),
       parts_(workers, library, room, log_),
+      delta_(workers, library, links, channels, log_),
+      link_rate_(usual_link_rate),
       slot_free_(workers.loop()) {}
 
 DownloadPtr Transfers::make(FileOrder order) {
@@ -154,9 +158,33 @@ Task<Download::End> Transfers::bring(DownloadPtr download) {
   co_return Download::End::placed;
 }
 
-void Transfers::log_arrival(const Download& download) const {
+/// What is here already, before the swarm is asked for the rest.
+Task<void> Transfers::reuse(Download& download, Storage& storage, const HashedFile& file) {
+  FoundInStorage found(storage);
+  DeltaSearch::Options options;
+  options.link_rate = link_rate_;
+  const auto before = storage.missing();
+  options.check = [&] {
+    download.check_wanted();
+    download.show(TransferState::comparing, "with what is here");
+    download.show_done(file.layout.size - storage.missing());
+    download.show_reused(before - storage.missing());
+  };
+  auto order = download.order();
+  order.wanted = download.wanted();
+  const auto result = co_await delta_.search(std::move(order), file, found, std::move(options));
+  download.show_reused(result.found);
+}
+
+void Transfers::note_link_rate(const TransferInfo& info, Transfer::Clock::duration took) {
+  const auto bytes = info.from_sources + info.from_getters;
+  if (bytes >= enough_to_rate) link_rate_ = static_cast<double>(bytes) / std::chrono::duration<double>(took).count();
+}
+
+void Transfers::log_arrival(const Download& download) {
   const auto& info = download.info();
-  log_(printable(info.path) + ": here; " + human_bytes(download.wanted().size) + ", from sources " +
+  log_(printable(info.path) + ": here; " + human_bytes(download.wanted().size) +
+       (info.reused > 0 ? ", of which " + human_bytes(info.reused) + " were here already" : "") + ", from sources " +
        human_bytes(info.from_sources) + ", from other getters " + human_bytes(info.from_getters) +
        (download.order().url ? ", from the origin " + human_bytes(info.from_origin) : ""));
 }
@@ -199,10 +227,14 @@ Task<Download::End> Transfers::from_swarm(DownloadPtr download) {
   try {
     co_await parts_.remember_roots(torrent.file);
     const PieceScheduler::Options demand;
+    download->set_reuse(
+        [this](Download& into, Storage& storage, const HashedFile& file) { return reuse(into, storage, file); });
     co_await download->open(std::move(torrent), Role::download, demand);
     co_await download->join();
     download->show(TransferState::downloading);
+    const auto begun = Transfer::Clock::now();
     co_await download->fill(source);
+    note_link_rate(download->info(), Transfer::Clock::now() - begun);
     co_await download->place(id, parts_.path_of(id));
   } catch (const Error& error) {
     trouble = error;

@@ -10,6 +10,7 @@
 #include "core/glob.h"
 #include "core/log.h"
 #include "library/library.h"
+#include "transfer/delta_source.h"
 #include "transfer/download.h"
 #include "transfer/stall_policy.h"
 #include "wire/pacer.h"
@@ -25,7 +26,7 @@ class Transfers {
   };
   /// `from_origins`: the limit of what comes from origins of URLs.
   Transfers(Workers& workers, Options options, Log log, Library& library, Session& session, TrackerLinks& links,
-            Room& room, Pacer from_origins);
+            NodeChannels& channels, Room& room, Pacer from_origins);
 
   /// Gets one file; returns when the download is over, or when the asker does not want it any more. Null where it did
   /// not want it before it began.
@@ -47,7 +48,9 @@ class Transfers {
   Task<Download::End> from_swarm(DownloadPtr download);
   Task<void> from_origin(DownloadPtr download);
   Task<void> wait_for_slot(DownloadPtr download);
-  void log_arrival(const Download& download) const;
+  Task<void> reuse(Download& download, Storage& storage, const HashedFile& file);
+  void note_link_rate(const TransferInfo& info, Transfer::Clock::duration took);
+  void log_arrival(const Download& download);
   [[nodiscard]] DownloadPtr make(FileOrder order);
 
   Workers& workers_;
@@ -59,6 +62,8 @@ class Transfers {
   Room& room_;
   Pacer from_origins_;
   Parts parts_;
+  DeltaSource delta_;
+  double link_rate_;                              ///< bytes per second at which the last download of some size came
   std::map<std::string, DownloadPtr> downloads_;  ///< by path
   std::deque<DownloadPtr> queue_;                 ///< waiting for a slot, the first first
   int active_ = 0;

@@ -73,6 +73,10 @@ class Channel : public std::enable_shared_from_this<Channel> {
   void set_where(std::string where) { where_ = std::move(where); }
   /// Unspecified for a local socket.
   [[nodiscard]] const asio::ip::address& remote() const { return remote_; }
+  /// Of a local socket: the other side is a process of this one's user, or of root, as the kernel says. What such a one
+  /// asks for it could do itself.
+  [[nodiscard]] bool is_of_own_user() const { return of_own_user_; }
+  void set_of_own_user(bool is_own) { of_own_user_ = is_own; }
   /// The address of this machine, with its port, at which the other side reached it; empty for a local socket.
   [[nodiscard]] std::string local() const;
   [[nodiscard]] bool is_open() const { return open_; }
@@ -142,6 +146,7 @@ class Channel : public std::enable_shared_from_this<Channel> {
   asio::ip::address remote_;
   std::string binding_;
   bool open_ = true;
+  bool of_own_user_ = false;
 };
 
 /// Connects to a tracker's or node's channel at "host:port". `path` is "/control" or "/node". With keys, both sides

@@ -4,6 +4,7 @@
 // A message with a `Reply` is a request; one without is a note. All values; any thread.
 #pragma once
 
+#include "wire/messages/blocks.h"
 #include "wire/messages/catalog.h"
 #include "wire/messages/common.h"
 #include "wire/messages/gets.h"

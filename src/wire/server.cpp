@@ -342,13 +342,18 @@ struct LocalServer::Shared {
     return ::fstatat(directory, place.name.c_str(), &s, AT_SYMLINK_NOFOLLOW) == 0 && is_same_file(s, bound);
   }
 
-  /// Whoever connects is this process's user, root, or of the group, whatever the socket's mode has become.
-  [[nodiscard]] bool admits(int fd) const {
+  [[nodiscard]] static bool is_own(int fd) {
     ucred peer{};
     socklen_t size = sizeof peer;
-    if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return false;
-    if (peer.uid == ::geteuid() || peer.uid == 0) return true;
-    if (!group) return false;
+    return ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && (peer.uid == ::geteuid() || peer.uid == 0);
+  }
+
+  /// Whoever connects is this process's user, root, or of the group, whatever the socket's mode has become.
+  [[nodiscard]] bool admits(int fd) const {
+    if (is_own(fd)) return true;
+    ucred peer{};
+    socklen_t size = sizeof peer;
+    if (!group || ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return false;
     if (peer.gid == *group) return true;
     std::vector<gid_t> groups(256);
     for (;;) {
@@ -419,7 +424,9 @@ Task<void> LocalServer::accept_all(std::shared_ptr<Shared> shared) {
       continue;
     }
     const bool admitted = shared->admits(socket.native_handle());
+    const bool is_own = shared->is_own(socket.native_handle());
     auto channel = std::make_shared<Channel>(Link(Link::Socket(std::move(socket))), "a command", asio::ip::address{});
+    channel->set_of_own_user(is_own);
     auto serve = [](std::shared_ptr<Shared> owner, ChannelPtr served, bool welcome) -> Task<void> {
       if (!welcome)
         co_await refuse(served->link());

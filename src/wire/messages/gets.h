@@ -22,6 +22,7 @@ struct TransferInfo {
   std::int64_t from_sources = 0;  ///< payload bytes from peers that had the whole file when they connected
   std::int64_t from_getters = 0;
   std::int64_t from_origin = 0;  ///< bytes that this node had from the URL's own server
+  std::int64_t reused = 0;       ///< bytes that were here already, in other files
   int peers = 0;
   std::int64_t eta = -1;  ///< seconds; -1: unknown
   bool queued = false;
@@ -31,7 +32,7 @@ struct TransferInfo {
   void describe(V& v) {
     v("infohash", infohash), v("path", path), v("st", state), v("done", done), v("total", total), v("down", down_rate),
         v("up", up_rate), v("sent", sent), v("src", from_sources), v("get", from_getters), v("org", from_origin),
-        v("peers", peers), v("eta", eta), v("queued", queued), v("detail", detail);
+        v("reused", reused), v("peers", peers), v("eta", eta), v("queued", queued), v("detail", detail);
   }
 };
 
@@ -65,13 +66,14 @@ struct GetOutcome {
   std::int64_t from_sources = 0;  ///< bytes that came from nodes that had the whole file
   std::int64_t from_getters = 0;  ///< and from those that were getting it too
   std::int64_t from_origin = 0;   ///< and from the URL's own server
+  std::int64_t reused = 0;        ///< and that were here already, in other files
   std::int64_t left_out = 0;      ///< of a directory: names in it that are there and not offered
   ContentId id;                   ///< of a file whose bytes are known
   template <class V>
   void describe(V& v) {
     v("path", path), v("mesh", mesh_path), v("what", what), v("status", status), v("error", error), v("kept", kept),
         v("size", size), v("print", print), v("src", from_sources), v("get", from_getters), v("org", from_origin),
-        v("left", left_out), v("id", id);
+        v("reused", reused), v("left", left_out), v("id", id);
   }
 };
 
@@ -123,12 +125,14 @@ struct Get {
   int timeout = 0;                 ///< seconds that an origin may be silent; 0: the default
   bool ordered = false;            ///< by another node, as the one that is asked notes down
   bool no_preserve_modes = false;  ///< leave out the group's right to write as well
+  std::vector<std::string> seeds;  ///< paths of files here that may have some of the bytes
+  bool no_seed = false;            ///< all bytes come from others
   template <class V>
   void describe(V& v) {
-    v("ordered", ordered), v("nomodes", no_preserve_modes), v("whats", whats), v("from", from), v("strict", strict),
-        v("force", force), v("wait", wait), v("detach", detach), v("nobacking", no_backing), v("maxdown", max_down),
-        v("maxup", max_up), v("maxactive", max_active), v("except", except), v("pipe", pipe), v("refresh", refresh),
-        v("ca", ca), v("timeout", timeout);
+    v("ordered", ordered), v("nomodes", no_preserve_modes), v("seeds", seeds), v("noseed", no_seed), v("whats", whats),
+        v("from", from), v("strict", strict), v("force", force), v("wait", wait), v("detach", detach),
+        v("nobacking", no_backing), v("maxdown", max_down), v("maxup", max_up), v("maxactive", max_active),
+        v("except", except), v("pipe", pipe), v("refresh", refresh), v("ca", ca), v("timeout", timeout);
   }
 };
 

@@ -22,21 +22,27 @@ std::string random_bytes(std::size_t size, std::uint64_t seed) {
   return out;
 }
 
+std::vector<Chunk> cut(std::string_view bytes, const ChunkPlan& plan) {
+  return cut_chunks(std::ssize(bytes), plan, [&](std::int64_t offset, std::span<char> out) {
+    bytes.substr(static_cast<std::size_t>(offset)).copy(out.data(), out.size());
+  });
+}
+
 /// Of the wanted content's blocks, those that some guess names rightly.
 std::size_t found_blocks(const std::string& wanted, const std::string& seed) {
   const auto size = static_cast<std::int64_t>(wanted.size());
   const auto plan = chunk_plan_for(size);
   ChunkIndex index;
   for (std::int64_t at = 0; at < std::ssize(seed); at += plan.segment)
-    index.add(at, cut_chunks(std::string_view(seed).substr(static_cast<std::size_t>(at),
-                                                           static_cast<std::size_t>(plan.segment)),
-                             plan));
+    index.add(
+        at,
+        cut(std::string_view(seed).substr(static_cast<std::size_t>(at), static_cast<std::size_t>(plan.segment)), plan));
   index.sort();
   std::vector<bool> found(static_cast<std::size_t>((size + block_bytes - 1) / block_bytes));
   for (std::int64_t at = 0; at < size; at += plan.segment) {
     const auto segment =
         std::string_view(wanted).substr(static_cast<std::size_t>(at), static_cast<std::size_t>(plan.segment));
-    const auto chunks = cut_chunks(segment, plan);
+    const auto chunks = cut(segment, plan);
     for (const auto& guess : guess_blocks(at, chunks, size, index, std::ssize(seed))) {
       const auto from = static_cast<std::size_t>(guess.block * block_bytes);
       const auto block = std::string_view(wanted).substr(from, block_bytes);
@@ -55,7 +61,7 @@ TEST_CASE("chunks cover a segment, within their limits") {
   const auto plan = chunk_plan_for(1 << 20);
   CHECK(plan.average == 8192);
   const auto bytes = random_bytes(1 << 20, 1);
-  const auto chunks = cut_chunks(bytes, plan);
+  const auto chunks = cut(bytes, plan);
   std::int64_t sum = 0;
   for (std::size_t i = 0; i < chunks.size(); ++i) {
     sum += chunks[i].length;
@@ -66,7 +72,7 @@ TEST_CASE("chunks cover a segment, within their limits") {
   // The average is about what it says.
   CHECK(chunks.size() > 80);
   CHECK(chunks.size() < 200);
-  CHECK(cut_chunks("", plan).empty());
+  CHECK(cut("", plan).empty());
 }
 
 TEST_CASE("all nodes cut alike, for ever") {
@@ -74,7 +80,7 @@ TEST_CASE("all nodes cut alike, for ever") {
   std::string bytes;
   for (std::uint32_t i = 0; i < 32768; ++i)
     for (unsigned k = 0; k < 4; ++k) bytes.push_back(static_cast<char>((i * 2654435761U) >> (8 * k) & 0xFFU));
-  const auto told = tell_chunks(cut_chunks(bytes, chunk_plan_for(std::ssize(bytes))));
+  const auto told = tell_chunks(cut(bytes, chunk_plan_for(std::ssize(bytes))));
   CHECK(sha256(told).hex().substr(0, 16) == "56119b684bf54a68");
 }
 
@@ -88,7 +94,7 @@ TEST_CASE("a large content has coarser chunks, so that its sketch stays within b
 
 TEST_CASE("what is told of chunks is read back, and nothing else is taken") {
   const auto plan = chunk_plan_for(300'000);
-  const auto chunks = cut_chunks(random_bytes(300'000, 2), plan);
+  const auto chunks = cut(random_bytes(300'000, 2), plan);
   const auto told = tell_chunks(chunks);
   REQUIRE(read_chunks(told, 300'000, plan));
   CHECK(*read_chunks(told, 300'000, plan) == chunks);
@@ -129,10 +135,10 @@ TEST_CASE("a hostile sketch makes no guess outside of the seed, and no more than
   const auto plan = chunk_plan_for(size);
   const auto seed = random_bytes(100'000, 8);
   ChunkIndex index;
-  index.add(0, cut_chunks(seed, plan));
+  index.add(0, cut(seed, plan));
   index.sort();
   // The seed's own chunks again and again, in any order.
-  auto known = cut_chunks(seed, plan);
+  auto known = cut(seed, plan);
   known.pop_back();
   std::vector<Chunk> chunks;
   std::int64_t sum = 0;

@@ -1,0 +1,113 @@
+#include "library/block_facts.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/merkle.h"
+#include "core/sketch.h"
+
+namespace mesh {
+namespace {
+
+constexpr const char* leaves_kind = ".leaves";
+constexpr const char* sketch_kind = ".sketch";
+
+bool read_at(int fd, char* to, std::size_t size, std::int64_t at) {
+  return ::pread(fd, to, size, at) == static_cast<ssize_t>(size);
+}
+
+std::int64_t leaves_in(const PieceLayout& layout, int piece) {
+  return (layout.length_of(piece) + block_bytes - 1) / block_bytes;
+}
+
+std::int64_t place_of_leaves(const PieceLayout& layout, int piece) {
+  return piece * (layout.piece_length / block_bytes) * 32;
+}
+
+/// Of a segment: its chunks' bytes, behind how many they are.
+std::int64_t place_of_chunks(const ChunkPlan& plan, int segment) {
+  return segment * static_cast<std::int64_t>(most_told_bytes(plan) + sizeof(std::uint32_t));
+}
+
+}  // namespace
+
+Fd BlockFacts::open(const ContentId& id, const char* kind) const {
+  return Fd(::open((directory_ / (id.hex() + kind)).c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+}
+
+Fd BlockFacts::make(const ContentId& id, const char* kind) {
+  const auto file = directory_ / (id.hex() + kind);
+  Fd fd(::open(file.c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC));
+  if (fd) return fd;
+  const std::lock_guard lock(making_);
+  ::mkdir(directory_.c_str(), 0700);
+  make_room();
+  return Fd(::open(file.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+}
+
+/// The files that changed last, up to the bound, stay.
+void BlockFacts::make_room() const {
+  struct Known {
+    std::filesystem::path file;
+    std::int64_t changed = 0;
+    std::int64_t bytes = 0;
+  };
+  std::vector<Known> all;
+  std::error_code ec;
+  for (std::filesystem::directory_iterator it(directory_, ec), end; !ec && it != end; it.increment(ec)) {
+    struct stat s {};
+    if (::lstat(it->path().c_str(), &s) == 0) all.push_back({it->path(), stamp_of(s).mtime, s.st_blocks * 512});
+  }
+  std::ranges::sort(all, std::greater(), &Known::changed);
+  std::int64_t sum = 0;
+  for (const auto& one : all) {
+    sum += one.bytes;
+    if (sum > most_bytes_) ::unlink(one.file.c_str());
+  }
+}
+
+std::vector<Sha256> BlockFacts::find_leaves(const ContentId& id, const PieceLayout& layout, int piece) const {
+  std::vector<Sha256> out(static_cast<std::size_t>(leaves_in(layout, piece)));
+  const auto fd = open(id, leaves_kind);
+  const bool is_right =
+      fd && read_at(fd.get(), out.front().bytes.data(), out.size() * 32, place_of_leaves(layout, piece)) &&
+      root_of_leaves(out, layout.piece_length, layout.count() == 1) == layout.roots.at(static_cast<std::size_t>(piece));
+  if (!is_right) out.clear();
+  return out;
+}
+
+void BlockFacts::put_leaves(const ContentId& id, const PieceLayout& layout, int piece, std::span<const Sha256> leaves) {
+  if (std::ssize(leaves) != leaves_in(layout, piece)) return;
+  // What cannot be written is not known.
+  if (const auto fd = make(id, leaves_kind))
+    static_cast<void>(!::pwrite(fd.get(), leaves.data(), leaves.size_bytes(), place_of_leaves(layout, piece)));
+}
+
+std::optional<std::string> BlockFacts::find_chunks(const ContentId& id, std::int64_t size, int segment) const {
+  const auto plan = chunk_plan_for(size);
+  const auto fd = open(id, sketch_kind);
+  std::uint32_t length = 0;
+  const auto at = place_of_chunks(plan, segment);
+  if (!fd || !read_at(fd.get(), reinterpret_cast<char*>(&length), sizeof length, at)) return std::nullopt;
+  if (length == 0 || length > most_told_bytes(plan)) return std::nullopt;
+  std::string out(length, '\0');
+  if (!read_at(fd.get(), out.data(), out.size(), at + static_cast<std::int64_t>(sizeof length))) return std::nullopt;
+  if (!read_chunks(out, plan.length_of(segment, size), plan)) return std::nullopt;
+  return out;
+}
+
+void BlockFacts::put_chunks(const ContentId& id, std::int64_t size, int segment, std::string_view told) {
+  const auto plan = chunk_plan_for(size);
+  if (told.empty() || told.size() > most_told_bytes(plan)) return;
+  const auto length = static_cast<std::uint32_t>(told.size());
+  std::string all(reinterpret_cast<const char*>(&length), sizeof length);
+  all += told;
+  if (const auto fd = make(id, sketch_kind))
+    static_cast<void>(!::pwrite(fd.get(), all.data(), all.size(), place_of_chunks(plan, segment)));
+}
+
+}  // namespace mesh

@@ -1,0 +1,49 @@
+// What is known of contents' blocks: leaves (core/merkle.h) and sketches (core/sketch.h), by content id, in files in
+// the state directory, of contents that are here and of those that are on their way. So a holder reads a content once
+// however many ask, and a getter passes on what it was told and has verified.
+//
+// A cache: what is lost or torn costs time. Leaves are checked against their piece's root whenever they are read. All
+// of it takes `most_bytes` of disk at most; what was not used for longest goes first. Nothing is kept in memory.
+// Thread-safe; calls block, briefly.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/digest.h"
+#include "disk/storage.h"
+
+namespace mesh {
+
+class BlockFacts {
+ public:
+  /// 0.2% of 256 GiB.
+  static constexpr std::int64_t usual_bytes = std::int64_t{512} << 20;
+  explicit BlockFacts(std::filesystem::path directory, std::int64_t most_bytes = usual_bytes)
+      : directory_(std::move(directory)), most_bytes_(most_bytes) {}
+
+  /// The leaves of one piece; empty where they are not known. `layout` has the content's roots.
+  [[nodiscard]] std::vector<Sha256> find_leaves(const ContentId& id, const PieceLayout& layout, int piece) const;
+  void put_leaves(const ContentId& id, const PieceLayout& layout, int piece, std::span<const Sha256> leaves);
+
+  /// The chunks of one segment, as they are told.
+  [[nodiscard]] std::optional<std::string> find_chunks(const ContentId& id, std::int64_t size, int segment) const;
+  void put_chunks(const ContentId& id, std::int64_t size, int segment, std::string_view told);
+
+ private:
+  [[nodiscard]] Fd open(const ContentId& id, const char* kind) const;
+  [[nodiscard]] Fd make(const ContentId& id, const char* kind);
+  void make_room() const;
+
+  std::filesystem::path directory_;
+  std::int64_t most_bytes_;
+  std::mutex making_;
+};
+
+}  // namespace mesh

@@ -1,0 +1,188 @@
+#include "serve/block_teller.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "core/merkle.h"
+#include "core/parallel.h"
+#include "core/piece_plan.h"
+#include "core/sketch.h"
+
+namespace mesh {
+namespace {
+
+/// An answer has no more.
+constexpr std::size_t most_answer_bytes = std::size_t{4} << 20;
+/// Nor is more read for one: it takes some tenths of a second, in which the asker does something else.
+constexpr std::int64_t most_read_bytes = std::int64_t{256} << 20;
+constexpr std::size_t read_at_once = std::size_t{256} << 10;
+
+void check_size(std::int64_t size) {
+  if (size <= 0 || size > most_torrent_bytes) throw Error(Status::failed, "no content has that size");
+}
+
+/// Bytes of a content from `offset` on, whatever pieces they are in. Throws Error.
+void read_content(Storage& storage, std::int64_t offset, std::span<char> out) {
+  while (!out.empty()) {
+    const auto piece = static_cast<int>(offset / storage.layout().piece_length);
+    const auto start = offset % storage.layout().piece_length;
+    const auto length = std::min<std::int64_t>(storage.layout().length_of(piece) - start, std::ssize(out));
+    if (const auto ec = storage.read(piece, static_cast<int>(start), out.first(static_cast<std::size_t>(length))))
+      throw Error(Status::failed, ec.message());
+    out = out.subspan(static_cast<std::size_t>(length));
+    offset += length;
+  }
+}
+
+std::vector<Sha256> leaves_of(Storage& storage, int piece, std::vector<char>& buffer) {
+  std::vector<Sha256> out;
+  const auto length = storage.layout().length_of(piece);
+  for (std::int64_t at = 0; at < length;) {
+    buffer.resize(static_cast<std::size_t>(std::min<std::int64_t>(length - at, read_at_once)));
+    if (const auto ec = storage.read(piece, static_cast<int>(at), buffer)) throw Error(Status::failed, ec.message());
+    append_leaves(blocks_of({buffer.data(), buffer.size()}), out);
+    at += std::ssize(buffer);
+  }
+  return out;
+}
+
+/// What is told of each number asked for, as far as one answer goes: `know` says what is known, and `make` makes what
+/// is not, where it can be made: of `length` bytes each.
+template <class Know, class Make>
+std::vector<std::string> tell(std::size_t count, std::int64_t length, bool can_make, const Know& know,
+                              const Make& make) {
+  std::vector<std::string> out;
+  std::vector<std::size_t> unknown;
+  std::size_t told = 0;
+  for (std::size_t i = 0; i < count && told < most_answer_bytes; ++i) {
+    if (std::ssize(unknown) > 0 && std::ssize(unknown) * length >= most_read_bytes) break;
+    out.push_back(know(i));
+    told += out.back().size();
+    if (out.back().empty() && can_make) unknown.push_back(i);
+  }
+  const auto make_buffer = [] { return std::vector<char>(); };
+  for_each_index(static_cast<int>(unknown.size()), all_threads(), make_buffer, [&](int i, std::vector<char>& buffer) {
+    const auto at = unknown[static_cast<std::size_t>(i)];
+    out[at] = make(at, buffer);
+  });
+  return out;
+}
+
+}  // namespace
+
+void BlockTeller::serve(Handlers& handlers) {
+  handlers.on<LeavesAsk>(
+      [this](ChannelPtr channel, LeavesAsk asked) { return leaves(std::move(channel), std::move(asked)); });
+  handlers.on<SketchAsk>(
+      [this](ChannelPtr channel, SketchAsk asked) { return sketch(std::move(channel), std::move(asked)); });
+}
+
+/// One at a time of each content: what is read for the first is known to the next.
+Task<std::shared_ptr<void>> BlockTeller::turn(ChannelPtr channel, ContentId id) {
+  while (read_now_.contains(id)) co_await free_.wait();
+  if (!channel->is_open()) throw Error(Status::interrupted, "nobody waits for it any more");
+  read_now_.insert(id);
+  std::shared_ptr<void> out(nullptr, [this, id](void*) {
+    read_now_.erase(id);
+    free_.notify();
+  });
+  co_return out;
+}
+
+Task<void> BlockTeller::spend(ChannelPtr channel, std::int64_t bytes) {
+  const std::function<bool()> unwanted = [channel] { return !channel->is_open(); };
+  co_await upload_.spend(bytes, unwanted);
+}
+
+/// Of what is here, and of what is on its way here.
+Task<HashedFile> BlockTeller::roots_of(ContentId id, std::int64_t size) {
+  const auto find = [this, id, size] { return load_roots(library_.db(), id, size); };
+  auto found = co_await run_on(workers_.brief(), find);
+  if (!found) throw Error(Status::not_found, "does not hold it");
+  co_return std::move(*found);
+}
+
+/// Null where it is not held.
+Task<StoragePtr> BlockTeller::open(ContentId id, std::int64_t size) {
+  StoragePtr out;
+  if (library_.inventory().find(id, size) == nullptr) co_return out;
+  try {
+    const auto held = co_await seeder_.open_for_seeding(id, size);
+    out = held.storage;
+  } catch (const Error&) {
+    // It has changed. What is known of it is true still.
+  }
+  co_return out;
+}
+
+Task<Leaves> BlockTeller::leaves(ChannelPtr channel, LeavesAsk asked) {
+  check_size(asked.size);
+  const auto mine = co_await turn(channel, asked.id);
+  const StoragePtr storage = co_await open(asked.id, asked.size);
+  const HashedFile file = co_await roots_of(asked.id, asked.size);
+  if (asked.pieces.size() > most_asked_pieces) asked.pieces.resize(most_asked_pieces);
+  for (const auto piece : asked.pieces)
+    if (piece >= static_cast<std::uint32_t>(file.layout.count())) throw Error(Status::failed, "has no such piece");
+  const auto work = [&] {
+    auto& facts = library_.block_facts();
+    const auto text = [](const std::vector<Sha256>& leaves) {
+      std::string out;
+      for (const auto& leaf : leaves) out += leaf.view();
+      return out;
+    };
+    const auto know = [&](std::size_t i) {
+      return text(facts.find_leaves(asked.id, file.layout, static_cast<int>(asked.pieces[i])));
+    };
+    const auto make = [&](std::size_t i, std::vector<char>& buffer) {
+      const auto piece = static_cast<int>(asked.pieces[i]);
+      const auto made = leaves_of(*storage, piece, buffer);
+      facts.put_leaves(asked.id, file.layout, piece, made);
+      return text(made);
+    };
+    Leaves out;
+    out.pieces = tell(asked.pieces.size(), file.layout.piece_length, storage != nullptr, know, make);
+    return out;
+  };
+  const Leaves out = co_await run_on(workers_.reading(), work);
+  std::int64_t bytes = 0;
+  for (const auto& one : out.pieces) bytes += std::ssize(one);
+  co_await spend(channel, bytes);
+  co_return out;
+}
+
+Task<SketchTold> BlockTeller::sketch(ChannelPtr channel, SketchAsk asked) {
+  check_size(asked.size);
+  const auto mine = co_await turn(channel, asked.id);
+  const StoragePtr storage = co_await open(asked.id, asked.size);
+  const auto plan = chunk_plan_for(asked.size);
+  if (asked.segments.size() > most_asked_segments) asked.segments.resize(most_asked_segments);
+  for (const auto segment : asked.segments)
+    if (segment >= static_cast<std::uint32_t>(plan.segments(asked.size)))
+      throw Error(Status::failed, "has no such segment");
+  const auto work = [&] {
+    auto& facts = library_.block_facts();
+    const auto know = [&](std::size_t i) {
+      return facts.find_chunks(asked.id, asked.size, static_cast<int>(asked.segments[i])).value_or(std::string());
+    };
+    const auto make = [&](std::size_t i, std::vector<char>&) {
+      const auto segment = static_cast<int>(asked.segments[i]);
+      const auto read = [&](std::int64_t offset, std::span<char> out) {
+        read_content(*storage, segment * plan.segment + offset, out);
+      };
+      auto told = tell_chunks(cut_chunks(plan.length_of(segment, asked.size), plan, read));
+      facts.put_chunks(asked.id, asked.size, segment, told);
+      return told;
+    };
+    SketchTold out;
+    out.segments = tell(asked.segments.size(), plan.segment, storage != nullptr, know, make);
+    return out;
+  };
+  const SketchTold out = co_await run_on(workers_.reading(), work);
+  std::int64_t bytes = 0;
+  for (const auto& one : out.segments) bytes += std::ssize(one);
+  co_await spend(channel, bytes);
+  co_return out;
+}
+
+}  // namespace mesh

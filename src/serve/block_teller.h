@@ -1,0 +1,41 @@
+// Tells other nodes what the blocks of a content are (wire/messages/blocks.h): of what this node holds, for which it is
+// read where it must be, once however many ask; and of what it is getting, as far as it has been told and has verified.
+// On the node's loop; blocking work goes to the pools.
+#pragma once
+
+#include <set>
+
+#include "library/library.h"
+#include "serve/seeder.h"
+#include "wire/channel.h"
+#include "wire/flow.h"
+#include "wire/pacer.h"
+#include "wire/workers.h"
+
+namespace mesh {
+
+class BlockTeller {
+ public:
+  /// `upload`: the limit of what goes out on node channels.
+  BlockTeller(Workers& workers, Library& library, Seeder& seeder, Pacer upload)
+      : workers_(workers), library_(library), seeder_(seeder), upload_(std::move(upload)), free_(workers.loop()) {}
+
+  void serve(Handlers& handlers);
+
+ private:
+  Task<Leaves> leaves(ChannelPtr channel, LeavesAsk asked);
+  Task<SketchTold> sketch(ChannelPtr channel, SketchAsk asked);
+  Task<HashedFile> roots_of(ContentId id, std::int64_t size);
+  Task<StoragePtr> open(ContentId id, std::int64_t size);
+  Task<std::shared_ptr<void>> turn(ChannelPtr channel, ContentId id);
+  Task<void> spend(ChannelPtr channel, std::int64_t bytes);
+
+  Workers& workers_;
+  Library& library_;
+  Seeder& seeder_;
+  Pacer upload_;
+  std::set<ContentId> read_now_;
+  Event free_;
+};
+
+}  // namespace mesh

@@ -1,0 +1,60 @@
+// What of a download is here already, in other files: those that its order names as seeds, which are older versions of
+// it mostly (docs/decisions/0025). On the node's loop.
+#pragma once
+
+#include <functional>
+
+#include "core/log.h"
+#include "library/library.h"
+#include "library/maker.h"
+#include "mesh/node_channels.h"
+#include "mesh/tracker_links.h"
+#include "transfer/delta_search.h"
+#include "transfer/order.h"
+#include "wire/workers.h"
+
+namespace mesh {
+
+class DeltaSource {
+ public:
+  /// Below this a plain get is as fast.
+  static constexpr std::int64_t least_bytes = std::int64_t{2} << 20;
+  /// Seeds that are looked at.
+  static constexpr std::size_t most_seeds = 4;
+
+  DeltaSource(Workers& workers, Library& library, TrackerLinks& links, NodeChannels& channels, Log log)
+      : workers_(workers), library_(library), links_(links), channels_(channels), log_(std::move(log)) {}
+
+  /// Bytes that were found, and those that came for it, of which the content is described.
+  struct Result {
+    std::int64_t found = 0;
+    std::int64_t told = 0;
+  };
+  /// Puts what is found into `found`. `file` has its roots; `check` is called now and then, and what it throws ends the
+  /// search and goes through. Whatever else goes wrong is logged, and the rest is for others to bring.
+  Task<Result> search(FileOrder order, const HashedFile& file, FoundBlocks& found, DeltaSearch::Options options);
+
+ private:
+  [[nodiscard]] std::vector<DeltaSeed> open(const FileOrder& order) const;
+
+  Workers& workers_;
+  Library& library_;
+  TrackerLinks& links_;
+  NodeChannels& channels_;
+  Log log_;
+};
+
+/// Into a storage that is to be downloaded.
+class FoundInStorage final : public FoundBlocks {
+ public:
+  explicit FoundInStorage(Storage& storage) : storage_(storage) {}
+  [[nodiscard]] bool has_piece(int piece) const override;
+  [[nodiscard]] bool has_block(int piece, int block) const override { return storage_.has_block(piece, block); }
+  void put_piece(int piece, std::span<const char> bytes, std::span<const Sha256> leaves) override;
+  void put_block(int piece, int block, std::span<const char> bytes) override;
+
+ private:
+  Storage& storage_;
+};
+
+}  // namespace mesh
