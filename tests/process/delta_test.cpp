@@ -1,0 +1,235 @@
+// A new version of a file, of which only what changed comes: real processes on loopback.
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "process.h"
+#include "test.h"
+
+using namespace mesh::test;
+using nlohmann::json;
+using std::chrono::seconds;
+
+namespace {
+
+constexpr std::size_t mb = 1 << 20;
+constexpr std::size_t block = 16 * 1024;
+
+/// `count` blocks of it, evenly spread, are other ones.
+std::string changed(std::string bytes, std::size_t count, std::uint64_t seed) {
+  const auto fresh = noise(count * block, seed);
+  const auto blocks = bytes.size() / block;
+  for (std::size_t i = 0; i < count; ++i) bytes.replace(i * blocks / count * block, block, fresh, i * block, block);
+  return bytes;
+}
+
+struct Got {
+  int status = -1;
+  std::int64_t reused = 0;
+  std::int64_t fetched = 0;
+  std::int64_t from_sources = 0;
+  std::string err;
+};
+
+Got read_got(const Ran& ran) {
+  Got out;
+  out.status = ran.status;
+  out.err = ran.err;
+  const auto said = json::parse(ran.out, nullptr, false);
+  if (said.is_discarded()) return out;
+  for (const auto& file : said.at("files")) {
+    out.reused += file.at("bytes_reused").get<std::int64_t>();
+    out.fetched += file.at("bytes_fetched").get<std::int64_t>();
+    out.from_sources += file.at("from_sources").get<std::int64_t>();
+  }
+  return out;
+}
+
+/// A node that has new versions, and one that has old ones.
+struct Versions : Mesh {
+  void has(const std::string& node, const std::string& path, const std::string& bytes) const {
+    fs::create_directories((files(node) / path).parent_path());
+    write_file(files(node) / path, bytes);
+  }
+  void begin(const std::vector<std::string>& getters = {"getter"}) {
+    start_tracker();
+    start_node("source");
+    for (const auto& getter : getters) start_node(getter);
+  }
+  [[nodiscard]] Got get_json(const std::string& node, std::vector<std::string> arguments) const {
+    arguments.insert(arguments.begin(), "--json");
+    return read_got(get(node, std::move(arguments), seconds(120)));
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a new version: only the blocks that changed come") {
+  Versions mesh;
+  const auto old = noise(12 * mb + 777, 1);
+  const auto fresh = changed(old, 40, 2);
+  mesh.has("source", "vm/disk.img", fresh);
+  mesh.has("getter", "vm/disk.img", old);
+  mesh.begin();
+  REQUIRE(mesh.lists("getter", "vm/disk.img", fresh.size()));
+  const auto got = mesh.get_json("getter", {"--force", "vm/disk.img"});
+  CHECK(got.status == 0);
+  CHECK(got.fetched == 40 * static_cast<std::int64_t>(block));
+  CHECK(got.reused == std::ssize(fresh) - got.fetched);
+  CHECK(read_file(mesh.files("getter") / "vm/disk.img") == fresh);
+  CHECK(got.err.find("reused 11.9 MB, fetched 655 kB") != std::string::npos);
+}
+
+TEST_CASE(
+    "bytes put in front: a sketch says where the others are; a sibling whose name differs in digits is looked at") {
+  Versions mesh;
+  const auto old = noise(12 * mb, 3);
+  mesh.has("source", "vm/disk-10.img", "12345" + old);
+  mesh.has("getter", "vm/disk-9.img", old);
+  mesh.begin();
+  REQUIRE(mesh.lists("getter", "vm/disk-10.img", old.size() + 5));
+  const auto got = mesh.get_json("getter", {"vm/disk-10.img"});
+  CHECK(got.status == 0);
+  CHECK(got.fetched <= 5 * static_cast<std::int64_t>(block));
+  CHECK(read_file(mesh.files("getter") / "vm/disk-10.img") == "12345" + old);
+  CHECK(read_file(mesh.files("getter") / "vm/disk-9.img") == old);
+}
+
+TEST_CASE("--seed names a file of any name, here or elsewhere on the machine; --no-seed has all come") {
+  Versions mesh;
+  const auto old = noise(6 * mb, 4);
+  const auto fresh = changed(old, 10, 5);
+  for (const auto* name : {"a", "b", "c", "d"})
+    mesh.has("source", name, changed(fresh, 1, 6 + static_cast<unsigned char>(*name)));
+  mesh.has("getter", "old", old);
+  mesh.has("getter", "d", old);
+  write_file(mesh.root() / "elsewhere", old);
+  mesh.begin();
+  for (const auto* name : {"a", "b", "c", "d"}) REQUIRE(mesh.lists("getter", name, fresh.size()));
+  CHECK(mesh.get_json("getter", {"a"}).reused == 0);
+  CHECK(mesh.get_json("getter", {"b", "--seed", "old"}).reused > std::ssize(old) * 9 / 10);
+  fs::remove(mesh.files("getter") / "a");
+  fs::remove(mesh.files("getter") / "b");
+  CHECK(mesh.get_json("getter", {"c", "--seed", (mesh.root() / "elsewhere").string()}).reused >
+        std::ssize(old) * 9 / 10);
+  const auto all = mesh.get_json("getter", {"d", "--force", "--no-seed"});
+  CHECK(all.reused == 0);
+  CHECK(all.fetched == std::ssize(fresh));
+  const auto none = mesh.get("getter", {"a", "--seed", "nowhere"});
+  CHECK(none.status == 3);
+  CHECK(none.err.find("nowhere: is no file here") != std::string::npos);
+  CHECK(mesh.get("getter", {"a", "--seed", "../x"}).status == 2);
+  CHECK(mesh.file("getter", {"get", "--on", "all", "a", "--seed", (mesh.root() / "elsewhere").string()}).status == 2);
+}
+
+TEST_CASE("getters of a new version serve each other, and the source sends little more than the difference") {
+  Versions mesh;
+  const auto old = noise(16 * mb, 7);
+  const auto fresh = changed(old, 200, 8);
+  const std::vector<std::string> getters{"g1", "g2", "g3", "g4"};
+  mesh.has("source", "disk.img", fresh);
+  for (const auto& getter : getters) mesh.has(getter, "disk.img", old);
+  mesh.start_tracker();
+  mesh.start_node("source", {"--max-up", megabytes_a_second(4)});
+  for (const auto& getter : getters) mesh.start_node(getter);
+  for (const auto& getter : getters) REQUIRE(mesh.lists(getter, "disk.img", fresh.size()));
+  std::vector<Got> got(getters.size());
+  {
+    std::vector<std::jthread> running;
+    for (std::size_t i = 0; i < getters.size(); ++i)
+      running.emplace_back([&, i] { got[i] = mesh.get_json(getters[i], {"--force", "disk.img"}); });
+  }
+  const auto difference = 200 * static_cast<std::int64_t>(block);
+  std::int64_t sent = 0;
+  for (std::size_t i = 0; i < getters.size(); ++i) {
+    CHECK(got[i].status == 0);
+    CHECK(got[i].fetched < difference * 5 / 4);
+    CHECK(read_file(mesh.files(getters[i]) / "disk.img") == fresh);
+    sent += got[i].from_sources;
+  }
+  CHECK(sent < difference * 2);
+}
+
+TEST_CASE("a user's own file is kept, and its bytes are used for what replaces it") {
+  Versions mesh;
+  const auto own = noise(6 * mb, 9);
+  const auto theirs = changed(own, 5, 10);
+  mesh.has("source", "disk.img", theirs);
+  mesh.has("getter", "disk.img", own);
+  mesh.begin();
+  REQUIRE(mesh.lists("getter", "disk.img", theirs.size()));
+  const auto refused = mesh.get("getter", {"--from", "source", "disk.img"});
+  CHECK(refused.status == 1);
+  CHECK(read_file(mesh.files("getter") / "disk.img") == own);
+  CHECK(mesh.get_json("getter", {"--from", "source", "--force", "disk.img"}).reused >
+        5 * static_cast<std::int64_t>(mb));
+  CHECK(read_file(mesh.files("getter") / "disk.img") == theirs);
+}
+
+TEST_CASE("a get of which everything is here already ends without a swarm") {
+  Versions mesh;
+  const auto old = noise(8 * mb, 11);
+  // Of the old one's blocks alone, in another order.
+  const auto fresh = old.substr(4 * mb) + old.substr(0, 4 * mb);
+  mesh.has("source", "disk-2.img", fresh);
+  mesh.has("getter", "disk-1.img", old);
+  mesh.begin();
+  REQUIRE(mesh.lists("getter", "disk-2.img", fresh.size()));
+  const auto got = mesh.get_json("getter", {"disk-2.img"});
+  CHECK(got.status == 0);
+  CHECK(got.fetched == 0);
+  CHECK(got.reused == std::ssize(fresh));
+  CHECK(read_file(mesh.files("getter") / "disk-2.img") == fresh);
+}
+
+TEST_CASE("a seed that is written to all the time is no harm") {
+  Versions mesh;
+  const auto old = noise(24 * mb, 12);
+  const auto fresh = "moved" + changed(old, 100, 13);
+  mesh.has("source", "disk-2.img", fresh);
+  mesh.has("getter", "disk-1.img", old);
+  mesh.begin();
+  REQUIRE(mesh.lists("getter", "disk-2.img", fresh.size()));
+  std::atomic<bool> over = false;
+  std::jthread writer([&] {
+    std::fstream file(mesh.files("getter") / "disk-1.img", std::ios::in | std::ios::out | std::ios::binary);
+    for (std::uint64_t i = 1; !over; ++i) {
+      file.seekp(static_cast<std::streamoff>(i * 7919 % old.size()));
+      file.put('w').flush();
+    }
+  });
+  const auto got = mesh.get_json("getter", {"disk-2.img"});
+  over = true;
+  writer.join();
+  CHECK(got.status == 0);
+  CHECK(read_file(mesh.files("getter") / "disk-2.img") == fresh);
+}
+
+TEST_CASE("a node that is killed while it reuses goes on, with the right bytes") {
+  Versions mesh;
+  const auto old = noise(24 * mb, 14);
+  const auto fresh = changed(old, 300, 15);
+  mesh.has("source", "disk.img", fresh);
+  mesh.has("getter", "disk.img", old);
+  mesh.begin();
+  REQUIRE(mesh.lists("getter", "disk.img", fresh.size()));
+  std::uint64_t random = 4711;
+  for (int round = 0; round < 5; ++round) {
+    REQUIRE(mesh.file("getter", {"get", "--force", "--max-down", megabytes_a_second(1), "disk.img"}).status == 0);
+    random = random * 6364136223846793005U + 1442695040888963407U;
+    ::usleep(static_cast<useconds_t>(random >> 40U) % 400'000);
+    mesh.stop_node("getter", SIGKILL);
+    // Whole, or not there yet: the old one stays until the new one is whole.
+    const auto there = read_file(mesh.files("getter") / "disk.img");
+    CHECK((there == old || there == fresh));
+    mesh.start_node("getter");
+  }
+  const auto got = mesh.get_json("getter", {"--force", "disk.img"});
+  CHECK(got.status == 0);
+  CHECK(read_file(mesh.files("getter") / "disk.img") == fresh);
+}
