@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <numeric>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -170,9 +171,19 @@ std::int64_t ChunkIndex::find(const Chunk& chunk) const {
 std::vector<BlockGuess> guess_blocks(std::int64_t offset, std::span<const Chunk> chunks, std::int64_t size,
                                      const ChunkIndex& seed, std::int64_t seed_size) {
   std::vector<BlockGuess> out;
+  std::vector<BlockGuess> beside;  // blocks next to those that chunks touch: where chunks were cut otherwise
   const auto block_length = [&](std::int64_t block) {
     return std::min<std::int64_t>(block_bytes, size - block * block_bytes);
   };
+  const auto add = [&](std::vector<BlockGuess>& to, std::int64_t block, std::int64_t shift) {
+    const auto from = block * block_bytes + shift;
+    if (block >= 0 && block * block_bytes < size && from >= 0 && from + block_length(block) <= seed_size)
+      to.push_back({block, shift, false});
+  };
+  const auto segment_end = std::accumulate(chunks.begin(), chunks.end(), offset,
+                                           [](std::int64_t sum, const Chunk& chunk) { return sum + chunk.length; });
+  const auto first_of_all = offset / block_bytes;
+  const auto last_of_all = (segment_end - 1) / block_bytes;
   std::int64_t zeros_from = -1;  // where the run of zeros began that the last chunk belongs to
   for (const auto& chunk : chunks) {
     const auto begin = offset;
@@ -191,18 +202,23 @@ std::vector<BlockGuess> guess_blocks(std::int64_t offset, std::span<const Chunk>
     const auto found = seed.find(chunk);
     if (found < 0) continue;
     const auto shift = found - begin;
-    for (auto block = begin / block_bytes; block <= (end - 1) / block_bytes; ++block) {
-      const BlockGuess guess{block, shift, false};
-      const auto from = block * block_bytes + shift;
-      if (from < 0 || from + block_length(block) > seed_size) continue;
-      // Neighbours at one shift share the block between them.
-      const bool is_known =
-          std::ranges::any_of(out.rbegin(), out.rend() - std::max<std::ptrdiff_t>(0, std::ssize(out) - 8),
-                              [&](const BlockGuess& other) { return other == guess; });
-      if (!is_known) out.push_back(guess);
-    }
+    const auto first = begin / block_bytes;
+    const auto last = (end - 1) / block_bytes;
+    for (auto block = first; block <= last; ++block) add(out, block, shift);
+    if (first > first_of_all) add(beside, first - 1, shift);
+    if (last < last_of_all) add(beside, last + 1, shift);
   }
-  return out;
+  out.insert(out.end(), beside.begin(), beside.end());
+  std::ranges::stable_sort(out, {}, &BlockGuess::block);
+  // Of each block, each shift once: where it came up first.
+  std::vector<BlockGuess> unique;
+  unique.reserve(out.size());
+  for (const auto& guess : out) {
+    auto known = unique.rbegin();
+    while (known != unique.rend() && known->block == guess.block && *known != guess) ++known;
+    if (known == unique.rend() || known->block != guess.block) unique.push_back(guess);
+  }
+  return unique;
 }
 
 }  // namespace mesh

@@ -84,9 +84,9 @@ struct BlockGuess {
   bool is_zero = false;    ///< then nowhere: it should be nothing but zeros
   bool operator==(const BlockGuess&) const = default;
 };
-/// Guesses for the blocks that the chunks of a segment at `offset` touch, in their order, and none twice with the same
-/// shift. `size` is the wanted content's. A block may have several guesses; chunks of zeros make some for blocks
-/// that lie wholly in them.
+/// Guesses for the blocks that the chunks of a segment at `offset` touch, and for those beside them, by block, the
+/// likeliest first, and none twice. `size` is the wanted content's. A block may have several guesses; chunks of zeros
+/// make some for blocks that lie wholly in them.
 [[nodiscard]] std::vector<BlockGuess> guess_blocks(std::int64_t offset, std::span<const Chunk> chunks,
                                                    std::int64_t size, const ChunkIndex& seed, std::int64_t seed_size);
 

@@ -262,8 +262,7 @@ Task<void> DeltaSearch::at_shifts_of(const DeltaSeed& seed, const std::vector<st
 /// Appends to `out` what the chunks of a segment say of its pieces: none lies in two.
 void DeltaSearch::guess_in_segment(int segment, const std::vector<Chunk>& chunks, const ChunkIndex& index,
                                    std::int64_t seed_size, std::deque<Guessed>& out) const {
-  auto guesses = guess_blocks(segment * plan_.segment, chunks, layout_.size, index, seed_size);
-  std::ranges::stable_sort(guesses, {}, &BlockGuess::block);
+  const auto guesses = guess_blocks(segment * plan_.segment, chunks, layout_.size, index, seed_size);
   const auto blocks_a_piece = layout_.piece_length / block_bytes;
   for (const auto& one : guesses) {
     const auto piece = static_cast<int>(one.block / blocks_a_piece);
