@@ -233,7 +233,8 @@ void add_unpack(CLI::App& app, UnpackLimits& limits) {
 void add_get(CLI::App& app, Get& get) {
   app.add_option("WHAT", get.whats,
                  "A path, a directory, or a glob (*, ?, [...], and ** across directories), each with an optional file: "
-                 "prefix; an http:// or https:// URL, with #sha256=... behind it where that is known; or, for meshget, "
+                 "prefix; id: and a content id, as meshfile info shows it; an http:// or https:// URL, with "
+                 "#sha256=... behind it where that is known; or, for meshget, "
                  "tar: and the path of an archive")
       ->required();
   app.add_option("--from", get.from, "Only this node's version")->type_name("NODE");

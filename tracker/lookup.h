@@ -68,6 +68,7 @@ class Lookup {
     bool has_too_many = false;  ///< it was told
     void count(const Catalog::Change& change);
   };
+  [[nodiscard]] static FileEntry entry_of(const std::string& path, const Copy& copy);
   /// Why a node could not hash a path, by path and node.
   using Refusals = std::map<std::string, std::map<NodeKey, std::string>>;
 
@@ -83,7 +84,9 @@ class Lookup {
   [[nodiscard]] What read(What what) const {
     return as_it_stands(std::move(what), [this](const std::string& path) { return !copies(path).empty(); });
   }
-  Task<bool> probe(std::string path);
+  [[nodiscard]] std::vector<NodeKey> whom_to_probe(const ProbePath& question);
+  Task<bool> probe(ProbePath question);
+  Task<Resolved> resolve_content(ChannelPtr channel, ContentId id);
   void take_hashed(NodeKey key, const std::string& path, const FileEntry& made);
   void check_sure(const std::string& pattern) const;
   Task<void> hash(std::map<NodeKey, HashFiles> work, std::shared_ptr<Refusals> refusals);

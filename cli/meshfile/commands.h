@@ -42,6 +42,7 @@ Task<Status> cancel(const NodeOptions& node, const Asked& asked, const Handlers&
 Task<Status> remove(const NodeOptions& node, const Asked& asked, const Handlers& handlers);
 Task<Status> stream(const NodeOptions& node, const Asked& asked, const Handlers& handlers);
 Task<Status> status(const NodeOptions& node, const Asked& asked, const Handlers& handlers);
+Task<Status> diff(const NodeOptions& node, const Asked& asked, const Handlers& handlers);
 Task<Status> info(const NodeOptions& node, const Asked& asked, const Handlers& handlers);
 Task<Status> torrent(const NodeOptions& node, const Asked& asked, const Handlers& handlers);
 /// What a shell may put in place of the word that is being typed: one path a line, directories with a '/'.

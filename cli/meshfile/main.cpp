@@ -76,6 +76,13 @@ int main(int argc, char** argv) {
     auto* info_command =
         app.add_subcommand("info", "A path's versions, candidates and holders; * marks what a get brings");
     info_command->add_option("PATH", asked.path)->required();
+    auto* diff_command = app.add_subcommand(
+        "diff", "How many bytes of a file a get would fetch, and how many of it are here already: PATH FETCH REUSE");
+    diff_command->add_option("PATH", asked.path)->required();
+    diff_command
+        ->add_option("SEED", asked.get.seeds,
+                     "Files here that may have some of the bytes, beside those that are likely to")
+        ->expected(0, 4);
     auto* torrent_command = app.add_subcommand("torrent",
                                                "Writes NAME.torrent, with which other BitTorrent clients can download "
                                                "the file from the mesh, and prints its path");
@@ -149,6 +156,7 @@ int main(int argc, char** argv) {
                 : delete_command->parsed()   ? remove(node, asked, handlers)
                 : stream_command->parsed()   ? stream(node, asked, handlers)
                 : status_command->parsed()   ? status(node, asked, handlers)
+                : diff_command->parsed()     ? diff(node, asked, handlers)
                 : info_command->parsed()     ? info(node, asked, handlers)
                 : complete_command->parsed() ? complete(node, asked, handlers)
                                              : torrent(node, asked, handlers);

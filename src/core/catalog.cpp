@@ -141,6 +141,14 @@ std::vector<Catalog::Holder> Catalog::holders(const ContentId& id, std::int64_t 
   return out;
 }
 
+std::vector<Catalog::Holder> Catalog::holders(const ContentId& id) const {
+  if (contents_.empty()) return {};
+  const auto bucket = contents_.bucket({id, 0});
+  for (auto it = contents_.begin(bucket); it != contents_.end(bucket); ++it)
+    if (it->first.id == id) return holders(id, it->first.size);
+  return {};
+}
+
 bool Catalog::is_holder(const ContentId& id, std::int64_t size, NodeKey node) const {
   const auto it = contents_.find({id, size});
   if (it == contents_.end()) return false;

@@ -52,6 +52,8 @@ class Catalog {
     std::string_view path;
   };
   [[nodiscard]] std::vector<Holder> holders(const ContentId& id, std::int64_t size) const;
+  /// The same of whatever size; two contents of one id are not known.
+  [[nodiscard]] std::vector<Holder> holders(const ContentId& id) const;
   [[nodiscard]] bool is_holder(const ContentId& id, std::int64_t size, NodeKey node) const;
 
   /// Calls `visit` with the sorted paths behind `after` that `what` names: a path, a directory with all below it, or
@@ -75,9 +77,8 @@ class Catalog {
     bool operator==(const ContentKey&) const = default;
   };
   struct HashKey {
-    std::size_t operator()(const ContentKey& key) const {
-      return std::hash<ContentId>()(key.id) ^ static_cast<std::size_t>(key.size);
-    }
+    /// Of the id alone, so that it is enough to find what has it.
+    std::size_t operator()(const ContentKey& key) const { return std::hash<ContentId>()(key.id); }
   };
   struct Content {
     ContentId id;

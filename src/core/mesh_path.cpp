@@ -133,6 +133,17 @@ What parse_what(std::string_view text, const FilesDir& files_dir) {
   if (text.starts_with("tar:"))
     throw Error(Status::usage,
                 shown + ": tar: is for meshget, which unpacks the file; without the prefix it is a path");
+  if (text.starts_with("id:")) {
+    const auto id = is_hex(text.substr(3), 64) ? ContentId::from(from_hex(text.substr(3))) : std::nullopt;
+    if (!id)
+      throw Error(Status::usage, shown +
+                                     ": id: is followed by the 64 hexadecimal digits that meshfile info shows; a file "
+                                     "of this name is named by path:" +
+                                     shown);
+    what.id = *id;
+    what.pattern = "id:" + id->hex();
+    return what;
+  }
   const bool is_literal = text.starts_with("path:");
   if (is_literal || text.starts_with("file:")) text.remove_prefix(5);
   if (text.empty()) throw Error(Status::usage, "an empty path names nothing; '/' is the whole files directory");
@@ -150,6 +161,7 @@ What parse_what(std::string_view text, const FilesDir& files_dir) {
 
 std::string portable_text(const What& what) {
   if (!what.url.empty()) return what.url;
+  if (what.id.is_set()) return what.pattern;
   return what.is_glob || !has_glob(what.pattern) ? "file:" + (what.pattern.empty() ? "/" : what.pattern)
                                                  : path_text(what.pattern);
 }

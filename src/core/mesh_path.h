@@ -9,6 +9,8 @@
 #include <string>
 #include <string_view>
 
+#include "core/digest.h"
+
 namespace mesh {
 
 inline constexpr std::size_t max_path_bytes = 4000;
@@ -52,12 +54,13 @@ struct What {
   std::string pattern;  ///< relative to the files dir, without "." parts and doubled '/'; "" is the root itself
   bool is_glob = false;
   std::string url{};  ///< where to get it if the mesh does not have it; with the SHA-256, where one is given
+  ContentId id{};     ///< set: whatever has this content; `pattern` is then "id:HEX"
 };
 
 /// Reads a WHAT: an optional "file:" prefix, then a path, glob or directory; "path:" and a path, in which nothing has a
-/// meaning of its own; or an http(s) URL (core/url.h). A leading '/' is the files dir's root; an absolute path under
-/// the files dir is taken as relative to it. Throws Error(usage) for "..", NUL, bad UTF-8, and for "tar:", which is no
-/// name of a file but something to be done with one.
+/// meaning of its own; "id:" and a content id in hex; or an http(s) URL (core/url.h). A leading '/' is the files dir's
+/// root; an absolute path under the files dir is taken as relative to it. Throws Error(usage) for "..", NUL, bad UTF-8,
+/// and for "tar:", which is no name of a file but something to be done with one.
 [[nodiscard]] What parse_what(std::string_view text, const FilesDir& files_dir);
 /// The same WHAT as a text that any node reads alike, wherever its files dir is, and whatever is there.
 [[nodiscard]] std::string portable_text(const What& what);

@@ -89,13 +89,6 @@ std::vector<std::string> GetQueue::parse_seeds(const Get& request) const {
   return out;
 }
 
-bool GetQueue::is_here(const std::string& seed) const {
-  std::error_code ec;
-  if (is_outside(seed)) return std::filesystem::is_regular_file(seed, ec);
-  const auto found = library_.gate().look(seed);
-  return found && found->entry.kind == Kind::file;
-}
-
 GetTaskPtr GetQueue::add(Get request, bool is_kept) {
   auto wanted = parse_all(request.whats, "a get");
   if (wanted.empty()) throw Error(Status::usage, "a get names at least one file, directory or glob");
@@ -108,7 +101,7 @@ GetTaskPtr GetQueue::add(Get request, bool is_kept) {
   task->seeds = parse_seeds(task->request);
   // Whoever names one is told that it is not there; of nodes that are ordered to get, some may not have it.
   for (const auto& seed : task->seeds)
-    if (!task->request.ordered && !is_here(seed))
+    if (!task->request.ordered && !library_.has_file(seed))
       throw Error(Status::not_found, "--seed " + printable(seed) + ": is no file here");
   for (const auto& except : task->request.except) task->except.push_back(parse(except));
   task->is_kept = is_kept;

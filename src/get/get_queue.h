@@ -78,7 +78,6 @@ class GetQueue {
  private:
   GetTaskPtr add(Get request, bool is_kept = false);
   [[nodiscard]] std::vector<std::string> parse_seeds(const Get& request) const;
-  [[nodiscard]] bool is_here(const std::string& seed) const;
   Task<void> run_kept(GetTaskPtr task, OnEnd on_end);
   [[nodiscard]] GetTaskPtr same_under_way(const Get& request) const;
   Task<void> run_detached(GetTaskPtr task);

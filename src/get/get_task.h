@@ -30,6 +30,7 @@ struct Planned {
   ResolvedFile file;
   int what = 0;        ///< which of the request's WHATs
   bool print = false;  ///< its path is to be printed
+  ContentId by_id{};   ///< it was asked for by this, and no other version will do
   LocalState before;
   std::shared_ptr<PackProgress> pack{};  ///< by which it came
   bool from_getter = false;              ///< of that: its bytes came from another getter
@@ -38,6 +39,9 @@ struct Planned {
   std::optional<UrlSource> url;          ///< to be had from there; then `file` names no more than the path
   std::string sha256;                    ///< that the file must have, in hex; empty: none was asked for
 };
+
+/// What names the file once more, when it is to be looked for anew.
+[[nodiscard]] What what_names(const Planned& planned);
 
 struct GetTask : Asker {
   /// Why nothing moves.

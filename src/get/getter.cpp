@@ -7,7 +7,6 @@
 #include "core/format.h"
 #include "core/pack.h"
 #include "core/piece_plan.h"
-#include "core/seeds.h"
 #include "library/maker.h"
 #include "transfer/origin.h"
 #include "transfer/url_fetch.h"
@@ -20,12 +19,21 @@ using std::chrono::seconds;
 using Clock = std::chrono::steady_clock;
 
 constexpr int most_attempts = 5;
-constexpr std::size_t most_siblings = 1000;  // that are looked at, of a large directory
 constexpr auto holder_may_be_back = seconds(30);
 
 Error too_large(const FileEntry& entry) {
   return Error(Status::failed,
                printable(entry.path) + ": " + human_bytes(entry.size) + " is more than --keep-max has left");
+}
+
+/// A content that was asked for by its id may be found under another path by now: it goes where it was to go.
+void take_other_path(Plan& fresh, const Planned& planned) {
+  const auto& path = planned.file.entry.path;
+  if (!planned.by_id.is_set() || fresh.files.contains(path) || fresh.files.empty()) return;
+  auto other = fresh.files.extract(fresh.files.begin());
+  other.key() = path;
+  other.mapped().file.entry.path = path;
+  fresh.files.insert(std::move(other));
 }
 
 bool is_large(const FileEntry& entry) { return entry.kind == Kind::file && entry.size > small_file_bytes; }
@@ -385,8 +393,9 @@ Task<void> Getter::get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> 
   const SmallFiles::Again again = [&](Planned& planned, SmallFiles::Nodes& nodes) -> Task<bool> {
     Plan fresh;
     const auto path = planned.file.entry.path;
-    const What what{path, path, false};
+    const What what = what_names(planned);
     co_await resolver_.resolve_what(task->request, planned.what, what, fresh, planned.print, task);
+    take_other_path(fresh, planned);
     const auto it = fresh.files.find(path);
     if (it == fresh.files.end()) co_return false;
     const auto& file = it->second.file;
@@ -398,15 +407,6 @@ Task<void> Getter::get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> 
     co_return true;
   };
   co_await small_.get(task, plan.nodes, std::move(files), finish, again);
-}
-
-std::vector<std::string> Getter::seeds_for(const GetTask& task, const FileEntry& wanted) const {
-  // Siblings begin with the same letters up to the first digit.
-  const auto digit = wanted.path.find_first_of("0123456789", wanted.path.size() - last_part(wanted.path).size());
-  std::vector<FileEntry> siblings;
-  if (digit != std::string::npos)
-    siblings = library_.inventory().in_directory(parent_path(wanted.path), wanted.path.substr(0, digit), most_siblings);
-  return choose_seeds(wanted, task.seeds, std::move(siblings));
 }
 
 /// The download of one large file, when it is over. Where another one to its path came before, what is here is looked
@@ -421,7 +421,7 @@ Task<DownloadPtr> Getter::bring(GetTaskPtr task, Planned& planned) {
     order.url = planned.url;
     order.sha256 = planned.sha256;
     order.force = task->request.force;
-    if (!task->request.no_seed) order.seeds = seeds_for(*task, order.wanted);
+    if (!task->request.no_seed) order.seeds = transfers_.choose_seeds(order.wanted, task->seeds);
     auto download = co_await transfers_.get(asker, order);
     // What is to be had of a URL by now is for the mesh to say.
     if (!download || planned.url || download->outcome().end != Download::End::look_again) co_return download;
@@ -477,7 +477,7 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results
       if (!from_url || attempt > 0)
         co_await pause(task, named + "; looking for another version", milliseconds(300 * (attempt + 1)));
       Plan fresh;
-      const What what{path, path, false};
+      const What what = what_names(planned);
       bool gone = false;
       for (const auto begun = Clock::now();;) {
         try {
@@ -491,6 +491,7 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results
         if (gone) break;
         co_await pause(task, named + "; it may be back", milliseconds(1000));
       }
+      take_other_path(fresh, planned);
       const auto it = fresh.files.find(path);
       const bool found =
           it != fresh.files.end() && it->second.file.problem.empty() && it->second.file.entry.kind == Kind::file;

@@ -49,7 +49,6 @@ class Getter {
                         Results& results);
   Task<void> get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> files, Results& results);
   Task<void> get_all_large(GetTaskPtr task, std::vector<Planned*> files, Together& downloads, Results& results);
-  [[nodiscard]] std::vector<std::string> seeds_for(const GetTask& task, const FileEntry& wanted) const;
   Task<DownloadPtr> bring(GetTaskPtr task, Planned& planned);
   Task<void> get_large(GetTaskPtr task, Planned& planned, Results& results, int attempt);
   GetOutcome outcome(const Planned& planned) const;

@@ -28,6 +28,7 @@ Task<bool> Resolver::resolve_what(const Get& asked, int index, What what, Plan& 
   question.glob = what.is_glob;
   question.from = asked.from;
   question.strict = asked.strict;
+  question.id = what.id;
   do {
     const Resolved reply = co_await ask_(question);
     for (const auto& node : reply.nodes) {
@@ -45,12 +46,16 @@ Task<bool> Resolver::resolve_what(const Get& asked, int index, What what, Plan& 
     }
     for (const auto& file : reply.files) {
       if (!is_mesh_path(file.entry.path) || (file.problem.empty() && !entry_fault(file.entry).empty())) continue;
-      const bool named = print && (what.is_glob ? file.entry.kind != Kind::directory : file.entry.path == what.pattern);
+      if (what.id.is_set() && file.entry.id != what.id) continue;
+      const bool named = print && (what.is_glob       ? file.entry.kind != Kind::directory
+                                   : what.id.is_set() ? true
+                                                      : file.entry.path == what.pattern);
       Planned planned;
       planned.file = file;
       keep_mode(planned.file.entry);
       planned.what = index;
       planned.print = named;
+      planned.by_id = what.id;
       plan.files.try_emplace(file.entry.path, std::move(planned));
     }
     question.after = reply.next;
@@ -85,7 +90,7 @@ Task<void> Resolver::resolve(GetTaskPtr task, int index, Plan& plan, Results& re
           root.print = true;
           results.push_back(std::move(root));
         }
-        if (what.is_glob || what.pattern.empty()) co_return;
+        if (what.is_glob || what.pattern.empty() || what.id.is_set()) co_return;
         // A link that was asked for by name is of little use without what it leads to.
         std::string path = what.pattern;
         for (int depth = 0; depth < longest_chain; ++depth) {

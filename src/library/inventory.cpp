@@ -106,6 +106,11 @@ const Inventory::Item* Inventory::find(const ContentId& id, std::int64_t size) c
   return nullptr;
 }
 
+const Inventory::Item* Inventory::find(const ContentId& id) const {
+  const auto it = by_id_.find(id);
+  return it == by_id_.end() ? nullptr : find(std::string_view(it->second));
+}
+
 Listed Inventory::list(const List& asked) const {
   Listed out;
   auto question = asked;

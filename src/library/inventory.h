@@ -36,6 +36,8 @@ class Inventory {
   [[nodiscard]] const Item* find(std::string_view path) const;
   /// The first path under which this node has these bytes. (By the size, too: 64 bytes may have the id of a long file.)
   [[nodiscard]] const Item* find(const ContentId& id, std::int64_t size) const;
+  /// The same, of whatever size.
+  [[nodiscard]] const Item* find(const ContentId& id) const;
   /// A page of what a question names, without asking the mesh.
   [[nodiscard]] Listed list(const List& asked) const;
   /// Up to `limit` entries that are directly in `directory`, behind `after`.

@@ -11,6 +11,7 @@
 #include "core/format.h"
 #include "core/glob.h"
 #include "core/mesh_path.h"
+#include "core/seeds.h"
 #include "disk/directory.h"
 #include "disk/state_dir.h"
 #include "library/temporary.h"
@@ -131,6 +132,13 @@ void Library::say(InventoryDelta delta) {
   Change change;
   change.delta = std::move(delta);
   on_change(change);
+}
+
+bool Library::has_file(const std::string& seed) const {
+  std::error_code ec;
+  if (is_outside(seed)) return std::filesystem::is_regular_file(seed, ec);
+  const auto found = gate_.look(seed);
+  return found && found->entry.kind == Kind::file;
 }
 
 Fd Library::make_nameless(std::int64_t size) const {

@@ -83,6 +83,9 @@ class Library {
   /// As Inventory::fill.
   [[nodiscard]] std::shared_ptr<void> fill(const FileEntry& wanted) { return inventory_.fill(wanted); }
 
+  /// Whether a seed (core/seeds.h) is a file that is here. Blocks, briefly; any thread.
+  [[nodiscard]] bool has_file(const std::string& seed) const;
+
   /// The state directory, by its descriptor (disk/state_dir.h).
   [[nodiscard]] const std::filesystem::path& state_dir() const { return state_dir_; }
   [[nodiscard]] std::filesystem::path parts_dir() const { return state_dir_ / "parts"; }

@@ -12,6 +12,7 @@
 #include "core/format.h"
 #include "core/memory.h"
 #include "disk/state_dir.h"
+#include "get/differ.h"
 #include "get/get_queue.h"
 #include "get/getter.h"
 #include "mesh/gossip.h"
@@ -103,6 +104,8 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
   getter_ = std::make_unique<Getter>(*workers_,
                                      Getter::Options{options_.url_ignore, options_.max_active, options_.local_urls},
                                      log_, *library_, *links_, *node_channels_, *transfers_, *spools_, download);
+  differ_ = std::make_unique<Differ>(*workers_, options_.keys, log_, *library_, *links_, *node_channels_,
+                                     getter_->resolver());
   streamer_ = std::make_unique<Streamer>(*workers_, *library_, *session_, *spools_, *getter_);
   const auto pipe = [this](ChannelPtr channel, GetTaskPtr task, std::shared_ptr<bool> over) {
     return streamer_->pipe(std::move(channel), std::move(task), std::move(over));
@@ -554,6 +557,10 @@ void Node::serve_commands() {
   remote_commands_->serve_commands(h);
   h.on<Stream>(
       [this](ChannelPtr channel, Stream asked) { return streamer_->stream(std::move(channel), std::move(asked)); });
+  h.on<DiffAsk>([this](ChannelPtr channel, DiffAsk asked) {
+    remote_commands_->check_seeds(*channel, asked.seeds);
+    return differ_->diff(std::move(channel), std::move(asked));
+  });
   h.on<PlacesAsk>([this](ChannelPtr, PlacesAsk) -> Task<NodePaths> {
     NodePaths out;
     out.files = library_->gate().files_dir().given;

@@ -31,6 +31,7 @@ class Guests;
 class Library;
 class LocalServer;
 class NodeChannels;
+class Differ;
 class Gossip;
 class Seeder;
 class PackMaker;
@@ -116,6 +117,7 @@ class Node {
   std::unique_ptr<Transfers> transfers_;
   std::unique_ptr<Spools> spools_;
   std::unique_ptr<Getter> getter_;
+  std::unique_ptr<Differ> differ_;
   std::unique_ptr<Streamer> streamer_;
   std::unique_ptr<GetQueue> gets_;
   std::unique_ptr<RemoteCommands> remote_commands_;

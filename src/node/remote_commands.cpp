@@ -31,9 +31,7 @@ std::string bounded(const Reply& reply, List&... lists) {
 void RemoteCommands::serve_commands(Handlers& handlers) {
   handlers.on<Get>([this](ChannelPtr channel, Get request) {
     request.ordered = false;
-    if (!channel->is_of_own_user() && has_outside_seed(request.seeds, library_.gate().files_dir()))
-      throw Error(Status::refused,
-                  "--seed: a file outside of the files directory is for the user alone that the node runs as");
+    check_seeds(*channel, request.seeds);
     return gets_.get(std::move(channel), std::move(request));
   });
   handlers.on<Wait>(
@@ -44,6 +42,11 @@ void RemoteCommands::serve_commands(Handlers& handlers) {
     const auto tracker = co_await links_.first(tracker_limit);
     co_return co_await tracker->request(request, question_limit);
   });
+}
+
+void RemoteCommands::check_seeds(const Channel& channel, const std::vector<std::string>& seeds) const {
+  if (!channel.is_of_own_user() && has_outside_seed(seeds, library_.gate().files_dir()))
+    throw Error(Status::refused, "a seed outside of the files directory is for the user alone that the node runs as");
 }
 
 void RemoteCommands::serve_mesh(Handlers& handlers) {

@@ -17,6 +17,8 @@ class RemoteCommands {
 
   void serve_commands(Handlers& handlers);
   void serve_mesh(Handlers& handlers);
+  /// Whether a command may have these files read as seeds. Throws Error(refused).
+  void check_seeds(const Channel& channel, const std::vector<std::string>& seeds) const;
 
  private:
   Task<What> read(What what);

@@ -243,6 +243,10 @@ Task<Seeder::Held> Seeder::open_for_seeding(ContentId id, std::int64_t size, std
 
 Task<Probed> Seeder::probe(ProbePath asked) {
   Probed out;
+  if (asked.id.is_set()) {
+    if (const auto* item = library_.inventory().find(asked.id)) out.found.push_back(item->entry);
+    co_return out;
+  }
   const auto look = [this, path = asked.path]() -> std::optional<LocalEntry> {
     auto found = library_.gate().look(path);
     if (!found || found->entry.kind != Kind::file) return std::nullopt;

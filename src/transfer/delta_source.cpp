@@ -9,10 +9,14 @@
 #include <utility>
 
 #include "core/format.h"
+#include "core/mesh_path.h"
+#include "core/seeds.h"
 #include "transfer/block_asker.h"
 
 namespace mesh {
 namespace {
+
+constexpr std::size_t most_siblings = 1000;  // that are looked at, of a large directory
 
 void check_taken(const std::error_code& ec) {
   if (ec) throw Error(Status::failed, "cannot be written: " + ec.message());
@@ -36,6 +40,15 @@ void FoundInStorage::put_block(int piece, int block, std::span<const char> bytes
   check_taken(storage_.reuse_block(piece, block, bytes));
 }
 
+std::vector<std::string> DeltaSource::choose(const FileEntry& wanted, const std::vector<std::string>& named) const {
+  // Siblings begin with the same letters up to the first digit.
+  const auto digit = wanted.path.find_first_of("0123456789", wanted.path.size() - last_part(wanted.path).size());
+  std::vector<FileEntry> siblings;
+  if (digit != std::string::npos)
+    siblings = library_.inventory().in_directory(parent_path(wanted.path), wanted.path.substr(0, digit), most_siblings);
+  return choose_seeds(wanted, named, std::move(siblings));
+}
+
 /// Blocks.
 std::vector<DeltaSeed> DeltaSource::open(const FileOrder& order) const {
   std::vector<DeltaSeed> out;
@@ -46,8 +59,8 @@ std::vector<DeltaSeed> DeltaSource::open(const FileOrder& order) const {
     seed.name = path;
     try {
       // One outside of the files directory was allowed when it was named.
-      seed.file = path.starts_with('/') ? Fd(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC))
-                                        : library_.gate().open_file(path);
+      seed.file = is_outside(path) ? Fd(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC))
+                                   : library_.gate().open_file(path);
     } catch (const Error&) {
       // Gone meanwhile, or never there.
     }

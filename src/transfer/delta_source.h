@@ -30,6 +30,8 @@ class DeltaSource {
     std::int64_t found = 0;
     std::int64_t told = 0;
   };
+  /// Which seeds to look at for `wanted`, the likeliest first: `named` (core/seeds.h), its own path, its siblings.
+  [[nodiscard]] std::vector<std::string> choose(const FileEntry& wanted, const std::vector<std::string>& named) const;
   /// Puts what is found into `found`. `file` has its roots; `check` is called now and then, and what it throws ends the
   /// search and goes through. Whatever else goes wrong is logged, and the rest is for others to bring.
   Task<Result> search(FileOrder order, const HashedFile& file, FoundBlocks& found, DeltaSearch::Options options);

@@ -32,6 +32,12 @@ class Transfers {
   /// not want it before it began.
   Task<DownloadPtr> get(AskerPtr asker, FileOrder order);
 
+  /// As DeltaSource::choose.
+  [[nodiscard]] std::vector<std::string> choose_seeds(const FileEntry& wanted,
+                                                      const std::vector<std::string>& named) const {
+    return delta_.choose(wanted, named);
+  }
+
   /// The node is going: what is done on the pools ends soon.
   void stop();
   /// An asker does not want all that it wanted.

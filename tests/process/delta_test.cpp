@@ -235,3 +235,78 @@ TEST_CASE("a node that is killed while it reuses goes on, with the right bytes")
   CHECK(got.status == 0);
   CHECK(read_file(mesh.files("getter") / "disk.img") == fresh);
 }
+
+TEST_CASE("meshfile diff says how much a get would fetch, and fetches nothing") {
+  Versions mesh;
+  const auto old = noise(8 * mb, 16);
+  const auto fresh = changed(old, 30, 17);
+  mesh.has("source", "vm/disk-2.img", fresh);
+  mesh.has("source", "small", "a few bytes");
+  mesh.has("source", "other.img", noise(4 * mb, 18));
+  mesh.has("getter", "vm/disk-1.img", old);
+  write_file(mesh.root() / "elsewhere", fresh);
+  mesh.begin();
+  REQUIRE(mesh.lists("getter", "vm/disk-2.img", fresh.size()));
+  REQUIRE(mesh.lists("getter", "other.img", 4 * mb));
+  const auto diff = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), "diff");
+    return mesh.file("getter", std::move(arguments));
+  };
+  const auto line = [](const std::string& path, std::size_t fetch, std::size_t reuse) {
+    return path + '\t' + std::to_string(fetch) + '\t' + std::to_string(reuse) + '\n';
+  };
+  CHECK(diff({"vm/disk-2.img"}).out == line("vm/disk-2.img", 30 * block, fresh.size() - 30 * block));
+  CHECK(diff({"vm/disk-2.img", (mesh.root() / "elsewhere").string()}).out == line("vm/disk-2.img", 0, fresh.size()));
+  CHECK(diff({"other.img"}).out == line("other.img", 4 * mb, 0));
+  CHECK(diff({"small"}).out == line("small", 11, 0));
+  CHECK_FALSE(fs::exists(mesh.files("getter") / "vm/disk-2.img"));
+  const auto as_json = json::parse(diff({"--json", "vm/disk-2.img"}).out);
+  CHECK(as_json.at("fetch") == 30 * block);
+  CHECK(diff({"nothing"}).status == 3);
+  CHECK(diff({"vm/disk-2.img", "nothing"}).status == 3);
+  CHECK(mesh.get("getter", {"vm/disk-2.img"}).status == 0);
+  CHECK(diff({"vm/disk-2.img"}).out == line("vm/disk-2.img", 0, fresh.size()));
+}
+
+TEST_CASE("id: and a content id bring that version, whichever is the newest") {
+  const bool has_tracker = GENERATE(true, false);
+  CAPTURE(has_tracker);
+  Versions mesh;
+  const auto first = noise(3 * mb, 19);
+  const auto second = changed(first, 20, 20);
+  mesh.has("archive", "vm/disk.img", first);
+  mesh.has("archive", "vm/small", "of long ago");
+  mesh.has("source", "vm/disk.img", second);
+  mesh.has("source", "vm/small", "of today");
+  if (has_tracker) {
+    mesh.start_tracker();
+    for (const auto* node : {"source", "archive", "getter"}) mesh.start_node(node);
+  } else {
+    mesh.start_node_with("source", {}, "scanned");
+    for (const auto* node : {"archive", "getter"})
+      mesh.start_node_with(node, {"--peer", mesh.listen("source")}, "scanned");
+  }
+  REQUIRE(eventually([&] {
+    const auto ran = mesh.file("getter", {"info", "--json", "vm/disk.img"});
+    return ran.status == 0 && json::parse(ran.out).at("versions").size() == 2;
+  }));
+  // Nobody has hashed them yet: both are, when each has been asked for.
+  CHECK(mesh.get("getter", {"--from", "archive", "vm/disk.img"}).status == 0);
+  CHECK(mesh.get("getter", {"vm/disk.img"}).status == 0);
+  CHECK(read_file(mesh.files("getter") / "vm/disk.img") == second);
+  const auto shown = mesh.file("getter", {"info", "--json", "vm/disk.img"}).out;
+  std::string id;
+  for (const auto& version : json::parse(shown).at("versions"))
+    for (const auto& holder : version.at("holders"))
+      if (holder == "archive") id = version.at("content_id").get<std::string>();
+  REQUIRE(id.size() == 64);
+  const auto got = mesh.get_json("getter", {"--force", "id:" + id});
+  CHECK(got.status == 0);
+  CHECK(read_file(mesh.files("getter") / "vm/disk.img") == first);
+  CHECK(got.reused >= std::ssize(first) - 20 * static_cast<std::int64_t>(block));
+  const auto again = mesh.get("getter", {"id:" + id});
+  CHECK(again.status == 0);
+  CHECK(again.out == (mesh.files("getter") / "vm/disk.img").string() + "\n");
+  CHECK(mesh.get("getter", {"id:" + std::string(64, 'a')}).status == 3);
+  CHECK(mesh.get("getter", {"id:abc"}).status == 2);
+}

@@ -1,5 +1,6 @@
-// What a content's blocks are, told on node channels: to who has another version of it, so that only what differs need
-// come (docs/decisions/0025). A part of the vocabulary in wire/messages.h.
+// What a content's blocks are, told on node channels to who has another version of it, so that only what differs need
+// come (docs/decisions/0025); and how much that is, between a command and its node. A part of the vocabulary in
+// wire/messages.h.
 #pragma once
 
 #include <cstdint>
@@ -59,6 +60,29 @@ struct SketchAsk {
   template <class V>
   void describe(V& v) {
     v("id", id), v("size", size), v("segments", segments);
+  }
+};
+
+struct Difference {
+  static constexpr const char* name = "difference";
+  std::string path;
+  std::int64_t fetch = 0;  ///< bytes
+  std::int64_t reuse = 0;
+  template <class V>
+  void describe(V& v) {
+    v("path", path), v("fetch", fetch), v("reuse", reuse);
+  }
+};
+
+/// A command to its node: how much of this file would a get fetch, and how much of it is here already?
+struct DiffAsk {
+  static constexpr const char* name = "diff";
+  using Reply = Difference;
+  std::string path;
+  std::vector<std::string> seeds;  ///< as in Get
+  template <class V>
+  void describe(V& v) {
+    v("path", path), v("seeds", seeds);
   }
 };
 

@@ -57,6 +57,7 @@ struct Resolved {
 struct Resolve {
   static constexpr const char* name = "resolve";
   using Reply = Resolved;
+  ContentId id{};       ///< set: the file of this content, whatever else is asked; `pattern` is then "id:HEX"
   std::string pattern;  ///< as in What
   bool glob = false;
   std::string from;
@@ -64,7 +65,7 @@ struct Resolve {
   std::string after;
   template <class V>
   void describe(V& v) {
-    v("pattern", pattern), v("glob", glob), v("from", from), v("strict", strict), v("after", after);
+    v("pattern", pattern), v("glob", glob), v("from", from), v("strict", strict), v("after", after), v("id", id);
   }
 };
 

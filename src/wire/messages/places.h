@@ -17,14 +17,15 @@ struct Probed {
   }
 };
 
-/// Do you have this path, although no delta has said so yet?
+/// Do you have this path, although no delta has said so yet? Or, with an id, any file of that content?
 struct ProbePath {
   static constexpr const char* name = "probe";
   using Reply = Probed;
   std::string path;
+  ContentId id{};
   template <class V>
   void describe(V& v) {
-    v("path", path);
+    v("path", path), v("id", id);
   }
 };
 

@@ -1,0 +1,104 @@
+#include "get/differ.h"
+
+#include <mutex>
+#include <utility>
+
+#include "core/format.h"
+#include "core/seeds.h"
+#include "transfer/swarm_source.h"
+#include "wire/flow.h"
+
+namespace mesh {
+namespace {
+
+/// Counts blocks, and keeps none.
+class CountedBlocks final : public FoundBlocks {
+ public:
+  explicit CountedBlocks(const PieceLayout& layout) : layout_(layout), has_(static_cast<std::size_t>(layout.count())) {
+    const Sha256 leaf = sha256(std::string(block_bytes, '\0'));
+    const std::vector<Sha256> leaves(static_cast<std::size_t>(layout.piece_length / block_bytes), leaf);
+    const auto zeros = root_of_leaves(leaves, layout.piece_length, layout.count() == 1);
+    for (int piece = 0; piece < layout.count(); ++piece) {
+      auto& blocks = has_[static_cast<std::size_t>(piece)];
+      blocks.resize(static_cast<std::size_t>((layout.length_of(piece) + block_bytes - 1) / block_bytes));
+      // Holes, of which a get asks for nothing.
+      if (layout.length_of(piece) == layout.piece_length && layout.roots[static_cast<std::size_t>(piece)] == zeros)
+        blocks.assign(blocks.size(), true);
+    }
+  }
+  [[nodiscard]] bool has_piece(int piece) const override {
+    const std::lock_guard lock(mutex_);
+    const auto& blocks = has_[static_cast<std::size_t>(piece)];
+    return std::ranges::find(blocks, false) == blocks.end();
+  }
+  [[nodiscard]] bool has_block(int piece, int block) const override {
+    const std::lock_guard lock(mutex_);
+    return has_[static_cast<std::size_t>(piece)][static_cast<std::size_t>(block)];
+  }
+  void put_piece(int piece, std::span<const char>, std::span<const Sha256>) override {
+    const std::lock_guard lock(mutex_);
+    auto& blocks = has_[static_cast<std::size_t>(piece)];
+    blocks.assign(blocks.size(), true);
+  }
+  void put_block(int piece, int block, std::span<const char>) override {
+    const std::lock_guard lock(mutex_);
+    has_[static_cast<std::size_t>(piece)][static_cast<std::size_t>(block)] = true;
+  }
+  [[nodiscard]] std::int64_t missing() const {
+    std::int64_t out = 0;
+    for (int piece = 0; piece < layout_.count(); ++piece) {
+      const auto& blocks = has_[static_cast<std::size_t>(piece)];
+      for (std::size_t block = 0; block < blocks.size(); ++block)
+        if (!blocks[block])
+          out += std::min<std::int64_t>(block_bytes,
+                                        layout_.length_of(piece) - static_cast<std::int64_t>(block) * block_bytes);
+    }
+    return out;
+  }
+
+ private:
+  const PieceLayout& layout_;
+  mutable std::mutex mutex_;
+  std::vector<std::vector<bool>> has_;
+};
+
+}  // namespace
+
+Task<Difference> Differ::diff(ChannelPtr channel, DiffAsk asked) {
+  const std::function<void()> check = [this, channel] {
+    if (!channel->is_open() || workers_.stopping()) throw Error(Status::interrupted, "stopped");
+  };
+  std::vector<std::string> named;
+  for (const auto& seed : asked.seeds) named.push_back(read_seed(seed, library_.gate().files_dir()));
+  for (const auto& seed : named)
+    if (!library_.has_file(seed)) throw Error(Status::not_found, printable(seed) + ": is no file here");
+  const auto chosen = co_await resolver_.choose(asked.path, {}, false);
+  auto wanted = chosen.file.entry;
+  Difference out;
+  out.path = wanted.path;
+  out.fetch = wanted.size;
+  const auto look = [this, wanted] { return library_.installer().examine(wanted, workers_.stopping()); };
+  const LocalState before = co_await run_on(workers_.reading(), look);
+  bool is_here = before.verdict == LocalState::Verdict::same;
+  if (!is_here && wanted.size >= DeltaSource::least_bytes) {
+    const Torrent told = co_await prepare_swarm(workers_, links_, wanted, chosen.file.holders, check);
+    const auto torrent = verified(told, wanted, keys_);
+    wanted.id = torrent.file.id;
+    is_here = before.id == wanted.id || library_.inventory().find(wanted.id, wanted.size) != nullptr;
+    if (!is_here) {
+      CountedBlocks counted(torrent.file.layout);
+      FileOrder order;
+      order.wanted = wanted;
+      order.seeds = delta_.choose(wanted, named);
+      DeltaSearch::Options options;
+      options.check = check;
+      co_await delta_.search(std::move(order), torrent.file, counted, std::move(options));
+      out.fetch = counted.missing();
+    }
+  }
+  if (is_here) out.fetch = 0;
+  out.reuse = wanted.size - out.fetch;
+  co_return out;
+}
+
+}  // namespace mesh
