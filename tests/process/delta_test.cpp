@@ -296,7 +296,8 @@ TEST_CASE("id: and a content id bring that version, whichever is the newest") {
   CHECK(read_file(mesh.files("getter") / "vm/disk.img") == second);
   const auto shown = mesh.file("getter", {"info", "--json", "vm/disk.img"}).out;
   std::string id;
-  for (const auto& version : json::parse(shown).at("versions"))
+  const auto said = json::parse(shown);
+  for (const auto& version : said.at("versions"))
     for (const auto& holder : version.at("holders"))
       if (holder == "archive") id = version.at("content_id").get<std::string>();
   REQUIRE(id.size() == 64);
