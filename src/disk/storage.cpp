@@ -434,6 +434,7 @@ Storage::Snapshot Storage::sync() {
   {
     const std::lock_guard lock(mutex_);
     out.have = verified_;
+    out.unfinished = reused_;
     out.roots.reserve(roots_.size() * 32);
     for (const auto& root : roots_) out.roots += root.view();
   }

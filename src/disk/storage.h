@@ -124,10 +124,12 @@ class Storage {
   [[nodiscard]] bool is_complete() const;
   /// The pieces that are verified, for libtorrent and for the resume state; a byte a piece.
   [[nodiscard]] std::string verified() const;
-  /// Verified pieces and their SHA-256 roots, after syncing the data that they speak of.
+  /// Verified pieces and their SHA-256 roots, and blocks as `unfinished` says them, after syncing the data that they
+  /// speak of.
   struct Snapshot {
     std::string have;
     std::string roots;
+    std::map<int, std::vector<bool>> unfinished;
     std::error_code error;
   };
   [[nodiscard]] Snapshot sync();

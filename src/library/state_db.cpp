@@ -47,6 +47,7 @@ constexpr const char* schema =
     "DROP TABLE IF EXISTS torrents;"
     "CREATE TABLE IF NOT EXISTS roots(id BLOB PRIMARY KEY, roots BLOB);"
     "CREATE TABLE IF NOT EXISTS partials(id BLOB PRIMARY KEY, have BLOB, roots BLOB, path BLOB);"
+    "CREATE TABLE IF NOT EXISTS partial_blocks(id BLOB PRIMARY KEY, blocks BLOB);"
     "CREATE TABLE IF NOT EXISTS ended(number INTEGER PRIMARY KEY, outcome BLOB);"
     "CREATE TABLE IF NOT EXISTS gets(number INTEGER PRIMARY KEY AUTOINCREMENT, request BLOB);"
     "CREATE TABLE IF NOT EXISTS notes(key TEXT PRIMARY KEY, text TEXT) WITHOUT ROWID;"
@@ -57,6 +58,7 @@ constexpr const char* schema =
     "SELECT id, infohash, info FROM foreign_torrents LIMIT 0; SELECT id, roots FROM roots LIMIT 0; SELECT id, have, "
     "roots, "
     "path FROM partials LIMIT 0;"
+    "SELECT id, blocks FROM partial_blocks LIMIT 0;"
     "SELECT number, outcome FROM ended LIMIT 0; SELECT number, request FROM gets LIMIT 0;"
     "SELECT key, text FROM notes LIMIT 0;";
 
@@ -239,10 +241,18 @@ void StateDb::put_standard_torrent(const StoredStandardTorrent& torrent) {
 std::optional<StoredPart> StateDb::find_part(const ContentId& id) {
   Statement s(*this, "SELECT have, roots, path FROM partials WHERE id=?");
   if (!s.bind(id.view()).row()) return std::nullopt;
-  return StoredPart{id, s.bytes(0), s.bytes(1), s.bytes(2)};
+  StoredPart out{id, s.bytes(0), s.bytes(1), s.bytes(2)};
+  if (Statement blocks(*this, "SELECT blocks FROM partial_blocks WHERE id=?"); blocks.bind(id.view()).row())
+    out.blocks = blocks.bytes(0);
+  return out;
 }
 
 void StateDb::put_part(const StoredPart& part) {
+  const Batch both(*this);
+  if (part.blocks.empty())
+    Statement(*this, "DELETE FROM partial_blocks WHERE id=?").bind(part.id.view()).run();
+  else
+    Statement(*this, "INSERT OR REPLACE INTO partial_blocks VALUES(?,?)").bind(part.id.view()).bind(part.blocks).run();
   Statement(*this, "INSERT OR REPLACE INTO partials VALUES(?,?,?,?)")
       .bind(part.id.view())
       .bind(part.have)
@@ -287,7 +297,9 @@ void StateDb::remove_part(const ContentId& id) {
   if (!find_part(id)) return;
   execute("PRAGMA synchronous=FULL");
   const std::shared_ptr<void> back(nullptr, [this](void*) { execute("PRAGMA synchronous=NORMAL"); });
+  const Batch both(*this);
   Statement(*this, "DELETE FROM partials WHERE id=?").bind(id.view()).run();
+  Statement(*this, "DELETE FROM partial_blocks WHERE id=?").bind(id.view()).run();
 }
 
 std::vector<ContentId> StateDb::parts_of(std::string_view path) {

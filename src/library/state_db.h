@@ -30,12 +30,14 @@ struct StoredStandardTorrent {
   std::string info;
 };
 
-/// A partial download. `have` has a byte a piece, `roots` 32 bytes a piece; both speak of data that was synced before.
+/// A partial download. `have` has a byte a piece, `roots` 32 bytes a piece; `blocks` says which blocks of other pieces
+/// are there (Parts knows how). All speak of data that was synced before.
 struct StoredPart {
   ContentId id;
   std::string have;
   std::string roots;
-  std::string path;  ///< under which it was wanted last
+  std::string path;      ///< under which it was wanted last
+  std::string blocks{};  ///< none: empty
 };
 
 class StateDb {

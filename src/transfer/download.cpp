@@ -73,7 +73,9 @@ Task<StoragePtr> Download::make_storage(const VerifiedTorrent& torrent, Role rol
   const auto part = co_await parts_.open(wanted_.path, torrent.torrent.id, layout, on_check);
   const auto make = [&]() -> StoragePtr {
     if (role == Role::provisional) return Storage::provisional(layout, std::move(part->file), part->have, part->roots);
-    return std::make_shared<Storage>(layout, std::move(part->file), part->have, part->roots);
+    auto out = std::make_shared<Storage>(layout, std::move(part->file), part->have, part->roots);
+    out->set_unfinished(std::move(part->blocks));
+    return out;
   };
   const StoragePtr storage = co_await run_on(workers_.brief(), make);
   storage->will_be_synced();

@@ -7,9 +7,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <system_error>
-#include <thread>
+#include <utility>
 
 #include "core/format.h"
+#include "core/parallel.h"
 #include "disk/copy_bytes.h"
 #include "wire/flow.h"
 
@@ -22,6 +23,70 @@ Fd open_whole(const std::filesystem::path& part) {
   Fd fd(::open(part.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd) throw Error(Status::failed, part.string() + ": " + std::generic_category().message(errno));
   return fd;
+}
+
+using Blocks = std::map<int, std::vector<bool>>;
+
+/// As they are kept: of each piece its number in 4 bytes, little-endian, and a bit a block.
+std::string to_text(const Blocks& blocks) {
+  std::string out;
+  for (const auto& [piece, here] : blocks) {
+    for (unsigned i = 0; i < 4; ++i) out.push_back(static_cast<char>(static_cast<unsigned>(piece) >> (8 * i) & 0xFFU));
+    for (std::size_t i = 0; i < here.size(); i += 8) {
+      unsigned byte = 0;
+      for (std::size_t k = i; k < std::min(i + 8, here.size()); ++k) byte |= (here[k] ? 1U : 0U) << (k - i);
+      out.push_back(static_cast<char>(byte));
+    }
+  }
+  return out;
+}
+
+std::int64_t block_count(const PieceLayout& layout, int piece) {
+  return (layout.length_of(piece) + block_bytes - 1) / block_bytes;
+}
+
+/// What makes no sense is left out.
+Blocks read_blocks(std::string_view text, const PieceLayout& layout) {
+  Blocks out;
+  while (text.size() > 4) {
+    std::uint32_t piece = 0;
+    for (unsigned i = 0; i < 4; ++i) piece |= std::uint32_t{static_cast<unsigned char>(text[i])} << (8 * i);
+    text.remove_prefix(4);
+    if (std::cmp_greater_equal(piece, layout.count())) break;
+    const auto count = static_cast<std::size_t>(block_count(layout, static_cast<int>(piece)));
+    if (text.size() < (count + 7) / 8) break;
+    auto& here = out[static_cast<int>(piece)];
+    for (std::size_t i = 0; i < count; ++i)
+      here.push_back((static_cast<unsigned char>(text[i / 8]) >> (i % 8) & 1U) != 0);
+    text.remove_prefix((count + 7) / 8);
+  }
+  return out;
+}
+
+/// Those of `blocks` that are in the file, by their leaves. Blocks.
+Blocks verify_blocks(const BlockFacts& facts, const ContentId& id, const PieceLayout& layout, int fd,
+                     const Blocks& blocks, const std::string& have, const std::atomic<bool>& stop) {
+  std::vector<std::pair<int, std::vector<bool>>> all(blocks.begin(), blocks.end());
+  const auto make_buffer = [] { return std::vector<char>(block_bytes); };
+  for_each_index(static_cast<int>(all.size()), all_threads(), make_buffer, [&](int i, std::vector<char>& buffer) {
+    auto& [piece, here] = all[static_cast<std::size_t>(i)];
+    const auto at = static_cast<std::size_t>(piece);
+    const bool is_whole = at < have.size() && have[at] != 0;
+    const auto leaves = is_whole || stop ? std::vector<Sha256>() : facts.find_leaves(id, layout, piece);
+    for (std::size_t block = 0; block < here.size(); ++block) {
+      if (!here[block]) continue;
+      const auto begin = static_cast<std::int64_t>(block) * block_bytes;
+      const auto length = std::min<std::int64_t>(block_bytes, layout.length_of(piece) - begin);
+      const auto n = leaves.empty() ? -1
+                                    : ::pread(fd, buffer.data(), static_cast<std::size_t>(length),
+                                              piece * layout.piece_length + begin);
+      here[block] = n == length && sha256({buffer.data(), static_cast<std::size_t>(length)}) == leaves[block];
+    }
+  });
+  Blocks out;
+  for (auto& [piece, here] : all)
+    if (std::ranges::find(here, true) != here.end()) out.emplace(piece, std::move(here));
+  return out;
 }
 
 /// The open file must have the SHA-256 that was asked for. Blocks.
@@ -37,7 +102,8 @@ void check_sha256(const FileOrder& order, int fd, const std::atomic<bool>& stop)
 
 Task<std::shared_ptr<Parts::Part>> Parts::open(std::string path, ContentId id, const PieceLayout& layout,
                                                std::function<void()> on_check) {
-  const auto open = [this, id, path, size = layout.size] {
+  const auto open = [this, id, path, &layout] {
+    const auto size = layout.size;
     const auto file = path_of(id);
     struct stat s {};
     const auto known = library_.db().find_part(id);
@@ -54,18 +120,19 @@ Task<std::shared_ptr<Parts::Part>> Parts::open(std::string path, ContentId id, c
                                       (no_inode ? "no room: the file system has no inode left for another file"
                                                 : "cannot be written: " + std::generic_category().message(error)));
     }
-    if (resumed) out->have = known->have, out->roots = known->roots;
+    if (resumed) out->have = known->have, out->roots = known->roots, out->blocks = read_blocks(known->blocks, layout);
     return out;
   };
   std::shared_ptr<Part> part = co_await run_on(workers_.brief(), open);
   const auto claimed = std::ranges::count_if(part->have, [](char byte) { return byte != 0; });
-  if (claimed == 0) co_return part;
+  if (claimed == 0 && part->blocks.empty()) co_return part;
   on_check();
-  const auto check = [this, part, &layout] {
-    const unsigned threads = std::max(1U, std::thread::hardware_concurrency());
-    return verify_pieces(layout, part->file.get(), part->have, part->roots, threads, workers_.stopping());
+  const auto check = [this, id, part, &layout] {
+    part->have = verify_pieces(layout, part->file.get(), part->have, part->roots, all_threads(), workers_.stopping());
+    part->blocks = verify_blocks(library_.block_facts(), id, layout, part->file.get(), part->blocks, part->have,
+                                 workers_.stopping());
   };
-  part->have = co_await run_on(workers_.reading(), check);
+  co_await run_on(workers_.reading(), check);
   if (const auto lost = claimed - std::ranges::count(part->have, '\1'); lost > 0)
     log_(printable(path) + ": " + std::to_string(lost) +
          " pieces of what had arrived are not what they should be; they are fetched again");
@@ -75,7 +142,8 @@ Task<std::shared_ptr<Parts::Part>> Parts::open(std::string path, ContentId id, c
 Task<void> Parts::save(SwarmTorrentPtr torrent, std::string path) {
   const auto save = [this, torrent, path] {
     const auto snapshot = torrent->storage->sync();
-    if (!snapshot.error) library_.db().put_part({torrent->torrent.id, snapshot.have, snapshot.roots, path});
+    if (!snapshot.error)
+      library_.db().put_part({torrent->torrent.id, snapshot.have, snapshot.roots, path, to_text(snapshot.unfinished)});
   };
   co_await run_on(workers_.brief(), save);
 }

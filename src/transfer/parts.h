@@ -6,8 +6,10 @@
 #include <atomic>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/log.h"
 #include "library/library.h"
@@ -26,12 +28,14 @@ class Parts {
 
   struct Part {
     Fd file;
-    std::string have;   ///< a byte a piece: 1 where it is verified
-    std::string roots;  ///< 32 bytes a piece
+    std::string have;                         ///< a byte a piece: 1 where it is verified
+    std::string roots;                        ///< 32 bytes a piece
+    std::map<int, std::vector<bool>> blocks;  ///< of pieces that are here in part: which of them
   };
   /// The partial file of a download, made or as an earlier one left it: what is said to be verified is read again,
   /// since nobody knows what became of it meanwhile, least of all after a power loss. `on_check` is called before that.
-  /// Throws Error. `layout` must live until it returns.
+  /// Throws Error. `layout` must live until it returns. Single blocks are known again where their leaves are
+  /// (BlockFacts).
   Task<std::shared_ptr<Part>> open(std::string path, ContentId id, const PieceLayout& layout,
                                    std::function<void()> on_check);
   /// Writes down what has arrived and is on the disk of the file that is to be at `path`.

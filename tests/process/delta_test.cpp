@@ -311,3 +311,41 @@ TEST_CASE("id: and a content id bring that version, whichever is the newest") {
   CHECK(mesh.get("getter", {"id:" + std::string(64, 'a')}).status == 3);
   CHECK(mesh.get("getter", {"id:abc"}).status == 2);
 }
+
+TEST_CASE("blocks that were reused are known after a restart, though the seed is gone") {
+  Versions mesh;
+  const auto old = noise(12 * mb, 21);
+  const auto fresh = changed(old, 200, 22);
+  mesh.has("source", "disk-2.img", fresh);
+  mesh.has("getter", "disk-1.img", old);
+  mesh.begin();
+  REQUIRE(mesh.lists("getter", "disk-2.img", fresh.size()));
+  REQUIRE(mesh.file("getter", {"get", "--max-down", "64K", "disk-2.img"}).status == 0);
+  const auto has_reused = [&] {
+    const auto said = json::parse(mesh.file("getter", {"status", "--json"}).out);
+    for (const auto& transfer : said.at(0).at("transfers"))
+      if (transfer.at("bytes_reused") > 6 * mb && transfer.at("state") == "downloading") return true;
+    return false;
+  };
+  REQUIRE(eventually(has_reused));
+  // At its end a node writes down what has arrived.
+  mesh.stop_node("getter", SIGTERM);
+  fs::remove(mesh.files("getter") / "disk-1.img");
+  SECTION("they are used") {
+    mesh.start_node("getter");
+    const auto got = mesh.get_json("getter", {"disk-2.img"});
+    CHECK(got.status == 0);
+    CHECK(got.fetched <= 200 * static_cast<std::int64_t>(block));
+  }
+  SECTION("what became of them meanwhile is seen") {
+    for (const auto& part : fs::directory_iterator(mesh.files("getter") / ".mesh/parts")) {
+      std::fstream file(part.path(), std::ios::in | std::ios::out | std::ios::binary);
+      for (std::size_t at = 0; at < fresh.size(); at += 3 * block + 5)
+        file.seekp(static_cast<std::streamoff>(at)).put('x');
+    }
+    mesh.start_node("getter");
+    const auto got = mesh.get_json("getter", {"disk-2.img"});
+    CHECK(got.status == 0);
+  }
+  CHECK(read_file(mesh.files("getter") / "disk-2.img") == fresh);
+}
