@@ -244,7 +244,7 @@ ContentId Lookup::known_elsewhere(const std::string& path, NodeKey own) const {
 }
 
 Task<Resolved> Lookup::resolve(ChannelPtr channel, Resolve question) {
-  if (question.id.is_set()) co_return co_await resolve_content(channel, question.id);
+  if (question.id.is_set()) co_return co_await resolve_content(channel, question.id, question.from);
   const bool asked_glob = question.glob;
   // A view knows of a node that is named by its instance.
   std::string from_instance = question.from;
@@ -370,6 +370,10 @@ Task<Located> Lookup::locate(ChannelPtr channel, Locate question) {
       if (file.id.is_set() ? copy.id != nullptr && *copy.id == file.id : copy.mtime == file.mtime)
         holders.push_back(copy.node);
     }
+    // Large files are not fetched by their paths.
+    if (file.id.is_set() && file.size > small_file_bytes && holders.empty())
+      for (const auto key : this->holders(file.id, file.size))
+        if (key != own) holders.push_back(key);
     if (holders.size() > most_located) {
       std::ranges::shuffle(holders, random_);
       holders.resize(most_located);

@@ -86,7 +86,7 @@ class Lookup {
   }
   [[nodiscard]] std::vector<NodeKey> whom_to_probe(const ProbePath& question);
   Task<bool> probe(ProbePath question);
-  Task<Resolved> resolve_content(ChannelPtr channel, ContentId id);
+  Task<Resolved> resolve_content(ChannelPtr channel, ContentId id, std::string from);
   void take_hashed(NodeKey key, const std::string& path, const FileEntry& made);
   void check_sure(const std::string& pattern) const;
   Task<void> hash(std::map<NodeKey, HashFiles> work, std::shared_ptr<Refusals> refusals);

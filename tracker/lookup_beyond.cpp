@@ -217,12 +217,15 @@ void Lookup::take_hashed(NodeKey key, const std::string& path, const FileEntry& 
 
 /// The file with these bytes, under the first path that somebody else has it under; of what the asker alone has, under
 /// its own.
-Task<Resolved> Lookup::resolve_content(ChannelPtr channel, ContentId id) {
+Task<Resolved> Lookup::resolve_content(ChannelPtr channel, ContentId id, std::string from) {
   const auto* asker = members_.of(channel);
   const NodeKey own = asker != nullptr ? asker->key : 0;
   const auto find = [&] {
     auto all = catalog_.holders(id);
-    std::erase_if(all, [&](const Catalog::Holder& holder) { return gone_.contains(holder.node); });
+    const auto only = from.empty() ? std::nullopt : members_.named(from);
+    std::erase_if(all, [&](const Catalog::Holder& holder) {
+      return gone_.contains(holder.node) || (!from.empty() && only != holder.node);
+    });
     return all;
   };
   const auto is_others = [&](const Catalog::Holder& holder) { return holder.node != own; };

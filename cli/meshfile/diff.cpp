@@ -13,7 +13,7 @@ Task<Status> diff(const NodeOptions& node, const Asked& asked, const Handlers& h
   Get named = asked.get;
   find_seeds(named);
   DiffAsk question;
-  question.path = parse_what(asked.path, files_dir(node)).pattern;
+  question.path = path_named(asked.path, node);
   question.seeds = named.seeds;
   // A file that nobody has hashed is read for it.
   const Difference reply = co_await channel->request(question, std::chrono::hours(24));

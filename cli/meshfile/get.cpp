@@ -9,7 +9,7 @@ namespace mesh::meshfile {
 Task<Status> get(const NodeOptions& node, const Asked& asked, const Handlers& handlers) {
   Get request = asked.get;
   request.detach = true;
-  find_seeds(request);
+  if (asked.on.empty()) find_seeds(request);
   if (!asked.on.empty()) {
     request.whats = portable(request.whats, node);
     for (auto& seed : request.seeds) seed = read_seed(seed, files_dir(node));

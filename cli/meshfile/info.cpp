@@ -8,7 +8,7 @@ namespace mesh::meshfile {
 Task<Status> info(const NodeOptions& node, const Asked& asked, const Handlers& handlers) {
   const auto channel = co_await channel_for(node, handlers, false);
   Info question;
-  question.path = parse_what(asked.path, files_dir(node)).pattern;
+  question.path = path_named(asked.path, node);
   const Versions reply = co_await channel->request(question, std::chrono::seconds(150));
   if (asked.as_json) {
     json versions = json::array();

@@ -58,6 +58,13 @@ void say_view(const std::string& view) {
   if (!view.empty()) say("meshfile", view);
 }
 
+std::string path_named(const std::string& text, const NodeOptions& node) {
+  const auto what = parse_what(text, files_dir(node));
+  if (what.id.is_set() || !what.url.empty())
+    throw Error(Status::usage, printable(text) + ": this command takes a path");
+  return what.pattern;
+}
+
 std::vector<std::string> portable(const std::vector<std::string>& whats, const NodeOptions& node) {
   std::vector<std::string> out;
   for (const auto& text : whats) out.push_back(portable_text(parse_what(text, files_dir(node))));

@@ -19,6 +19,8 @@ void print(const json& value);
 [[nodiscard]] std::string shown_path(const FileEntry& entry);
 /// The node of the files directory, or, where none runs and it need not be `local`, the tracker. Throws Error.
 Task<ChannelPtr> channel_for(const NodeOptions& node, const Handlers& handlers, bool local);
+/// The path that a command names, which takes no other WHAT. Throws Error(usage).
+[[nodiscard]] std::string path_named(const std::string& text, const NodeOptions& node);
 /// For people: whose word a listing is, where that is worth saying.
 void say_view(const std::string& view);
 /// Texts that every node reads alike, whatever its files dir.

@@ -26,7 +26,7 @@ std::string shell_quoted(const std::string& text) {
 Task<Status> torrent(const NodeOptions& node, const Asked& asked, const Handlers& handlers) {
   const auto channel = co_await channel_for(node, handlers, false);
   TorrentAsk question;
-  question.path = parse_what(asked.path, files_dir(node)).pattern;
+  question.path = path_named(asked.path, node);
   question.seconds = asked.seconds;
   const TorrentFile reply = co_await channel->request(question, std::chrono::hours(24));
   std::vector<std::string> urls;

@@ -144,9 +144,13 @@ std::vector<Catalog::Holder> Catalog::holders(const ContentId& id, std::int64_t 
 std::vector<Catalog::Holder> Catalog::holders(const ContentId& id) const {
   if (contents_.empty()) return {};
   const auto bucket = contents_.bucket({id, 0});
-  for (auto it = contents_.begin(bucket); it != contents_.end(bucket); ++it)
-    if (it->first.id == id) return holders(id, it->first.size);
-  return {};
+  std::vector<Holder> out;
+  for (auto it = contents_.begin(bucket); it != contents_.end(bucket); ++it) {
+    if (it->first.id != id) continue;
+    auto some = holders(id, it->first.size);
+    if (some.size() > out.size()) out = std::move(some);
+  }
+  return out;
 }
 
 bool Catalog::is_holder(const ContentId& id, std::int64_t size, NodeKey node) const {

@@ -52,7 +52,7 @@ class Catalog {
     std::string_view path;
   };
   [[nodiscard]] std::vector<Holder> holders(const ContentId& id, std::int64_t size) const;
-  /// The same of whatever size; two contents of one id are not known.
+  /// The same of whatever size; of several, that which more nodes hold.
   [[nodiscard]] std::vector<Holder> holders(const ContentId& id) const;
   [[nodiscard]] bool is_holder(const ContentId& id, std::int64_t size, NodeKey node) const;
 

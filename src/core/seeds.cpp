@@ -23,7 +23,7 @@ std::string without_numbers(std::string_view name) {
 std::string read_seed(std::string_view text, const FilesDir& files_dir) {
   if (text.starts_with('/') && !files_dir.relative(text)) return std::string(text);
   const auto what = parse_what(text, files_dir);
-  if (!what.url.empty() || what.pattern.empty())
+  if (!what.url.empty() || what.id.is_set() || what.pattern.empty())
     throw Error(Status::usage, printable(text) + ": a seed is a file that is here");
   return what.pattern;
 }

@@ -10,6 +10,7 @@
 #include <xxhash.h>
 
 #include "core/merkle.h"
+#include "core/piece_plan.h"
 
 namespace mesh {
 namespace {
@@ -18,6 +19,7 @@ constexpr std::int64_t finest = 8 * 1024;
 constexpr std::int64_t coarsest = std::int64_t{1} << 20;
 constexpr std::int64_t most_chunks = std::int64_t{1} << 20;
 constexpr std::int64_t chunks_in_a_segment = 2048;
+constexpr std::int64_t longest_segment = std::int64_t{64} << 20;
 constexpr std::int64_t least_read = std::int64_t{1} << 20;
 constexpr std::uint64_t hash_mask = (std::uint64_t{1} << 40) - 1;
 constexpr int length_bits = 24;
@@ -71,7 +73,8 @@ ChunkPlan chunk_plan_for(std::int64_t size) {
   ChunkPlan out;
   out.average = finest;
   while (out.average < coarsest && size / out.average > most_chunks) out.average *= 2;
-  out.segment = out.average * chunks_in_a_segment;
+  // No piece lies in two.
+  out.segment = std::max(std::min(out.average * chunks_in_a_segment, longest_segment), piece_length_for(size));
   return out;
 }
 

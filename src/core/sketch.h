@@ -23,7 +23,7 @@ namespace mesh {
 /// How a content of a size is cut: a function of that alone, so that both sides cut alike.
 struct ChunkPlan {
   std::int64_t average = 0;  ///< bytes of a chunk, a power of two: 8 KiB, more where that were over 2^20 chunks
-  std::int64_t segment = 0;  ///< bytes, each cut for itself
+  std::int64_t segment = 0;  ///< bytes, each cut for itself: 2,048 chunks or 64 MiB, but one piece at least
 
   [[nodiscard]] std::int64_t shortest() const { return average / 4; }
   [[nodiscard]] std::int64_t longest() const { return average * 4; }

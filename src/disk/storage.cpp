@@ -1,6 +1,8 @@
 #include "disk/storage.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/uio.h>
 
 #include <algorithm>
@@ -329,7 +331,28 @@ bool Storage::may_leave_holes(int piece) const {
   return it == hashing_.end() || !it->second.cleared;
 }
 
-std::error_code Storage::reuse_piece(int piece, std::span<const char> bytes, std::span<const Sha256> leaves) {
+bool Storage::share_piece(int piece, int from, std::int64_t offset) {
+  const auto to = source();
+  const auto at = piece * layout_.piece_length;
+  const auto length = layout_.length_of(piece);
+  if (offset % page != 0 || at % page != 0 || length % page != 0) return false;
+  {
+    const std::lock_guard lock(mutex_);
+    // From now on nothing may be left a hole there.
+    hashing_[piece].cleared = true;
+  }
+  const std::lock_guard lock(writing_);
+  if (retired_) return false;
+  file_clone_range range{};
+  range.src_fd = from;
+  range.src_offset = static_cast<std::uint64_t>(offset);
+  range.src_length = static_cast<std::uint64_t>(length);
+  range.dest_offset = static_cast<std::uint64_t>(at);
+  return ::ioctl(to->file.get(), FICLONERANGE, &range) == 0;
+}
+
+std::error_code Storage::reuse_piece(int piece, std::span<const char> bytes, std::span<const Sha256> leaves,
+                                     bool is_shared) {
   const auto to = source();
   const auto index = static_cast<std::size_t>(piece);
   const auto root = root_of(leaves);
@@ -339,7 +362,8 @@ std::error_code Storage::reuse_piece(int piece, std::span<const char> bytes, std
     if (static_cast<std::int64_t>(bytes.size()) != layout_.length_of(piece) || root != expected_[index])
       return std::make_error_code(std::errc::invalid_argument);
   }
-  if (const auto ec = write_blocks(*to, piece * layout_.piece_length, may_leave_holes(piece), {&bytes, 1})) return ec;
+  if (!is_shared)
+    if (const auto ec = write_blocks(*to, piece * layout_.piece_length, may_leave_holes(piece), {&bytes, 1})) return ec;
   const std::lock_guard lock(mutex_);
   roots_[index] = root;
   verified_[index] = '\1';
@@ -347,14 +371,15 @@ std::error_code Storage::reuse_piece(int piece, std::span<const char> bytes, std
   return {};
 }
 
-std::error_code Storage::reuse_block(int piece, int block, std::span<const char> bytes) {
+std::error_code Storage::reuse_block(int piece, int block, std::span<const char> bytes, bool is_shared) {
   const auto to = source();
   const auto at = static_cast<std::size_t>(block);
   if (at >= blocks_in(piece) || static_cast<std::int64_t>(bytes.size()) != length_of_block(piece, at))
     return std::make_error_code(std::errc::invalid_argument);
   if (has_block(piece, block)) return {};
   const auto begin = piece * layout_.piece_length + std::int64_t{block} * block_bytes;
-  if (const auto ec = write_blocks(*to, begin, may_leave_holes(piece), {&bytes, 1})) return ec;
+  if (!is_shared)
+    if (const auto ec = write_blocks(*to, begin, may_leave_holes(piece), {&bytes, 1})) return ec;
   const std::lock_guard lock(mutex_);
   auto& blocks = reused_[piece];
   blocks.resize(blocks_in(piece));
@@ -366,6 +391,11 @@ std::error_code Storage::reuse_block(int piece, int block, std::span<const char>
   verified_[index] = '\1';
   reused_.erase(piece);
   return {};
+}
+
+bool Storage::has_piece(int piece) const {
+  const std::lock_guard lock(mutex_);
+  return verified_[static_cast<std::size_t>(piece)] != 0;
 }
 
 bool Storage::has_block(int piece, int block) const {
@@ -383,7 +413,8 @@ std::map<int, std::vector<bool>> Storage::unfinished() const {
 void Storage::set_unfinished(std::map<int, std::vector<bool>> blocks) {
   const std::lock_guard lock(mutex_);
   std::erase_if(blocks, [&](const auto& pair) {
-    return verified_[static_cast<std::size_t>(pair.first)] != 0 || pair.second.size() != blocks_in(pair.first);
+    return pair.first < 0 || pair.first >= layout_.count() || verified_[static_cast<std::size_t>(pair.first)] != 0 ||
+           pair.second.size() != blocks_in(pair.first);
   });
   reused_ = std::move(blocks);
 }

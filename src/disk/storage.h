@@ -88,12 +88,18 @@ class Storage {
   // Bytes that were here already, of another version (docs/decisions/0025), for a download that libtorrent has not been
   // given yet.
 
+  /// Has the piece lie where `from` has it, from `offset` on, and takes no more room for it (FICLONERANGE); false where
+  /// the file system has no such thing, or not for these offsets. Its bytes may be anything: what they are is to be
+  /// read from here, as `from` may be written to.
+  bool share_piece(int piece, int from, std::int64_t offset);
   /// A whole piece. Verified when it has been written; an error, and nothing is written, where `leaves`, which are of
   /// `bytes`, do not make its root.
-  std::error_code reuse_piece(int piece, std::span<const char> bytes, std::span<const Sha256> leaves);
+  /// `is_shared`: `bytes` were read from here, and are not written.
+  std::error_code reuse_piece(int piece, std::span<const char> bytes, std::span<const Sha256> leaves, bool is_shared);
   /// A block, whose hash is its leaf among those that make the piece's root. With the last that was missing the piece
   /// is verified.
-  std::error_code reuse_block(int piece, int block, std::span<const char> bytes);
+  std::error_code reuse_block(int piece, int block, std::span<const char> bytes, bool is_shared);
+  [[nodiscard]] bool has_piece(int piece) const;
   [[nodiscard]] bool has_block(int piece, int block) const;
   /// Of each piece that is here in part, and was not verified: which blocks are.
   [[nodiscard]] std::map<int, std::vector<bool>> unfinished() const;

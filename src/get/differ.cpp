@@ -15,14 +15,18 @@ namespace {
 class CountedBlocks final : public FoundBlocks {
  public:
   explicit CountedBlocks(const PieceLayout& layout) : layout_(layout), has_(static_cast<std::size_t>(layout.count())) {
-    const Sha256 leaf = sha256(std::string(block_bytes, '\0'));
-    const std::vector<Sha256> leaves(static_cast<std::size_t>(layout.piece_length / block_bytes), leaf);
-    const auto zeros = root_of_leaves(leaves, layout.piece_length, layout.count() == 1);
+    const auto root_of_zeros = [&](int piece) {
+      return root_of_piece(std::string(static_cast<std::size_t>(layout.length_of(piece)), '\0'), layout.piece_length,
+                           layout.count() == 1);
+    };
+    const int last = layout.count() - 1;
+    const auto zeros = root_of_zeros(0);
+    const auto last_zeros = root_of_zeros(last);
     for (int piece = 0; piece < layout.count(); ++piece) {
       auto& blocks = has_[static_cast<std::size_t>(piece)];
       blocks.resize(static_cast<std::size_t>((layout.length_of(piece) + block_bytes - 1) / block_bytes));
       // Holes, of which a get asks for nothing.
-      if (layout.length_of(piece) == layout.piece_length && layout.roots[static_cast<std::size_t>(piece)] == zeros)
+      if (layout.roots[static_cast<std::size_t>(piece)] == (piece == last ? last_zeros : zeros))
         blocks.assign(blocks.size(), true);
     }
   }
@@ -35,16 +39,18 @@ class CountedBlocks final : public FoundBlocks {
     const std::lock_guard lock(mutex_);
     return has_[static_cast<std::size_t>(piece)][static_cast<std::size_t>(block)];
   }
-  void put_piece(int piece, std::span<const char>, std::span<const Sha256>) override {
+  bool share(int, int, std::int64_t, std::span<char>) override { return false; }
+  void put_piece(int piece, std::span<const char>, std::span<const Sha256>, bool) override {
     const std::lock_guard lock(mutex_);
     auto& blocks = has_[static_cast<std::size_t>(piece)];
     blocks.assign(blocks.size(), true);
   }
-  void put_block(int piece, int block, std::span<const char>) override {
+  void put_block(int piece, int block, std::span<const char>, bool) override {
     const std::lock_guard lock(mutex_);
     has_[static_cast<std::size_t>(piece)][static_cast<std::size_t>(block)] = true;
   }
-  [[nodiscard]] std::int64_t missing() const {
+  [[nodiscard]] std::int64_t missing_bytes() const override {
+    const std::lock_guard lock(mutex_);
     std::int64_t out = 0;
     for (int piece = 0; piece < layout_.count(); ++piece) {
       const auto& blocks = has_[static_cast<std::size_t>(piece)];
@@ -79,7 +85,8 @@ Task<Difference> Differ::diff(ChannelPtr channel, DiffAsk asked) {
   out.fetch = wanted.size;
   const auto look = [this, wanted] { return library_.installer().examine(wanted, workers_.stopping()); };
   const LocalState before = co_await run_on(workers_.reading(), look);
-  bool is_here = before.verdict == LocalState::Verdict::same;
+  bool is_here = before.verdict == LocalState::Verdict::same ||
+                 (wanted.id.is_set() && library_.inventory().find(wanted.id, wanted.size) != nullptr);
   if (!is_here && wanted.size >= DeltaSource::least_bytes) {
     const Torrent told = co_await prepare_swarm(workers_, links_, wanted, chosen.file.holders, check);
     const auto torrent = verified(told, wanted, keys_);
@@ -92,8 +99,9 @@ Task<Difference> Differ::diff(ChannelPtr channel, DiffAsk asked) {
       order.seeds = delta_.choose(wanted, named);
       DeltaSearch::Options options;
       options.check = check;
+      options.link_rate = link_rate_();
       co_await delta_.search(std::move(order), torrent.file, counted, std::move(options));
-      out.fetch = counted.missing();
+      out.fetch = counted.missing_bytes();
     }
   }
   if (is_here) out.fetch = 0;

@@ -2,6 +2,8 @@
 // node's loop.
 #pragma once
 
+#include <functional>
+
 #include "core/log.h"
 #include "get/resolver.h"
 #include "library/library.h"
@@ -16,13 +18,14 @@ namespace mesh {
 class Differ {
  public:
   Differ(Workers& workers, MeshKeysPtr keys, Log log, Library& library, TrackerLinks& links, NodeChannels& channels,
-         Resolver& resolver)
+         Resolver& resolver, std::function<double()> link_rate)
       : workers_(workers),
         keys_(std::move(keys)),
         library_(library),
         links_(links),
         resolver_(resolver),
-        delta_(workers, library, links, channels, std::move(log)) {}
+        link_rate_(std::move(link_rate)),
+        delta_(workers, library, links, channels, std::move(log), {}) {}
 
   /// Throws Error. Ends soon when the channel closes.
   Task<Difference> diff(ChannelPtr channel, DiffAsk asked);
@@ -33,6 +36,7 @@ class Differ {
   Library& library_;
   TrackerLinks& links_;
   Resolver& resolver_;
+  std::function<double()> link_rate_;  ///< as DeltaSearch's
   DeltaSource delta_;
 };
 

@@ -395,9 +395,8 @@ Task<void> Getter::get_small(GetTaskPtr task, Plan& plan, std::vector<Planned*> 
     const auto path = planned.file.entry.path;
     const What what = what_names(planned);
     co_await resolver_.resolve_what(task->request, planned.what, what, fresh, planned.print, task);
-    take_other_path(fresh, planned);
     const auto it = fresh.files.find(path);
-    if (it == fresh.files.end()) co_return false;
+    if (it == fresh.files.end()) co_return false;  // nor under another path: small files are fetched by it
     const auto& file = it->second.file;
     if (!file.problem.empty() || file.entry.kind != Kind::file || is_large(file.entry)) co_return false;
     if (!task->spend(file.entry.size - planned.file.entry.size)) throw too_large(file.entry);

@@ -15,6 +15,9 @@ namespace {
 
 constexpr const char* leaves_kind = ".leaves";
 constexpr const char* sketch_kind = ".sketch";
+constexpr const char* told_kind = ".told";
+
+const char* kind_of(BlockFacts::From from) { return from == BlockFacts::From::this_node ? sketch_kind : told_kind; }
 
 bool read_at(int fd, char* to, std::size_t size, std::int64_t at) {
   return ::pread(fd, to, size, at) == static_cast<ssize_t>(size);
@@ -36,24 +39,32 @@ std::int64_t place_of_chunks(const ChunkPlan& plan, int segment) {
 }  // namespace
 
 Fd BlockFacts::open(const ContentId& id, const char* kind) const {
-  return Fd(::open((directory_ / (id.hex() + kind)).c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  Fd out(::open((directory_ / (id.hex() + kind)).c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  if (out) ::futimens(out.get(), nullptr);
+  return out;
 }
 
-Fd BlockFacts::make(const ContentId& id, const char* kind) {
+/// What cannot be written is not known.
+void BlockFacts::put(const ContentId& id, const char* kind, std::string_view bytes, std::int64_t at) {
+  if (at + std::ssize(bytes) > most_bytes_ / 2) return;
   const auto file = directory_ / (id.hex() + kind);
-  Fd fd(::open(file.c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC));
-  if (fd) return fd;
   const std::lock_guard lock(making_);
-  ::mkdir(directory_.c_str(), 0700);
-  make_room();
-  return Fd(::open(file.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+  written_ += std::ssize(bytes);
+  if (!has_looked_ || written_ > most_bytes_ / 8) {
+    ::mkdir(directory_.c_str(), 0700);
+    make_room(file);
+    has_looked_ = true;
+    written_ = 0;
+  }
+  const Fd fd(::open(file.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (fd) static_cast<void>(!::pwrite(fd.get(), bytes.data(), bytes.size(), at));
 }
 
-/// The files that changed last, up to the bound, stay.
-void BlockFacts::make_room() const {
+/// The files that were used last, up to the bound, stay.
+void BlockFacts::make_room(const std::filesystem::path& spared) {
   struct Known {
     std::filesystem::path file;
-    std::int64_t changed = 0;
+    std::int64_t used = 0;
     std::int64_t bytes = 0;
   };
   std::vector<Known> all;
@@ -62,11 +73,11 @@ void BlockFacts::make_room() const {
     struct stat s {};
     if (::lstat(it->path().c_str(), &s) == 0) all.push_back({it->path(), stamp_of(s).mtime, s.st_blocks * 512});
   }
-  std::ranges::sort(all, std::greater(), &Known::changed);
-  std::int64_t sum = 0;
+  std::ranges::sort(all, std::greater(), &Known::used);
+  std::int64_t sum = most_bytes_ / 8;  // what comes before it is looked again
   for (const auto& one : all) {
     sum += one.bytes;
-    if (sum > most_bytes_) ::unlink(one.file.c_str());
+    if (sum > most_bytes_ && one.file != spared) ::unlink(one.file.c_str());
   }
 }
 
@@ -82,14 +93,13 @@ std::vector<Sha256> BlockFacts::find_leaves(const ContentId& id, const PieceLayo
 
 void BlockFacts::put_leaves(const ContentId& id, const PieceLayout& layout, int piece, std::span<const Sha256> leaves) {
   if (std::ssize(leaves) != leaves_in(layout, piece)) return;
-  // What cannot be written is not known.
-  if (const auto fd = make(id, leaves_kind))
-    static_cast<void>(!::pwrite(fd.get(), leaves.data(), leaves.size_bytes(), place_of_leaves(layout, piece)));
+  put(id, leaves_kind, {leaves.front().bytes.data(), leaves.size_bytes()}, place_of_leaves(layout, piece));
 }
 
-std::optional<std::string> BlockFacts::find_chunks(const ContentId& id, std::int64_t size, int segment) const {
+std::optional<std::string> BlockFacts::find_chunks(const ContentId& id, std::int64_t size, int segment,
+                                                   From from) const {
   const auto plan = chunk_plan_for(size);
-  const auto fd = open(id, sketch_kind);
+  const auto fd = open(id, kind_of(from));
   std::uint32_t length = 0;
   const auto at = place_of_chunks(plan, segment);
   if (!fd || !read_at(fd.get(), reinterpret_cast<char*>(&length), sizeof length, at)) return std::nullopt;
@@ -100,14 +110,15 @@ std::optional<std::string> BlockFacts::find_chunks(const ContentId& id, std::int
   return out;
 }
 
-void BlockFacts::put_chunks(const ContentId& id, std::int64_t size, int segment, std::string_view told) {
+void BlockFacts::put_chunks(const ContentId& id, std::int64_t size, int segment, std::string_view told, From from) {
   const auto plan = chunk_plan_for(size);
   if (told.empty() || told.size() > most_told_bytes(plan)) return;
   const auto length = static_cast<std::uint32_t>(told.size());
   std::string all(reinterpret_cast<const char*>(&length), sizeof length);
   all += told;
-  if (const auto fd = make(id, sketch_kind))
-    static_cast<void>(!::pwrite(fd.get(), all.data(), all.size(), place_of_chunks(plan, segment)));
+  put(id, kind_of(from), all, place_of_chunks(plan, segment));
 }
+
+void BlockFacts::forget_told(const ContentId& id) const { ::unlink((directory_ / (id.hex() + told_kind)).c_str()); }
 
 }  // namespace mesh

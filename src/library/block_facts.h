@@ -3,8 +3,8 @@
 // however many ask, and a getter passes on what it was told and has verified.
 //
 // A cache: what is lost or torn costs time. Leaves are checked against their piece's root whenever they are read. All
-// of it takes `most_bytes` of disk at most; what was not used for longest goes first. Nothing is kept in memory.
-// Thread-safe; calls block, briefly.
+// of it takes `most_bytes` of disk at most, or little more; what was not used for longest goes first, and a content
+// that would take half of it for itself is not kept. Nothing is kept in memory. Thread-safe; calls block, briefly.
 #pragma once
 
 #include <cstdint>
@@ -32,18 +32,26 @@ class BlockFacts {
   [[nodiscard]] std::vector<Sha256> find_leaves(const ContentId& id, const PieceLayout& layout, int piece) const;
   void put_leaves(const ContentId& id, const PieceLayout& layout, int piece, std::span<const Sha256> leaves);
 
+  /// Whose word it is. Nothing proves chunks: those that somebody has told are for who searches, and those that are
+  /// told as this node's own are cut here.
+  enum class From { this_node, anybody };
   /// The chunks of one segment, as they are told.
-  [[nodiscard]] std::optional<std::string> find_chunks(const ContentId& id, std::int64_t size, int segment) const;
-  void put_chunks(const ContentId& id, std::int64_t size, int segment, std::string_view told);
+  [[nodiscard]] std::optional<std::string> find_chunks(const ContentId& id, std::int64_t size, int segment,
+                                                       From from) const;
+  void put_chunks(const ContentId& id, std::int64_t size, int segment, std::string_view told, From from);
+  /// What somebody has told of this content's chunks was of no use.
+  void forget_told(const ContentId& id) const;
 
  private:
   [[nodiscard]] Fd open(const ContentId& id, const char* kind) const;
-  [[nodiscard]] Fd make(const ContentId& id, const char* kind);
-  void make_room() const;
+  void put(const ContentId& id, const char* kind, std::string_view bytes, std::int64_t at);
+  void make_room(const std::filesystem::path& spared);
 
   std::filesystem::path directory_;
   std::int64_t most_bytes_;
-  std::mutex making_;
+  std::mutex making_;         ///< guards what follows
+  std::int64_t written_ = 0;  ///< bytes since it was looked how much there is
+  bool has_looked_ = false;
 };
 
 }  // namespace mesh

@@ -92,20 +92,21 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
   node_channels_ = std::make_unique<NodeChannels>(*workers_, options_.access(), *links_, mesh_handlers_);
   seeder_ = std::make_unique<Seeder>(*workers_, options_.keys, *library_, *session_, upload);
   block_teller_ = std::make_unique<BlockTeller>(*workers_, *library_, *seeder_, upload);
+  block_teller_->asking = [this](const ContentId& id) { return transfers_->asking(id); };
   pack_maker_ = std::make_unique<PackMaker>(*workers_, options_.keys, *library_, *session_, *room_);
   guests_ =
       std::make_unique<Guests>(*workers_, Guests::Options{options_.access(), options_.max_up, session_->listens_at()},
                                log_, *library_, *seeder_);
-  transfers_ =
-      std::make_unique<Transfers>(*workers_, Transfers::Options{options_.stall, options_.keys, options_.max_active},
-                                  log_, *library_, *session_, *links_, *node_channels_, *room_, download);
+  transfers_ = std::make_unique<Transfers>(
+      *workers_, Transfers::Options{options_.stall, options_.keys, options_.max_active, [this] { return as_teller(); }},
+      log_, *library_, *session_, *links_, *node_channels_, *room_, download);
   spools_ = std::make_unique<Spools>(*workers_, Spools::Options{options_.stall, options_.keys}, *library_, *session_,
                                      *links_, *room_);
   getter_ = std::make_unique<Getter>(*workers_,
                                      Getter::Options{options_.url_ignore, options_.max_active, options_.local_urls},
                                      log_, *library_, *links_, *node_channels_, *transfers_, *spools_, download);
   differ_ = std::make_unique<Differ>(*workers_, options_.keys, log_, *library_, *links_, *node_channels_,
-                                     getter_->resolver());
+                                     getter_->resolver(), [this] { return transfers_->link_rate(); });
   streamer_ = std::make_unique<Streamer>(*workers_, *library_, *session_, *spools_, *getter_);
   const auto pipe = [this](ChannelPtr channel, GetTaskPtr task, std::shared_ptr<bool> over) {
     return streamer_->pipe(std::move(channel), std::move(task), std::move(over));
@@ -422,6 +423,16 @@ bool Node::look_after_state() {
     log_(std::string("the state directory is not as it should be; looking again soon: ") + error.what());
   }
   return true;
+}
+
+/// To one that may send others here for what this node has been told.
+NodeRef Node::as_teller() const {
+  NodeRef out;
+  if (options_.linger_seconds) return out;  // for a moment
+  out.name = options_.name;
+  out.instance = identity_->instance();
+  out.channel_port = server_->local().port();
+  return out;
 }
 
 Hello Node::hello() const {

@@ -86,6 +86,7 @@ class Node {
   void give_up_identity();
   void remember_identity();
   Hello hello() const;
+  [[nodiscard]] NodeRef as_teller() const;
   [[nodiscard]] std::vector<std::string> guest_addresses(const Hello& self) const;
   void serve_mesh();
   void serve_commands();

@@ -48,7 +48,7 @@ NodeOptions checked(NodeOptions options) {
   const FilesDir files{options.files.string(), ec ? std::string() : real.string()};
   for (auto& glob : options.keep) {
     const auto what = parse_what(glob, files);
-    if (!what.url.empty() || what.pattern.empty())
+    if (!what.url.empty() || what.id.is_set() || what.pattern.empty())
       throw Error(Status::usage, "--keep " + printable(glob) + ": is no path or glob of the mesh (** is all of it)");
     glob = portable_text(what);
   }

@@ -4,6 +4,7 @@
 #include <memory>
 #include <utility>
 
+#include "core/address.h"
 #include "core/merkle.h"
 #include "core/parallel.h"
 #include "core/piece_plan.h"
@@ -17,6 +18,8 @@ constexpr std::size_t most_answer_bytes = std::size_t{4} << 20;
 /// Nor is more read for one: it takes some tenths of a second, in which the asker does something else.
 constexpr std::int64_t most_read_bytes = std::int64_t{256} << 20;
 constexpr std::size_t read_at_once = std::size_t{256} << 10;
+constexpr std::size_t most_trees = 100;
+constexpr std::size_t most_name = 255;
 
 void check_size(std::int64_t size) {
   if (size <= 0 || size > most_torrent_bytes) throw Error(Status::failed, "no content has that size");
@@ -74,8 +77,41 @@ std::vector<std::string> tell(std::size_t count, std::int64_t length, bool can_m
 void BlockTeller::serve(Handlers& handlers) {
   handlers.on<LeavesAsk>(
       [this](ChannelPtr channel, LeavesAsk asked) { return leaves(std::move(channel), std::move(asked)); });
+  handlers.on<TellerAsk>(
+      [this](ChannelPtr channel, TellerAsk asked) { return teller(std::move(channel), std::move(asked)); });
   handlers.on<SketchAsk>(
       [this](ChannelPtr channel, SketchAsk asked) { return sketch(std::move(channel), std::move(asked)); });
+}
+
+Task<Teller> BlockTeller::teller(ChannelPtr channel, TellerAsk asked) {
+  Teller out;
+  const auto now = AskTree::Time::clock::now();
+  std::erase_if(askers_, [&](const auto& pair) { return now - pair.second.last > AskTree::kept; });
+  const auto& self = asked.self;
+  const bool is_known = askers_.contains(asked.id);
+  // Only of what is held here, and who asks is not to be made up: a text of a hundred bytes.
+  if (self.instance.empty() || self.instance.size() > most_name || self.name.size() > most_name ||
+      self.channel_port == 0)
+    co_return out;
+  if (channel->remote().is_unspecified() || library_.inventory().find(asked.id, asked.size) == nullptr) co_return out;
+  if (!is_known && askers_.size() >= most_trees) co_return out;
+  auto& askers = askers_[asked.id];
+  askers.last = now;
+  if (!asked.failed.empty()) askers.tree.failed(self.instance, asked.failed);
+  const auto parent = askers.tree.parent_of(self.instance, now);
+  if (askers.nodes.size() > AskTree::most_askers) askers.nodes.clear();
+  auto& node = askers.nodes[self.instance];
+  node.name = self.name;
+  node.instance = self.instance;
+  node.channel_port = self.channel_port;
+  node.addresses = {channel->remote().to_string()};
+  if (!parent || !askers.nodes.contains(*parent)) co_return out;
+  const auto& teller = askers.nodes.at(*parent);
+  // Nobody is sent to an address that means another machine to him.
+  const auto address = parse_address(teller.addresses.front());
+  if (address && (reach_of(*address) == Reach::anywhere || reach_of(*address) == reach_of(channel->remote())))
+    out.node.push_back(teller);
+  co_return out;
 }
 
 /// One at a time of each content: what is read for the first is known to the next.
@@ -118,7 +154,7 @@ Task<StoragePtr> BlockTeller::open(ContentId id, std::int64_t size) {
 
 Task<Leaves> BlockTeller::leaves(ChannelPtr channel, LeavesAsk asked) {
   check_size(asked.size);
-  const auto mine = co_await turn(channel, asked.id);
+  auto mine = co_await turn(channel, asked.id);
   const StoragePtr storage = co_await open(asked.id, asked.size);
   const HashedFile file = co_await roots_of(asked.id, asked.size);
   if (asked.pieces.size() > most_asked_pieces) asked.pieces.resize(most_asked_pieces);
@@ -145,6 +181,7 @@ Task<Leaves> BlockTeller::leaves(ChannelPtr channel, LeavesAsk asked) {
     return out;
   };
   const Leaves out = co_await run_on(workers_.reading(), work);
+  mine.reset();  // the next one need not wait until this is sent
   std::int64_t bytes = 0;
   for (const auto& one : out.pieces) bytes += std::ssize(one);
   co_await spend(channel, bytes);
@@ -153,17 +190,25 @@ Task<Leaves> BlockTeller::leaves(ChannelPtr channel, LeavesAsk asked) {
 
 Task<SketchTold> BlockTeller::sketch(ChannelPtr channel, SketchAsk asked) {
   check_size(asked.size);
-  const auto mine = co_await turn(channel, asked.id);
+  auto mine = co_await turn(channel, asked.id);
   const StoragePtr storage = co_await open(asked.id, asked.size);
   const auto plan = chunk_plan_for(asked.size);
   if (asked.segments.size() > most_asked_segments) asked.segments.resize(most_asked_segments);
   for (const auto segment : asked.segments)
     if (segment >= static_cast<std::uint32_t>(plan.segments(asked.size)))
       throw Error(Status::failed, "has no such segment");
+  if (const auto info = storage || !asking ? nullptr : asking(asked.id)) {
+    std::vector<int> segments(asked.segments.begin(), asked.segments.end());
+    static_cast<void>(co_await info->chunks(std::move(segments)));
+  }
   const auto work = [&] {
     auto& facts = library_.block_facts();
     const auto know = [&](std::size_t i) {
-      return facts.find_chunks(asked.id, asked.size, static_cast<int>(asked.segments[i])).value_or(std::string());
+      // Of what is held here nobody else's word counts.
+      const auto segment = static_cast<int>(asked.segments[i]);
+      auto own = facts.find_chunks(asked.id, asked.size, segment, BlockFacts::From::this_node);
+      if (!own && !storage) own = facts.find_chunks(asked.id, asked.size, segment, BlockFacts::From::anybody);
+      return own.value_or(std::string());
     };
     const auto make = [&](std::size_t i, std::vector<char>&) {
       const auto segment = static_cast<int>(asked.segments[i]);
@@ -171,7 +216,7 @@ Task<SketchTold> BlockTeller::sketch(ChannelPtr channel, SketchAsk asked) {
         read_content(*storage, segment * plan.segment + offset, out);
       };
       auto told = tell_chunks(cut_chunks(plan.length_of(segment, asked.size), plan, read));
-      facts.put_chunks(asked.id, asked.size, segment, told);
+      facts.put_chunks(asked.id, asked.size, segment, told, BlockFacts::From::this_node);
       return told;
     };
     SketchTold out;
@@ -179,6 +224,7 @@ Task<SketchTold> BlockTeller::sketch(ChannelPtr channel, SketchAsk asked) {
     return out;
   };
   const SketchTold out = co_await run_on(workers_.reading(), work);
+  mine.reset();  // the next one need not wait until this is sent
   std::int64_t bytes = 0;
   for (const auto& one : out.segments) bytes += std::ssize(one);
   co_await spend(channel, bytes);

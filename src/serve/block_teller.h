@@ -1,12 +1,19 @@
 // Tells other nodes what the blocks of a content are (wire/messages/blocks.h): of what this node holds, for which it is
-// read where it must be, once however many ask; and of what it is getting, as far as it has been told and has verified.
+// read where it must be, once however many ask; and of what it is getting, as far as it has been told and has verified,
+// or is told when it asks on. Of many that ask at once most are sent to those that asked before (core/ask_tree.h).
 // On the node's loop; blocking work goes to the pools.
 #pragma once
 
+#include <functional>
+#include <map>
+#include <memory>
 #include <set>
+#include <string>
 
+#include "core/ask_tree.h"
 #include "library/library.h"
 #include "serve/seeder.h"
+#include "transfer/block_info.h"
 #include "wire/channel.h"
 #include "wire/flow.h"
 #include "wire/pacer.h"
@@ -16,13 +23,18 @@ namespace mesh {
 
 class BlockTeller {
  public:
+  static constexpr std::size_t most_told_directly = 3;
   /// `upload`: the limit of what goes out on node channels.
   BlockTeller(Workers& workers, Library& library, Seeder& seeder, Pacer upload)
       : workers_(workers), library_(library), seeder_(seeder), upload_(std::move(upload)), free_(workers.loop()) {}
 
+  /// Who asks others about a content at the moment, for this node's own sake; may return null. May be unset.
+  std::function<std::shared_ptr<BlockInfo>(const ContentId&)> asking;
+
   void serve(Handlers& handlers);
 
  private:
+  Task<Teller> teller(ChannelPtr channel, TellerAsk asked);
   Task<Leaves> leaves(ChannelPtr channel, LeavesAsk asked);
   Task<SketchTold> sketch(ChannelPtr channel, SketchAsk asked);
   Task<HashedFile> roots_of(ContentId id, std::int64_t size);
@@ -35,6 +47,12 @@ class BlockTeller {
   Seeder& seeder_;
   Pacer upload_;
   std::set<ContentId> read_now_;
+  struct Askers {
+    AskTree tree{most_told_directly};
+    std::map<std::string, NodeRef> nodes;  ///< by instance
+    AskTree::Time last{};
+  };
+  std::map<ContentId, Askers> askers_;
   Event free_;
 };
 

@@ -1,10 +1,12 @@
 #include "transfer/block_asker.h"
 
 #include <algorithm>
+#include <numeric>
 #include <random>
 #include <utility>
 
 #include "core/format.h"
+#include "wire/while_checking.h"
 
 namespace mesh {
 namespace {
@@ -15,6 +17,10 @@ using std::chrono::seconds;
 constexpr auto locate_limit = seconds(5);
 /// A holder may have to read its file for it, a part at a time.
 constexpr auto answer_limit = seconds(15);
+/// One that has been told is to be quick: whoever it was told by can be asked as well.
+constexpr auto passed_on_limit = seconds(5);
+constexpr auto teller_limit = seconds(3);
+constexpr std::size_t most_holders = 3;  // that are asked, one after another
 
 const std::vector<std::string>& parts_of(const Leaves& told) { return told.pieces; }
 const std::vector<std::string>& parts_of(const SketchTold& told) { return told.segments; }
@@ -44,10 +50,43 @@ Task<void> BlockAsker::find_nodes() {
   Located told = co_await tracker->request(question, locate_limit);
   nodes_ = std::move(told.nodes);
   std::ranges::shuffle(nodes_, std::mt19937(std::random_device{}()));
+  if (nodes_.size() > most_holders) nodes_.resize(most_holders);
+  co_await find_teller({});
+}
+
+/// One that has the content is asked whom to ask.
+Task<void> BlockAsker::find_teller(std::string failed) {
+  if (nodes_.empty() || self_.instance.empty()) co_return;
+  const NodeRef holder = nodes_.back();
+  try {
+    const auto channel = co_await channels_.to(holder);
+    TellerAsk question;
+    question.id = file_.id;
+    question.size = file_.layout.size;
+    question.self = self_;
+    question.failed = std::move(failed);
+    Teller told = co_await channel->request(question, teller_limit);
+    if (told.node.empty() || told.node.front().instance == self_.instance) co_return;
+    teller_ = told.node.front().instance;
+    nodes_.push_back(std::move(told.node.front()));
+  } catch (const Error&) {
+    // It is asked itself, then.
+  }
+}
+
+Task<std::shared_ptr<void>> BlockAsker::turn() {
+  while (is_asking_) co_await free_.wait();
+  is_asking_ = true;
+  std::shared_ptr<void> out(nullptr, [self = shared_from_this()](void*) {
+    self->is_asking_ = false;
+    self->free_.notify();
+  });
+  co_return out;
 }
 
 /// Asks until `take` has had an answer for each of `numbers`, or nobody is left to be asked. `take` is given a position
-/// among them and what was told; false: that is wrong, and so is whoever said it. An empty text: it is not known there.
+/// among them and what was told; false: that is wrong, and so is whoever said it. What one does not know, the next is
+/// asked.
 template <class Question, class Take>
 Task<void> BlockAsker::ask(std::vector<int> numbers, Take take) {
   if (numbers.empty()) co_return;
@@ -58,39 +97,66 @@ Task<void> BlockAsker::ask(std::vector<int> numbers, Take take) {
       // Without anybody to ask nothing can be reused.
     }
   }
-  std::size_t done = 0;
-  while (done < numbers.size() && !nodes_.empty()) {
+  // It may ask for others, too, and longer than who made it: what is to be checked may change meanwhile.
+  const std::function<void()> go_on = [self = shared_from_this()] { self->check(); };
+  std::vector<std::size_t> open(numbers.size());  // positions without an answer
+  std::iota(open.begin(), open.end(), 0);
+  while (!open.empty() && !nodes_.empty()) {
+    check();
     const NodeRef node = nodes_.back();
+    const bool is_holder = node.instance != teller_;
     std::string trouble;
     try {
-      const auto channel = co_await channels_.to(node);
-      const auto used = channels_.use(channel);
       Question question;
       question.id = file_.id;
       question.size = file_.layout.size;
-      const auto end = std::min(numbers.size(), done + most_of(question));
-      for (auto i = done; i < end; ++i) numbers_of(question).push_back(static_cast<std::uint32_t>(numbers[i]));
-      const auto told = co_await channel->request(question, answer_limit);
+      const auto count = std::min(open.size(), most_of(question));
+      for (std::size_t i = 0; i < count; ++i)
+        numbers_of(question).push_back(static_cast<std::uint32_t>(numbers[open[i]]));
+      auto work = exchange<Question>(node, std::move(question), is_holder ? answer_limit : passed_on_limit);
+      const auto told = co_await while_checking(workers_.loop(), std::move(work), go_on);
       const auto& parts = parts_of(told);
-      if (parts.empty() || parts.size() > end - done) throw Error(Status::failed, "sent no sensible answer");
+      if (parts.empty() || parts.size() > count) throw Error(Status::failed, "sent no sensible answer");
       for (const auto& part : parts) received_ += std::ssize(part);
-      const auto check = [&] {
-        for (std::size_t i = 0; i < parts.size(); ++i)
-          if (!take(done + i, parts[i])) return false;
+      std::vector<std::size_t> unknown;
+      const auto look = [&] {
+        for (std::size_t i = 0; i < parts.size(); ++i) {
+          if (parts[i].empty())
+            unknown.push_back(open[i]);
+          else if (!take(open[i], parts[i]))
+            return false;
+        }
         return true;
       };
-      if (!co_await run_on(workers_.brief(), check)) throw Error(Status::failed, "sent blocks of something else");
-      done += parts.size();
+      if (!co_await run_on(workers_.brief(), look)) throw Error(Status::failed, "sent blocks of something else");
+      const bool knows_none = unknown.size() == parts.size();
+      open.erase(open.begin(), open.begin() + static_cast<std::ptrdiff_t>(parts.size()));
+      open.insert(open.begin(), unknown.begin(), unknown.end());
+      if (knows_none || (!is_holder && !unknown.empty())) throw Error(Status::failed, "does not know its blocks");
     } catch (const Error& error) {
       trouble = error.what();
     }
     if (trouble.empty()) continue;
+    check();
     log_(printable(wanted_.path) + ": " + node.name + ": " + trouble + "; it is not asked again what its blocks are");
     std::erase_if(nodes_, [&](const NodeRef& other) { return other.instance == node.instance; });
+    if (!is_holder) {
+      teller_.clear();
+      co_await find_teller(node.instance);
+    }
   }
 }
 
+template <class Question>
+Task<typename Question::Reply> BlockAsker::exchange(NodeRef to, Question question, std::chrono::seconds limit) {
+  const auto self = shared_from_this();  // who waits for it may have given up
+  const auto channel = co_await channels_.to(std::move(to));
+  const auto used = channels_.use(channel);
+  co_return co_await channel->request(std::move(question), limit);
+}
+
 Task<std::vector<std::vector<Sha256>>> BlockAsker::leaves(std::vector<int> pieces) {
+  const auto mine = co_await turn();
   std::vector<std::vector<Sha256>> out(pieces.size());
   auto& facts = library_.block_facts();
   std::vector<int> unknown;
@@ -114,6 +180,7 @@ Task<std::vector<std::vector<Sha256>>> BlockAsker::leaves(std::vector<int> piece
 }
 
 Task<std::vector<std::vector<Chunk>>> BlockAsker::chunks(std::vector<int> segments) {
+  const auto mine = co_await turn();
   std::vector<std::vector<Chunk>> out(segments.size());
   auto& facts = library_.block_facts();
   const auto size = file_.layout.size;
@@ -122,7 +189,7 @@ Task<std::vector<std::vector<Chunk>>> BlockAsker::chunks(std::vector<int> segmen
   std::vector<std::size_t> places;
   const auto look = [&] {
     for (std::size_t i = 0; i < segments.size(); ++i) {
-      const auto told = facts.find_chunks(file_.id, size, segments[i]);
+      const auto told = facts.find_chunks(file_.id, size, segments[i], BlockFacts::From::anybody);
       auto read = told ? read_chunks(*told, plan.length_of(segments[i], size), plan) : std::nullopt;
       if (read)
         out[i] = std::move(*read);
@@ -135,7 +202,7 @@ Task<std::vector<std::vector<Chunk>>> BlockAsker::chunks(std::vector<int> segmen
     if (told.empty()) return true;
     auto read = read_chunks(told, plan.length_of(unknown[i], size), plan);
     if (!read) return false;
-    facts.put_chunks(file_.id, size, unknown[i], told);
+    facts.put_chunks(file_.id, size, unknown[i], told, BlockFacts::From::anybody);
     out[places[i]] = std::move(*read);
     return true;
   };

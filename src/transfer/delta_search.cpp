@@ -22,16 +22,22 @@ constexpr std::size_t batches_at_once = 2;
 constexpr std::size_t sampled_pieces = 16;
 constexpr int sampled_segments = 4;
 /// A content of so few segments is not sampled: its sketch is made in no time.
-constexpr int few_segments = 16;
+constexpr int few_segments = 4;
 /// Of what a sample has, where there is anything in common worth speaking of.
 constexpr double hardly_any = 1.0 / 64;
 /// So much is worth it whatever the links do: they are everybody's.
 constexpr double good_share = 0.25;
+/// A search in vain takes so much of the time that a get takes.
+constexpr double most_delay = 0.05;
+/// And so much of the time that what is promised would take.
+constexpr double most_of_promised = 0.5;
 /// The sketch is asked for where more than this part is missing, and this much.
 constexpr std::int64_t much_missing = 8;
 constexpr std::int64_t least_missing = std::int64_t{1} << 20;
 /// Of a seed, no more is cut than so many times the wanted content.
 constexpr std::int64_t most_of_a_seed = 4;
+/// File systems share whole blocks of theirs.
+constexpr std::int64_t share_grain = 4096;
 /// Guesses for one block that are tried.
 constexpr int most_tries = 3;
 
@@ -65,6 +71,7 @@ struct DeltaSearch::Looked {
   std::vector<char> bytes;
   std::vector<bool> is_read;   ///< of each block: its bytes are those of a guess
   std::vector<Sha256> leaves;  ///< of those
+  bool is_shared = false;      ///< it lies in the target already
   bool is_over = false;        ///< it is taken whole, or nothing of it could be read
 };
 
@@ -92,29 +99,31 @@ std::vector<int> DeltaSearch::missing_pieces() const {
   return out;
 }
 
-std::int64_t DeltaSearch::missing_bytes() const {
-  std::int64_t out = 0;
-  for (const int piece : missing_pieces())
-    for (int block = 0; block < blocks_in(piece); ++block)
-      if (!found_.has_block(piece, block)) out += length_of(piece, block);
-  return out;
+void DeltaSearch::check() const {
+  options_.check();
+  const std::chrono::duration<double> took = Clock::now() - begun_;
+  const auto missing = static_cast<double>(found_.missing_bytes());
+  const auto patience = std::chrono::duration<double>(options_.patience).count() +
+                        (missing * most_delay + promised_bytes_ * most_of_promised) / options_.link_rate;
+  if (took.count() > patience && static_cast<double>(found_bytes_) < took.count() * options_.link_rate)
+    throw Error(Status::failed, "it takes longer than to fetch it");
 }
 
-void DeltaSearch::check() const { options_.check(); }
-
 /// Whether it pays to look through all, where a sample had this share.
-bool DeltaSearch::is_worth_it(double share) const {
+bool DeltaSearch::is_worth_it(double share) {
   if (share < hardly_any) return false;
+  promised_bytes_ = share * static_cast<double>(found_.missing_bytes());
   if (share >= good_share || examined_for_.count() <= 0) return true;
   return share * static_cast<double>(examined_bytes_) / examined_for_.count() >= options_.link_rate;
 }
 
 Task<void> DeltaSearch::run(std::vector<DeltaSeed> seeds) {
+  begun_ = Clock::now();
   for (const auto& seed : seeds) {
     if (missing_pieces().empty()) co_return;
     co_await at_same_offset(seed);
   }
-  const auto missing = missing_bytes();
+  const auto missing = found_.missing_bytes();
   if (missing >= least_missing && missing > layout_.size / much_missing) co_await at_shifts(seeds);
 }
 
@@ -139,7 +148,9 @@ Task<void> DeltaSearch::at_same_offset(const DeltaSeed& seed) {
   }
   if (sampled == 0) co_return;
   const std::int64_t before = found_bytes_;
+  is_sampling_ = true;
   co_await look(seed, std::move(sample));
+  is_sampling_ = false;
   if (!is_worth_it(static_cast<double>(found_bytes_ - before) / static_cast<double>(sampled))) co_return;
   std::size_t at = 0;
   const Next next = [&] {
@@ -160,7 +171,7 @@ std::vector<std::vector<Chunk>> DeltaSearch::cut(const DeltaSeed& seed, const st
   const auto begun = Clock::now();
   const auto none = [] { return 0; };
   for_each_index(static_cast<int>(segments.size()), all_threads(), none, [&](int i, int) {
-    if (workers_.stopping()) return;
+    if (is_stopped()) return;
     const auto at = static_cast<std::size_t>(i);
     const auto begin = segments[at] * plan_.segment;
     const auto length = plan_.length_of(segments[at], seed.size);
@@ -224,6 +235,7 @@ Task<void> DeltaSearch::at_shifts(const std::vector<DeltaSeed>& seeds) {
   if (std::ranges::all_of(sketch, &std::vector<Chunk>::empty)) co_return;
   for (const auto i : chosen) {
     check();
+    if (found_.missing_bytes() < least_missing) break;
     co_await at_shifts_of(seeds[i], sketch);
   }
 }
@@ -283,12 +295,39 @@ Task<void> DeltaSearch::look_at_all(const DeltaSeed& seed, Next next) {
     }
   };
   Together work(workers_.loop());
-  for (auto batch = next(); !batch.empty() && !trouble; batch = next()) {
+  while (!trouble) {
     co_await work.fewer_than(batches_at_once);
+    auto batch = co_await run_on(workers_.brief(), next);
+    if (batch.empty()) break;
     work.add(run(this, &seed, std::move(batch), &trouble));
   }
   co_await work.all();
   if (trouble) std::rethrow_exception(trouble);
+}
+
+/// Where all of a piece is guessed to lie together in the seed, it can be shared, and is read from where it is then.
+bool DeltaSearch::share(const DeltaSeed& seed, Looked& looked) {
+  const int piece = looked.guessed.piece;
+  const auto& guesses = looked.guessed.guesses;
+  const auto first = piece * (layout_.piece_length / block_bytes);
+  const auto shift = guesses.front().shift;
+  std::int64_t next = first;
+  for (const auto& guess : guesses)
+    if (guess.block == next && guess.shift == shift && !guess.is_zero) ++next;
+  if (!can_share_ || is_sampling_ || next != first + blocks_in(piece)) return false;
+  for (int block = 0; block < blocks_in(piece); ++block)
+    if (found_.has_block(piece, block)) return false;
+  const auto offset = piece * layout_.piece_length + shift;
+  if (offset % share_grain != 0 || layout_.length_of(piece) % share_grain != 0) return false;
+  if (!found_.share(piece, seed.file.get(), offset, looked.bytes)) {
+    can_share_ = false;
+    return false;
+  }
+  sha256_each(blocks_of({looked.bytes.data(), looked.bytes.size()}), looked.leaves);
+  looked.is_read.assign(looked.is_read.size(), true);
+  looked.is_shared = true;
+  examined_bytes_ += std::ssize(looked.bytes);
+  return true;
 }
 
 /// Reads what the first guesses of a piece name, and takes it whole where that is right. Blocks.
@@ -316,7 +355,8 @@ void DeltaSearch::read_first(const DeltaSeed& seed, Looked& looked) {
     examined_bytes_ += std::ssize(out);
   };
   // Blocks that follow one another at one shift are read, and hashed, at once.
-  for (std::size_t i = 0; i < guesses.size();) {
+  const bool is_shared = !guesses.empty() && share(seed, looked);
+  for (std::size_t i = 0; i < guesses.size() && !is_shared;) {
     if (i > 0 && guesses[i].block == guesses[i - 1].block) {
       ++i;  // tried later, if the first was wrong
       continue;
@@ -335,7 +375,7 @@ void DeltaSearch::read_first(const DeltaSeed& seed, Looked& looked) {
   if (root != layout_.roots[static_cast<std::size_t>(piece)]) return;
   for (int block = 0; block < blocks_in(piece); ++block)
     if (!found_.has_block(piece, block)) found_bytes_ += length_of(piece, block);
-  found_.put_piece(piece, looked.bytes, looked.leaves);
+  found_.put_piece(piece, looked.bytes, looked.leaves, looked.is_shared);
   looked.is_over = true;
 }
 
@@ -344,9 +384,9 @@ void DeltaSearch::compare(const DeltaSeed& seed, Looked& looked, const std::vect
   const int piece = looked.guessed.piece;
   const auto first = piece * (layout_.piece_length / block_bytes);
   static const Sha256 leaf_of_zeros = sha256(std::string(block_bytes, '\0'));
-  const auto take = [&](int block, std::span<const char> bytes) {
+  const auto take = [&](int block, std::span<const char> bytes, bool is_shared) {
     found_bytes_ += length_of(piece, block);
-    found_.put_block(piece, block, bytes);
+    found_.put_block(piece, block, bytes, is_shared);
   };
   for (int block = 0; block < blocks_in(piece); ++block) {
     if (found_.has_block(piece, block)) continue;
@@ -354,12 +394,12 @@ void DeltaSearch::compare(const DeltaSeed& seed, Looked& looked, const std::vect
     const auto length = static_cast<std::size_t>(length_of(piece, block));
     const std::span<char> bytes(looked.bytes.data() + at * block_bytes, length);
     if (looked.is_read[at] && looked.leaves[at] == leaves[at]) {
-      take(block, bytes);
+      take(block, bytes, looked.is_shared);
       continue;
     }
     if (length == block_bytes && leaves[at] == leaf_of_zeros) {
       std::ranges::fill(bytes, '\0');
-      take(block, bytes);
+      take(block, bytes, false);
       continue;
     }
     const auto [from, to] = std::ranges::equal_range(looked.guessed.guesses, first + block, {}, &BlockGuess::block);
@@ -369,7 +409,7 @@ void DeltaSearch::compare(const DeltaSeed& seed, Looked& looked, const std::vect
       if (!read_seed(seed.file.get(), (first + block) * block_bytes + it->shift, bytes)) continue;
       examined_bytes_ += std::ssize(bytes);
       if (leaf_of(bytes) != leaves[at]) continue;
-      take(block, bytes);
+      take(block, bytes, false);
       break;
     }
   }
@@ -384,7 +424,7 @@ Task<void> DeltaSearch::look(const DeltaSeed& seed, std::vector<Guessed> batch) 
   const auto read = [&] {
     const auto begun = Clock::now();
     for_each_index(static_cast<int>(all.size()), all_threads(), none, [&](int i, int) {
-      if (!workers_.stopping()) read_first(seed, all[static_cast<std::size_t>(i)]);
+      if (!is_stopped()) read_first(seed, all[static_cast<std::size_t>(i)]);
     });
     took += Clock::now() - begun;
   };
@@ -399,7 +439,7 @@ Task<void> DeltaSearch::look(const DeltaSeed& seed, std::vector<Guessed> batch) 
   const auto take = [&] {
     for_each_index(static_cast<int>(all.size()), all_threads(), none, [&](int i, int) {
       const auto at = static_cast<std::size_t>(i);
-      if (!leaves[at].empty()) compare(seed, all[at], leaves[at]);
+      if (!leaves[at].empty() && !is_stopped()) compare(seed, all[at], leaves[at]);
     });
   };
   co_await run_on(workers_.reading(), take);

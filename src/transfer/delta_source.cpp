@@ -24,20 +24,16 @@ void check_taken(const std::error_code& ec) {
 
 }  // namespace
 
-bool FoundInStorage::has_piece(int piece) const {
-  // A piece that has all its blocks is verified.
-  const auto blocks = (storage_.layout().length_of(piece) + block_bytes - 1) / block_bytes;
-  for (int block = 0; block < blocks; ++block)
-    if (!storage_.has_block(piece, block)) return false;
-  return true;
+bool FoundInStorage::share(int piece, int seed, std::int64_t offset, std::span<char> out) {
+  return storage_.share_piece(piece, seed, offset) && !storage_.read(piece, 0, out);
 }
 
-void FoundInStorage::put_piece(int piece, std::span<const char> bytes, std::span<const Sha256> leaves) {
-  check_taken(storage_.reuse_piece(piece, bytes, leaves));
+void FoundInStorage::put_piece(int piece, std::span<const char> bytes, std::span<const Sha256> leaves, bool is_shared) {
+  check_taken(storage_.reuse_piece(piece, bytes, leaves, is_shared));
 }
 
-void FoundInStorage::put_block(int piece, int block, std::span<const char> bytes) {
-  check_taken(storage_.reuse_block(piece, block, bytes));
+void FoundInStorage::put_block(int piece, int block, std::span<const char> bytes, bool is_shared) {
+  check_taken(storage_.reuse_block(piece, block, bytes, is_shared));
 }
 
 std::vector<std::string> DeltaSource::choose(const FileEntry& wanted, const std::vector<std::string>& named) const {
@@ -47,6 +43,11 @@ std::vector<std::string> DeltaSource::choose(const FileEntry& wanted, const std:
   if (digit != std::string::npos)
     siblings = library_.inventory().in_directory(parent_path(wanted.path), wanted.path.substr(0, digit), most_siblings);
   return choose_seeds(wanted, named, std::move(siblings));
+}
+
+std::shared_ptr<BlockInfo> DeltaSource::asking(const ContentId& id) const {
+  const auto it = asking_.find(id);
+  return it == asking_.end() ? nullptr : it->second;
 }
 
 /// Blocks.
@@ -83,8 +84,15 @@ Task<DeltaSource::Result> DeltaSource::search(FileOrder order, const HashedFile&
   std::string names;
   for (const auto& seed : *seeds) names += (names.empty() ? "" : ", ") + printable(seed.name);
   const auto check = options.check;
-  BlockAsker asker(workers_, library_, links_, channels_, log_, order.wanted, file);
-  DeltaSearch search(workers_, file, asker, found, std::move(options));
+  const auto asker = std::make_shared<BlockAsker>(workers_, library_, links_, channels_, log_, order.wanted, file,
+                                                  self_ ? self_() : NodeRef());
+  asking_[file.id] = asker;
+  const std::shared_ptr<void> over(nullptr, [this, id = file.id, asker](void*) {
+    asker->set_check({});
+    asking_.erase(id);
+  });
+  DeltaSearch search(workers_, file, *asker, found, std::move(options));
+  asker->set_check([&search] { search.check(); });
   std::string trouble;
   try {
     co_await search.run(std::move(*seeds));
@@ -93,7 +101,12 @@ Task<DeltaSource::Result> DeltaSource::search(FileOrder order, const HashedFile&
   }
   check();
   out.found = search.found_bytes();
-  out.told = asker.received();
+  // A sketch that led to nothing may be wrong, and is not to be passed on.
+  if (out.found == 0) {
+    const auto forget = [this, id = file.id] { library_.block_facts().forget_told(id); };
+    co_await run_on(workers_.brief(), forget);
+  }
+  out.told = asker->received();
   log_(printable(order.wanted.path) + ": " + human_bytes(out.found) + " of " + human_bytes(file.layout.size) +
        " are here already, in " + names + (trouble.empty() ? "" : "; not looked further: " + trouble));
   co_return out;

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <functional>
+#include <map>
+#include <memory>
 
 #include "core/log.h"
 #include "library/library.h"
@@ -22,14 +24,23 @@ class DeltaSource {
   /// Seeds that are looked at.
   static constexpr std::size_t most_seeds = 4;
 
-  DeltaSource(Workers& workers, Library& library, TrackerLinks& links, NodeChannels& channels, Log log)
-      : workers_(workers), library_(library), links_(links), channels_(channels), log_(std::move(log)) {}
+  /// `self`: this node as others reach it, but for its addresses; may be empty.
+  DeltaSource(Workers& workers, Library& library, TrackerLinks& links, NodeChannels& channels, Log log,
+              std::function<NodeRef()> self)
+      : workers_(workers),
+        library_(library),
+        links_(links),
+        channels_(channels),
+        log_(std::move(log)),
+        self_(std::move(self)) {}
 
   /// Bytes that were found, and those that came for it, of which the content is described.
   struct Result {
     std::int64_t found = 0;
     std::int64_t told = 0;
   };
+  /// Who asks now what the blocks of this content are; null where nobody does.
+  [[nodiscard]] std::shared_ptr<BlockInfo> asking(const ContentId& id) const;
   /// Which seeds to look at for `wanted`, the likeliest first: `named` (core/seeds.h), its own path, its siblings.
   [[nodiscard]] std::vector<std::string> choose(const FileEntry& wanted, const std::vector<std::string>& named) const;
   /// Puts what is found into `found`. `file` has its roots; `check` is called now and then, and what it throws ends the
@@ -44,16 +55,20 @@ class DeltaSource {
   TrackerLinks& links_;
   NodeChannels& channels_;
   Log log_;
+  std::function<NodeRef()> self_;
+  std::map<ContentId, std::shared_ptr<BlockInfo>> asking_;
 };
 
 /// Into a storage that is to be downloaded.
 class FoundInStorage final : public FoundBlocks {
  public:
   explicit FoundInStorage(Storage& storage) : storage_(storage) {}
-  [[nodiscard]] bool has_piece(int piece) const override;
+  [[nodiscard]] bool has_piece(int piece) const override { return storage_.has_piece(piece); }
   [[nodiscard]] bool has_block(int piece, int block) const override { return storage_.has_block(piece, block); }
-  void put_piece(int piece, std::span<const char> bytes, std::span<const Sha256> leaves) override;
-  void put_block(int piece, int block, std::span<const char> bytes) override;
+  [[nodiscard]] std::int64_t missing_bytes() const override { return storage_.missing(); }
+  bool share(int piece, int seed, std::int64_t offset, std::span<char> out) override;
+  void put_piece(int piece, std::span<const char> bytes, std::span<const Sha256> leaves, bool is_shared) override;
+  void put_block(int piece, int block, std::span<const char> bytes, bool is_shared) override;
 
  private:
   Storage& storage_;

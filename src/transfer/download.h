@@ -66,6 +66,8 @@ class Download : public Transfer {
   [[nodiscard]] bool has_lost_version() const { return version_gone_; }
   /// So many bytes of it were here already.
   void show_reused(std::int64_t bytes) { info_.reused = bytes; }
+  /// What has been written needs no room any more.
+  void reserve_rest() { reserve(); }
   /// Claims the content, once nobody else brings the same bytes. Throws Error(interrupted).
   Task<void> claim(ContentId id);
   /// What has arrived, which is whole, becomes the file. `part`: where it lies. Throws Error.
@@ -81,7 +83,7 @@ class Download : public Transfer {
   void reserve() override { reservation_.set(missing()); }
   Task<void> recover_disk() override;
   void adjust_limits() override;
-  Task<void> save() override { return parts_.save(torrent_, wanted_.path); }
+  Task<void> save() override { return parts_.save(stored_, storage_, wanted_.path); }
   void drop(const ContentId& id) override { parts_.drop(id); }
 
  private:

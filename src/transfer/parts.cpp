@@ -139,11 +139,11 @@ Task<std::shared_ptr<Parts::Part>> Parts::open(std::string path, ContentId id, c
   co_return part;
 }
 
-Task<void> Parts::save(SwarmTorrentPtr torrent, std::string path) {
-  const auto save = [this, torrent, path] {
-    const auto snapshot = torrent->storage->sync();
+Task<void> Parts::save(ContentId id, StoragePtr storage, std::string path) {
+  const auto save = [this, id, storage, path] {
+    const auto snapshot = storage->sync();
     if (!snapshot.error)
-      library_.db().put_part({torrent->torrent.id, snapshot.have, snapshot.roots, path, to_text(snapshot.unfinished)});
+      library_.db().put_part({id, snapshot.have, snapshot.roots, path, to_text(snapshot.unfinished)});
   };
   co_await run_on(workers_.brief(), save);
 }

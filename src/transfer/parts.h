@@ -39,7 +39,7 @@ class Parts {
   Task<std::shared_ptr<Part>> open(std::string path, ContentId id, const PieceLayout& layout,
                                    std::function<void()> on_check);
   /// Writes down what has arrived and is on the disk of the file that is to be at `path`.
-  Task<void> save(SwarmTorrentPtr torrent, std::string path);
+  Task<void> save(ContentId id, StoragePtr storage, std::string path);
   /// Whether another partial file can be made.
   [[nodiscard]] bool has_inode() const { return library_.installer().has_inode(); }
   /// The partial and its record. Blocks for as long as the file system takes to let go of it.

@@ -77,6 +77,7 @@ void Transfer::show_rate(std::int64_t down) {
 Task<void> Transfer::open(VerifiedTorrent torrent, Role role, PieceScheduler::Options demand) {
   if (!claim_.is_of(torrent.torrent.id)) claim_ = room_.claim(torrent.torrent.id);
   storage_ = co_await make_storage(torrent, role);
+  stored_ = torrent.torrent.id;
   co_await fill_from_here(torrent.file);
   demand.pieces = torrent.file.layout.count();
   scheduler_ = std::make_shared<PieceScheduler>(demand);
@@ -121,6 +122,7 @@ void Transfer::count() {
   if (torrent_->role == Role::provisional) return;
   rate_.add(torrent_->got, now);
   show_rate(rate_.rate());
+  best_rate_ = std::max(best_rate_, rate_.rate());
 }
 
 Task<void> Transfer::fill(Source& source) {
@@ -179,11 +181,11 @@ void Transfer::let_go() {
 }
 
 Task<void> Transfer::close(bool keep) {
-  if (torrent_) {
-    const auto id = torrent_->torrent.id;
-    const auto storage = torrent_->storage;
+  if (storage_) {
+    const auto id = stored_;
+    const auto storage = storage_;
     if (keep) co_await save();
-    session_.unload(id);
+    if (torrent_) session_.unload(id);
     // The next transfer of it begins when nothing of this one is written any more.
     const auto retire = [storage] { storage->retire(); };
     co_await run_on(workers_.brief(), retire);

@@ -46,6 +46,8 @@ class Transfer {
   [[nodiscard]] const TransferInfo& info() const { return info_; }
   /// Loaded while bytes arrive by it, and null before; another one after it where the version has changed.
   [[nodiscard]] const SwarmTorrentPtr& torrent() const { return torrent_; }
+  /// Bytes per second, of the seconds in which most came.
+  [[nodiscard]] std::int64_t best_rate() const { return best_rate_; }
   /// Only while a torrent is open.
   [[nodiscard]] PieceScheduler& scheduler() { return *scheduler_; }
   /// Bytes of pieces that are not here; 0 while no torrent is open.
@@ -134,6 +136,7 @@ class Transfer {
   TransferInfo info_;
   SwarmTorrentPtr torrent_;
   StoragePtr storage_;  ///< of that, from before it is loaded
+  ContentId stored_{};  ///< what that is of
   std::shared_ptr<PieceScheduler> scheduler_;
   Room::Claim claim_;  ///< of the content: nobody else brings it meanwhile
 
@@ -146,6 +149,7 @@ class Transfer {
   Clock::time_point counted_{};
   RateWindow rate_;
   Clock::time_point saved_{};
+  std::int64_t best_rate_ = 0;
 };
 
 }  // namespace mesh

@@ -13,7 +13,7 @@ namespace mesh {
 namespace {
 
 constexpr auto look_every = std::chrono::milliseconds(100);
-constexpr double usual_link_rate = 125e6;  // until a download has shown what there is: 1 Gbit/s
+constexpr double usual_link_rate = 25e6;  // until a download has shown what there is: 200 Mbit/s
 constexpr std::int64_t enough_to_rate = std::int64_t{16} << 20;
 
 /// Whether a download that is under way brings what is ordered.
@@ -41,7 +41,7 @@ Transfers::Transfers(Workers& workers, Options options, Log log, Library& librar
       room_(room),
       from_origins_(std::move(from_origins)),
       parts_(workers, library, room, log_),
-      delta_(workers, library, links, channels, log_),
+      delta_(workers, library, links, channels, log_, options_.self),
       link_rate_(usual_link_rate),
       slot_free_(workers.loop()) {}
 
@@ -163,22 +163,26 @@ Task<void> Transfers::reuse(Download& download, Storage& storage, const HashedFi
   FoundInStorage found(storage);
   DeltaSearch::Options options;
   options.link_rate = link_rate_;
+  options.stop = &download.stop();
   const auto before = storage.missing();
   options.check = [&] {
     download.check_wanted();
     download.show(TransferState::comparing, "with what is here");
     download.show_done(file.layout.size - storage.missing());
     download.show_reused(before - storage.missing());
+    download.reserve_rest();
   };
   auto order = download.order();
   order.wanted = download.wanted();
   const auto result = co_await delta_.search(std::move(order), file, found, std::move(options));
   download.show_reused(result.found);
+  download.reserve_rest();
 }
 
-void Transfers::note_link_rate(const TransferInfo& info, Transfer::Clock::duration took) {
-  const auto bytes = info.from_sources + info.from_getters;
-  if (bytes >= enough_to_rate) link_rate_ = static_cast<double>(bytes) / std::chrono::duration<double>(took).count();
+void Transfers::note_link_rate(const Download& download) {
+  const auto& info = download.info();
+  if (info.from_sources + info.from_getters >= enough_to_rate && download.best_rate() > 0)
+    link_rate_ = static_cast<double>(download.best_rate());
 }
 
 void Transfers::log_arrival(const Download& download) {
@@ -232,9 +236,8 @@ Task<Download::End> Transfers::from_swarm(DownloadPtr download) {
     co_await download->open(std::move(torrent), Role::download, demand);
     co_await download->join();
     download->show(TransferState::downloading);
-    const auto begun = Transfer::Clock::now();
     co_await download->fill(source);
-    note_link_rate(download->info(), Transfer::Clock::now() - begun);
+    note_link_rate(*download);
     co_await download->place(id, parts_.path_of(id));
   } catch (const Error& error) {
     trouble = error;

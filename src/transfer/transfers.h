@@ -22,7 +22,8 @@ class Transfers {
   struct Options {
     StallTimes stall;
     MeshKeysPtr keys;
-    int max_active = 1;  ///< downloads at once; the others wait
+    int max_active = 1;               ///< downloads at once; the others wait
+    std::function<NodeRef()> self{};  ///< as of DeltaSource
   };
   /// `from_origins`: the limit of what comes from origins of URLs.
   Transfers(Workers& workers, Options options, Log log, Library& library, Session& session, TrackerLinks& links,
@@ -32,6 +33,10 @@ class Transfers {
   /// not want it before it began.
   Task<DownloadPtr> get(AskerPtr asker, FileOrder order);
 
+  /// Bytes per second at which downloads come, of late.
+  [[nodiscard]] double link_rate() const { return link_rate_; }
+  /// As DeltaSource::asking.
+  [[nodiscard]] std::shared_ptr<BlockInfo> asking(const ContentId& id) const { return delta_.asking(id); }
   /// As DeltaSource::choose.
   [[nodiscard]] std::vector<std::string> choose_seeds(const FileEntry& wanted,
                                                       const std::vector<std::string>& named) const {
@@ -55,7 +60,7 @@ class Transfers {
   Task<void> from_origin(DownloadPtr download);
   Task<void> wait_for_slot(DownloadPtr download);
   Task<void> reuse(Download& download, Storage& storage, const HashedFile& file);
-  void note_link_rate(const TransferInfo& info, Transfer::Clock::duration took);
+  void note_link_rate(const Download& download);
   void log_arrival(const Download& download);
   [[nodiscard]] DownloadPtr make(FileOrder order);
 

@@ -63,6 +63,29 @@ struct SketchAsk {
   }
 };
 
+struct Teller {
+  static constexpr const char* name = "teller";
+  std::vector<NodeRef> node;  ///< none or one
+  template <class V>
+  void describe(V& v) {
+    v("node", node);
+  }
+};
+
+/// Whom should I ask for a content's leaves and sketch: you (none), or somebody who has asked before me?
+struct TellerAsk {
+  static constexpr const char* name = "teller-ask";
+  using Reply = Teller;
+  ContentId id;
+  std::int64_t size = 0;
+  NodeRef self;        ///< the asker; at which address it is, who is asked sees
+  std::string failed;  ///< the instance of one that it was sent to, and that has told it nothing
+  template <class V>
+  void describe(V& v) {
+    v("id", id), v("size", size), v("self", self), v("failed", failed);
+  }
+};
+
 struct Difference {
   static constexpr const char* name = "difference";
   std::string path;

@@ -89,22 +89,28 @@ TEST_CASE("a segment's chunks are found again, and nothing that cannot be") {
   const auto told = tell_chunks(cut_chunks(300'000, plan, [&](std::int64_t offset, std::span<char> out) {
     content.bytes.copy(out.data(), out.size(), static_cast<std::size_t>(offset));
   }));
-  CHECK_FALSE(facts.find_chunks(content.file.id, 300'000, 0));
-  facts.put_chunks(content.file.id, 300'000, 0, told);
-  CHECK(facts.find_chunks(content.file.id, 300'000, 0) == told);
-  CHECK_FALSE(facts.find_chunks(content.file.id, 299'999, 0));
+  const auto own = BlockFacts::From::this_node;
+  CHECK_FALSE(facts.find_chunks(content.file.id, 300'000, 0, own));
+  facts.put_chunks(content.file.id, 300'000, 0, told, BlockFacts::From::anybody);
+  CHECK_FALSE(facts.find_chunks(content.file.id, 300'000, 0, own));
+  CHECK(facts.find_chunks(content.file.id, 300'000, 0, BlockFacts::From::anybody) == told);
+  facts.forget_told(content.file.id);
+  CHECK_FALSE(facts.find_chunks(content.file.id, 300'000, 0, BlockFacts::From::anybody));
+  facts.put_chunks(content.file.id, 300'000, 0, told, own);
+  CHECK(facts.find_chunks(content.file.id, 300'000, 0, own) == told);
+  CHECK_FALSE(facts.find_chunks(content.file.id, 299'999, 0, own));
   const auto file = scratch.path / "blocks" / (content.file.id.hex() + ".sketch");
   write_file(file, std::string(200, '\xff'));
-  CHECK_FALSE(facts.find_chunks(content.file.id, 300'000, 0));
+  CHECK_FALSE(facts.find_chunks(content.file.id, 300'000, 0, own));
 }
 
 TEST_CASE("what was written last stays within the bound") {
   const Scratch scratch;
-  BlockFacts facts(scratch.path / "blocks", 20'000);
-  for (std::uint64_t seed = 0; seed < 10; ++seed) {
+  BlockFacts facts(scratch.path / "blocks", 40'000);
+  for (std::uint64_t seed = 0; seed < 100; ++seed) {
     const Content content(scratch.path, 300'000, seed);
     facts.put_leaves(content.file.id, content.file.layout, 0, content.leaves(0));
     CHECK_FALSE(facts.find_leaves(content.file.id, content.file.layout, 0).empty());
   }
-  CHECK(files_in(scratch.path / "blocks") <= 6);
+  CHECK(files_in(scratch.path / "blocks") <= 40'000 / 4096 + 40'000 / 8 / 128 + 1);
 }
