@@ -10,14 +10,6 @@ namespace {
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-/// With each run of digits as one.
-std::string without_numbers(std::string_view name) {
-  std::string out;
-  for (const char c : name)
-    if (!is_digit(c) || out.empty() || out.back() != '0') out.push_back(is_digit(c) ? '0' : c);
-  return out;
-}
-
 }  // namespace
 
 std::string read_seed(std::string_view text, const FilesDir& files_dir) {
@@ -30,6 +22,13 @@ std::string read_seed(std::string_view text, const FilesDir& files_dir) {
 
 bool has_outside_seed(const std::vector<std::string>& seeds, const FilesDir& files_dir) {
   return std::ranges::any_of(seeds, [&](const std::string& seed) { return is_outside(read_seed(seed, files_dir)); });
+}
+
+std::string without_numbers(std::string_view path) {
+  std::string out;
+  for (const char c : path)
+    if (!is_digit(c) || out.empty() || out.back() != '0') out.push_back(is_digit(c) ? '0' : c);
+  return out;
 }
 
 bool differ_in_digits_alone(std::string_view a, std::string_view b) {

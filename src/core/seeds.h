@@ -21,6 +21,9 @@ namespace mesh {
 /// Whether two names differ in nothing but digits, however many: `disk-9.img` and `disk-10.img`, versions of one thing.
 [[nodiscard]] bool differ_in_digits_alone(std::string_view a, std::string_view b);
 
+/// What such names have in common: a path in which each run of digits is one.
+[[nodiscard]] std::string without_numbers(std::string_view path);
+
 /// Where seeds of `wanted` may lie, the likeliest first: `named`, its own path, and of `siblings`, which are the files
 /// of its directory that are here, those whose names differ from its own in digits alone, the newest first.
 [[nodiscard]] std::vector<std::string> choose_seeds(const FileEntry& wanted, const std::vector<std::string>& named,

@@ -6,6 +6,8 @@
 #include <cerrno>
 #include <deque>
 #include <exception>
+#include <numeric>
+#include <set>
 #include <utility>
 
 #include "core/error.h"
@@ -20,9 +22,12 @@ using Clock = std::chrono::steady_clock;
 constexpr std::int64_t batch_bytes = std::int64_t{32} << 20;
 constexpr std::size_t batches_at_once = 2;
 constexpr std::size_t sampled_pieces = 16;
-constexpr int sampled_segments = 4;
-/// A content of so few segments is not sampled: its sketch is made in no time.
-constexpr int few_segments = 4;
+/// Of the segments an eighth is sampled, one at least and so many at most; of a seed the same ones, and those beside
+/// them: bytes that have moved by less than an eighth are noticed.
+constexpr int most_sampled_segments = 4;
+constexpr int sampled_part = 8;
+/// After so many seeds that have nothing in common the others are left alone.
+constexpr int most_unrelated = 2;
 /// Of what a sample has, where there is anything in common worth speaking of.
 constexpr double hardly_any = 1.0 / 64;
 /// So much is worth it whatever the links do: they are everybody's.
@@ -190,25 +195,25 @@ std::vector<std::vector<Chunk>> DeltaSearch::cut(const DeltaSeed& seed, const st
 /// Which seeds have anything in common with the content, as far as a sample says.
 Task<std::vector<std::size_t>> DeltaSearch::related(const std::vector<DeltaSeed>& seeds) {
   const int count = plan_.segments(layout_.size);
-  std::vector<std::size_t> out;
-  if (count <= few_segments) {
-    for (std::size_t i = 0; i < seeds.size(); ++i) out.push_back(i);
-    co_return out;
-  }
   std::vector<int> all(static_cast<std::size_t>(count));
-  for (int i = 0; i < count; ++i) all[static_cast<std::size_t>(i)] = i;
-  const auto sample = spread(all, sampled_segments);
+  std::iota(all.begin(), all.end(), 0);
+  const auto sample = spread(all, static_cast<std::size_t>(std::clamp(count / sampled_part, 1, most_sampled_segments)));
+  const int reach = std::max(1, count / sampled_part);
   const auto told = co_await info_.chunks(sample);
-  for (std::size_t i = 0; i < seeds.size(); ++i) {
+  std::vector<std::size_t> out;
+  int unrelated = 0;
+  for (std::size_t i = 0; i < seeds.size() && unrelated < most_unrelated; ++i) {
     check();
     const auto compare = [&] {
-      std::vector<int> near;
+      std::set<int> near;
       const int last = plan_.segments(seeds[i].size) - 1;
       for (const int segment : sample)
-        for (int other = std::max(0, segment - 1); other <= std::min(segment + 1, last); ++other) near.push_back(other);
-      const auto cut_now = cut(seeds[i], near);
+        for (int other = std::max(0, segment - reach); other <= std::min(segment + reach, last); ++other)
+          near.insert(other);
+      const std::vector<int> segments(near.begin(), near.end());
+      const auto cut_now = cut(seeds[i], segments);
       ChunkIndex index;
-      for (std::size_t k = 0; k < near.size(); ++k) index.add(near[k] * plan_.segment, cut_now[k]);
+      for (std::size_t k = 0; k < segments.size(); ++k) index.add(segments[k] * plan_.segment, cut_now[k]);
       index.sort();
       std::int64_t known = 0, asked = 0;
       for (const auto& chunks : told)
@@ -220,7 +225,10 @@ Task<std::vector<std::size_t>> DeltaSearch::related(const std::vector<DeltaSeed>
       return asked > 0 && is_worth_it(static_cast<double>(known) / static_cast<double>(asked));
     };
     const bool is_related = co_await run_on(workers_.reading(), compare);
-    if (is_related) out.push_back(i);
+    if (is_related)
+      out.push_back(i);
+    else
+      ++unrelated;
   }
   co_return out;
 }

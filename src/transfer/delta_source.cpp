@@ -16,6 +16,9 @@
 namespace mesh {
 namespace {
 
+constexpr std::int64_t hardly_any = 64;  // this part of a content
+constexpr auto fruitless_for = std::chrono::hours(1);
+constexpr std::size_t most_fruitless = 1000;
 constexpr std::size_t most_siblings = 1000;  // that are looked at, of a large directory
 
 void check_taken(const std::error_code& ec) {
@@ -40,7 +43,9 @@ std::vector<std::string> DeltaSource::choose(const FileEntry& wanted, const std:
   // Siblings begin with the same letters up to the first digit.
   const auto digit = wanted.path.find_first_of("0123456789", wanted.path.size() - last_part(wanted.path).size());
   std::vector<FileEntry> siblings;
-  if (digit != std::string::npos)
+  const auto seen = fruitless_.find(without_numbers(wanted.path));
+  const bool is_fruitless = seen != fruitless_.end() && std::chrono::steady_clock::now() - seen->second < fruitless_for;
+  if (digit != std::string::npos && !is_fruitless)
     siblings = library_.inventory().in_directory(parent_path(wanted.path), wanted.path.substr(0, digit), most_siblings);
   return choose_seeds(wanted, named, std::move(siblings));
 }
@@ -101,6 +106,13 @@ Task<DeltaSource::Result> DeltaSource::search(FileOrder order, const HashedFile&
   }
   check();
   out.found = search.found_bytes();
+  const auto pattern = without_numbers(order.wanted.path);
+  if (out.found > file.layout.size / hardly_any) {
+    fruitless_.erase(pattern);
+  } else {
+    if (fruitless_.size() >= most_fruitless) fruitless_.clear();
+    fruitless_[pattern] = std::chrono::steady_clock::now();
+  }
   // A sketch that led to nothing may be wrong, and is not to be passed on.
   if (out.found == 0) {
     const auto forget = [this, id = file.id] { library_.block_facts().forget_told(id); };

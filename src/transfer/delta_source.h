@@ -2,6 +2,7 @@
 // it mostly (docs/decisions/0025). On the node's loop.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -57,6 +58,8 @@ class DeltaSource {
   Log log_;
   std::function<NodeRef()> self_;
   std::map<ContentId, std::shared_ptr<BlockInfo>> asking_;
+  /// Names whose siblings had nothing in common (without_numbers), and when that was seen: pictures of a camera, say.
+  std::map<std::string, std::chrono::steady_clock::time_point> fruitless_;
 };
 
 /// Into a storage that is to be downloaded.

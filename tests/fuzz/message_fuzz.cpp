@@ -19,7 +19,8 @@ using All =
                Located, Locate, Listed, List, Versions, Info, StatusReply, StatusAsk, TorrentFile, TorrentAsk,
                NodePaths, PlacesAsk, WayMade, Handover, Outcomes, GetReply, Get, Wait, Cancelled, Cancel, Deleted,
                Delete, Ordered, Order, Relayed, Relay, StreamEnd, StreamBegin, StreamData, Stream, Progress, Notice,
-               Pack, PreparePack, MakePack, IndexTell, IndexTold, IndexAsk, Indexed, IndexRest, AnnounceAsk, Announced>;
+               Pack, PreparePack, MakePack, IndexTell, IndexTold, IndexAsk, Indexed, IndexRest, AnnounceAsk, Announced,
+               Leaves, LeavesAsk, SketchTold, SketchAsk, Teller, TellerAsk, Difference, DiffAsk>;
 
 template <class Message>
 void read(const std::string& bytes) {

@@ -381,3 +381,28 @@ TEST_CASE("where the file system shares extents, what is reused takes no more ro
   ::sync();
   CHECK(before - fs::space(place).free < 10 * mb);
 }
+
+TEST_CASE("tar: of a new archive unpacks it while only what changed comes") {
+  Versions mesh;
+  const auto pack = [&](const std::string& node, const std::string& name, const std::string& first) {
+    const auto tree = mesh.root() / "trees" / name / "fs";
+    fs::create_directories(tree);
+    write_file(tree / "a", first);
+    for (int i = 0; i < 8; ++i) write_file(tree / ("b" + std::to_string(i)), noise(mb, 30 + static_cast<unsigned>(i)));
+    fs::create_directories(mesh.files(node));
+    const auto archive = mesh.files(node) / name;
+    REQUIRE(mesh.run({"tar", "-C", tree.parent_path().string(), "--sort=name", "-cf", archive.string(), "fs"}).status ==
+            0);
+    return read_file(archive);
+  };
+  const auto fresh = pack("source", "fs-2.tar", "longer than the one before");
+  pack("getter", "fs-1.tar", noise(40'000, 29));
+  mesh.begin();
+  REQUIRE(mesh.lists("getter", "fs-2.tar", fresh.size()));
+  const auto got = mesh.get("getter", {"tar:fs-2.tar"});
+  CHECK(got.status == 0);
+  CHECK(read_file(mesh.files("getter") / "fs-2.tar") == fresh);
+  CHECK(read_file(mesh.files("getter") / "fs/a") == "longer than the one before");
+  CHECK(read_file(mesh.files("getter") / "fs/b7") == noise(mb, 37));
+  CHECK(mesh.log("getter").find("were here already, from sources") != std::string::npos);
+}
