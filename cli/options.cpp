@@ -243,8 +243,8 @@ void add_get(CLI::App& app, Get& get) {
   app.add_flag("--wait", get.wait, "Wait for what is not there yet: a tracker, the file, room on the disk");
   app.add_flag("--no-backing", get.no_backing, "Leave out the backing files of qcow2 images");
   app.add_option("--seed", get.seeds,
-                 "A file here that may have some of the bytes, of the files directory or any other; without it those "
-                 "that are likely to are looked at (may be given up to four times)")
+                 "A file here that may have some of the bytes, of the files directory or any other: looked at before "
+                 "those that are likely to (may be given up to four times)")
       ->type_name("PATH")
       ->allow_extra_args(false);
   app.add_flag("--no-seed", get.no_seed, "Have all bytes come from other nodes");

@@ -17,7 +17,7 @@ class AskTree {
   using Time = std::chrono::steady_clock::time_point;
   /// A tree is forgotten when nobody has come to it for so long: those in it have something else to do.
   static constexpr std::chrono::seconds kept{60};
-  static constexpr std::size_t most_askers = 10'000;
+  static constexpr std::size_t most_askers = 1'000;
 
   explicit AskTree(std::size_t fanout) : fanout_(fanout) {}
 

@@ -28,6 +28,8 @@ class CountedBlocks final : public FoundBlocks {
       // Holes, of which a get asks for nothing.
       if (layout.roots[static_cast<std::size_t>(piece)] == (piece == last ? last_zeros : zeros))
         blocks.assign(blocks.size(), true);
+      else
+        missing_ += layout.length_of(piece);
     }
   }
   [[nodiscard]] bool has_piece(int piece) const override {
@@ -42,30 +44,31 @@ class CountedBlocks final : public FoundBlocks {
   bool share(int, int, std::int64_t, std::span<char>) override { return false; }
   void put_piece(int piece, std::span<const char>, std::span<const Sha256>, bool) override {
     const std::lock_guard lock(mutex_);
-    auto& blocks = has_[static_cast<std::size_t>(piece)];
-    blocks.assign(blocks.size(), true);
+    const auto count = has_[static_cast<std::size_t>(piece)].size();
+    for (std::size_t block = 0; block < count; ++block) take(piece, block);
   }
   void put_block(int piece, int block, std::span<const char>, bool) override {
     const std::lock_guard lock(mutex_);
-    has_[static_cast<std::size_t>(piece)][static_cast<std::size_t>(block)] = true;
+    take(piece, static_cast<std::size_t>(block));
   }
   [[nodiscard]] std::int64_t missing_bytes() const override {
     const std::lock_guard lock(mutex_);
-    std::int64_t out = 0;
-    for (int piece = 0; piece < layout_.count(); ++piece) {
-      const auto& blocks = has_[static_cast<std::size_t>(piece)];
-      for (std::size_t block = 0; block < blocks.size(); ++block)
-        if (!blocks[block])
-          out += std::min<std::int64_t>(block_bytes,
-                                        layout_.length_of(piece) - static_cast<std::int64_t>(block) * block_bytes);
-    }
-    return out;
+    return missing_;
   }
 
  private:
+  void take(int piece, std::size_t block) {
+    auto here = has_[static_cast<std::size_t>(piece)][block];
+    if (!here)
+      missing_ -= std::min<std::int64_t>(block_bytes,
+                                         layout_.length_of(piece) - static_cast<std::int64_t>(block) * block_bytes);
+    here = true;
+  }
+
   const PieceLayout& layout_;
   mutable std::mutex mutex_;
   std::vector<std::vector<bool>> has_;
+  std::int64_t missing_ = 0;
 };
 
 }  // namespace
@@ -93,15 +96,16 @@ Task<Difference> Differ::diff(ChannelPtr channel, DiffAsk asked) {
     wanted.id = torrent.file.id;
     is_here = before.id == wanted.id || library_.inventory().find(wanted.id, wanted.size) != nullptr;
     if (!is_here) {
-      CountedBlocks counted(torrent.file.layout);
+      const auto make = [&torrent] { return std::make_shared<CountedBlocks>(torrent.file.layout); };
+      const auto counted = co_await run_on(workers_.brief(), make);
       FileOrder order;
       order.wanted = wanted;
       order.seeds = delta_.choose(wanted, named);
       DeltaSearch::Options options;
       options.check = check;
       options.link_rate = link_rate_();
-      co_await delta_.search(std::move(order), torrent.file, counted, std::move(options));
-      out.fetch = counted.missing_bytes();
+      co_await delta_.search(std::move(order), torrent.file, *counted, std::move(options));
+      out.fetch = counted->missing_bytes();
     }
   }
   if (is_here) out.fetch = 0;

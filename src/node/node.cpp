@@ -92,7 +92,7 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
   node_channels_ = std::make_unique<NodeChannels>(*workers_, options_.access(), *links_, mesh_handlers_);
   seeder_ = std::make_unique<Seeder>(*workers_, options_.keys, *library_, *session_, upload);
   block_teller_ = std::make_unique<BlockTeller>(*workers_, *library_, *seeder_, upload);
-  block_teller_->asking = [this](const ContentId& id) { return transfers_->asking(id); };
+  block_teller_->asking = [this](const ContentId& id, std::int64_t size) { return transfers_->asking(id, size); };
   pack_maker_ = std::make_unique<PackMaker>(*workers_, options_.keys, *library_, *session_, *room_);
   guests_ =
       std::make_unique<Guests>(*workers_, Guests::Options{options_.access(), options_.max_up, session_->listens_at()},

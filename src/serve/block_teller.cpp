@@ -14,12 +14,12 @@ namespace mesh {
 namespace {
 
 /// An answer has no more.
-constexpr std::size_t most_answer_bytes = std::size_t{4} << 20;
+constexpr std::int64_t most_answer_bytes = std::int64_t{4} << 20;
 /// Nor is more read for one: it takes some tenths of a second, in which the asker does something else.
 constexpr std::int64_t most_read_bytes = std::int64_t{256} << 20;
 constexpr std::size_t read_at_once = std::size_t{256} << 10;
-constexpr std::size_t most_trees = 100;
-constexpr std::size_t most_name = 255;
+constexpr std::size_t most_trees = 32;
+constexpr std::size_t most_name = 64;
 
 void check_size(std::int64_t size) {
   if (size <= 0 || size > most_torrent_bytes) throw Error(Status::failed, "no content has that size");
@@ -50,15 +50,25 @@ std::vector<Sha256> leaves_of(Storage& storage, int piece, std::vector<char>& bu
   return out;
 }
 
-/// What is told of each number asked for, as far as one answer goes: `know` says what is known, and `make` makes what
-/// is not, where it can be made: of `length` bytes each.
+/// Each below `count`, and none twice. Throws Error.
+std::vector<int> read_numbers(std::vector<std::uint32_t> asked, std::size_t most, int count) {
+  if (asked.size() > most) asked.resize(most);
+  for (const auto number : asked)
+    if (std::cmp_greater_equal(number, count)) throw Error(Status::failed, "the content has no such part");
+  if (std::set(asked.begin(), asked.end()).size() != asked.size())
+    throw Error(Status::failed, "a part is asked for twice");
+  return {asked.begin(), asked.end()};
+}
+
+/// What is told of each number asked for, as far as one answer goes, of some `most` bytes: `know` says what is known,
+/// and `make` makes what is not, where it can be made: of `length` bytes each.
 template <class Know, class Make>
-std::vector<std::string> tell(std::size_t count, std::int64_t length, bool can_make, const Know& know,
+std::vector<std::string> tell(std::size_t count, std::int64_t length, std::size_t most, bool can_make, const Know& know,
                               const Make& make) {
   std::vector<std::string> out;
   std::vector<std::size_t> unknown;
   std::size_t told = 0;
-  for (std::size_t i = 0; i < count && told < most_answer_bytes; ++i) {
+  for (std::size_t i = 0; i < count && told < most; ++i) {
     if (std::ssize(unknown) > 0 && std::ssize(unknown) * length >= most_read_bytes) break;
     out.push_back(know(i));
     told += out.back().size();
@@ -99,12 +109,15 @@ Task<Teller> BlockTeller::teller(ChannelPtr channel, TellerAsk asked) {
   askers.last = now;
   if (!asked.failed.empty()) askers.tree.failed(self.instance, asked.failed);
   const auto parent = askers.tree.parent_of(self.instance, now);
-  if (askers.nodes.size() > AskTree::most_askers) askers.nodes.clear();
+  if (askers.nodes.size() >= AskTree::most_askers) askers.nodes.clear();
+  const auto at = channel->remote().to_string();
   auto& node = askers.nodes[self.instance];
+  // Nobody is who he says for somebody else.
+  if (!node.addresses.empty() && node.addresses.front() != at) co_return out;
   node.name = self.name;
   node.instance = self.instance;
   node.channel_port = self.channel_port;
-  node.addresses = {channel->remote().to_string()};
+  node.addresses = {at};
   if (!parent || !askers.nodes.contains(*parent)) co_return out;
   const auto& teller = askers.nodes.at(*parent);
   // Nobody is sent to an address that means another machine to him.
@@ -114,13 +127,14 @@ Task<Teller> BlockTeller::teller(ChannelPtr channel, TellerAsk asked) {
   co_return out;
 }
 
-/// One at a time of each content: what is read for the first is known to the next.
-Task<std::shared_ptr<void>> BlockTeller::turn(ChannelPtr channel, ContentId id) {
-  while (read_now_.contains(id)) co_await free_.wait();
+/// One at a time: what is read for the first is known to the next, and what the node does for itself has the other
+/// thread.
+Task<std::shared_ptr<void>> BlockTeller::turn(ChannelPtr channel) {
+  while (is_reading_) co_await free_.wait();
   if (!channel->is_open()) throw Error(Status::interrupted, "nobody waits for it any more");
-  read_now_.insert(id);
-  std::shared_ptr<void> out(nullptr, [this, id](void*) {
-    read_now_.erase(id);
+  is_reading_ = true;
+  std::shared_ptr<void> out(nullptr, [this](void*) {
+    is_reading_ = false;
     free_.notify();
   });
   co_return out;
@@ -154,12 +168,13 @@ Task<StoragePtr> BlockTeller::open(ContentId id, std::int64_t size) {
 
 Task<Leaves> BlockTeller::leaves(ChannelPtr channel, LeavesAsk asked) {
   check_size(asked.size);
-  auto mine = co_await turn(channel, asked.id);
   const StoragePtr storage = co_await open(asked.id, asked.size);
   const HashedFile file = co_await roots_of(asked.id, asked.size);
-  if (asked.pieces.size() > most_asked_pieces) asked.pieces.resize(most_asked_pieces);
-  for (const auto piece : asked.pieces)
-    if (piece >= static_cast<std::uint32_t>(file.layout.count())) throw Error(Status::failed, "has no such piece");
+  const auto pieces = read_numbers(asked.pieces, most_asked_pieces, file.layout.count());
+  if (const auto info = storage || !asking ? nullptr : asking(asked.id, asked.size))
+    static_cast<void>(co_await info->leaves(pieces));
+  auto mine = co_await turn(channel);
+  const auto most = static_cast<std::size_t>(upload_.handful(most_answer_bytes));
   const auto work = [&] {
     auto& facts = library_.block_facts();
     const auto text = [](const std::vector<Sha256>& leaves) {
@@ -167,17 +182,15 @@ Task<Leaves> BlockTeller::leaves(ChannelPtr channel, LeavesAsk asked) {
       for (const auto& leaf : leaves) out += leaf.view();
       return out;
     };
-    const auto know = [&](std::size_t i) {
-      return text(facts.find_leaves(asked.id, file.layout, static_cast<int>(asked.pieces[i])));
-    };
+    const auto know = [&](std::size_t i) { return text(facts.find_leaves(asked.id, file.layout, pieces[i])); };
     const auto make = [&](std::size_t i, std::vector<char>& buffer) {
-      const auto piece = static_cast<int>(asked.pieces[i]);
+      const auto piece = pieces[i];
       const auto made = leaves_of(*storage, piece, buffer);
       facts.put_leaves(asked.id, file.layout, piece, made);
       return text(made);
     };
     Leaves out;
-    out.pieces = tell(asked.pieces.size(), file.layout.piece_length, storage != nullptr, know, make);
+    out.pieces = tell(pieces.size(), file.layout.piece_length, most, storage != nullptr, know, make);
     return out;
   };
   const Leaves out = co_await run_on(workers_.reading(), work);
@@ -190,28 +203,24 @@ Task<Leaves> BlockTeller::leaves(ChannelPtr channel, LeavesAsk asked) {
 
 Task<SketchTold> BlockTeller::sketch(ChannelPtr channel, SketchAsk asked) {
   check_size(asked.size);
-  auto mine = co_await turn(channel, asked.id);
   const StoragePtr storage = co_await open(asked.id, asked.size);
   const auto plan = chunk_plan_for(asked.size);
-  if (asked.segments.size() > most_asked_segments) asked.segments.resize(most_asked_segments);
-  for (const auto segment : asked.segments)
-    if (segment >= static_cast<std::uint32_t>(plan.segments(asked.size)))
-      throw Error(Status::failed, "has no such segment");
-  if (const auto info = storage || !asking ? nullptr : asking(asked.id)) {
-    std::vector<int> segments(asked.segments.begin(), asked.segments.end());
-    static_cast<void>(co_await info->chunks(std::move(segments)));
-  }
+  const auto segments = read_numbers(asked.segments, most_asked_segments, plan.segments(asked.size));
+  if (const auto info = storage || !asking ? nullptr : asking(asked.id, asked.size))
+    static_cast<void>(co_await info->chunks(segments));
+  auto mine = co_await turn(channel);
+  const auto most = static_cast<std::size_t>(upload_.handful(most_answer_bytes));
   const auto work = [&] {
     auto& facts = library_.block_facts();
     const auto know = [&](std::size_t i) {
       // Of what is held here nobody else's word counts.
-      const auto segment = static_cast<int>(asked.segments[i]);
+      const auto segment = segments[i];
       auto own = facts.find_chunks(asked.id, asked.size, segment, BlockFacts::From::this_node);
       if (!own && !storage) own = facts.find_chunks(asked.id, asked.size, segment, BlockFacts::From::anybody);
       return own.value_or(std::string());
     };
     const auto make = [&](std::size_t i, std::vector<char>&) {
-      const auto segment = static_cast<int>(asked.segments[i]);
+      const auto segment = segments[i];
       const auto read = [&](std::int64_t offset, std::span<char> out) {
         read_content(*storage, segment * plan.segment + offset, out);
       };
@@ -220,7 +229,7 @@ Task<SketchTold> BlockTeller::sketch(ChannelPtr channel, SketchAsk asked) {
       return told;
     };
     SketchTold out;
-    out.segments = tell(asked.segments.size(), plan.segment, storage != nullptr, know, make);
+    out.segments = tell(segments.size(), plan.segment, most, storage != nullptr, know, make);
     return out;
   };
   const SketchTold out = co_await run_on(workers_.reading(), work);

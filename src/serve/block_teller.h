@@ -7,7 +7,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 
 #include "core/ask_tree.h"
@@ -29,7 +28,7 @@ class BlockTeller {
       : workers_(workers), library_(library), seeder_(seeder), upload_(std::move(upload)), free_(workers.loop()) {}
 
   /// Who asks others about a content at the moment, for this node's own sake; may return null. May be unset.
-  std::function<std::shared_ptr<BlockInfo>(const ContentId&)> asking;
+  std::function<std::shared_ptr<BlockInfo>(const ContentId&, std::int64_t size)> asking;
 
   void serve(Handlers& handlers);
 
@@ -39,14 +38,14 @@ class BlockTeller {
   Task<SketchTold> sketch(ChannelPtr channel, SketchAsk asked);
   Task<HashedFile> roots_of(ContentId id, std::int64_t size);
   Task<StoragePtr> open(ContentId id, std::int64_t size);
-  Task<std::shared_ptr<void>> turn(ChannelPtr channel, ContentId id);
+  Task<std::shared_ptr<void>> turn(ChannelPtr channel);
   Task<void> spend(ChannelPtr channel, std::int64_t bytes);
 
   Workers& workers_;
   Library& library_;
   Seeder& seeder_;
   Pacer upload_;
-  std::set<ContentId> read_now_;
+  bool is_reading_ = false;
   struct Askers {
     AskTree tree{most_told_directly};
     std::map<std::string, NodeRef> nodes;  ///< by instance

@@ -5,6 +5,7 @@
 #include <random>
 #include <utility>
 
+#include "core/address.h"
 #include "core/format.h"
 #include "wire/while_checking.h"
 
@@ -21,6 +22,7 @@ constexpr auto answer_limit = seconds(15);
 constexpr auto passed_on_limit = seconds(5);
 constexpr auto teller_limit = seconds(3);
 constexpr std::size_t most_holders = 3;  // that are asked, one after another
+constexpr int most_tellers = 2;
 
 const std::vector<std::string>& parts_of(const Leaves& told) { return told.pieces; }
 const std::vector<std::string>& parts_of(const SketchTold& told) { return told.segments; }
@@ -42,36 +44,43 @@ std::vector<Sha256> read_leaves(std::string_view told, const PieceLayout& layout
 
 }  // namespace
 
-Task<void> BlockAsker::find_nodes() {
-  is_located_ = true;
-  const auto tracker = co_await links_.first(milliseconds(100));
+/// Who has the content, and whom one of them says to ask. What a node is asked goes on though nobody waits for it any
+/// more, so it holds who asks.
+Task<bool> BlockAsker::find_nodes(std::shared_ptr<BlockAsker> self) {
+  const auto tracker = co_await self->links_.first(milliseconds(100));
   Locate question;
-  question.files.push_back(wanted_);
+  question.files.push_back(self->wanted_);
   Located told = co_await tracker->request(question, locate_limit);
-  nodes_ = std::move(told.nodes);
-  std::ranges::shuffle(nodes_, std::mt19937(std::random_device{}()));
-  if (nodes_.size() > most_holders) nodes_.resize(most_holders);
-  co_await find_teller({});
+  auto& nodes = self->nodes_;
+  nodes = std::move(told.nodes);
+  std::ranges::shuffle(nodes, std::mt19937(std::random_device{}()));
+  if (nodes.size() > most_holders) nodes.resize(most_holders);
+  const std::string nobody_failed;
+  auto teller = find_teller(self, nobody_failed);
+  co_return co_await std::move(teller);
 }
 
-/// One that has the content is asked whom to ask.
-Task<void> BlockAsker::find_teller(std::string failed) {
-  if (nodes_.empty() || self_.instance.empty()) co_return;
-  const NodeRef holder = nodes_.back();
-  try {
-    const auto channel = co_await channels_.to(holder);
-    TellerAsk question;
-    question.id = file_.id;
-    question.size = file_.layout.size;
-    question.self = self_;
-    question.failed = std::move(failed);
-    Teller told = co_await channel->request(question, teller_limit);
-    if (told.node.empty() || told.node.front().instance == self_.instance) co_return;
-    teller_ = told.node.front().instance;
-    nodes_.push_back(std::move(told.node.front()));
-  } catch (const Error&) {
-    // It is asked itself, then.
-  }
+Task<bool> BlockAsker::find_teller(std::shared_ptr<BlockAsker> self, std::string failed) {
+  if (self->nodes_.empty() || self->self_.instance.empty() || self->tellers_ >= most_tellers) co_return false;
+  ++self->tellers_;
+  const NodeRef holder = self->nodes_.back();
+  const auto channel = co_await self->channels_.to(holder);
+  TellerAsk question;
+  question.id = self->file_.id;
+  question.size = self->file_.layout.size;
+  question.self = self->self_;
+  question.failed = std::move(failed);
+  Teller told = co_await channel->request(question, teller_limit);
+  if (told.node.empty() || told.node.front().instance == self->self_.instance) co_return false;
+  auto& teller = told.node.front();
+  // Nobody sends this node to what is another machine to him, or none.
+  const auto address = teller.addresses.empty() ? std::nullopt : parse_address(teller.addresses.front());
+  if (!address || !is_of_a_host(*address)) co_return false;
+  if (reach_of(*address) != Reach::anywhere && reach_of(*address) != reach_of(channel->remote())) co_return false;
+  teller.addresses.resize(1);
+  self->teller_ = teller.instance;
+  self->nodes_.push_back(std::move(teller));
+  co_return true;
 }
 
 Task<std::shared_ptr<void>> BlockAsker::turn() {
@@ -84,21 +93,34 @@ Task<std::shared_ptr<void>> BlockAsker::turn() {
   co_return out;
 }
 
+template <class Question>
+Task<typename Question::Reply> BlockAsker::exchange(std::shared_ptr<BlockAsker> self, NodeRef to, Question question,
+                                                    std::chrono::seconds limit) {
+  const auto channel = co_await self->channels_.to(std::move(to));
+  const auto used = self->channels_.use(channel);
+  co_return co_await channel->request(std::move(question), limit);
+}
+
 /// Asks until `take` has had an answer for each of `numbers`, or nobody is left to be asked. `take` is given a position
 /// among them and what was told; false: that is wrong, and so is whoever said it. What one does not know, the next is
 /// asked.
 template <class Question, class Take>
 Task<void> BlockAsker::ask(std::vector<int> numbers, Take take) {
   if (numbers.empty()) co_return;
-  if (!is_located_) {
-    try {
-      co_await find_nodes();
-    } catch (const Error&) {
-      // Without anybody to ask nothing can be reused.
-    }
-  }
   // It may ask for others, too, and longer than who made it: what is to be checked may change meanwhile.
-  const std::function<void()> go_on = [self = shared_from_this()] { self->check(); };
+  const auto self = shared_from_this();
+  const std::function<void()> go_on = [self] { self->check(); };
+  const auto find = [&](Task<bool> search) -> Task<void> {
+    try {
+      co_await while_checking(workers_.loop(), std::move(search), go_on);
+    } catch (const Error&) {
+      // Without anybody to ask nothing can be reused; without a teller, a holder is asked.
+    }
+  };
+  if (!std::exchange(is_located_, true)) {
+    auto nodes = find_nodes(self);
+    co_await find(std::move(nodes));
+  }
   std::vector<std::size_t> open(numbers.size());  // positions without an answer
   std::iota(open.begin(), open.end(), 0);
   while (!open.empty() && !nodes_.empty()) {
@@ -113,7 +135,7 @@ Task<void> BlockAsker::ask(std::vector<int> numbers, Take take) {
       const auto count = std::min(open.size(), most_of(question));
       for (std::size_t i = 0; i < count; ++i)
         numbers_of(question).push_back(static_cast<std::uint32_t>(numbers[open[i]]));
-      auto work = exchange<Question>(node, std::move(question), is_holder ? answer_limit : passed_on_limit);
+      auto work = exchange<Question>(self, node, std::move(question), is_holder ? answer_limit : passed_on_limit);
       const auto told = co_await while_checking(workers_.loop(), std::move(work), go_on);
       const auto& parts = parts_of(told);
       if (parts.empty() || parts.size() > count) throw Error(Status::failed, "sent no sensible answer");
@@ -138,21 +160,15 @@ Task<void> BlockAsker::ask(std::vector<int> numbers, Take take) {
     }
     if (trouble.empty()) continue;
     check();
-    log_(printable(wanted_.path) + ": " + node.name + ": " + trouble + "; it is not asked again what its blocks are");
+    log_(printable(wanted_.path) + ": " + printable(node.name) + ": " + printable(trouble) +
+         "; it is not asked again what its blocks are");
     std::erase_if(nodes_, [&](const NodeRef& other) { return other.instance == node.instance; });
     if (!is_holder) {
       teller_.clear();
-      co_await find_teller(node.instance);
+      auto another = find_teller(self, node.instance);
+      co_await find(std::move(another));
     }
   }
-}
-
-template <class Question>
-Task<typename Question::Reply> BlockAsker::exchange(NodeRef to, Question question, std::chrono::seconds limit) {
-  const auto self = shared_from_this();  // who waits for it may have given up
-  const auto channel = co_await channels_.to(std::move(to));
-  const auto used = channels_.use(channel);
-  co_return co_await channel->request(std::move(question), limit);
 }
 
 Task<std::vector<std::vector<Sha256>>> BlockAsker::leaves(std::vector<int> pieces) {

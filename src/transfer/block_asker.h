@@ -48,13 +48,14 @@ class BlockAsker final : public BlockInfo, public std::enable_shared_from_this<B
   [[nodiscard]] std::int64_t received() const { return received_; }
 
  private:
-  Task<void> find_nodes();
-  Task<void> find_teller(std::string failed);
+  static Task<bool> find_nodes(std::shared_ptr<BlockAsker> self);
+  static Task<bool> find_teller(std::shared_ptr<BlockAsker> self, std::string failed);
   Task<std::shared_ptr<void>> turn();
   template <class Question, class Take>
   Task<void> ask(std::vector<int> numbers, Take take);
   template <class Question>
-  Task<typename Question::Reply> exchange(NodeRef to, Question question, std::chrono::seconds limit);
+  static Task<typename Question::Reply> exchange(std::shared_ptr<BlockAsker> self, NodeRef to, Question question,
+                                                 std::chrono::seconds limit);
   void check() const { check_(); }
 
   Workers& workers_;
@@ -69,6 +70,7 @@ class BlockAsker final : public BlockInfo, public std::enable_shared_from_this<B
   bool is_located_ = false;
   std::vector<NodeRef> nodes_;  ///< to be asked, the last first
   std::string teller_;          ///< the instance of the last one, where it is none that has the content
+  int tellers_ = 0;             ///< that a holder was asked for
   bool is_asking_ = false;      ///< one question after another: what the first was told the next one knows
   Event free_;
   std::int64_t received_ = 0;

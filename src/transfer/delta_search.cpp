@@ -222,10 +222,10 @@ Task<std::vector<std::size_t>> DeltaSearch::related(const std::vector<DeltaSeed>
           asked += chunk.length;
           if (index.find(chunk) >= 0) known += chunk.length;
         }
-      return asked > 0 && is_worth_it(static_cast<double>(known) / static_cast<double>(asked));
+      return asked > 0 ? static_cast<double>(known) / static_cast<double>(asked) : 0.0;
     };
-    const bool is_related = co_await run_on(workers_.reading(), compare);
-    if (is_related)
+    const double share = co_await run_on(workers_.reading(), compare);
+    if (is_worth_it(share))
       out.push_back(i);
     else
       ++unrelated;

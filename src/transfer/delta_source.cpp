@@ -50,8 +50,8 @@ std::vector<std::string> DeltaSource::choose(const FileEntry& wanted, const std:
   return choose_seeds(wanted, named, std::move(siblings));
 }
 
-std::shared_ptr<BlockInfo> DeltaSource::asking(const ContentId& id) const {
-  const auto it = asking_.find(id);
+std::shared_ptr<BlockInfo> DeltaSource::asking(const ContentId& id, std::int64_t size) const {
+  const auto it = asking_.find({id, size});
   return it == asking_.end() ? nullptr : it->second;
 }
 
@@ -91,10 +91,11 @@ Task<DeltaSource::Result> DeltaSource::search(FileOrder order, const HashedFile&
   const auto check = options.check;
   const auto asker = std::make_shared<BlockAsker>(workers_, library_, links_, channels_, log_, order.wanted, file,
                                                   self_ ? self_() : NodeRef());
-  asking_[file.id] = asker;
-  const std::shared_ptr<void> over(nullptr, [this, id = file.id, asker](void*) {
+  const std::pair key(file.id, file.layout.size);
+  asking_[key] = asker;
+  const std::shared_ptr<void> over(nullptr, [this, key, asker](void*) {
     asker->set_check({});
-    asking_.erase(id);
+    asking_.erase(key);
   });
   DeltaSearch search(workers_, file, *asker, found, std::move(options));
   asker->set_check([&search] { search.check(); });

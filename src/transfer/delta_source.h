@@ -41,7 +41,7 @@ class DeltaSource {
     std::int64_t told = 0;
   };
   /// Who asks now what the blocks of this content are; null where nobody does.
-  [[nodiscard]] std::shared_ptr<BlockInfo> asking(const ContentId& id) const;
+  [[nodiscard]] std::shared_ptr<BlockInfo> asking(const ContentId& id, std::int64_t size) const;
   /// Which seeds to look at for `wanted`, the likeliest first: `named` (core/seeds.h), its own path, its siblings.
   [[nodiscard]] std::vector<std::string> choose(const FileEntry& wanted, const std::vector<std::string>& named) const;
   /// Puts what is found into `found`. `file` has its roots; `check` is called now and then, and what it throws ends the
@@ -57,7 +57,7 @@ class DeltaSource {
   NodeChannels& channels_;
   Log log_;
   std::function<NodeRef()> self_;
-  std::map<ContentId, std::shared_ptr<BlockInfo>> asking_;
+  std::map<std::pair<ContentId, std::int64_t>, std::shared_ptr<BlockInfo>> asking_;
   /// Names whose siblings had nothing in common (without_numbers), and when that was seen: pictures of a camera, say.
   std::map<std::string, std::chrono::steady_clock::time_point> fruitless_;
 };

@@ -71,8 +71,9 @@ Blocks verify_blocks(const BlockFacts& facts, const ContentId& id, const PieceLa
   for_each_index(static_cast<int>(all.size()), all_threads(), make_buffer, [&](int i, std::vector<char>& buffer) {
     auto& [piece, here] = all[static_cast<std::size_t>(i)];
     const auto at = static_cast<std::size_t>(piece);
+    if (stop) throw Error(Status::failed, "the node is shutting down");
     const bool is_whole = at < have.size() && have[at] != 0;
-    const auto leaves = is_whole || stop ? std::vector<Sha256>() : facts.find_leaves(id, layout, piece);
+    const auto leaves = is_whole ? std::vector<Sha256>() : facts.find_leaves(id, layout, piece);
     for (std::size_t block = 0; block < here.size(); ++block) {
       if (!here[block]) continue;
       const auto begin = static_cast<std::int64_t>(block) * block_bytes;

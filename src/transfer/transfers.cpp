@@ -14,6 +14,7 @@ namespace {
 
 constexpr auto look_every = std::chrono::milliseconds(100);
 constexpr double usual_link_rate = 25e6;  // until a download has shown what there is: 200 Mbit/s
+constexpr double least_link_rate = 2e6;   // one download may have been held back
 constexpr std::int64_t enough_to_rate = std::int64_t{16} << 20;
 
 /// Whether a download that is under way brings what is ordered.
@@ -182,7 +183,7 @@ Task<void> Transfers::reuse(Download& download, Storage& storage, const HashedFi
 void Transfers::note_link_rate(const Download& download) {
   const auto& info = download.info();
   if (info.from_sources + info.from_getters >= enough_to_rate && download.best_rate() > 0)
-    link_rate_ = static_cast<double>(download.best_rate());
+    link_rate_ = std::max(least_link_rate, static_cast<double>(download.best_rate()));
 }
 
 void Transfers::log_arrival(const Download& download) {

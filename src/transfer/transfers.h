@@ -36,7 +36,9 @@ class Transfers {
   /// Bytes per second at which downloads come, of late.
   [[nodiscard]] double link_rate() const { return link_rate_; }
   /// As DeltaSource::asking.
-  [[nodiscard]] std::shared_ptr<BlockInfo> asking(const ContentId& id) const { return delta_.asking(id); }
+  [[nodiscard]] std::shared_ptr<BlockInfo> asking(const ContentId& id, std::int64_t size) const {
+    return delta_.asking(id, size);
+  }
   /// As DeltaSource::choose.
   [[nodiscard]] std::vector<std::string> choose_seeds(const FileEntry& wanted,
                                                       const std::vector<std::string>& named) const {
