@@ -152,6 +152,7 @@ Task<void> BlockAsker::ask(std::vector<int> numbers, Take take) {
       };
       if (!co_await run_on(workers_.brief(), look)) throw Error(Status::failed, "sent blocks of something else");
       const bool knows_none = unknown.size() == parts.size();
+      if (!knows_none) told_by_.insert(node.name);
       open.erase(open.begin(), open.begin() + static_cast<std::ptrdiff_t>(parts.size()));
       open.insert(open.begin(), unknown.begin(), unknown.end());
       if (knows_none || (!is_holder && !unknown.empty())) throw Error(Status::failed, "does not know its blocks");

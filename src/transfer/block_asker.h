@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -46,6 +47,8 @@ class BlockAsker final : public BlockInfo, public std::enable_shared_from_this<B
   }
   /// Bytes that came for it.
   [[nodiscard]] std::int64_t received() const { return received_; }
+  /// The names of the nodes that told it, for people.
+  [[nodiscard]] const std::set<std::string>& tellers() const { return told_by_; }
 
  private:
   static Task<bool> find_nodes(std::shared_ptr<BlockAsker> self);
@@ -74,6 +77,7 @@ class BlockAsker final : public BlockInfo, public std::enable_shared_from_this<B
   bool is_asking_ = false;      ///< one question after another: what the first was told the next one knows
   Event free_;
   std::int64_t received_ = 0;
+  std::set<std::string> told_by_;
 };
 
 }  // namespace mesh

@@ -120,8 +120,10 @@ Task<DeltaSource::Result> DeltaSource::search(FileOrder order, const HashedFile&
     co_await run_on(workers_.brief(), forget);
   }
   out.told = asker->received();
+  std::string tellers;
+  for (const auto& name : asker->tellers()) tellers += (tellers.empty() ? "; told of by " : ", ") + printable(name);
   log_(printable(order.wanted.path) + ": " + human_bytes(out.found) + " of " + human_bytes(file.layout.size) +
-       " are here already, in " + names + (trouble.empty() ? "" : "; not looked further: " + trouble));
+       " are here already, in " + names + tellers + (trouble.empty() ? "" : "; not looked further: " + trouble));
   co_return out;
 }
 

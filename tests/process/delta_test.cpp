@@ -406,3 +406,33 @@ TEST_CASE("tar: of a new archive unpacks it while only what changed comes") {
   CHECK(read_file(mesh.files("getter") / "fs/b7") == noise(mb, 37));
   CHECK(mesh.log("getter").find("were here already, from sources") != std::string::npos);
 }
+
+TEST_CASE("of many that ask what the blocks are most are told by those that asked before") {
+  Versions mesh;
+  const auto old = noise(8 * mb, 40);
+  mesh.has("source", "disk-2.img", "moved" + old);
+  std::vector<std::string> getters;
+  for (int i = 0; i < 8; ++i) {
+    getters.push_back("g" + std::to_string(i));
+    mesh.has(getters.back(), "disk-1.img", old);
+  }
+  mesh.begin(getters);
+  for (const auto& getter : getters) REQUIRE(mesh.lists(getter, "disk-2.img", old.size() + 5));
+  std::vector<Got> got(getters.size());
+  {
+    std::vector<std::jthread> running;
+    for (std::size_t i = 0; i < getters.size(); ++i)
+      running.emplace_back([&, i] { got[i] = mesh.get_json(getters[i], {"disk-2.img"}); });
+  }
+  std::size_t told_by_getters = 0;
+  for (std::size_t i = 0; i < getters.size(); ++i) {
+    CHECK(got[i].status == 0);
+    CHECK(got[i].reused > 7 * static_cast<std::int64_t>(mb));
+    CHECK(read_file(mesh.files(getters[i]) / "disk-2.img") == "moved" + old);
+    const auto log = mesh.log(getters[i]);
+    const auto at = log.find("; told of by ");
+    REQUIRE(at != std::string::npos);
+    if (log.substr(at, log.find('\n', at) - at).find(" g") != std::string::npos) ++told_by_getters;
+  }
+  CHECK(told_by_getters >= 1);
+}
