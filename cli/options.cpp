@@ -307,6 +307,8 @@ int parse(CLI::App& app, CommonOptions& options, int argc, char** argv) {
     stall.ask = std::chrono::milliseconds(std::atoi(ms));
     stall.give_up = 2 * stall.ask;
   }
+  if (const char* ms = std::getenv("MESH_TEST_SEARCH_MS"); ms != nullptr && std::atoi(ms) > 0)
+    options.node.search_patience = std::chrono::milliseconds(std::atoi(ms));
   if (const char* ms = std::getenv("MESH_TEST_KEEP_MS"); ms != nullptr && std::atoi(ms) > 0)
     options.node.keep_look = std::chrono::milliseconds(std::atoi(ms));
   return -1;

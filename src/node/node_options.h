@@ -53,6 +53,7 @@ struct NodeOptions {
   std::optional<int> linger_seconds;
   std::size_t most_watches = SIZE_MAX;
   StallTimes stall;  ///< when a download is given up
+  std::chrono::milliseconds search_patience{2000};  ///< as DeltaSearch's
 
   [[nodiscard]] bool is_on_network() const { return open || keys; }
   [[nodiscard]] Access access() const {

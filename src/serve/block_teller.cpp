@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <set>
 #include <utility>
 
 #include "core/address.h"
@@ -99,7 +100,7 @@ Task<Teller> BlockTeller::teller(ChannelPtr channel, TellerAsk asked) {
   std::erase_if(askers_, [&](const auto& pair) { return now - pair.second.last > AskTree::kept; });
   const auto& self = asked.self;
   const bool is_known = askers_.contains(asked.id);
-  // Only of what is held here, and who asks is not to be made up: a text of a hundred bytes.
+  // Only of what is held here; what is remembered of who asks is short.
   if (self.instance.empty() || self.instance.size() > most_name || self.name.size() > most_name ||
       self.channel_port == 0)
     co_return out;

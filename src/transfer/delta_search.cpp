@@ -238,28 +238,56 @@ Task<void> DeltaSearch::at_shifts(const std::vector<DeltaSeed>& seeds) {
   if (chosen.empty()) co_return;
   check();
   std::vector<int> all(static_cast<std::size_t>(plan_.segments(layout_.size)));
-  for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int>(i);
-  const auto sketch = co_await info_.chunks(all);
+  std::iota(all.begin(), all.end(), 0);
+  // While somebody else cuts the content, the first seed is cut here.
+  ChunkIndex index;
+  std::exception_ptr trouble;
+  auto make = [](DeltaSearch* self, const DeltaSeed* seed, ChunkIndex* out, std::exception_ptr* error) -> Task<void> {
+    try {
+      co_await self->make_index(*seed, *out);
+    } catch (...) {
+      *error = std::current_exception();
+    }
+  };
+  Together beside(workers_.loop());
+  beside.add(make(this, &seeds[chosen.front()], &index, &trouble));
+  std::vector<std::vector<Chunk>> sketch;
+  std::exception_ptr untold;
+  try {
+    sketch = co_await info_.chunks(all);
+  } catch (...) {
+    untold = std::current_exception();
+  }
+  co_await beside.all();
+  if (untold) std::rethrow_exception(untold);
+  if (trouble) std::rethrow_exception(trouble);
   if (std::ranges::all_of(sketch, &std::vector<Chunk>::empty)) co_return;
   for (const auto i : chosen) {
     check();
-    if (found_.missing_bytes() < least_missing) break;
-    co_await at_shifts_of(seeds[i], sketch);
+    if (i != chosen.front()) {
+      if (found_.missing_bytes() < least_missing) break;
+      index = {};
+      co_await make_index(seeds[i], index);
+      check();
+    }
+    co_await at_shifts_of(seeds[i], index, sketch);
   }
 }
 
-Task<void> DeltaSearch::at_shifts_of(const DeltaSeed& seed, const std::vector<std::vector<Chunk>>& sketch) {
-  ChunkIndex index;
-  const auto make_index = [&] {
-    std::vector<int> segments;
-    const int count = plan_.segments(std::min(seed.size, most_of_a_seed * layout_.size));
-    for (int i = 0; i < count; ++i) segments.push_back(i);
+Task<void> DeltaSearch::make_index(const DeltaSeed& seed, ChunkIndex& index) {
+  const auto make = [&] {
+    const auto size = std::min(seed.size, most_of_a_seed * layout_.size);
+    std::vector<int> segments(static_cast<std::size_t>(plan_.segments(size)));
+    std::iota(segments.begin(), segments.end(), 0);
     const auto chunks = cut(seed, segments);
     for (std::size_t i = 0; i < chunks.size(); ++i) index.add(segments[i] * plan_.segment, chunks[i]);
     index.sort();
   };
-  co_await run_on(workers_.reading(), make_index);
-  check();
+  co_await run_on(workers_.reading(), make);
+}
+
+Task<void> DeltaSearch::at_shifts_of(const DeltaSeed& seed, const ChunkIndex& index,
+                                     const std::vector<std::vector<Chunk>>& sketch) {
   std::size_t segment = 0;
   std::deque<Guessed> guessed;  // of the segments before that one
   const Next next = [&] {

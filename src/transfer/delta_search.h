@@ -86,7 +86,9 @@ class DeltaSearch {
   Task<void> at_same_offset(const DeltaSeed& seed);
   Task<void> at_shifts(const std::vector<DeltaSeed>& seeds);
   Task<std::vector<std::size_t>> related(const std::vector<DeltaSeed>& seeds);
-  Task<void> at_shifts_of(const DeltaSeed& seed, const std::vector<std::vector<Chunk>>& sketch);
+  Task<void> make_index(const DeltaSeed& seed, ChunkIndex& index);
+  Task<void> at_shifts_of(const DeltaSeed& seed, const ChunkIndex& index,
+                          const std::vector<std::vector<Chunk>>& sketch);
   void guess_in_segment(int segment, const std::vector<Chunk>& chunks, const ChunkIndex& index, std::int64_t seed_size,
                         std::deque<Guessed>& out) const;
   /// `next` gives what is to be looked at next, some pieces at a time; nothing where that is all.

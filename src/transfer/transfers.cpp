@@ -165,6 +165,7 @@ Task<void> Transfers::reuse(Download& download, Storage& storage, const HashedFi
   DeltaSearch::Options options;
   options.link_rate = link_rate_;
   options.stop = &download.stop();
+  options.patience = options_.search_patience;
   const auto before = storage.missing();
   options.check = [&] {
     download.check_wanted();

@@ -21,6 +21,7 @@ class Transfers {
  public:
   struct Options {
     StallTimes stall;
+    std::chrono::milliseconds search_patience{2000};  ///< as DeltaSearch's
     MeshKeysPtr keys;
     int max_active = 1;               ///< downloads at once; the others wait
     std::function<NodeRef()> self{};  ///< as of DeltaSource
