@@ -52,7 +52,7 @@ struct NodeOptions {
   /// Set for a node that lives for one command: how long it stays when nobody needs it any more.
   std::optional<int> linger_seconds;
   std::size_t most_watches = SIZE_MAX;
-  StallTimes stall;  ///< when a download is given up
+  StallTimes stall;                                 ///< when a download is given up
   std::chrono::milliseconds search_patience{2000};  ///< as DeltaSearch's
 
   [[nodiscard]] bool is_on_network() const { return open || keys; }
