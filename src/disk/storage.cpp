@@ -70,6 +70,7 @@ Storage::Storage(PieceLayout layout, Fd file, std::string_view have, std::string
     if (data >= 0 && data < begin + layout_.length_of(static_cast<int>(i)))
       hashing_[static_cast<int>(i)].cleared = true;
   }
+  count_missing();
 }
 
 std::shared_ptr<Storage> Storage::provisional(PieceLayout layout, Fd file, std::string_view have,
@@ -105,7 +106,6 @@ void Storage::freeze(Fd file, std::optional<Watch> watch) {
   const std::lock_guard lock(mutex_);
   source_ = std::move(next);
   hashing_.clear();
-  reused_.clear();
 }
 
 bool Storage::is_unchanged(const Source& source) {
@@ -298,9 +298,7 @@ std::error_code Storage::hash(int piece, lt::sha1_hash& out) {
   if (!right) out[0] ^= 1;
   if (!from->writable) return {};
   if (right) {
-    roots_[index] = root;
-    verified_[index] = '\1';
-    reused_.erase(piece);
+    set_verified(piece, root);
   } else if (cleared) {
     hashing_[piece].cleared = true;
   }
@@ -312,7 +310,7 @@ void Storage::clear(int piece) {
   auto& state = hashing_[piece];
   state = {};
   state.cleared = true;
-  reused_.erase(piece);
+  forget_reused(piece);
 }
 
 std::size_t Storage::blocks_in(int piece) const {
@@ -365,9 +363,7 @@ std::error_code Storage::reuse_piece(int piece, std::span<const char> bytes, std
   if (!is_shared)
     if (const auto ec = write_blocks(*to, piece * layout_.piece_length, may_leave_holes(piece), {&bytes, 1})) return ec;
   const std::lock_guard lock(mutex_);
-  roots_[index] = root;
-  verified_[index] = '\1';
-  reused_.erase(piece);
+  set_verified(piece, root);
   return {};
 }
 
@@ -383,13 +379,10 @@ std::error_code Storage::reuse_block(int piece, int block, std::span<const char>
   const std::lock_guard lock(mutex_);
   auto& blocks = reused_[piece];
   blocks.resize(blocks_in(piece));
+  if (!blocks[at]) missing_ -= length_of_block(piece, at);
   blocks[at] = true;
-  if (std::ranges::find(blocks, false) != blocks.end()) return {};
   // All its leaves were right, and those make the root.
-  const auto index = static_cast<std::size_t>(piece);
-  roots_[index] = expected_[index];
-  verified_[index] = '\1';
-  reused_.erase(piece);
+  if (std::ranges::find(blocks, false) == blocks.end()) set_verified(piece, expected_[static_cast<std::size_t>(piece)]);
   return {};
 }
 
@@ -417,17 +410,44 @@ void Storage::set_unfinished(std::map<int, std::vector<bool>> blocks) {
            pair.second.size() != blocks_in(pair.first);
   });
   reused_ = std::move(blocks);
+  count_missing();
 }
 
 std::int64_t Storage::missing() const {
   const std::lock_guard lock(mutex_);
-  std::int64_t sum = 0;
+  return missing_;
+}
+
+/// Of what is not verified, all and what of it is here nevertheless. The mutex is held.
+void Storage::count_missing() {
+  missing_ = 0;
   for (std::size_t i = 0; i < verified_.size(); ++i)
-    if (verified_[i] == 0) sum += layout_.length_of(static_cast<int>(i));
-  for (const auto& [piece, blocks] : reused_)
-    for (std::size_t block = 0; block < blocks.size(); ++block)
-      if (blocks[block]) sum -= length_of_block(piece, block);
-  return sum;
+    if (verified_[i] == 0) missing_ += layout_.length_of(static_cast<int>(i));
+  for (const auto& [piece, blocks] : reused_) missing_ -= reused_bytes(piece, blocks);
+}
+
+std::int64_t Storage::reused_bytes(int piece, const std::vector<bool>& blocks) const {
+  std::int64_t out = 0;
+  for (std::size_t block = 0; block < blocks.size(); ++block)
+    if (blocks[block]) out += length_of_block(piece, block);
+  return out;
+}
+
+/// Blocks of a piece do not count any more. The mutex is held.
+void Storage::forget_reused(int piece) {
+  const auto it = reused_.find(piece);
+  if (it == reused_.end()) return;
+  missing_ += reused_bytes(piece, it->second);
+  reused_.erase(it);
+}
+
+/// The mutex is held.
+void Storage::set_verified(int piece, const Sha256& root) {
+  const auto index = static_cast<std::size_t>(piece);
+  forget_reused(piece);
+  if (verified_[index] == 0) missing_ -= layout_.length_of(piece);
+  roots_[index] = root;
+  verified_[index] = '\1';
 }
 
 bool Storage::is_complete() const {

@@ -159,6 +159,10 @@ class Storage {
   [[nodiscard]] std::size_t blocks_in(int piece) const;
   [[nodiscard]] std::int64_t length_of_block(int piece, std::size_t block) const;
   [[nodiscard]] bool may_leave_holes(int piece) const;
+  void count_missing();
+  [[nodiscard]] std::int64_t reused_bytes(int piece, const std::vector<bool>& blocks) const;
+  void forget_reused(int piece);
+  void set_verified(int piece, const Sha256& root);
 
   /// The open file and how it is used; replaced as a whole, so that a read under way keeps the file that it began with.
   struct Source {
@@ -186,6 +190,7 @@ class Storage {
   bool faulted_ = false;
   std::map<int, Hashing> hashing_;
   std::map<int, std::vector<bool>> reused_;  ///< blocks of pieces that are not verified
+  std::int64_t missing_ = 0;
   std::string verified_;
   std::vector<Sha256> expected_;  ///< roots; those of a provisional torrent may be unset
   std::string dropped_;           ///< a byte a piece; empty while none is

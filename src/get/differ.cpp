@@ -100,11 +100,10 @@ Task<Difference> Differ::diff(ChannelPtr channel, DiffAsk asked) {
       const auto counted = co_await run_on(workers_.brief(), make);
       FileOrder order;
       order.wanted = wanted;
-      order.seeds = delta_.choose(wanted, named);
-      DeltaSearch::Options options;
+      order.seeds = transfers_.choose_seeds(wanted, named);
+      DeltaSearch::Options options = transfers_.search_options();
       options.check = check;
-      options.link_rate = link_rate_();
-      co_await delta_.search(std::move(order), torrent.file, *counted, std::move(options));
+      co_await transfers_.delta().search(std::move(order), torrent.file, *counted, std::move(options));
       out.fetch = counted->missing_bytes();
     }
   }

@@ -2,14 +2,10 @@
 // node's loop.
 #pragma once
 
-#include <functional>
-
-#include "core/log.h"
 #include "get/resolver.h"
 #include "library/library.h"
-#include "mesh/node_channels.h"
 #include "mesh/tracker_links.h"
-#include "transfer/delta_source.h"
+#include "transfer/transfers.h"
 #include "wire/channel.h"
 #include "wire/workers.h"
 
@@ -17,15 +13,14 @@ namespace mesh {
 
 class Differ {
  public:
-  Differ(Workers& workers, MeshKeysPtr keys, Log log, Library& library, TrackerLinks& links, NodeChannels& channels,
-         Resolver& resolver, std::function<double()> link_rate)
+  Differ(Workers& workers, MeshKeysPtr keys, Library& library, TrackerLinks& links, Resolver& resolver,
+         Transfers& transfers)
       : workers_(workers),
         keys_(std::move(keys)),
         library_(library),
         links_(links),
         resolver_(resolver),
-        link_rate_(std::move(link_rate)),
-        delta_(workers, library, links, channels, std::move(log), {}) {}
+        transfers_(transfers) {}
 
   /// Throws Error. Ends soon when the channel closes.
   Task<Difference> diff(ChannelPtr channel, DiffAsk asked);
@@ -36,8 +31,7 @@ class Differ {
   Library& library_;
   TrackerLinks& links_;
   Resolver& resolver_;
-  std::function<double()> link_rate_;  ///< as DeltaSearch's
-  DeltaSource delta_;
+  Transfers& transfers_;
 };
 
 }  // namespace mesh

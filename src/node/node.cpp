@@ -42,8 +42,6 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
-constexpr std::size_t most_calls = 100;  // to nodes that cannot reach this one
-
 /// At the end, for partial downloads to be saved.
 constexpr auto save_limit = milliseconds(3000);
 
@@ -89,7 +87,9 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
   node_channels_ = std::make_unique<NodeChannels>(*workers_, options_.access(), *links_, mesh_handlers_);
   seeder_ = std::make_unique<Seeder>(*workers_, options_.keys, *library_, *session_, upload);
   block_teller_ = std::make_unique<BlockTeller>(*workers_, *library_, *seeder_, upload);
-  block_teller_->asking = [this](const ContentId& id, std::int64_t size) { return transfers_->asking(id, size); };
+  block_teller_->asking = [this](const ContentId& id, std::int64_t size) {
+    return transfers_->delta().is_asking(id, size);
+  };
   pack_maker_ = std::make_unique<PackMaker>(*workers_, options_.keys, *library_, *session_, *room_);
   guests_ =
       std::make_unique<Guests>(*workers_, Guests::Options{options_.access(), options_.max_up, session_->listens_at()},
@@ -103,8 +103,7 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
   getter_ = std::make_unique<Getter>(*workers_,
                                      Getter::Options{options_.url_ignore, options_.max_active, options_.local_urls},
                                      log_, *library_, *links_, *node_channels_, *transfers_, *spools_, download);
-  differ_ = std::make_unique<Differ>(*workers_, options_.keys, log_, *library_, *links_, *node_channels_,
-                                     getter_->resolver(), [this] { return transfers_->link_rate(); });
+  differ_ = std::make_unique<Differ>(*workers_, options_.keys, *library_, *links_, getter_->resolver(), *transfers_);
   streamer_ = std::make_unique<Streamer>(*workers_, *library_, *session_, *spools_, *getter_);
   const auto pipe = [this](ChannelPtr channel, GetTaskPtr task, std::shared_ptr<bool> over) {
     return streamer_->pipe(std::move(channel), std::move(task), std::move(over));

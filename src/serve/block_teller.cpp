@@ -19,6 +19,9 @@ constexpr std::int64_t most_answer_bytes = std::int64_t{4} << 20;
 /// Nor is more read for one: it takes some tenths of a second, in which the asker does something else.
 constexpr std::int64_t most_read_bytes = std::int64_t{256} << 20;
 constexpr std::size_t read_at_once = std::size_t{256} << 10;
+/// Who asks waits a little longer (transfer/block_asker.cpp).
+constexpr auto wait_to_know = std::chrono::milliseconds(1000);
+constexpr auto look_again_every = std::chrono::milliseconds(20);
 constexpr std::size_t most_trees = 32;
 constexpr std::size_t most_name = 64;
 
@@ -107,14 +110,15 @@ Task<Teller> BlockTeller::teller(ChannelPtr channel, TellerAsk asked) {
   if (channel->remote().is_unspecified() || library_.inventory().find(asked.id, asked.size) == nullptr) co_return out;
   if (!is_known && askers_.size() >= most_trees) co_return out;
   auto& askers = askers_[asked.id];
+  const auto at = channel->remote().to_string();
+  // Nobody is who he says for somebody else.
+  const auto known = askers.nodes.find(self.instance);
+  if (known != askers.nodes.end() && known->second.addresses.front() != at) co_return out;
   askers.last = now;
   if (!asked.failed.empty()) askers.tree.failed(self.instance, asked.failed);
   const auto parent = askers.tree.parent_of(self.instance, now);
   if (askers.nodes.size() >= AskTree::most_askers) askers.nodes.clear();
-  const auto at = channel->remote().to_string();
   auto& node = askers.nodes[self.instance];
-  // Nobody is who he says for somebody else.
-  if (!node.addresses.empty() && node.addresses.front() != at) co_return out;
   node.name = self.name;
   node.instance = self.instance;
   node.channel_port = self.channel_port;
@@ -141,9 +145,28 @@ Task<std::shared_ptr<void>> BlockTeller::turn(ChannelPtr channel) {
   co_return out;
 }
 
-Task<void> BlockTeller::spend(ChannelPtr channel, std::int64_t bytes) {
+/// What `work` says is known of a content. One that is on its way here may become known while somebody waits: as far as
+/// it is, it is told then.
+Task<std::vector<std::string>> BlockTeller::answer(ChannelPtr channel, ContentId id, std::int64_t size, bool is_held,
+                                                   std::function<std::vector<std::string>()> work) {
+  std::vector<std::string> out;
+  for (const auto until = AskTree::Time::clock::now() + wait_to_know;;) {
+    {
+      const auto mine = co_await turn(channel);
+      out = co_await run_on(workers_.reading(), work);
+    }
+    if (is_held) break;
+    const auto unknown = std::ranges::find_if(out, &std::string::empty);
+    const bool may_come = asking && asking(id, size) && AskTree::Time::clock::now() < until && channel->is_open();
+    if (unknown != out.begin()) out.erase(unknown, out.end());
+    if (out.empty() || !out.front().empty() || !may_come) break;
+    co_await sleep_for(look_again_every);
+  }
+  std::int64_t bytes = 0;
+  for (const auto& one : out) bytes += std::ssize(one);
   const std::function<bool()> unwanted = [channel] { return !channel->is_open(); };
   co_await upload_.spend(bytes, unwanted);
+  co_return out;
 }
 
 /// Of what is here, and of what is on its way here.
@@ -172,9 +195,6 @@ Task<Leaves> BlockTeller::leaves(ChannelPtr channel, LeavesAsk asked) {
   const StoragePtr storage = co_await open(asked.id, asked.size);
   const HashedFile file = co_await roots_of(asked.id, asked.size);
   const auto pieces = read_numbers(asked.pieces, most_asked_pieces, file.layout.count());
-  if (const auto info = storage || !asking ? nullptr : asking(asked.id, asked.size))
-    static_cast<void>(co_await info->leaves(pieces));
-  auto mine = co_await turn(channel);
   const auto most = static_cast<std::size_t>(upload_.handful(most_answer_bytes));
   const auto work = [&] {
     auto& facts = library_.block_facts();
@@ -190,15 +210,10 @@ Task<Leaves> BlockTeller::leaves(ChannelPtr channel, LeavesAsk asked) {
       facts.put_leaves(asked.id, file.layout, piece, made);
       return text(made);
     };
-    Leaves out;
-    out.pieces = tell(pieces.size(), file.layout.piece_length, most, storage != nullptr, know, make);
-    return out;
+    return tell(pieces.size(), file.layout.piece_length, most, storage != nullptr, know, make);
   };
-  const Leaves out = co_await run_on(workers_.reading(), work);
-  mine.reset();  // the next one need not wait until this is sent
-  std::int64_t bytes = 0;
-  for (const auto& one : out.pieces) bytes += std::ssize(one);
-  co_await spend(channel, bytes);
+  Leaves out;
+  out.pieces = co_await answer(channel, asked.id, asked.size, storage != nullptr, work);
   co_return out;
 }
 
@@ -207,9 +222,6 @@ Task<SketchTold> BlockTeller::sketch(ChannelPtr channel, SketchAsk asked) {
   const StoragePtr storage = co_await open(asked.id, asked.size);
   const auto plan = chunk_plan_for(asked.size);
   const auto segments = read_numbers(asked.segments, most_asked_segments, plan.segments(asked.size));
-  if (const auto info = storage || !asking ? nullptr : asking(asked.id, asked.size))
-    static_cast<void>(co_await info->chunks(segments));
-  auto mine = co_await turn(channel);
   const auto most = static_cast<std::size_t>(upload_.handful(most_answer_bytes));
   const auto work = [&] {
     auto& facts = library_.block_facts();
@@ -229,15 +241,10 @@ Task<SketchTold> BlockTeller::sketch(ChannelPtr channel, SketchAsk asked) {
       facts.put_chunks(asked.id, asked.size, segment, told, BlockFacts::From::this_node);
       return told;
     };
-    SketchTold out;
-    out.segments = tell(segments.size(), plan.segment, most, storage != nullptr, know, make);
-    return out;
+    return tell(segments.size(), plan.segment, most, storage != nullptr, know, make);
   };
-  const SketchTold out = co_await run_on(workers_.reading(), work);
-  mine.reset();  // the next one need not wait until this is sent
-  std::int64_t bytes = 0;
-  for (const auto& one : out.segments) bytes += std::ssize(one);
-  co_await spend(channel, bytes);
+  SketchTold out;
+  out.segments = co_await answer(channel, asked.id, asked.size, storage != nullptr, work);
   co_return out;
 }
 

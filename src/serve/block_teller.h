@@ -1,6 +1,6 @@
 // Tells other nodes what the blocks of a content are (wire/messages/blocks.h): of what this node holds, for which it is
 // read where it must be, once however many ask; and of what it is getting, as far as it has been told and has verified,
-// or is told when it asks on. Of many that ask at once most are sent to those that asked before (core/ask_tree.h).
+// or is about to be told. Of many that ask at once most are sent to those that asked before (core/ask_tree.h).
 // On the node's loop; blocking work goes to the pools.
 #pragma once
 
@@ -12,7 +12,6 @@
 #include "core/ask_tree.h"
 #include "library/library.h"
 #include "serve/seeder.h"
-#include "transfer/block_info.h"
 #include "wire/channel.h"
 #include "wire/flow.h"
 #include "wire/pacer.h"
@@ -27,8 +26,8 @@ class BlockTeller {
   BlockTeller(Workers& workers, Library& library, Seeder& seeder, Pacer upload)
       : workers_(workers), library_(library), seeder_(seeder), upload_(std::move(upload)), free_(workers.loop()) {}
 
-  /// Who asks others about a content at the moment, for this node's own sake; may return null. May be unset.
-  std::function<std::shared_ptr<BlockInfo>(const ContentId&, std::int64_t size)> asking;
+  /// Whether this node asks others about a content at the moment. May be unset.
+  std::function<bool(const ContentId&, std::int64_t size)> asking;
 
   void serve(Handlers& handlers);
 
@@ -39,7 +38,8 @@ class BlockTeller {
   Task<HashedFile> roots_of(ContentId id, std::int64_t size);
   Task<StoragePtr> open(ContentId id, std::int64_t size);
   Task<std::shared_ptr<void>> turn(ChannelPtr channel);
-  Task<void> spend(ChannelPtr channel, std::int64_t bytes);
+  Task<std::vector<std::string>> answer(ChannelPtr channel, ContentId id, std::int64_t size, bool is_held,
+                                        std::function<std::vector<std::string>()> work);
 
   Workers& workers_;
   Library& library_;

@@ -1,6 +1,7 @@
 #include "transfer/block_asker.h"
 
 #include <algorithm>
+#include <exception>
 #include <numeric>
 #include <random>
 #include <utility>
@@ -14,12 +15,13 @@ namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
+using Clock = std::chrono::steady_clock;
 
 constexpr auto locate_limit = seconds(5);
 /// A holder may have to read its file for it, a part at a time.
 constexpr auto answer_limit = seconds(15);
-/// One that has been told is to be quick: whoever it was told by can be asked as well.
-constexpr auto passed_on_limit = seconds(5);
+/// One that has been told is to be quick, the way to it included: whoever told it can be asked as well.
+constexpr auto passed_on_limit = milliseconds(1500);
 constexpr auto teller_limit = seconds(3);
 constexpr std::size_t most_holders = 3;  // that are asked, one after another
 constexpr int most_tellers = 2;
@@ -109,13 +111,25 @@ Task<void> BlockAsker::ask(std::vector<int> numbers, Take take) {
   if (numbers.empty()) co_return;
   // It may ask for others, too, and longer than who made it: what is to be checked may change meanwhile.
   const auto self = shared_from_this();
-  const std::function<void()> go_on = [self] { self->check(); };
+  std::exception_ptr given_up;
+  auto until = Clock::time_point::max();
+  const std::function<void()> go_on = [self, &given_up, &until] {
+    try {
+      self->check();
+    } catch (...) {
+      given_up = std::current_exception();
+      throw;
+    }
+    if (Clock::now() > until) throw Error(Status::unreachable, "does not answer in time");
+  };
   const auto find = [&](Task<bool> search) -> Task<void> {
+    until = Clock::time_point::max();
     try {
       co_await while_checking(workers_.loop(), std::move(search), go_on);
     } catch (const Error&) {
       // Without anybody to ask nothing can be reused; without a teller, a holder is asked.
     }
+    if (given_up) std::rethrow_exception(given_up);
   };
   if (!std::exchange(is_located_, true)) {
     auto nodes = find_nodes(self);
@@ -135,7 +149,8 @@ Task<void> BlockAsker::ask(std::vector<int> numbers, Take take) {
       const auto count = std::min(open.size(), most_of(question));
       for (std::size_t i = 0; i < count; ++i)
         numbers_of(question).push_back(static_cast<std::uint32_t>(numbers[open[i]]));
-      auto work = exchange<Question>(self, node, std::move(question), is_holder ? answer_limit : passed_on_limit);
+      until = is_holder ? Clock::time_point::max() : Clock::now() + passed_on_limit;
+      auto work = exchange<Question>(self, node, std::move(question), answer_limit);
       const auto told = co_await while_checking(workers_.loop(), std::move(work), go_on);
       const auto& parts = parts_of(told);
       if (parts.empty() || parts.size() > count) throw Error(Status::failed, "sent no sensible answer");
@@ -155,12 +170,12 @@ Task<void> BlockAsker::ask(std::vector<int> numbers, Take take) {
       if (!knows_none) told_by_.insert(node.name);
       open.erase(open.begin(), open.begin() + static_cast<std::ptrdiff_t>(parts.size()));
       open.insert(open.begin(), unknown.begin(), unknown.end());
-      if (knows_none || (!is_holder && !unknown.empty())) throw Error(Status::failed, "does not know its blocks");
+      if (knows_none) throw Error(Status::failed, "does not know its blocks");
     } catch (const Error& error) {
       trouble = error.what();
     }
+    if (given_up) std::rethrow_exception(given_up);
     if (trouble.empty()) continue;
-    check();
     log_(printable(wanted_.path) + ": " + printable(node.name) + ": " + printable(trouble) +
          "; it is not asked again what its blocks are");
     std::erase_if(nodes_, [&](const NodeRef& other) { return other.instance == node.instance; });

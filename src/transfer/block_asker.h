@@ -1,5 +1,5 @@
 // Asks nodes what the blocks of a content are: one that has it, or one that this sends it to, which has asked before
-// (core/ask_tree.h). What it is told is remembered, and told to those that ask this node meanwhile. On the node's loop;
+// (core/ask_tree.h). What it is told is remembered, and told to those that ask this node. On the node's loop;
 // what is to be checked goes to the pool.
 #pragma once
 

@@ -22,10 +22,10 @@ using Clock = std::chrono::steady_clock;
 constexpr std::int64_t batch_bytes = std::int64_t{32} << 20;
 constexpr std::size_t batches_at_once = 2;
 constexpr std::size_t sampled_pieces = 16;
-/// Of the segments an eighth is sampled, one at least and so many at most; of a seed the same ones, and those beside
-/// them: bytes that have moved by less than an eighth are noticed.
-constexpr int most_sampled_segments = 4;
-constexpr int sampled_part = 8;
+/// So many segments are sampled, and of a seed the same ones and those beside them: bytes that have moved by less than
+/// a sixteenth of the content are noticed.
+constexpr std::size_t sampled_segments = 2;
+constexpr int sampled_part = 16;
 /// After so many seeds that have nothing in common the others are left alone.
 constexpr int most_unrelated = 2;
 /// Of what a sample has, where there is anything in common worth speaking of.
@@ -197,7 +197,7 @@ Task<std::vector<std::size_t>> DeltaSearch::related(const std::vector<DeltaSeed>
   const int count = plan_.segments(layout_.size);
   std::vector<int> all(static_cast<std::size_t>(count));
   std::iota(all.begin(), all.end(), 0);
-  const auto sample = spread(all, static_cast<std::size_t>(std::clamp(count / sampled_part, 1, most_sampled_segments)));
+  const auto sample = spread(all, sampled_segments);
   const int reach = std::max(1, count / sampled_part);
   const auto told = co_await info_.chunks(sample);
   std::vector<std::size_t> out;
@@ -262,6 +262,7 @@ Task<void> DeltaSearch::at_shifts(const std::vector<DeltaSeed>& seeds) {
   if (untold) std::rethrow_exception(untold);
   if (trouble) std::rethrow_exception(trouble);
   if (std::ranges::all_of(sketch, &std::vector<Chunk>::empty)) co_return;
+  used_sketch_ = true;
   for (const auto i : chosen) {
     check();
     if (i != chosen.front()) {
@@ -331,11 +332,15 @@ Task<void> DeltaSearch::look_at_all(const DeltaSeed& seed, Next next) {
     }
   };
   Together work(workers_.loop());
-  while (!trouble) {
-    co_await work.fewer_than(batches_at_once);
-    auto batch = co_await run_on(workers_.brief(), next);
-    if (batch.empty()) break;
-    work.add(run(this, &seed, std::move(batch), &trouble));
+  try {
+    while (!trouble) {
+      co_await work.fewer_than(batches_at_once);
+      auto batch = co_await run_on(workers_.brief(), next);
+      if (batch.empty()) break;
+      work.add(run(this, &seed, std::move(batch), &trouble));
+    }
+  } catch (...) {
+    trouble = std::current_exception();
   }
   co_await work.all();
   if (trouble) std::rethrow_exception(trouble);

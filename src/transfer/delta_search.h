@@ -57,7 +57,7 @@ class FoundBlocks {
 class DeltaSearch {
  public:
   struct Options {
-    double link_rate = 25e6;  ///< bytes per second at which the rest is likely to come
+    double link_rate = 12.5e6;  ///< bytes per second at which the rest is likely to come
     /// For so long it may find nothing, and a twentieth of the time longer that the rest is likely to take, and half of
     /// the time that what a sample promises would take.
     std::chrono::milliseconds patience{2000};
@@ -75,6 +75,8 @@ class DeltaSearch {
   void check() const;
   /// Bytes that were found.
   [[nodiscard]] std::int64_t found_bytes() const { return found_bytes_; }
+  /// Whether it went by a sketch that somebody has told.
+  [[nodiscard]] bool used_sketch() const { return used_sketch_; }
 
  private:
   /// Guesses for one piece: by block, the first to be tried first.
@@ -118,6 +120,7 @@ class DeltaSearch {
   std::atomic<std::int64_t> found_bytes_ = 0;
   std::atomic<std::int64_t> examined_bytes_ = 0;  ///< read and hashed, or cut
   std::chrono::duration<double> examined_for_{};
+  bool used_sketch_ = false;
   double promised_bytes_ = 0;  ///< by the last sample
   std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
 };

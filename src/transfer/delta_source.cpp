@@ -50,11 +50,6 @@ std::vector<std::string> DeltaSource::choose(const FileEntry& wanted, const std:
   return choose_seeds(wanted, named, std::move(siblings));
 }
 
-std::shared_ptr<BlockInfo> DeltaSource::asking(const ContentId& id, std::int64_t size) const {
-  const auto it = asking_.find({id, size});
-  return it == asking_.end() ? nullptr : it->second;
-}
-
 /// Blocks.
 std::vector<DeltaSeed> DeltaSource::open(const FileOrder& order) const {
   std::vector<DeltaSeed> out;
@@ -79,23 +74,23 @@ std::vector<DeltaSeed> DeltaSource::open(const FileOrder& order) const {
   return out;
 }
 
-Task<DeltaSource::Result> DeltaSource::search(FileOrder order, const HashedFile& file, FoundBlocks& found,
-                                              DeltaSearch::Options options) {
-  Result out;
-  if (file.layout.size < least_bytes || order.seeds.empty()) co_return out;
+Task<std::int64_t> DeltaSource::search(FileOrder order, const HashedFile& file, FoundBlocks& found,
+                                       DeltaSearch::Options options) {
+  if (file.layout.size < least_bytes || order.seeds.empty()) co_return 0;
   const auto open_all = [this, &order] { return std::make_shared<std::vector<DeltaSeed>>(open(order)); };
   const auto seeds = co_await run_on(workers_.brief(), open_all);
-  if (seeds->empty()) co_return out;
+  if (seeds->empty()) co_return 0;
   std::string names;
   for (const auto& seed : *seeds) names += (names.empty() ? "" : ", ") + printable(seed.name);
   const auto check = options.check;
+  // A part that is here from an earlier run has what the seeds have.
+  const bool is_fresh = found.missing_bytes() > file.layout.size / 2;
   const auto asker = std::make_shared<BlockAsker>(workers_, library_, links_, channels_, log_, order.wanted, file,
                                                   self_ ? self_() : NodeRef());
-  const std::pair key(file.id, file.layout.size);
-  asking_[key] = asker;
-  const std::shared_ptr<void> over(nullptr, [this, key, asker](void*) {
+  const auto mark = asking_.emplace(file.id, file.layout.size);
+  const std::shared_ptr<void> over(nullptr, [this, mark, asker](void*) {
     asker->set_check({});
-    asking_.erase(key);
+    asking_.erase(mark);
   });
   DeltaSearch search(workers_, file, *asker, found, std::move(options));
   asker->set_check([&search] { search.check(); });
@@ -106,25 +101,24 @@ Task<DeltaSource::Result> DeltaSource::search(FileOrder order, const HashedFile&
     trouble = error.what();
   }
   check();
-  out.found = search.found_bytes();
-  const auto pattern = without_numbers(order.wanted.path);
-  if (out.found > file.layout.size / hardly_any) {
-    fruitless_.erase(pattern);
-  } else {
+  const auto bytes = search.found_bytes();
+  if (is_fresh && trouble.empty()) {
+    const auto pattern = without_numbers(order.wanted.path);
     if (fruitless_.size() >= most_fruitless) fruitless_.clear();
-    fruitless_[pattern] = std::chrono::steady_clock::now();
+    fruitless_.erase(pattern);
+    if (bytes < file.layout.size / hardly_any) fruitless_[pattern] = std::chrono::steady_clock::now();
+    // A sketch that led to nothing may be wrong, and is not to be passed on.
+    if (bytes == 0 && search.used_sketch()) {
+      const auto forget = [this, id = file.id] { library_.block_facts().forget_told(id); };
+      co_await run_on(workers_.brief(), forget);
+    }
   }
-  // A sketch that led to nothing may be wrong, and is not to be passed on.
-  if (out.found == 0) {
-    const auto forget = [this, id = file.id] { library_.block_facts().forget_told(id); };
-    co_await run_on(workers_.brief(), forget);
-  }
-  out.told = asker->received();
   std::string tellers;
   for (const auto& name : asker->tellers()) tellers += (tellers.empty() ? "; told of by " : ", ") + printable(name);
-  log_(printable(order.wanted.path) + ": " + human_bytes(out.found) + " of " + human_bytes(file.layout.size) +
+  if (!tellers.empty()) tellers += " (" + human_bytes(asker->received()) + ")";
+  log_(printable(order.wanted.path) + ": " + human_bytes(bytes) + " of " + human_bytes(file.layout.size) +
        " are here already, in " + names + tellers + (trouble.empty() ? "" : "; not looked further: " + trouble));
-  co_return out;
+  co_return bytes;
 }
 
 }  // namespace mesh

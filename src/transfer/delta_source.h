@@ -5,7 +5,10 @@
 #include <chrono>
 #include <functional>
 #include <map>
-#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "core/log.h"
 #include "library/library.h"
@@ -35,18 +38,14 @@ class DeltaSource {
         log_(std::move(log)),
         self_(std::move(self)) {}
 
-  /// Bytes that were found, and those that came for it, of which the content is described.
-  struct Result {
-    std::int64_t found = 0;
-    std::int64_t told = 0;
-  };
-  /// Who asks now what the blocks of this content are; null where nobody does.
-  [[nodiscard]] std::shared_ptr<BlockInfo> asking(const ContentId& id, std::int64_t size) const;
+  /// Whether somebody asks now what the blocks of this content are: what is not known of them may soon be.
+  [[nodiscard]] bool is_asking(const ContentId& id, std::int64_t size) const { return asking_.contains({id, size}); }
   /// Which seeds to look at for `wanted`, the likeliest first: `named` (core/seeds.h), its own path, its siblings.
   [[nodiscard]] std::vector<std::string> choose(const FileEntry& wanted, const std::vector<std::string>& named) const;
-  /// Puts what is found into `found`. `file` has its roots; `check` is called now and then, and what it throws ends the
-  /// search and goes through. Whatever else goes wrong is logged, and the rest is for others to bring.
-  Task<Result> search(FileOrder order, const HashedFile& file, FoundBlocks& found, DeltaSearch::Options options);
+  /// Puts what is found into `found`, and returns how many bytes that is. `file` has its roots; `check` is called now
+  /// and then, and what it throws ends the search and goes through. Whatever else goes wrong is logged, and the rest is
+  /// for others to bring.
+  Task<std::int64_t> search(FileOrder order, const HashedFile& file, FoundBlocks& found, DeltaSearch::Options options);
 
  private:
   [[nodiscard]] std::vector<DeltaSeed> open(const FileOrder& order) const;
@@ -57,7 +56,7 @@ class DeltaSource {
   NodeChannels& channels_;
   Log log_;
   std::function<NodeRef()> self_;
-  std::map<std::pair<ContentId, std::int64_t>, std::shared_ptr<BlockInfo>> asking_;
+  std::multiset<std::pair<ContentId, std::int64_t>> asking_;
   /// Names whose siblings had nothing in common (without_numbers), and when that was seen: pictures of a camera, say.
   std::map<std::string, std::chrono::steady_clock::time_point> fruitless_;
 };

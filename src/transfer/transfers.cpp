@@ -13,8 +13,8 @@ namespace mesh {
 namespace {
 
 constexpr auto look_every = std::chrono::milliseconds(100);
-constexpr double usual_link_rate = 25e6;  // until a download has shown what there is: 200 Mbit/s
-constexpr double least_link_rate = 2e6;   // one download may have been held back
+constexpr double usual_link_rate = 12.5e6;  // until a download has shown what there is: 100 Mbit/s
+constexpr double least_link_rate = 2e6;     // one download may have been held back
 constexpr std::int64_t enough_to_rate = std::int64_t{16} << 20;
 
 /// Whether a download that is under way brings what is ordered.
@@ -159,13 +159,18 @@ Task<Download::End> Transfers::bring(DownloadPtr download) {
   co_return Download::End::placed;
 }
 
+DeltaSearch::Options Transfers::search_options() const {
+  DeltaSearch::Options out;
+  out.link_rate = link_rate_;
+  out.patience = options_.search_patience;
+  return out;
+}
+
 /// What is here already, before the swarm is asked for the rest.
 Task<void> Transfers::reuse(Download& download, Storage& storage, const HashedFile& file) {
   FoundInStorage found(storage);
-  DeltaSearch::Options options;
-  options.link_rate = link_rate_;
+  DeltaSearch::Options options = search_options();
   options.stop = &download.stop();
-  options.patience = options_.search_patience;
   const auto before = storage.missing();
   options.check = [&] {
     download.check_wanted();
@@ -176,8 +181,8 @@ Task<void> Transfers::reuse(Download& download, Storage& storage, const HashedFi
   };
   auto order = download.order();
   order.wanted = download.wanted();
-  const auto result = co_await delta_.search(std::move(order), file, found, std::move(options));
-  download.show_reused(result.found);
+  const auto found_bytes = co_await delta_.search(std::move(order), file, found, std::move(options));
+  download.show_reused(found_bytes);
   download.reserve_rest();
 }
 

@@ -34,12 +34,10 @@ class Transfers {
   /// not want it before it began.
   Task<DownloadPtr> get(AskerPtr asker, FileOrder order);
 
-  /// Bytes per second at which downloads come, of late.
-  [[nodiscard]] double link_rate() const { return link_rate_; }
-  /// As DeltaSource::asking.
-  [[nodiscard]] std::shared_ptr<BlockInfo> asking(const ContentId& id, std::int64_t size) const {
-    return delta_.asking(id, size);
-  }
+  /// What gets have their searches go by.
+  [[nodiscard]] DeltaSearch::Options search_options() const;
+  /// What is here of files that are wanted.
+  [[nodiscard]] DeltaSource& delta() { return delta_; }
   /// As DeltaSource::choose.
   [[nodiscard]] std::vector<std::string> choose_seeds(const FileEntry& wanted,
                                                       const std::vector<std::string>& named) const {
