@@ -65,7 +65,8 @@ std::vector<int> read_numbers(std::vector<std::uint32_t> asked, std::size_t most
 }
 
 /// What is told of each number asked for, as far as one answer goes, of some `most` bytes: `know` says what is known,
-/// and `make` makes what is not, where it can be made: of `length` bytes each.
+/// and `make` makes what is not, where it can be made: of `length` bytes each. Elsewhere the answer ends before what is
+/// not known, or is that the first is not.
 template <class Know, class Make>
 std::vector<std::string> tell(std::size_t count, std::int64_t length, std::size_t most, bool can_make, const Know& know,
                               const Make& make) {
@@ -76,7 +77,12 @@ std::vector<std::string> tell(std::size_t count, std::int64_t length, std::size_
     if (std::ssize(unknown) > 0 && std::ssize(unknown) * length >= most_read_bytes) break;
     out.push_back(know(i));
     told += out.back().size();
-    if (out.back().empty() && can_make) unknown.push_back(i);
+    if (!out.back().empty()) continue;
+    if (!can_make) {  // what follows may be known by the time that it is asked for again
+      if (i > 0) out.pop_back();
+      break;
+    }
+    unknown.push_back(i);
   }
   const auto make_buffer = [] { return std::vector<char>(); };
   for_each_index(static_cast<int>(unknown.size()), all_threads(), make_buffer, [&](int i, std::vector<char>& buffer) {
@@ -155,11 +161,8 @@ Task<std::vector<std::string>> BlockTeller::answer(ChannelPtr channel, ContentId
       const auto mine = co_await turn(channel);
       out = co_await run_on(workers_.reading(), work);
     }
-    if (is_held) break;
-    const auto unknown = std::ranges::find_if(out, &std::string::empty);
     const bool may_come = asking && asking(id, size) && AskTree::Time::clock::now() < until && channel->is_open();
-    if (unknown != out.begin()) out.erase(unknown, out.end());
-    if (out.empty() || !out.front().empty() || !may_come) break;
+    if (is_held || out.empty() || !out.front().empty() || !may_come) break;
     co_await sleep_for(look_again_every);
   }
   std::int64_t bytes = 0;
