@@ -109,7 +109,7 @@ Task<typename Question::Reply> BlockAsker::exchange(std::shared_ptr<BlockAsker> 
 template <class Question, class Take>
 Task<void> BlockAsker::ask(std::vector<int> numbers, Take take) {
   if (numbers.empty()) co_return;
-  // It may ask for others, too, and longer than who made it: what is to be checked may change meanwhile.
+  // What a node was asked holds this until it has answered.
   const auto self = shared_from_this();
   std::exception_ptr given_up;
   auto until = Clock::time_point::max();
