@@ -8,6 +8,7 @@
 #include <boost/asio/io_context.hpp>
 #include <map>
 #include <mutex>
+#include <thread>
 
 #include "core/piece_plan.h"
 #include "process.h"
@@ -90,6 +91,7 @@ struct Search {
   std::int64_t among(std::vector<DeltaSeed> files) {
     FoundInStorage found(*storage);
     DeltaSearch::Options options;
+    options.patience = patience;
     options.check = [this] {
       if (on_check) on_check();
     };
@@ -124,6 +126,7 @@ struct Search {
   StoragePtr storage;
   std::optional<Teller> teller;
   std::function<void()> on_check;
+  std::chrono::milliseconds patience = std::chrono::minutes(10);  // sanitizers are slow
 };
 
 std::string changed(std::string bytes, std::size_t every) {
@@ -246,5 +249,14 @@ TEST_CASE("a search ends when it is not wanted any more") {
     if (++checks == 3) throw Error(Status::interrupted, "stopped");
   };
   CHECK_THROWS_AS(search.in({old}), Error);
+  search.check_part();
+}
+
+TEST_CASE("a search that finds less than the links would bring ends in time") {
+  const auto old = noise(8 * mb, 14);
+  Search search("moved" + old);
+  search.patience = std::chrono::milliseconds(0);
+  search.on_check = [] { std::this_thread::sleep_for(std::chrono::milliseconds(300)); };
+  CHECK_THROWS_WITH(search.in({old}), "it takes longer than to fetch it");
   search.check_part();
 }
