@@ -100,7 +100,7 @@ Task<Difference> Differ::diff(ChannelPtr channel, DiffAsk asked) {
       const auto counted = co_await run_on(workers_.brief(), make);
       FileOrder order;
       order.wanted = wanted;
-      order.seeds = transfers_.choose_seeds(wanted, named);
+      order.seeds = transfers_.delta().choose(wanted, named);
       DeltaSearch::Options options = transfers_.search_options();
       options.check = check;
       co_await transfers_.delta().search(std::move(order), torrent.file, *counted, std::move(options));

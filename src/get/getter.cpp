@@ -420,7 +420,7 @@ Task<DownloadPtr> Getter::bring(GetTaskPtr task, Planned& planned) {
     order.url = planned.url;
     order.sha256 = planned.sha256;
     order.force = task->request.force;
-    if (!task->request.no_seed) order.seeds = transfers_.choose_seeds(order.wanted, task->seeds);
+    if (!task->request.no_seed) order.seeds = transfers_.delta().choose(order.wanted, task->seeds);
     auto download = co_await transfers_.get(asker, order);
     // What is to be had of a URL by now is for the mesh to say.
     if (!download || planned.url || download->outcome().end != Download::End::look_again) co_return download;

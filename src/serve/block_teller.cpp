@@ -138,19 +138,6 @@ Task<Teller> BlockTeller::teller(ChannelPtr channel, TellerAsk asked) {
   co_return out;
 }
 
-/// One at a time: what is read for the first is known to the next, and what the node does for itself has the other
-/// thread.
-Task<std::shared_ptr<void>> BlockTeller::turn(ChannelPtr channel) {
-  while (is_reading_) co_await free_.wait();
-  if (!channel->is_open()) throw Error(Status::interrupted, "nobody waits for it any more");
-  is_reading_ = true;
-  std::shared_ptr<void> out(nullptr, [this](void*) {
-    is_reading_ = false;
-    free_.notify();
-  });
-  co_return out;
-}
-
 /// What `work` says is known of a content. One that is on its way here may become known while somebody waits: as far as
 /// it is, it is told then.
 Task<std::vector<std::string>> BlockTeller::answer(ChannelPtr channel, ContentId id, std::int64_t size, bool is_held,
@@ -158,7 +145,8 @@ Task<std::vector<std::string>> BlockTeller::answer(ChannelPtr channel, ContentId
   std::vector<std::string> out;
   for (const auto until = AskTree::Time::clock::now() + wait_to_know;;) {
     {
-      const auto mine = co_await turn(channel);
+      const auto mine = co_await turn_.take();
+      if (!channel->is_open()) throw Error(Status::interrupted, "nobody waits for it any more");
       out = co_await run_on(workers_.reading(), work);
     }
     const bool may_come = asking && asking(id, size) && AskTree::Time::clock::now() < until && channel->is_open();
@@ -199,7 +187,7 @@ Task<Leaves> BlockTeller::leaves(ChannelPtr channel, LeavesAsk asked) {
   const HashedFile file = co_await roots_of(asked.id, asked.size);
   const auto pieces = read_numbers(asked.pieces, most_asked_pieces, file.layout.count());
   const auto most = static_cast<std::size_t>(upload_.handful(most_answer_bytes));
-  const auto work = [&] {
+  const std::function<std::vector<std::string>()> work = [&] {
     auto& facts = library_.block_facts();
     const auto text = [](const std::vector<Sha256>& leaves) {
       std::string out;
@@ -226,7 +214,7 @@ Task<SketchTold> BlockTeller::sketch(ChannelPtr channel, SketchAsk asked) {
   const auto plan = chunk_plan_for(asked.size);
   const auto segments = read_numbers(asked.segments, most_asked_segments, plan.segments(asked.size));
   const auto most = static_cast<std::size_t>(upload_.handful(most_answer_bytes));
-  const auto work = [&] {
+  const std::function<std::vector<std::string>()> work = [&] {
     auto& facts = library_.block_facts();
     const auto know = [&](std::size_t i) {
       // Of what is held here nobody else's word counts.

@@ -6,7 +6,6 @@
 
 #include <functional>
 #include <map>
-#include <memory>
 #include <string>
 
 #include "core/ask_tree.h"
@@ -15,6 +14,7 @@
 #include "wire/channel.h"
 #include "wire/flow.h"
 #include "wire/pacer.h"
+#include "wire/turn.h"
 #include "wire/workers.h"
 
 namespace mesh {
@@ -24,7 +24,7 @@ class BlockTeller {
   static constexpr std::size_t most_told_directly = 3;
   /// `upload`: the limit of what goes out on node channels.
   BlockTeller(Workers& workers, Library& library, Seeder& seeder, Pacer upload)
-      : workers_(workers), library_(library), seeder_(seeder), upload_(std::move(upload)), free_(workers.loop()) {}
+      : workers_(workers), library_(library), seeder_(seeder), upload_(std::move(upload)), turn_(workers.loop()) {}
 
   /// Whether this node asks others about a content at the moment. May be unset.
   std::function<bool(const ContentId&, std::int64_t size)> asking;
@@ -37,7 +37,6 @@ class BlockTeller {
   Task<SketchTold> sketch(ChannelPtr channel, SketchAsk asked);
   Task<HashedFile> roots_of(ContentId id, std::int64_t size);
   Task<StoragePtr> open(ContentId id, std::int64_t size);
-  Task<std::shared_ptr<void>> turn(ChannelPtr channel);
   Task<std::vector<std::string>> answer(ChannelPtr channel, ContentId id, std::int64_t size, bool is_held,
                                         std::function<std::vector<std::string>()> work);
 
@@ -45,14 +44,14 @@ class BlockTeller {
   Library& library_;
   Seeder& seeder_;
   Pacer upload_;
-  bool is_reading_ = false;
   struct Askers {
     AskTree tree{most_told_directly};
     std::map<std::string, NodeRef> nodes;  ///< by instance
     AskTree::Time last{};
   };
   std::map<ContentId, Askers> askers_;
-  Event free_;
+  /// Of reading: what is read for the first is known to the next, and the node's own reading has the other thread.
+  Turn turn_;
 };
 
 }  // namespace mesh

@@ -85,16 +85,6 @@ Task<bool> BlockAsker::find_teller(std::shared_ptr<BlockAsker> self, std::string
   co_return true;
 }
 
-Task<std::shared_ptr<void>> BlockAsker::turn() {
-  while (is_asking_) co_await free_.wait();
-  is_asking_ = true;
-  std::shared_ptr<void> out(nullptr, [self = shared_from_this()](void*) {
-    self->is_asking_ = false;
-    self->free_.notify();
-  });
-  co_return out;
-}
-
 template <class Question>
 Task<typename Question::Reply> BlockAsker::exchange(std::shared_ptr<BlockAsker> self, NodeRef to, Question question,
                                                     std::chrono::seconds limit) {
@@ -188,7 +178,7 @@ Task<void> BlockAsker::ask(std::vector<int> numbers, Take take) {
 }
 
 Task<std::vector<std::vector<Sha256>>> BlockAsker::leaves(std::vector<int> pieces) {
-  const auto mine = co_await turn();
+  const auto mine = co_await turn_.take();
   std::vector<std::vector<Sha256>> out(pieces.size());
   auto& facts = library_.block_facts();
   std::vector<int> unknown;
@@ -212,7 +202,7 @@ Task<std::vector<std::vector<Sha256>>> BlockAsker::leaves(std::vector<int> piece
 }
 
 Task<std::vector<std::vector<Chunk>>> BlockAsker::chunks(std::vector<int> segments) {
-  const auto mine = co_await turn();
+  const auto mine = co_await turn_.take();
   std::vector<std::vector<Chunk>> out(segments.size());
   auto& facts = library_.block_facts();
   const auto size = file_.layout.size;

@@ -18,7 +18,7 @@
 #include "mesh/node_channels.h"
 #include "mesh/tracker_links.h"
 #include "transfer/block_info.h"
-#include "wire/flow.h"
+#include "wire/turn.h"
 #include "wire/workers.h"
 
 namespace mesh {
@@ -36,7 +36,7 @@ class BlockAsker final : public BlockInfo, public std::enable_shared_from_this<B
         wanted_(std::move(wanted)),
         file_(std::move(file)),
         self_(std::move(self)),
-        free_(workers.loop()) {}
+        turn_(workers.loop()) {}
 
   Task<std::vector<std::vector<Sha256>>> leaves(std::vector<int> pieces) override;
   Task<std::vector<std::vector<Chunk>>> chunks(std::vector<int> segments) override;
@@ -53,7 +53,6 @@ class BlockAsker final : public BlockInfo, public std::enable_shared_from_this<B
  private:
   static Task<bool> find_nodes(std::shared_ptr<BlockAsker> self);
   static Task<bool> find_teller(std::shared_ptr<BlockAsker> self, std::string failed);
-  Task<std::shared_ptr<void>> turn();
   template <class Question, class Take>
   Task<void> ask(std::vector<int> numbers, Take take);
   template <class Question>
@@ -74,8 +73,7 @@ class BlockAsker final : public BlockInfo, public std::enable_shared_from_this<B
   std::vector<NodeRef> nodes_;  ///< to be asked, the last first
   std::string teller_;          ///< the instance of the last one, where it is none that has the content
   int tellers_ = 0;             ///< that a holder was asked for
-  bool is_asking_ = false;      ///< one question after another: what the first was told the next one knows
-  Event free_;
+  Turn turn_;                   ///< one question after another: what the first was told the next one knows
   std::int64_t received_ = 0;
   std::set<std::string> told_by_;
 };

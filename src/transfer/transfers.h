@@ -38,12 +38,6 @@ class Transfers {
   [[nodiscard]] DeltaSearch::Options search_options() const;
   /// What is here of files that are wanted.
   [[nodiscard]] DeltaSource& delta() { return delta_; }
-  /// As DeltaSource::choose.
-  [[nodiscard]] std::vector<std::string> choose_seeds(const FileEntry& wanted,
-                                                      const std::vector<std::string>& named) const {
-    return delta_.choose(wanted, named);
-  }
-
   /// The node is going: what is done on the pools ends soon.
   void stop();
   /// An asker does not want all that it wanted.
