@@ -41,11 +41,12 @@ struct Place {
   }
   bool run_until(const std::function<bool()>& done) {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-    while (!done() && std::chrono::steady_clock::now() < deadline) {
+    while (!done()) {
+      if (std::chrono::steady_clock::now() >= deadline) return false;
       io.restart();
       io.run_for(std::chrono::milliseconds(10));
     }
-    return done();
+    return true;
   }
   asio::io_context io{1};
   fs::path root;

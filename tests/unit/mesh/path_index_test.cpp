@@ -266,11 +266,14 @@ SimMesh::~SimMesh() {
 
 bool SimMesh::run_until(const std::function<bool()>& is_so, milliseconds limit) {
   io.restart();
-  for (const auto until = Clock::now() + limit; !is_so() && Clock::now() < until;) {
+  const auto until = Clock::now() + limit;
+  // Asked once a turn: what was so may not be so any more, and asking may itself let time pass.
+  while (!is_so()) {
+    if (Clock::now() >= until) return false;
     io.run_for(milliseconds(5));
     io.restart();
   }
-  return is_so();
+  return true;
 }
 
 void SimMesh::kill(std::size_t number) {
