@@ -9,41 +9,15 @@ namespace mesh {
 namespace {
 
 /// Every key that a configuration file may have: one file serves all commands, each of which takes what it knows.
-const std::set<std::string> known_keys = {"files",
-                                          "state",
-                                          "control",
-                                          "tracker",
-                                          "open",
-                                          "key",
-                                          "log-level",
-                                          "listen",
-                                          "advertise",
-                                          "name",
-                                          "head",
-                                          "follow",
-                                          "ignore",
-                                          "peer",
-                                          "discover",
-                                          "control-group",
-                                          "max-connections",
-                                          "max-per-address",
-                                          "hash",
-                                          "linger",
-                                          "max-down",
-                                          "max-up",
-                                          "max-active",
-                                          "refuse",
-                                          "max-log-lines",
-                                          "http-name",
-                                          "url-ignore",
-                                          "keep",
-                                          "keep-max",
-                                          "local-urls",
-                                          "max-gets",
-                                          "max-peers",
-                                          "max-paths",
-                                          "max-announced",
-                                          "max-announces"};
+const std::set<std::string> known_keys = {
+    "files",         "state",           "control",         "tracker",   "open",
+    "key",           "log-level",       "listen",          "advertise", "name",
+    "head",          "follow",          "ignore",          "peer",      "discover",
+    "control-group", "max-connections", "max-per-address", "hash",      "linger",
+    "max-down",      "max-up",          "max-active",      "refuse",    "max-log-lines",
+    "http",          "http-name",       "http-token",      "cache",     "url-ignore",
+    "keep",          "keep-max",        "local-urls",      "max-gets",  "max-peers",
+    "max-paths",     "max-announced",   "max-announces"};
 
 }  // namespace
 

@@ -152,6 +152,13 @@ void add_node(CLI::App& app, CommonOptions& options, std::string& hash, const ch
   app.add_option("--ignore", node.ignore, "Never offer files of this name (a glob); may be given several times")
       ->type_name("GLOB")
       ->allow_extra_args(false);
+  app.add_option("--http", node.http,
+                 "Serve the mesh's files over HTTP here, to who sends the token, and to this user and root on this "
+                 "machine: GET /files/PATH, whole or a range, whether it is here or not")
+      ->type_name("ADDR:PORT");
+  app.add_option("--http-token", node.http_token,
+                 "The file of that token, made where there is none (default: http-token in the state directory)")
+      ->type_name("FILE");
   app.add_option("--hash", hash, "When to hash files: ondemand, or eager, at idle priority")
       ->check(CLI::IsMember({"ondemand", "eager"}).description(""))
       ->type_name("WHEN");
@@ -172,6 +179,10 @@ void add_node(CLI::App& app, CommonOptions& options, std::string& hash, const ch
   under(app, "Limits");
   add_limits(app, node.max_down, node.max_up, node.max_active);
   add_connections(app, node.connections);
+  app.add_option("--cache", node.cache,
+                 "Keep at most so many bytes of what was read and not got (20G; default: a tenth of the file system)")
+      ->transform(CLI::AsSizeValue(true).description(""))
+      ->type_name("SIZE");
   add_count(app, "--max-gets", node.max_gets, "Gets under way at once, those that wait included");
   add_count(app, "--max-peers", node.max_peers, "Connections to other nodes' and clients' swarms at once");
 }
@@ -309,6 +320,8 @@ int parse(CLI::App& app, CommonOptions& options, int argc, char** argv) {
   }
   if (const char* ms = std::getenv("MESH_TEST_SEARCH_MS"); ms != nullptr && std::atoi(ms) > 0)
     options.node.search_patience = std::chrono::milliseconds(std::atoi(ms));
+  if (const char* ms = std::getenv("MESH_TEST_READ_MS"); ms != nullptr && std::atoi(ms) > 0)
+    options.node.read_patience = std::chrono::milliseconds(std::atoi(ms));
   if (const char* ms = std::getenv("MESH_TEST_KEEP_MS"); ms != nullptr && std::atoi(ms) > 0)
     options.node.keep_look = std::chrono::milliseconds(std::atoi(ms));
   return -1;

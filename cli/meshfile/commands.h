@@ -26,6 +26,7 @@ struct Asked {
   bool mesh = false;
   bool watch = false;
   bool discard = false;
+  bool drop = false;
   bool quiet = false;
   bool as_json = false;
   bool force = false;
@@ -42,6 +43,7 @@ Task<Status> cancel(const NodeOptions& node, const Asked& asked, const Handlers&
 Task<Status> remove(const NodeOptions& node, const Asked& asked, const Handlers& handlers);
 Task<Status> stream(const NodeOptions& node, const Asked& asked, const Handlers& handlers);
 Task<Status> status(const NodeOptions& node, const Asked& asked, const Handlers& handlers);
+Task<Status> cache(const NodeOptions& node, const Asked& asked, const Handlers& handlers);
 Task<Status> diff(const NodeOptions& node, const Asked& asked, const Handlers& handlers);
 Task<Status> info(const NodeOptions& node, const Asked& asked, const Handlers& handlers);
 Task<Status> torrent(const NodeOptions& node, const Asked& asked, const Handlers& handlers);

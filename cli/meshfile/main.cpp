@@ -83,6 +83,9 @@ int main(int argc, char** argv) {
         ->add_option("SEED", asked.get.seeds,
                      "Files here that may have some of the bytes, beside those that are likely to")
         ->expected(0, 4);
+    auto* cache_command = app.add_subcommand(
+        "cache", "What this node keeps of files that were read and not got (over HTTP, say), and how much it may be");
+    cache_command->add_flag("--drop", asked.drop, "Drop what nobody reads at the moment");
     auto* torrent_command = app.add_subcommand("torrent",
                                                "Writes NAME.torrent, with which other BitTorrent clients can download "
                                                "the file from the mesh, and prints its path");
@@ -156,6 +159,7 @@ int main(int argc, char** argv) {
                 : delete_command->parsed()   ? remove(node, asked, handlers)
                 : stream_command->parsed()   ? stream(node, asked, handlers)
                 : status_command->parsed()   ? status(node, asked, handlers)
+                : cache_command->parsed()    ? cache(node, asked, handlers)
                 : diff_command->parsed()     ? diff(node, asked, handlers)
                 : info_command->parsed()     ? info(node, asked, handlers)
                 : complete_command->parsed() ? complete(node, asked, handlers)

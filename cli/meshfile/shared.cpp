@@ -4,34 +4,7 @@
 
 namespace mesh::meshfile {
 
-void print(const json& value) {
-  std::printf("%s\n", value.dump(2, ' ', false, json::error_handler_t::replace).c_str());
-}
-
-const char* kind_name(Kind kind) {
-  switch (kind) {
-    case Kind::file:
-      return "file";
-    case Kind::directory:
-      return "directory";
-    case Kind::link:
-      return "link";
-    case Kind::outside:
-      return "outside";
-  }
-  return "unknown";
-}
-
-json to_json(const FileEntry& entry) {
-  json out = {{"path", entry.path},
-              {"kind", kind_name(entry.kind)},
-              {"size", entry.kind == Kind::directory ? 0 : entry.size},
-              {"mtime_ns", entry.mtime},
-              {"mode", entry.mode}};
-  if (!entry.target.empty()) out["target"] = entry.target;
-  if (entry.id.is_set()) out["content_id"] = entry.id.hex();
-  return out;
-}
+void print(const json& value) { std::printf("%s\n", to_text(value, 2).c_str()); }
 
 std::string shown_path(const FileEntry& entry) {
   auto out = printable(entry.path);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "meshfile/commands.h"
+#include "serve/to_json.h"
 #include "wire/codec.h"
 
 namespace mesh::meshfile {
@@ -14,8 +15,6 @@ namespace mesh::meshfile {
 using nlohmann::json;
 
 void print(const json& value);
-[[nodiscard]] const char* kind_name(Kind kind);
-[[nodiscard]] json to_json(const FileEntry& entry);
 [[nodiscard]] std::string shown_path(const FileEntry& entry);
 /// The node of the files directory, or, where none runs and it need not be `local`, the tracker. Throws Error.
 Task<ChannelPtr> channel_for(const NodeOptions& node, const Handlers& handlers, bool local);

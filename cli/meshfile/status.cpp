@@ -10,10 +10,6 @@
 namespace mesh::meshfile {
 namespace {
 
-std::int64_t from_mesh(const TransferInfo& t) {
-  return is_seeding(t.state) ? 0 : std::max<std::int64_t>(0, t.done - t.from_origin - t.reused);
-}
-
 /// Where the bytes of a file come from that has a URL, or of which there was something here.
 std::string origins(const TransferInfo& t) {
   if (t.reused > 0)
@@ -34,6 +30,8 @@ void print_status(const StatusReply& reply) {
              " known";
     std::printf("%s: %d entries, %d torrents loaded, %s\n", printable(node.node).c_str(), node.files,
                 node.torrents_loaded, mesh.c_str());
+    if (node.cached > 0)
+      std::printf("  %s of files that were read and not got (meshfile cache)\n", human_bytes(node.cached).c_str());
     for (const auto& get : node.gets) {
       std::string whats;
       for (const auto& what : get.whats)
@@ -71,48 +69,7 @@ Task<Status> status(const NodeOptions& node, const Asked& asked, const Handlers&
     say_view(reply.view);
     if (asked.as_json) {
       json nodes = json::array();
-      for (const auto& one : reply.nodes) {
-        json transfers = json::array();
-        for (const auto& t : one.transfers)
-          transfers.push_back({{"path", t.path},
-                               {"state", to_text(t.state)},
-                               {"done", t.done},
-                               {"total", t.total},
-                               {"rate", t.down_rate},
-                               {"up_rate", t.up_rate},
-                               {"sent", t.sent},
-                               {"from_origin", t.from_origin},
-                               {"from_mesh", from_mesh(t)},
-                               {"bytes_reused", t.reused},
-                               {"bytes_fetched", from_mesh(t) + t.from_origin},
-                               {"peers", t.peers},
-                               {"infohash", t.infohash},
-                               {"eta_seconds", t.eta},
-                               {"queued", t.queued},
-                               {"detail", t.detail}});
-        json gets = json::array();
-        for (const auto& get : one.gets)
-          gets.push_back({{"number", get.number},
-                          {"whats", get.whats},
-                          {"state", to_text(get.state)},
-                          {"detail", get.detail},
-                          {"detached", get.detached},
-                          {"files_done", get.files_done},
-                          {"files_total", get.files_total},
-                          {"done", get.done},
-                          {"total", get.total},
-                          {"rate", get.rate},
-                          {"status", get.status},
-                          {"errors", get.errors}});
-        nodes.push_back({{"node", one.node},
-                         {"error", one.error},
-                         {"tracker_connected", one.tracker_connected},
-                         {"members_known", one.members},
-                         {"entries", one.files},
-                         {"torrents_loaded", one.torrents_loaded},
-                         {"gets", gets},
-                         {"transfers", transfers}});
-      }
+      for (const auto& one : reply.nodes) nodes.push_back(to_json(one));
       print(nodes);
     } else {
       if (asked.watch && ::isatty(STDOUT_FILENO) == 1) std::printf("\x1b[H\x1b[2J");

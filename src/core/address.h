@@ -40,4 +40,11 @@ enum class Reach { machine, link, anywhere };
   return v4_link || (address.is_v6() && address.to_v6().is_link_local()) ? Reach::link : Reach::anywhere;
 }
 
+/// Whether somebody at `asker` can be sent to `text`, an address of a host, and meets the same host there.
+[[nodiscard]] inline bool can_be_sent_to(const std::string& text, const boost::asio::ip::address& asker) {
+  const auto address = parse_address(text);
+  if (!address || !is_of_a_host(*address)) return false;
+  return reach_of(*address) == Reach::anywhere || reach_of(*address) == reach_of(asker);
+}
+
 }  // namespace mesh

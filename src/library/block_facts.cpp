@@ -7,12 +7,14 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/error.h"
 #include "core/merkle.h"
 #include "core/sketch.h"
 
 namespace mesh {
 namespace {
 
+constexpr std::size_t read_at_once = std::size_t{256} << 10;
 constexpr const char* leaves_kind = ".leaves";
 constexpr const char* sketch_kind = ".sketch";
 constexpr const char* told_kind = ".told";
@@ -37,6 +39,37 @@ std::int64_t place_of_chunks(const ChunkPlan& plan, int segment) {
 }
 
 }  // namespace
+
+std::vector<Sha256> read_leaves(std::string_view told, const PieceLayout& layout, int piece) {
+  std::vector<Sha256> out;
+  const auto count = static_cast<std::size_t>((layout.length_of(piece) + block_bytes - 1) / block_bytes);
+  if (told.size() != count * 32) return out;
+  for (std::size_t i = 0; i < count; ++i) out.push_back(*Sha256::from(told.substr(i * 32, 32)));
+  if (root_of_leaves(out, layout.piece_length, layout.count() == 1) != layout.roots[static_cast<std::size_t>(piece)])
+    out.clear();
+  return out;
+}
+
+std::vector<Sha256> make_leaves(Storage& storage, const PieceLayout& layout, int piece) {
+  std::vector<Sha256> out;
+  std::vector<char> buffer;
+  const auto length = layout.length_of(piece);
+  for (std::int64_t at = 0; at < length; at += std::ssize(buffer)) {
+    buffer.resize(static_cast<std::size_t>(std::min<std::int64_t>(length - at, read_at_once)));
+    if (const auto ec = storage.read(piece, static_cast<int>(at), buffer)) throw Error(Status::failed, ec.message());
+    append_leaves(blocks_of({buffer.data(), buffer.size()}), out);
+  }
+  if (root_of_leaves(out, layout.piece_length, layout.count() == 1) != layout.roots.at(static_cast<std::size_t>(piece)))
+    throw Error(Status::failed, "is not what it was when it was hashed");
+  return out;
+}
+
+std::string tell_leaves(std::span<const Sha256> leaves) {
+  std::string out;
+  out.reserve(leaves.size() * 32);
+  for (const auto& leaf : leaves) out += leaf.view();
+  return out;
+}
 
 Fd BlockFacts::open(const ContentId& id, const char* kind) const {
   Fd out(::open((directory_ / (id.hex() + kind)).c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));

@@ -21,6 +21,15 @@
 
 namespace mesh {
 
+/// `told` as the leaves of this piece, 32 bytes each; empty where they do not make its root.
+[[nodiscard]] std::vector<Sha256> read_leaves(std::string_view told, const PieceLayout& layout, int piece);
+/// The same as they are told.
+[[nodiscard]] std::string tell_leaves(std::span<const Sha256> leaves);
+
+/// Those of a piece that is here, which is read for it; `layout` has the roots. Throws Error where they do not make its
+/// root: the disk reads wrongly, or the file is another one by now. Blocks.
+[[nodiscard]] std::vector<Sha256> make_leaves(Storage& storage, const PieceLayout& layout, int piece);
+
 class BlockFacts {
  public:
   /// 0.2% of 256 GiB.

@@ -48,6 +48,7 @@ constexpr const char* schema =
     "CREATE TABLE IF NOT EXISTS roots(id BLOB PRIMARY KEY, roots BLOB);"
     "CREATE TABLE IF NOT EXISTS partials(id BLOB PRIMARY KEY, have BLOB, roots BLOB, path BLOB);"
     "CREATE TABLE IF NOT EXISTS partial_blocks(id BLOB PRIMARY KEY, blocks BLOB);"
+    "CREATE TABLE IF NOT EXISTS read_partials(id BLOB PRIMARY KEY, used INTEGER);"
     "CREATE TABLE IF NOT EXISTS ended(number INTEGER PRIMARY KEY, outcome BLOB);"
     "CREATE TABLE IF NOT EXISTS gets(number INTEGER PRIMARY KEY AUTOINCREMENT, request BLOB);"
     "CREATE TABLE IF NOT EXISTS notes(key TEXT PRIMARY KEY, text TEXT) WITHOUT ROWID;"
@@ -300,6 +301,22 @@ void StateDb::remove_part(const ContentId& id) {
   const Batch both(*this);
   Statement(*this, "DELETE FROM partials WHERE id=?").bind(id.view()).run();
   Statement(*this, "DELETE FROM partial_blocks WHERE id=?").bind(id.view()).run();
+  set_read(id, 0);
+}
+
+void StateDb::set_read(const ContentId& id, std::int64_t used) {
+  if (used == 0)
+    Statement(*this, "DELETE FROM read_partials WHERE id=?").bind(id.view()).run();
+  else
+    Statement(*this, "INSERT OR REPLACE INTO read_partials VALUES(?,?)").bind(id.view()).bind(used).run();
+}
+
+std::vector<ContentId> StateDb::read_parts() {
+  std::vector<ContentId> out;
+  Statement s(*this, "SELECT id FROM read_partials ORDER BY used");
+  while (s.row())
+    if (const auto id = ContentId::from(s.bytes(0))) out.push_back(*id);
+  return out;
 }
 
 std::vector<ContentId> StateDb::parts_of(std::string_view path) {

@@ -82,6 +82,12 @@ class StateDb {
   void put_part(const StoredPart& part);
   /// Is on the disk when this returns: a record must not come back after a power loss beside other bytes.
   void remove_part(const ContentId& id);
+  /// It is there for readers alone (transfer/read_cache.h), who used it last at this time, seconds since the epoch; 0:
+  /// a get wants it.
+  void set_read(const ContentId& id, std::int64_t used);
+  /// Those, the one that was used longest ago first.
+  [[nodiscard]] std::vector<ContentId> read_parts();
+
   /// The partials that were wanted under `path`.
   [[nodiscard]] std::vector<ContentId> parts_of(std::string_view path);
   /// All of them, with their paths.

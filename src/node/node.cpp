@@ -24,9 +24,12 @@
 #include "node/remote_commands.h"
 #include "serve/block_teller.h"
 #include "serve/guests.h"
+#include "serve/http_gateway.h"
 #include "serve/pack_maker.h"
+#include "serve/range_teller.h"
 #include "serve/seeder.h"
 #include "serve/streamer.h"
+#include "transfer/read_cache.h"
 #include "transfer/spools.h"
 #include "transfer/transfers.h"
 #include "wire/announce.h"
@@ -100,6 +103,10 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
                                            log_, *library_, *session_, *links_, *node_channels_, *room_, download);
   spools_ = std::make_unique<Spools>(*workers_, Spools::Options{options_.stall, options_.keys}, *library_, *session_,
                                      *links_, *room_);
+  read_cache_ =
+      std::make_unique<ReadCache>(*workers_, ReadCache::Options{options_.cache, [this] { return as_teller(); }}, log_,
+                                  *library_, *links_, *node_channels_, transfers_->parts(), *room_);
+  range_teller_ = std::make_unique<RangeTeller>(*workers_, *library_, *seeder_, *read_cache_, upload);
   getter_ = std::make_unique<Getter>(*workers_,
                                      Getter::Options{options_.url_ignore, options_.max_active, options_.local_urls},
                                      log_, *library_, *links_, *node_channels_, *transfers_, *spools_, download);
@@ -136,6 +143,7 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
     spawn(io_, call(std::move(asked)));
   });
   listen_to_library();
+  listen_for_http();
   spawn(io, tick());
   if (options_.hash_eagerly) spawn(io, seeder_->hash_eagerly());
   gets_->resume();
@@ -200,6 +208,7 @@ void Node::listen_to_library() {
     };
     // What was loaded from a path that was withdrawn may be held under another one as well; it is loaded anew from
     // there when asked for.
+    if (change.is_withdrawn || !change.delta.removed.empty()) range_teller_->forget();
     if (change.is_withdrawn)
       unload_if([&](const SwarmTorrent& torrent) {
         return torrent.storage->is_faulted() || (change.withdrawn.is_set() && torrent.content() == change.withdrawn);
@@ -350,6 +359,10 @@ void Node::serve_commands() {
     remote_commands_->check_seeds(*channel, asked.seeds);
     return differ_->diff(std::move(channel), std::move(asked));
   });
+  h.on<CacheAsk>([this](ChannelPtr, CacheAsk asked) -> Task<CacheUsage> {
+    if (asked.drop) co_await read_cache_->drop();
+    co_return co_await read_cache_->usage();
+  });
   h.on<PlacesAsk>([this](ChannelPtr, PlacesAsk) -> Task<NodePaths> {
     NodePaths out;
     out.files = library_->gate().files_dir().given;
@@ -440,6 +453,7 @@ Task<void> Node::tick() {
     }
     if (count % 60 == 0) trimmer.give_back();
     if (count % 5 == 0) session_->unload_idle();
+    if (count % 5 == 0) range_teller_->tend();
     if (count % 5 != 0) continue;
     if (!begins_anew_ && !is_in_place()) {
       begins_anew_ = true;
@@ -491,9 +505,11 @@ Task<void> Node::stop() {
   transfers_->stop();
   local_->close();
   server_->close();
+  if (gateway_) gateway_->close();
   const auto deadline = Clock::now() + save_limit;
   while ((!getter_->is_idle() || !streamer_->is_idle()) && Clock::now() < deadline)
     co_await sleep_for(milliseconds(20));
+  co_await read_cache_->close();
   if (index_) index_->close();
   co_await gossip_->close();
   links_->close();

@@ -25,6 +25,7 @@ namespace mesh {
 
 class BlockTeller;
 class GetQueue;
+class HttpGateway;
 class Keeper;
 class Getter;
 class Guests;
@@ -36,6 +37,8 @@ class Gossip;
 class Seeder;
 class PackMaker;
 class PathIndex;
+class RangeTeller;
+class ReadCache;
 class RemoteCommands;
 class Room;
 class Server;
@@ -75,6 +78,7 @@ class Node {
  private:
   void listen();
   void listen_locally();
+  void listen_for_http();
   void listen_to_library();
   [[nodiscard]] std::unique_ptr<TrackerLinks> make_links();
   [[nodiscard]] std::unique_ptr<Gossip> make_gossip();
@@ -117,6 +121,8 @@ class Node {
   std::unique_ptr<Guests> guests_;
   std::unique_ptr<Transfers> transfers_;
   std::unique_ptr<Spools> spools_;
+  std::unique_ptr<ReadCache> read_cache_;
+  std::unique_ptr<RangeTeller> range_teller_;
   std::unique_ptr<Getter> getter_;
   std::unique_ptr<Differ> differ_;
   std::unique_ptr<Streamer> streamer_;
@@ -126,6 +132,7 @@ class Node {
   std::unique_ptr<Gossip> gossip_;
   std::unique_ptr<PathIndex> index_;
   std::unique_ptr<Server> server_;
+  std::unique_ptr<HttpGateway> gateway_;
   std::unique_ptr<LocalServer> local_;
   std::set<ChannelPtr> channels_;     ///< that others opened
   std::multiset<std::string> calls_;  ///< to nodes that could not reach this one, by where they are

@@ -12,6 +12,7 @@
 #include "node/own_identity.h"
 #include "serve/block_teller.h"
 #include "serve/guests.h"
+#include "serve/range_teller.h"
 #include "serve/seeder.h"
 #include "transfer/transfers.h"
 #include "wire/announce.h"
@@ -230,6 +231,7 @@ Task<void> Node::serve_channel(std::string path, ChannelPtr channel, const Handl
 void Node::serve_mesh() {
   seeder_->serve(mesh_handlers_);
   block_teller_->serve(mesh_handlers_);
+  range_teller_->serve(mesh_handlers_);
   mesh_handlers_.on<PresenceAsk>([this](ChannelPtr, PresenceAsk asked) -> Task<PresenceAsk::Reply> {
     PresenceAsk::Reply out;
     out.rival = rivals_.claim_to(asked.run);

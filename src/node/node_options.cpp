@@ -43,6 +43,8 @@ NodeOptions checked(NodeOptions options) {
       if (!is_loopback_host(address)) throw refuse("--advertise " + address);
     if (!options.listen.empty() && !is_loopback_host(parse_host_port(options.listen).host))
       throw refuse("--listen " + options.listen);
+    if (!options.http.empty() && !is_loopback_host(parse_host_port(options.http).host))
+      throw refuse("--http " + options.http);
   }
   const auto real = fs::weakly_canonical(options.files, ec);
   const FilesDir files{options.files.string(), ec ? std::string() : real.string()};

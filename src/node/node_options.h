@@ -46,6 +46,9 @@ struct NodeOptions {
   int max_active = 6;                      ///< large files downloaded at once
   int max_gets = 10'000;                   ///< under way, those that wait included
   int max_peers = 2'000;
+  std::string http;                     ///< ADDR:PORT of the HTTP gateway; empty: none
+  std::filesystem::path http_token;     ///< empty: "http-token" in the state dir
+  std::int64_t cache = -1;              ///< bytes that readers' parts may take; below 0: a tenth of the file system
   std::vector<std::string> refuse;      ///< what is not done for other nodes: get, delete, url
   std::vector<std::string> url_ignore;  ///< keys of URLs' queries that are no part of what they name
   bool local_urls = false;              ///< for other nodes, too, get URLs at loopback and link-local addresses
@@ -54,6 +57,7 @@ struct NodeOptions {
   std::size_t most_watches = SIZE_MAX;
   StallTimes stall;                                 ///< when a download is given up
   std::chrono::milliseconds search_patience{2000};  ///< as DeltaSearch's
+  std::chrono::milliseconds read_patience{20'000};  ///< with a read of what is not here
 
   [[nodiscard]] bool is_on_network() const { return open || keys; }
   [[nodiscard]] Access access() const {

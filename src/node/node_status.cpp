@@ -6,6 +6,7 @@
 #include "node/node.h"
 #include "serve/guests.h"
 #include "swarm/session.h"
+#include "transfer/read_cache.h"
 #include "transfer/spools.h"
 #include "transfer/transfers.h"
 
@@ -19,6 +20,7 @@ NodeStatus Node::status() const {
   out.files = static_cast<int>(library_->inventory().size());
   out.members = static_cast<int>(gossip_->members().size());
   out.gets = gets_->list();
+  out.cached = read_cache_->bytes();
   out.transfers = transfers_->infos();
   for (auto& info : spools_->infos()) out.transfers.push_back(std::move(info));
   auto loaded = session_->all();

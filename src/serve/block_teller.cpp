@@ -18,7 +18,6 @@ namespace {
 constexpr std::int64_t most_answer_bytes = std::int64_t{4} << 20;
 /// Nor is more read for one: it takes some tenths of a second, in which the asker does something else.
 constexpr std::int64_t most_read_bytes = std::int64_t{256} << 20;
-constexpr std::size_t read_at_once = std::size_t{256} << 10;
 /// Who asks waits a little longer (transfer/block_asker.cpp).
 constexpr auto wait_to_know = std::chrono::milliseconds(1000);
 constexpr auto look_again_every = std::chrono::milliseconds(20);
@@ -40,18 +39,6 @@ void read_content(Storage& storage, std::int64_t offset, std::span<char> out) {
     out = out.subspan(static_cast<std::size_t>(length));
     offset += length;
   }
-}
-
-std::vector<Sha256> leaves_of(Storage& storage, int piece, std::vector<char>& buffer) {
-  std::vector<Sha256> out;
-  const auto length = storage.layout().length_of(piece);
-  for (std::int64_t at = 0; at < length;) {
-    buffer.resize(static_cast<std::size_t>(std::min<std::int64_t>(length - at, read_at_once)));
-    if (const auto ec = storage.read(piece, static_cast<int>(at), buffer)) throw Error(Status::failed, ec.message());
-    append_leaves(blocks_of({buffer.data(), buffer.size()}), out);
-    at += std::ssize(buffer);
-  }
-  return out;
 }
 
 /// Each below `count`, and none twice. Throws Error.
@@ -84,10 +71,10 @@ std::vector<std::string> tell(std::size_t count, std::int64_t length, std::size_
     }
     unknown.push_back(i);
   }
-  const auto make_buffer = [] { return std::vector<char>(); };
-  for_each_index(static_cast<int>(unknown.size()), all_threads(), make_buffer, [&](int i, std::vector<char>& buffer) {
+  const auto no_buffer = [] { return 0; };
+  for_each_index(static_cast<int>(unknown.size()), all_threads(), no_buffer, [&](int i, int) {
     const auto at = unknown[static_cast<std::size_t>(i)];
-    out[at] = make(at, buffer);
+    out[at] = make(at);
   });
   return out;
 }
@@ -131,10 +118,7 @@ Task<Teller> BlockTeller::teller(ChannelPtr channel, TellerAsk asked) {
   node.addresses = {at};
   if (!parent || !askers.nodes.contains(*parent)) co_return out;
   const auto& teller = askers.nodes.at(*parent);
-  // Nobody is sent to an address that means another machine to him.
-  const auto address = parse_address(teller.addresses.front());
-  if (address && (reach_of(*address) == Reach::anywhere || reach_of(*address) == reach_of(channel->remote())))
-    out.node.push_back(teller);
+  if (can_be_sent_to(teller.addresses.front(), channel->remote())) out.node.push_back(teller);
   co_return out;
 }
 
@@ -189,17 +173,12 @@ Task<Leaves> BlockTeller::leaves(ChannelPtr channel, LeavesAsk asked) {
   const auto most = static_cast<std::size_t>(upload_.handful(most_answer_bytes));
   const std::function<std::vector<std::string>()> work = [&] {
     auto& facts = library_.block_facts();
-    const auto text = [](const std::vector<Sha256>& leaves) {
-      std::string out;
-      for (const auto& leaf : leaves) out += leaf.view();
-      return out;
-    };
-    const auto know = [&](std::size_t i) { return text(facts.find_leaves(asked.id, file.layout, pieces[i])); };
-    const auto make = [&](std::size_t i, std::vector<char>& buffer) {
+    const auto know = [&](std::size_t i) { return tell_leaves(facts.find_leaves(asked.id, file.layout, pieces[i])); };
+    const auto make = [&](std::size_t i) {
       const auto piece = pieces[i];
-      const auto made = leaves_of(*storage, piece, buffer);
+      const auto made = make_leaves(*storage, file.layout, piece);
       facts.put_leaves(asked.id, file.layout, piece, made);
-      return text(made);
+      return tell_leaves(made);
     };
     return tell(pieces.size(), file.layout.piece_length, most, storage != nullptr, know, make);
   };
@@ -223,7 +202,7 @@ Task<SketchTold> BlockTeller::sketch(ChannelPtr channel, SketchAsk asked) {
       if (!own && !storage) own = facts.find_chunks(asked.id, asked.size, segment, BlockFacts::From::anybody);
       return own.value_or(std::string());
     };
-    const auto make = [&](std::size_t i, std::vector<char>&) {
+    const auto make = [&](std::size_t i) {
       const auto segment = segments[i];
       const auto read = [&](std::int64_t offset, std::span<char> out) {
         read_content(*storage, segment * plan.segment + offset, out);

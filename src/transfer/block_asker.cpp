@@ -33,17 +33,6 @@ std::vector<std::uint32_t>& numbers_of(SketchAsk& question) { return question.se
 constexpr std::size_t most_of(const LeavesAsk&) { return most_asked_pieces; }
 constexpr std::size_t most_of(const SketchAsk&) { return most_asked_segments; }
 
-/// `told` as leaves of this piece; empty where they do not make its root.
-std::vector<Sha256> read_leaves(std::string_view told, const PieceLayout& layout, int piece) {
-  std::vector<Sha256> out;
-  const auto count = static_cast<std::size_t>((layout.length_of(piece) + block_bytes - 1) / block_bytes);
-  if (told.size() != count * 32) return out;
-  for (std::size_t i = 0; i < count; ++i) out.push_back(*Sha256::from(told.substr(i * 32, 32)));
-  if (root_of_leaves(out, layout.piece_length, layout.count() == 1) != layout.roots[static_cast<std::size_t>(piece)])
-    out.clear();
-  return out;
-}
-
 }  // namespace
 
 /// Who has the content, and whom one of them says to ask. What a node is asked goes on though nobody waits for it any
@@ -75,10 +64,7 @@ Task<bool> BlockAsker::find_teller(std::shared_ptr<BlockAsker> self, std::string
   Teller told = co_await channel->request(question, teller_limit);
   if (told.node.empty() || told.node.front().instance == self->self_.instance) co_return false;
   auto& teller = told.node.front();
-  // Nobody sends this node to what is another machine to him, or none.
-  const auto address = teller.addresses.empty() ? std::nullopt : parse_address(teller.addresses.front());
-  if (!address || !is_of_a_host(*address)) co_return false;
-  if (reach_of(*address) != Reach::anywhere && reach_of(*address) != reach_of(channel->remote())) co_return false;
+  if (teller.addresses.empty() || !can_be_sent_to(teller.addresses.front(), channel->remote())) co_return false;
   teller.addresses.resize(1);
   self->teller_ = teller.instance;
   self->nodes_.push_back(std::move(teller));

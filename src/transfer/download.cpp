@@ -53,7 +53,7 @@ Error Download::stopped() const {
 }
 
 Task<void> Download::claim(ContentId id) {
-  while (room_.is_claimed(id)) {
+  while (room_.is_claimed_still(id)) {
     show(TransferState::queued, "the same bytes are on their way here already");
     check_wanted();
     co_await wait_for(look_again_every);

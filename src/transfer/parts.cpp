@@ -101,8 +101,7 @@ void check_sha256(const FileOrder& order, int fd, const std::atomic<bool>& stop)
 
 }  // namespace
 
-Task<std::shared_ptr<Parts::Part>> Parts::open(std::string path, ContentId id, const PieceLayout& layout,
-                                               std::function<void()> on_check) {
+Task<std::shared_ptr<Parts::Part>> Parts::open_as_left(std::string path, ContentId id, const PieceLayout& layout) {
   const auto open = [this, id, path, &layout] {
     const auto size = layout.size;
     const auto file = path_of(id);
@@ -124,7 +123,25 @@ Task<std::shared_ptr<Parts::Part>> Parts::open(std::string path, ContentId id, c
     if (resumed) out->have = known->have, out->roots = known->roots, out->blocks = read_blocks(known->blocks, layout);
     return out;
   };
-  std::shared_ptr<Part> part = co_await run_on(workers_.brief(), open);
+  co_return co_await run_on(workers_.brief(), open);
+}
+
+Task<std::shared_ptr<Parts::Part>> Parts::open_unread(std::string path, ContentId id, const PieceLayout& layout) {
+  const std::shared_ptr<Part> part = co_await open_as_left(std::move(path), id, layout);
+  for (std::size_t i = 0; i < part->have.size() && std::cmp_less(i, layout.count()); ++i) {
+    const auto piece = static_cast<int>(i);
+    if (part->have[i] != 0) part->blocks[piece].assign(static_cast<std::size_t>(block_count(layout, piece)), true);
+  }
+  part->have.clear();
+  part->roots.clear();
+  co_return part;
+}
+
+Task<std::shared_ptr<Parts::Part>> Parts::open(std::string path, ContentId id, const PieceLayout& layout,
+                                               std::function<void()> on_check) {
+  const std::shared_ptr<Part> part = co_await open_as_left(path, id, layout);
+  const auto want = [this, id] { library_.db().set_read(id, 0); };
+  co_await run_on(workers_.brief(), want);
   const auto claimed = std::ranges::count_if(part->have, [](char byte) { return byte != 0; });
   if (claimed == 0 && part->blocks.empty()) co_return part;
   on_check();
@@ -140,9 +157,16 @@ Task<std::shared_ptr<Parts::Part>> Parts::open(std::string path, ContentId id, c
   co_return part;
 }
 
-Task<void> Parts::save(ContentId id, StoragePtr storage, std::string path) {
-  const auto save = [this, id, storage, path] {
-    const auto snapshot = storage->sync();
+Task<void> Parts::save(ContentId id, StoragePtr storage, std::string path, Blocks unread) {
+  const auto save = [this, id, storage, path, unread] {
+    auto snapshot = storage->sync();
+    for (const auto& [piece, blocks] : unread) {
+      if (snapshot.have[static_cast<std::size_t>(piece)] != 0) continue;
+      auto& known = snapshot.unfinished[piece];
+      known.resize(blocks.size());
+      for (std::size_t i = 0; i < blocks.size(); ++i)
+        if (blocks[i]) known[i] = true;
+    }
     if (!snapshot.error)
       library_.db().put_part({id, snapshot.have, snapshot.roots, path, to_text(snapshot.unfinished)});
   };
@@ -152,6 +176,7 @@ Task<void> Parts::save(ContentId id, StoragePtr storage, std::string path) {
 void Parts::drop(const ContentId& id) {
   ::unlink(path_of(id).c_str());
   library_.db().remove_part(id);
+  library_.db().set_read(id, 0);
 }
 
 void Parts::drop_older(const std::string& path) {

@@ -38,8 +38,12 @@ class Parts {
   /// (BlockFacts).
   Task<std::shared_ptr<Part>> open(std::string path, ContentId id, const PieceLayout& layout,
                                    std::function<void()> on_check);
-  /// Writes down what has arrived and is on the disk of the file that is to be at `path`.
-  Task<void> save(ContentId id, StoragePtr storage, std::string path);
+  /// The same for who reads it, and looks at each block when it is wanted: nothing of it is read, and what is said to
+  /// be there is in `blocks`.
+  Task<std::shared_ptr<Part>> open_unread(std::string path, ContentId id, const PieceLayout& layout);
+  /// Writes down what has arrived and is on the disk of the file that is to be at `path`; and of `unread`, blocks that
+  /// an earlier run had written down, that they are there still.
+  Task<void> save(ContentId id, StoragePtr storage, std::string path, std::map<int, std::vector<bool>> unread = {});
   /// Whether another partial file can be made.
   [[nodiscard]] bool has_inode() const { return library_.installer().has_inode(); }
   /// The partial and its record. Blocks for as long as the file system takes to let go of it.
@@ -75,6 +79,8 @@ class Parts {
   Task<void> copy(const FileOrder& order, ContentId id, std::string from, const std::atomic<bool>& stop);
 
  private:
+  Task<std::shared_ptr<Part>> open_as_left(std::string path, ContentId id, const PieceLayout& layout);
+
   Workers& workers_;
   Library& library_;
   const Room& room_;

@@ -181,7 +181,8 @@ class Spools::MeshReader final : public Reader {
   Task<void> attach(std::int64_t offset) {
     while (!find_here() && !find_seed() && !find_spool(offset) && !find_download()) {
       check_stopped();
-      if (is_under_way()) {  // not yet, or not any more
+      // Not yet, or not any more; or other readers have it, who can wait.
+      if (spools_.spools_.contains(wanted_.id) || spools_.room_.is_claimed_still(wanted_.id)) {
         co_await sleep_for(look_every);
       } else if (!told_) {
         co_await learn();
@@ -192,10 +193,6 @@ class Spools::MeshReader final : public Reader {
         co_return;
       }
     }
-  }
-
-  [[nodiscard]] bool is_under_way() const {
-    return spools_.spools_.contains(wanted_.id) || spools_.room_.is_claimed(wanted_.id);
   }
 
   bool find_here() {

@@ -36,6 +36,7 @@ class Transfers {
 
   /// What gets have their searches go by.
   [[nodiscard]] DeltaSearch::Options search_options() const;
+  [[nodiscard]] Parts& parts() { return parts_; }
   /// What is here of files that are wanted.
   [[nodiscard]] DeltaSource& delta() { return delta_; }
   /// The node is going: what is done on the pools ends soon.

@@ -13,6 +13,7 @@
 #include "wire/messages/packs.h"
 #include "wire/messages/path_index.h"
 #include "wire/messages/places.h"
+#include "wire/messages/ranges.h"
 #include "wire/messages/registration.h"
 #include "wire/messages/small_files.h"
 #include "wire/messages/status.h"

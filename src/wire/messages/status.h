@@ -42,13 +42,14 @@ struct NodeStatus {
   bool has_no_tracker = false;  ///< no tracker is named
   int files = 0;
   int torrents_loaded = 0;
-  int members = 0;  ///< other nodes that it knows of, for when no tracker answers
+  std::int64_t cached = 0;  ///< bytes on the disk that readers alone wanted
+  int members = 0;          ///< other nodes that it knows of, for when no tracker answers
   std::vector<GetInfo> gets;
   std::vector<TransferInfo> transfers;
   template <class V>
   void describe(V& v) {
     v("node", node), v("error", error), v("tracker", tracker_connected), v("no-tracker", has_no_tracker),
-        v("files", files), v("loaded", torrents_loaded), v("members", members), v("gets", gets),
+        v("files", files), v("loaded", torrents_loaded), v("members", members), v("cached", cached), v("gets", gets),
         v("transfers", transfers);
   }
 };

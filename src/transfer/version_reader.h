@@ -1,0 +1,81 @@
+// Any range of one version of a file, whether it is here, on its way, or neither: from the files directory, from a
+// download or a stream that is under way, or from what readers have here and the nodes that hold the rest
+// (docs/decisions/0026). A version that nobody has hashed is read from its one holder, and what was read is proven when
+// it has been. On the node's loop; blocking work goes to the pool.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/read_ahead.h"
+#include "mesh/node_channels.h"
+#include "mesh/tracker_links.h"
+#include "swarm/session.h"
+#include "transfer/read_cache.h"
+#include "transfer/reader.h"
+
+namespace mesh {
+
+/// What readers read by, the same for all of a node.
+struct ReadFrom {
+  Workers& workers;
+  Library& library;
+  Session& session;
+  TrackerLinks& links;
+  NodeChannels& channels;
+  ReadCache& cache;
+};
+
+class VersionReader final : public Reader {
+ public:
+  struct Options {
+    bool goes_on = false;                        ///< all of it will be read, in order
+    std::chrono::milliseconds patience{20'000};  ///< with one read
+    std::function<bool()> is_stopped = [] { return false; };
+  };
+  /// `holders`: nodes that have it; of a candidate the one that is to be asked, and its key at the trackers.
+  VersionReader(ReadFrom from, FileEntry wanted, std::vector<NodeRef> holders, Options options);
+  ~VersionReader() override;
+  VersionReader(const VersionReader&) = delete;
+  VersionReader& operator=(const VersionReader&) = delete;
+
+  [[nodiscard]] std::int64_t size() const override { return wanted_.size; }
+  /// Any offset, in any order. Throws Error by the time that the patience ends.
+  Task<std::size_t> read(std::int64_t offset, std::span<char> out) override;
+  [[nodiscard]] const FileEntry& wanted() const { return wanted_; }
+  /// Nothing is fetched ahead beyond that byte, unless it is read.
+  void set_end(std::int64_t end) { end_ = end; }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  struct Candidate;
+
+  Task<std::size_t> read_local(std::int64_t offset, std::span<char> out);
+  Task<std::size_t> read_torrent(std::int64_t offset, std::span<char> out, Clock::time_point until);
+  Task<std::size_t> read_content(std::int64_t offset, std::span<char> out, Clock::time_point until);
+  Task<std::size_t> read_candidate(std::int64_t offset, std::span<char> out, Clock::time_point until);
+  void take_id();
+  void check_stopped() const;
+
+  ReadFrom from_;
+  FileEntry wanted_;
+  std::vector<NodeRef> holders_;
+  Options options_;
+  ReadAhead ahead_;
+  std::int64_t end_ = INT64_MAX;
+  std::optional<LocalReader> local_;
+  bool is_local_bad_ = false;
+  SwarmTorrentPtr torrent_;
+  PieceScheduler::CursorId cursor_ = 0;
+  CachedContentPtr content_;
+  std::shared_ptr<void> used_;
+  std::shared_ptr<Candidate> candidate_;  ///< null: its id is known
+};
+
+}  // namespace mesh
