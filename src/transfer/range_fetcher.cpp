@@ -380,7 +380,9 @@ Task<std::string> RangeFetcher::fetch(std::int64_t offset, std::int64_t length, 
   }
   const auto fetch = std::make_shared<Fetch>(workers_.loop());
   fetch->offset = offset;
-  fetch->length = std::min({length, most_range_bytes, wanted_.size - offset});
+  // Whole blocks, but for the last.
+  length = std::clamp<std::int64_t>(length, block_bytes, most_range_bytes) / block_bytes * block_bytes;
+  fetch->length = std::min(length, wanted_.size - offset);
   fetch->holders_only = holders_only;
   std::vector<int> pieces;
   for (auto piece = offset / file_.layout.piece_length; piece * file_.layout.piece_length < offset + fetch->length;

@@ -20,7 +20,8 @@ using All =
                NodePaths, PlacesAsk, WayMade, Handover, Outcomes, GetReply, Get, Wait, Cancelled, Cancel, Deleted,
                Delete, Ordered, Order, Relayed, Relay, StreamEnd, StreamBegin, StreamData, Stream, Progress, Notice,
                Pack, PreparePack, MakePack, IndexTell, IndexTold, IndexAsk, Indexed, IndexRest, AnnounceAsk, Announced,
-               Leaves, LeavesAsk, SketchTold, SketchAsk, Teller, TellerAsk, Difference, DiffAsk>;
+               Leaves, LeavesAsk, SketchTold, SketchAsk, Teller, TellerAsk, Difference, DiffAsk, RangeTold, RangeAsk,
+               CacheUsage, CacheAsk>;
 
 template <class Message>
 void read(const std::string& bytes) {
