@@ -8,6 +8,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <ctime>
+#include <fstream>
 #include <sstream>
 #include <thread>
 
@@ -16,6 +17,7 @@
 
 namespace mesh {
 
+namespace fs = std::filesystem;
 using std::chrono::seconds;
 
 Task<ChannelPtr> find_node(const NodeOptions& options) {
@@ -50,8 +52,47 @@ Task<ChannelPtr> find_node(const NodeOptions& options) {
   co_return channel;
 }
 
-Task<ChannelPtr> find_node_or_tracker(const NodeOptions& options) {
-  ChannelPtr channel = co_await find_node(options);
+namespace {
+
+/// Whether somebody holds the lock of the state directory: /proc/locks names its inode. To take it, to see, might keep
+/// a node from its start.
+bool is_held(const fs::path& lock) {
+  struct stat s {};
+  if (::stat(lock.c_str(), &s) != 0) return false;
+  std::ifstream locks("/proc/locks");
+  const auto wanted = ":" + std::to_string(s.st_ino) + " ";
+  for (std::string line; std::getline(locks, line);)
+    if (line.find("FLOCK") != std::string::npos && line.find(wanted) != std::string::npos) return true;
+  return false;
+}
+
+/// Whether a node is just going, or may be about to come back, though none listens.
+bool may_come(const NodeOptions& options) {
+  if (is_held(options.state_dir() / "lock")) return true;
+  // One that ends as it should takes its socket away. What is left from before this machine began is nobody's.
+  struct stat s {};
+  if (::lstat(options.control_socket().c_str(), &s) != 0 || !S_ISSOCK(s.st_mode)) return false;
+  timespec up{};
+  if (::clock_gettime(CLOCK_BOOTTIME, &up) != 0) return false;
+  return s.st_ctim.tv_sec > std::time(nullptr) - up.tv_sec;
+}
+
+}  // namespace
+
+Task<ChannelPtr> find_node_patiently(const NodeOptions& options, bool is_lost) {
+  bool is_said = false;
+  for (const auto begun = std::chrono::steady_clock::now();;) {
+    const ChannelPtr channel = co_await find_node(options);
+    const auto waited = std::chrono::steady_clock::now() - begun;
+    if (channel || waited >= node_comes_back || (!is_lost && !may_come(options))) co_return channel;
+    if (waited >= seconds(1) && !std::exchange(is_said, true))
+      say("meshfile", "the node of " + options.files.string() + " does not answer; it is waited for, 15 s at most");
+    co_await sleep_for(std::chrono::milliseconds(100));
+  }
+}
+
+Task<ChannelPtr> find_node_or_tracker(const NodeOptions& options, bool is_lost) {
+  ChannelPtr channel = co_await find_node_patiently(options, is_lost);
   if (channel) co_return channel;
   if (!options.key_trouble.empty())
     throw Error(Status::usage, options.key_trouble + ", and no node runs on " + options.files.string());

@@ -2,6 +2,7 @@
 // tracker. Everything here runs on one io_context that the command drives.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 
@@ -16,8 +17,14 @@ namespace mesh {
 /// of whoever the socket's directory belongs to. Throws Error where one runs but cannot be asked, or is not believed.
 Task<ChannelPtr> find_node(const NodeOptions& options);
 
+/// The same, of one that may be just going or coming back: then it is waited for, `node_comes_back` at most. It is
+/// where its state directory is held by a process that does not listen, or where it ended without saying so; or, with
+/// `is_lost`, in any case.
+inline constexpr std::chrono::seconds node_comes_back{15};
+Task<ChannelPtr> find_node_patiently(const NodeOptions& options, bool is_lost);
+
 /// The node, or the first tracker that answers. Throws Error(unreachable).
-Task<ChannelPtr> find_node_or_tracker(const NodeOptions& options);
+Task<ChannelPtr> find_node_or_tracker(const NodeOptions& options, bool is_lost);
 
 /// Starts a node for this files dir in a child of its own, which lives for as long as it is needed. To be called before
 /// this process has threads. Returns when the child serves; throws what kept it from doing so.

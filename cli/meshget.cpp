@@ -38,8 +38,6 @@ struct Interruption {
 };
 Interruption interruption;
 
-constexpr auto lost_after = std::chrono::seconds(15);
-
 /// The get over one connection; nothing when the node went away before it had answered.
 Task<std::optional<GetReply>> get_once(ChannelPtr channel, const Handlers& handlers, const Get& request,
                                        Handler* handler) {
@@ -83,6 +81,8 @@ Task<GetReply> get(const NodeOptions& node, const Get& request, ProgressView& vi
       guard(channel, [&] { return handler->take(std::move(note.data)); });
     });
   }
+  Get numbered = request;
+  numbered.once = random_secret().hex().substr(0, 32);
   auto seen = std::chrono::steady_clock::now();
   for (;;) {
     ChannelPtr channel = co_await find_node(node);
@@ -90,13 +90,13 @@ Task<GetReply> get(const NodeOptions& node, const Get& request, ProgressView& vi
     if (channel) {
       interruption.channel = channel;
       outcomes.clear();
-      auto reply = co_await get_once(channel, handlers, request, handler);
+      auto reply = co_await get_once(channel, handlers, numbered, handler);
       channel->close();
       if (trouble) std::rethrow_exception(trouble);
       if (reply) co_return *reply;
       interruption.check();
       seen = std::chrono::steady_clock::now();
-    } else if (std::chrono::steady_clock::now() - seen > lost_after) {
+    } else if (std::chrono::steady_clock::now() - seen > node_comes_back) {
       throw Error(Status::unreachable,
                   "the node went away and did not come back within 15 s; what has arrived is kept, and a get goes on "
                   "from there");

@@ -5,10 +5,9 @@
 namespace mesh::meshfile {
 
 Task<Status> cache(const NodeOptions& node, const Asked& asked, const Handlers& handlers) {
-  const auto channel = co_await channel_for(node, handlers, true);
   CacheAsk question;
   question.drop = asked.drop;
-  const CacheUsage usage = co_await channel->request(question, std::chrono::seconds(60));
+  const CacheUsage usage = co_await ask(node, handlers, true, question, std::chrono::seconds(60));
   if (asked.as_json)
     print(
         {{"bytes", usage.bytes}, {"most_bytes", usage.most_bytes}, {"contents", usage.contents}, {"open", usage.open}});

@@ -7,13 +7,13 @@ Task<Status> cancel(const NodeOptions& node, const Asked& asked, const Handlers&
   Cancel request;
   request.whats = asked.whats;
   request.discard = asked.discard;
+  request.once = new_once();
   if (!asked.on.empty()) {
     request.whats = portable(request.whats, node);
     const Relayed reply = co_await relay(node, handlers, request, asked.on);
     co_return print_answers(reply, asked, "stopped");
   }
-  const auto channel = co_await channel_for(node, handlers, true);
-  const Cancelled reply = co_await channel->request(request, std::chrono::minutes(1));
+  const Cancelled reply = co_await ask(node, handlers, true, request, std::chrono::minutes(1));
   if (asked.as_json) print({{"stopped", reply.stopped}, {"discarded", reply.discarded}});
   co_return Status::ok;
 }

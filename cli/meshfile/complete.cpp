@@ -32,7 +32,11 @@ Task<Status> complete(const NodeOptions& node, const Asked& asked, const Handler
   question.prefix = std::string(slash == std::string_view::npos ? word : word.substr(slash + 1));
   question.local = asked.local;
   if (!question.pattern.empty() && !is_mesh_path(question.pattern)) co_return Status::ok;
-  const auto channel = co_await channel_for(node, handlers, asked.local);
+  // Nobody waits for a node at the key that is pressed.
+  ChannelPtr channel = co_await find_node(node);
+  if (!channel && !asked.local) channel = co_await find_node_or_tracker(node, false);
+  if (!channel) co_return Status::unreachable;
+  spawn(co_await asio::this_coro::executor, channel->run(handlers));
   std::size_t said = 0;
   do {
     const Listed page = co_await channel->request(question, std::chrono::seconds(3));

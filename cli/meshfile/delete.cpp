@@ -28,18 +28,16 @@ void print_deleted(const std::string& node, const Deleted& deleted) {
 
 /// The glob, in which a path that is somewhere in the mesh is none.
 Task<What> as_in_mesh(const NodeOptions& node, const Handlers& handlers, What what) {
-  const auto channel = co_await channel_for(node, handlers, false);
   List question;
   question.pattern = what.pattern;
   question.glob = true;
   try {
-    const Listed page = co_await channel->request(question, std::chrono::seconds(150));
+    const Listed page = co_await ask(node, handlers, false, question, std::chrono::seconds(150));
     if (page.literal) what.is_glob = false;
     if (may_stand_for(page.pattern, what.pattern)) what.pattern = page.pattern;
   } catch (const Error& error) {
     if (error.status() != Status::not_found) throw;
   }
-  channel->close();
   co_return what;
 }
 
@@ -49,9 +47,9 @@ Task<Status> remove(const NodeOptions& node, const Asked& asked, const Handlers&
   Delete request;
   request.whats = portable(asked.whats, node);
   request.force = asked.force;
+  request.once = new_once();
   if (!asked.mesh && asked.on.empty()) {
-    const auto channel = co_await channel_for(node, handlers, true);
-    Deleted reply = co_await channel->request(request, std::chrono::hours(24));
+    Deleted reply = co_await ask(node, handlers, true, request, std::chrono::hours(24));
     for (const auto& missing : reply.missing) {
       reply.errors.push_back(printable(missing) + ": not found on this node");
       reply.status = worst(reply.status, Status::not_found);

@@ -9,14 +9,13 @@
 namespace mesh::meshfile {
 
 Task<Status> diff(const NodeOptions& node, const Asked& asked, const Handlers& handlers) {
-  const auto channel = co_await channel_for(node, handlers, true);
   Get named = asked.get;
   find_seeds(named);
   DiffAsk question;
   question.path = path_named(asked.path, node);
   question.seeds = named.seeds;
   // A file that nobody has hashed is read for it.
-  const Difference reply = co_await channel->request(question, std::chrono::hours(24));
+  const Difference reply = co_await ask(node, handlers, true, question, std::chrono::hours(24));
   if (asked.as_json)
     print({{"path", reply.path}, {"fetch", reply.fetch}, {"reuse", reply.reuse}});
   else

@@ -9,6 +9,7 @@ namespace mesh::meshfile {
 Task<Status> get(const NodeOptions& node, const Asked& asked, const Handlers& handlers) {
   Get request = asked.get;
   request.detach = true;
+  request.once = new_once();
   if (asked.on.empty()) find_seeds(request);
   if (!asked.on.empty()) {
     request.whats = portable(request.whats, node);
@@ -18,8 +19,7 @@ Task<Status> get(const NodeOptions& node, const Asked& asked, const Handlers& ha
     const Relayed reply = co_await relay(node, handlers, request, asked.on);
     co_return print_answers(reply, asked, "gets it");
   }
-  const auto channel = co_await channel_for(node, handlers, true);
-  const GetReply reply = co_await channel->request(request, std::chrono::seconds(30));
+  const GetReply reply = co_await ask(node, handlers, true, request, std::chrono::seconds(30));
   if (asked.as_json) print({{"status", reply.status}, {"detached", true}, {"errors", reply.errors}});
   for (const auto& error : reply.errors) say("meshfile", error);
   if (!asked.as_json && reply.status == Status::ok && ::isatty(STDERR_FILENO) == 1)

@@ -6,10 +6,9 @@
 namespace mesh::meshfile {
 
 Task<Status> info(const NodeOptions& node, const Asked& asked, const Handlers& handlers) {
-  const auto channel = co_await channel_for(node, handlers, false);
   Info question;
   question.path = path_named(asked.path, node);
-  const Versions reply = co_await channel->request(question, std::chrono::seconds(150));
+  const Versions reply = co_await ask(node, handlers, false, question, std::chrono::seconds(150));
   if (asked.as_json) {
     json versions = json::array();
     for (const auto& version : reply.versions) {

@@ -16,7 +16,7 @@ std::string conflict_mark(const ListItem& item) {
 }  // namespace
 
 Task<Status> list(const NodeOptions& node, const Asked& asked, const Handlers& handlers) {
-  const auto channel = co_await channel_for(node, handlers, asked.local);
+  Conversation conversation(node, handlers, asked.local);
   const auto what = parse_what(asked.path, files_dir(node));
   List question;
   question.pattern = what.pattern;
@@ -25,7 +25,7 @@ Task<Status> list(const NodeOptions& node, const Asked& asked, const Handlers& h
   question.local = asked.local;
   json items = json::array();
   do {
-    const Listed page = co_await channel->request(question, std::chrono::seconds(150));
+    const Listed page = co_await conversation.ask(question, std::chrono::seconds(150));
     if (question.after.empty()) say_view(page.view);
     for (const auto& item : page.items) {
       if (asked.as_json) {

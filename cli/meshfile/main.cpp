@@ -145,7 +145,6 @@ int main(int argc, char** argv) {
     ProgressView view(asked.quiet || asked.as_json);
     const auto outcomes = std::make_shared<std::vector<GetOutcome>>();
     Handlers handlers;
-    handlers.on_note<StreamData>([](const ChannelPtr&, StreamData note) { write_out(note.data); });
     handlers.on_note<Progress>([&](const ChannelPtr&, Progress progress) { view.show(progress); });
     handlers.on_note<Outcomes>([&](const ChannelPtr&, Outcomes page) {
       view.clear();

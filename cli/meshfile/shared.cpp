@@ -14,17 +14,27 @@ std::string shown_path(const FileEntry& entry) {
   return out;
 }
 
-Task<ChannelPtr> channel_for(const NodeOptions& node, const Handlers& handlers, bool local) {
-  ChannelPtr channel;
-  if (local)
-    channel = co_await find_node(node);
+std::string new_once() { return random_secret().hex().substr(0, 32); }
+
+Task<bool> Conversation::is_closing(ChannelPtr channel) {
+  constexpr auto moment = std::chrono::milliseconds(300);
+  for (const auto until = std::chrono::steady_clock::now() + moment;
+       channel->is_open() && std::chrono::steady_clock::now() < until;)
+    co_await sleep_for(std::chrono::milliseconds(10));
+  co_return !channel->is_open();
+}
+
+Task<void> Conversation::connect() {
+  if (is_local_)
+    channel_ = co_await find_node_patiently(node_, is_lost_);
   else
-    channel = co_await find_node_or_tracker(node);
-  if (!channel)
+    channel_ = co_await find_node_or_tracker(node_, is_lost_);
+  if (!channel_)
     throw Error(Status::unreachable,
-                "no node runs on " + node.files.string() + "; start meshseed, or give its --files or --control");
-  spawn(co_await asio::this_coro::executor, channel->run(handlers));
-  co_return channel;
+                "no node runs on " + node_.files.string() +
+                    (is_lost_ ? " any more" : "; start meshseed, or give its --files or --control"));
+  is_lost_ = true;  // should it go from here on
+  spawn(co_await asio::this_coro::executor, channel_->run(handlers_));
 }
 
 void say_view(const std::string& view) {

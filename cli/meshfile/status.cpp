@@ -61,11 +61,11 @@ void print_status(const StatusReply& reply) {
 }  // namespace
 
 Task<Status> status(const NodeOptions& node, const Asked& asked, const Handlers& handlers) {
-  const auto channel = co_await channel_for(node, handlers, !asked.mesh);
+  Conversation conversation(node, handlers, !asked.mesh);
   StatusAsk question;
   question.mesh = asked.mesh;
   for (;;) {
-    const StatusReply reply = co_await channel->request(question, std::chrono::seconds(15));
+    const StatusReply reply = co_await conversation.ask(question, std::chrono::seconds(15));
     say_view(reply.view);
     if (asked.as_json) {
       json nodes = json::array();

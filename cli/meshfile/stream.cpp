@@ -19,10 +19,20 @@ void write_out(const std::string& data) {
 }
 
 Task<Status> stream(const NodeOptions& node, const Asked& asked, const Handlers& handlers) {
-  const auto channel = co_await channel_for(node, handlers, true);
-  Stream request = asked.stream;
-  request.path = asked.path;
-  const StreamEnd end = co_await channel->request(request, std::chrono::hours(24 * 365));
+  // The bytes go to stdout as they come; where the node goes away, what it has not sent yet is asked for when it is
+  // back.
+  const auto request = std::make_shared<Stream>(asked.stream);
+  request->path = asked.path;
+  Handlers with_bytes = handlers;
+  with_bytes.on_note<StreamBegin>([request](const ChannelPtr&, StreamBegin file) { request->id = file.id; });
+  with_bytes.on_note<StreamData>([request](const ChannelPtr&, StreamData note) {
+    write_out(note.data);
+    request->offset += std::ssize(note.data);
+  });
+  Conversation conversation(node, with_bytes, true);
+  std::optional<StreamEnd> done;
+  while (!done) done = co_await conversation.ask_once(request, std::chrono::hours(24 * 365));
+  const StreamEnd end = *done;
   if (asked.as_json) {
     const json out = {{"size", end.size}, {"from_sources", end.from_sources}, {"from_getters", end.from_getters}};
     std::fprintf(stderr, "%s\n", out.dump().c_str());

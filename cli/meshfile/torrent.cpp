@@ -24,11 +24,10 @@ std::string shell_quoted(const std::string& text) {
 }  // namespace
 
 Task<Status> torrent(const NodeOptions& node, const Asked& asked, const Handlers& handlers) {
-  const auto channel = co_await channel_for(node, handlers, false);
   TorrentAsk question;
   question.path = path_named(asked.path, node);
   question.seconds = asked.seconds;
-  const TorrentFile reply = co_await channel->request(question, std::chrono::hours(24));
+  const TorrentFile reply = co_await ask(node, handlers, false, question, std::chrono::hours(24));
   std::vector<std::string> urls;
   if (asked.seconds > 0 && !reply.guest)
     throw Error(Status::failed, "guest torrents are a node's, and none runs on " + node.files.string());

@@ -41,24 +41,7 @@ Task<Status> wait(const NodeOptions& node, const Asked& asked, const Handlers& h
     co_return print_answers(all, asked, "done");
   }
   // A node that is restarted goes on with its gets, and so does this.
-  std::optional<GetReply> answer;
-  bool reached = false;
-  for (auto seen = std::chrono::steady_clock::now(); !answer;) {
-    std::optional<Error> lost;
-    bool connected = false;
-    try {
-      const auto channel = co_await channel_for(node, handlers, true);
-      reached = connected = true;
-      answer = co_await channel->request(request, std::chrono::hours(24 * 365));
-    } catch (const Error& error) {
-      if (error.status() != Status::unreachable || !reached) throw;
-      lost = error;
-      if (connected) seen = std::chrono::steady_clock::now();
-    }
-    if (lost && std::chrono::steady_clock::now() - seen > std::chrono::seconds(15)) throw Error(*lost);
-    if (lost) co_await sleep_for(std::chrono::milliseconds(200));
-  }
-  const GetReply reply = *answer;
+  const GetReply reply = co_await ask(node, handlers, true, request, std::chrono::hours(24 * 365));
   json errors = json::array();
   for (const auto& one : *outcomes) {
     if (asked.as_json)

@@ -158,10 +158,29 @@ void GetQueue::inherit(const std::vector<Get>& requests) {
 
 /// Asked for again before it has begun: that one serves.
 GetTaskPtr GetQueue::same_under_way(const Get& request) const {
-  const auto wanted = to_bencode(request);
+  const auto text = [](Get asked) {
+    asked.once.clear();
+    return to_bencode(asked);
+  };
+  const auto wanted = text(request);
   for (const auto& [number, running] : running_)
-    if (!running->cancelled && !running->running && !running->is_kept && to_bencode(running->request) == wanted)
+    if (!running->cancelled && !running->running && !running->is_kept && text(running->request) == wanted)
       return running;
+  return nullptr;
+}
+
+/// The get of that request, which is under way or has ended.
+GetTaskPtr GetQueue::find_once(const std::string& once) const {
+  if (once.empty()) return nullptr;
+  for (const auto& [number, task] : running_)
+    if (task->request.once == once && !task->cancelled) return task;
+  for (const auto& [number, info] : over_)
+    if (info.once == once) {
+      auto task = std::make_shared<GetTask>();
+      task->number = number;
+      task->running = true;
+      return task;
+    }
   return nullptr;
 }
 
@@ -210,9 +229,19 @@ Task<void> GetQueue::drop_partials(std::string path) {
 }
 
 Task<GetReply> GetQueue::get(ChannelPtr channel, Get request) {
+  // It was asked for before the connection was lost.
+  const GetTaskPtr before = find_once(request.once);
   if (request.detach || !channel) {
+    if (before) co_return co_await look_first(before);
     const GetTaskPtr same_task = same_under_way(request);
     if (same_task) co_return co_await look_first(same_task);
+  } else if (before && running_.contains(before->number)) {
+    // Whoever waits for it has it from here on; what it has got is kept.
+    before->absorbed = true;
+    request.except = before->request.except;
+    getter_.cancel(before);
+    library_.db().remove_get(before->number);
+    running_.erase(before->number);
   }
   const auto task = add(std::move(request));
   if (task->request.detach || !channel) {
@@ -285,7 +314,7 @@ Task<void> GetQueue::run_detached(GetTaskPtr task) {
   // Nobody waits for it, so a tracker or node that cannot be reached for a while is no reason to give it up.
   for (;;) {
     const auto outcomes = co_await getter_.run(task);
-    if (workers_.stopping()) co_return;  // it goes on at the next start
+    if (workers_.stopping() || task->absorbed) co_return;  // it goes on at the next start, or in another's name
     const auto lost = std::ranges::find_if(outcomes, [](const auto& one) { return one.status == Status::unreachable; });
     if (lost == outcomes.end() || task->cancelled) {
       for (const auto& one : outcomes)
@@ -570,6 +599,7 @@ GetInfo GetQueue::describe(const GetTask& task) const {
   GetInfo out;
   const auto progress = getter_.progress(task);
   out.number = task.number;
+  out.once = task.request.once;
   for (const auto& what : task.request.whats) out.whats.push_back(without_secrets(what));
   out.detached = task.request.detach || task.is_kept;  // nobody waits for it
   out.files_done = progress.files_done;

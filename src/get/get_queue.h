@@ -80,6 +80,7 @@ class GetQueue {
   [[nodiscard]] std::vector<std::string> parse_seeds(const Get& request) const;
   Task<void> run_kept(GetTaskPtr task, OnEnd on_end);
   [[nodiscard]] GetTaskPtr same_under_way(const Get& request) const;
+  [[nodiscard]] GetTaskPtr find_once(const std::string& once) const;
   Task<void> run_detached(GetTaskPtr task);
   Task<GetReply> look_first(GetTaskPtr task);
   void end(const GetTaskPtr& task, const std::vector<GetOutcome>& outcomes, bool reported);

@@ -52,6 +52,7 @@ struct GetTask : Asker {
   std::vector<std::string> seeds;       ///< and its seeds (get/seeds.h)
   std::int64_t number = 0;              ///< in the state database
   std::atomic<bool> cancelled = false;  ///< all of it
+  bool absorbed = false;                ///< and it goes on under another number
   std::vector<What> except;             ///< what was cancelled of it
   Pacer pacer;                          ///< of what comes neither from a swarm nor by one
   std::int64_t settled_bytes = 0;       ///< of files that are done

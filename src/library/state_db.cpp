@@ -51,6 +51,7 @@ constexpr const char* schema =
     "CREATE TABLE IF NOT EXISTS read_partials(id BLOB PRIMARY KEY, used INTEGER);"
     "CREATE TABLE IF NOT EXISTS ended(number INTEGER PRIMARY KEY, outcome BLOB);"
     "CREATE TABLE IF NOT EXISTS gets(number INTEGER PRIMARY KEY AUTOINCREMENT, request BLOB);"
+    "CREATE TABLE IF NOT EXISTS answers(once TEXT PRIMARY KEY, given INTEGER, answer BLOB) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS notes(key TEXT PRIMARY KEY, text TEXT) WITHOUT ROWID;"
     // What is there may be something else of these names.
     "SELECT device, inode, size, mtime, ctime, id FROM hashes LIMIT 0;"
@@ -309,6 +310,24 @@ void StateDb::set_read(const ContentId& id, std::int64_t used) {
     Statement(*this, "DELETE FROM read_partials WHERE id=?").bind(id.view()).run();
   else
     Statement(*this, "INSERT OR REPLACE INTO read_partials VALUES(?,?)").bind(id.view()).bind(used).run();
+}
+
+std::optional<std::string> StateDb::find_answer(std::string_view once) {
+  Statement s(*this, "SELECT answer FROM answers WHERE once=?");
+  return s.bind(once).row() ? std::optional(s.bytes(0)) : std::nullopt;
+}
+
+void StateDb::put_answer(std::string_view once, std::int64_t now, std::string_view answer) {
+  const Batch all(*this);
+  Statement(*this, "DELETE FROM answers WHERE given<?").bind(now - answer_seconds).run();
+  Statement(*this, "DELETE FROM answers WHERE once NOT IN (SELECT once FROM answers ORDER BY given DESC LIMIT ?)")
+      .bind(most_answers - 1)
+      .run();
+  Statement(*this, "INSERT OR REPLACE INTO answers VALUES(?,?,?)").bind(once).bind(now).bind(answer).run();
+}
+
+void StateDb::remove_answer(std::string_view once) {
+  Statement(*this, "DELETE FROM answers WHERE once=?").bind(once).run();
 }
 
 std::vector<ContentId> StateDb::read_parts() {

@@ -88,6 +88,14 @@ class StateDb {
   /// Those, the one that was used longest ago first.
   [[nodiscard]] std::vector<ContentId> read_parts();
 
+  /// What a request was answered (node/once.h), kept until it has been heard: the newest `most_answers`, for ten
+  /// minutes. `now` in seconds since the epoch.
+  static constexpr std::int64_t most_answers = 500;
+  static constexpr std::int64_t answer_seconds = 600;
+  [[nodiscard]] std::optional<std::string> find_answer(std::string_view once);
+  void put_answer(std::string_view once, std::int64_t now, std::string_view answer);
+  void remove_answer(std::string_view once);
+
   /// The partials that were wanted under `path`.
   [[nodiscard]] std::vector<ContentId> parts_of(std::string_view path);
   /// All of them, with their paths.

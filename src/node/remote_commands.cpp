@@ -36,7 +36,11 @@ void RemoteCommands::serve_commands(Handlers& handlers) {
   });
   handlers.on<Wait>(
       [this](ChannelPtr channel, Wait request) { return gets_.wait(std::move(channel), std::move(request)); });
-  handlers.on<Cancel>([this](ChannelPtr, Cancel request) { return gets_.cancel(std::move(request)); });
+  handlers.on<Cancel>([this](ChannelPtr, Cancel request) { return cancel(std::move(request)); });
+  handlers.on_note<Heard>([this](const ChannelPtr&, const Heard& note) {
+    once_.heard<Delete>(note.once);
+    once_.heard<Cancel>(note.once);
+  });
   handlers.on<Delete>([this](ChannelPtr, Delete request) { return remove(std::move(request)); });
   handlers.on<Relay>([this](ChannelPtr, Relay request) -> Task<Relayed> {
     const auto tracker = co_await links_.first(tracker_limit);
@@ -91,7 +95,7 @@ Task<Ordered> RemoteCommands::execute(Order order) {
     auto request = from_bencode<Cancel>(order.body);
     if (request.discard && refuses("delete"))
       throw Error(Status::refused, "does not drop partial downloads for other nodes (its --refuse delete says so)");
-    Cancelled done = co_await gets_.cancel(std::move(request));
+    Cancelled done = co_await cancel(std::move(request));
     out.body = bounded(done, done.stopped, done.discarded);
   } else if (order.kind == Delete::name) {
     auto request = from_bencode<Delete>(order.body);
@@ -129,7 +133,17 @@ Task<What> RemoteCommands::read(What what) {
   co_return what;
 }
 
+Task<Cancelled> RemoteCommands::cancel(Cancel asked) {
+  std::function<Task<Cancelled>(Cancel)> work = [this](Cancel request) { return gets_.cancel(std::move(request)); };
+  co_return co_await once_.run(std::move(asked), std::move(work));
+}
+
 Task<Deleted> RemoteCommands::remove(Delete asked) {
+  std::function<Task<Deleted>(Delete)> work = [this](Delete request) { return remove_now(std::move(request)); };
+  co_return co_await once_.run(std::move(asked), std::move(work));
+}
+
+Task<Deleted> RemoteCommands::remove_now(Delete asked) {
   Deleted out;
   std::vector<What> whats;
   if (asked.whats.size() > most_whats)

@@ -5,6 +5,7 @@
 
 #include "get/get_queue.h"
 #include "node/node_options.h"
+#include "node/once.h"
 #include "wire/channel.h"
 
 namespace mesh {
@@ -13,7 +14,13 @@ class RemoteCommands {
  public:
   RemoteCommands(Workers& workers, const NodeOptions& options, Log log, Library& library, TrackerLinks& links,
                  GetQueue& gets)
-      : workers_(workers), options_(options), log_(std::move(log)), library_(library), links_(links), gets_(gets) {}
+      : workers_(workers),
+        options_(options),
+        log_(std::move(log)),
+        library_(library),
+        links_(links),
+        gets_(gets),
+        once_(workers, library.db()) {}
 
   void serve_commands(Handlers& handlers);
   void serve_mesh(Handlers& handlers);
@@ -23,6 +30,8 @@ class RemoteCommands {
  private:
   Task<What> read(What what);
   Task<Deleted> remove(Delete asked);
+  Task<Cancelled> cancel(Cancel asked);
+  Task<Deleted> remove_now(Delete asked);
   Task<Ordered> execute(Order order);
 
   Workers& workers_;
@@ -31,6 +40,7 @@ class RemoteCommands {
   Library& library_;
   TrackerLinks& links_;
   GetQueue& gets_;
+  Once once_;
 };
 
 }  // namespace mesh

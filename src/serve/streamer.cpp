@@ -14,8 +14,8 @@ constexpr auto look_every = std::chrono::milliseconds(50);
 /// Sends all `size` bytes as `reader` gives them; false where it gives no more before that. A TorrentReader gives
 /// nothing where its torrent has ended.
 template <class AnyReader>
-Task<bool> send(ChannelPtr channel, AnyReader& reader, std::int64_t size) {
-  for (std::int64_t offset = 0; offset < size;) {
+Task<bool> send(ChannelPtr channel, AnyReader& reader, std::int64_t size, std::int64_t offset = 0) {
+  while (offset < size) {
     StreamData note;
     note.data.resize(note_bytes);
     const std::optional<std::size_t> length = co_await reader.read(offset, note.data);
@@ -28,9 +28,23 @@ Task<bool> send(ChannelPtr channel, AnyReader& reader, std::int64_t size) {
   co_return true;
 }
 
-Task<void> send_all(ChannelPtr channel, ReaderPtr reader) {
-  const bool is_sent = co_await send(channel, *reader, reader->size());
+Task<void> send_all(ChannelPtr channel, ReaderPtr reader, std::int64_t offset) {
+  const bool is_sent = co_await send(channel, *reader, reader->size(), offset);
   if (!is_sent) throw Error(Status::failed, "the file has become shorter");
+}
+
+/// Says what is sent; where an earlier answer had begun with something else, that cannot be gone on with. Throws Error.
+void begin(Channel& channel, const Stream& asked, const FileEntry& file) {
+  const bool is_same = asked.offset == 0 || (asked.id.is_set() && asked.id == file.id);
+  if (!is_same || asked.offset > file.size)
+    throw Error(Status::failed, printable(asked.path) +
+                                    ": the node was restarted, and what it has sent cannot be gone on with: another "
+                                    "version is chosen now, or it cannot be told that it is the same");
+  StreamBegin note;
+  note.path = file.path;
+  note.size = file.size;
+  note.id = file.id;
+  channel.note(note);
 }
 
 }  // namespace
@@ -59,15 +73,18 @@ Task<StreamEnd> Streamer::stream(ChannelPtr channel, Stream asked) {
   if (own != nullptr && own->entry.kind == Kind::file) {
     end.size = own->entry.size;
     LocalEntry entry{own->entry, own->stamp};
+    begin(*channel, asked, entry.entry);
     ReaderPtr reader = std::make_unique<LocalReader>(workers_, library_, std::move(entry));
-    co_await send_all(channel, std::move(reader));
+    co_await send_all(channel, std::move(reader), asked.offset);
     co_return end;
   }
   if (wanted.size == 0) co_return end;
   const bool is_here = wanted.id.is_set() && library_.inventory().find(wanted.id, wanted.size) != nullptr;
   if (wanted.size <= small_file_bytes && !is_here) {
+    begin(*channel, asked, wanted);
     StreamData note;
     note.data = co_await getter_.small_files().fetch_one(wanted, chosen.file.holders, chosen.nodes);
+    note.data.erase(0, static_cast<std::size_t>(asked.offset));
     channel->note(note);
     end.from_sources = end.size;
     co_return end;
@@ -75,7 +92,10 @@ Task<StreamEnd> Streamer::stream(ChannelPtr channel, Stream asked) {
   const std::function<bool()> is_stopped = [channel] { return !channel->is_open(); };
   const auto counters = std::make_shared<Received>();
   auto reader = co_await spools_.open(wanted, chosen.file.holders, asked.spool, is_stopped, counters);
-  co_await send_all(channel, std::move(reader));
+  auto known = wanted;
+  if (const auto id = reader->id(); id.is_set()) known.id = id;
+  begin(*channel, asked, known);
+  co_await send_all(channel, std::move(reader), asked.offset);
   end.from_sources = counters->from_sources;
   end.from_getters = counters->from_getters;
   co_return end;

@@ -17,6 +17,8 @@ class Reader {
  public:
   virtual ~Reader() = default;
   [[nodiscard]] virtual std::int64_t size() const = 0;
+  /// What its bytes are, where that is known.
+  [[nodiscard]] virtual ContentId id() const { return {}; }
   /// Bytes from `offset` on, once they are here and have passed their hash; returns how many: fewer than `out` holds
   /// where a piece ends, 0 at the end of the file. Throws Error. One call at a time, each of which keeps `out` until it
   /// returns.

@@ -153,6 +153,7 @@ class Spools::MeshReader final : public Reader {
   void told(Torrent torrent) { told_ = std::move(torrent); }
 
   [[nodiscard]] std::int64_t size() const override { return wanted_.size; }
+  [[nodiscard]] ContentId id() const override { return wanted_.id; }
 
   Task<std::size_t> read(std::int64_t offset, std::span<char> out) override {
     if (offset >= wanted_.size) co_return std::size_t{0};

@@ -862,3 +862,65 @@ TEST_CASE("manual pages name the flags that there are, and no others") {
     CHECK(flags_in(text, "**-") == real);
   }
 }
+
+TEST_CASE("commands wait for a node that is being restarted, and what changes something is done once") {
+  Mesh mesh;
+  for (const auto* name : {"a", "b", "c"}) write_file(mesh.files("n0") / name, "some bytes");
+  mesh.start_node("n0");
+  REQUIRE(mesh.copies_become(3));
+  // Killed: its socket is left behind.
+  mesh.stop_node("n0", SIGKILL);
+  const std::vector<std::vector<std::string>> commands = {
+      {"status"}, {"list", "--local"}, {"list"}, {"info", "a"}, {"cache"}, {"wait"}, {"delete", "a"}};
+  std::vector<int> statuses(commands.size(), -1);
+  {
+    std::vector<std::jthread> running;
+    for (std::size_t i = 0; i < commands.size(); ++i)
+      running.emplace_back([&, i] { statuses[i] = mesh.file("n0", commands[i]).status; });
+    std::this_thread::sleep_for(std::chrono::milliseconds(700));
+    mesh.start_node("n0");
+  }
+  CHECK(statuses == std::vector<int>(commands.size(), 0));
+  CHECK_FALSE(fs::exists(mesh.files("n0") / "a"));
+  // Stopped, as it should be: nobody waits.
+  mesh.stop_node("n0", SIGTERM);
+  const auto begun = std::chrono::steady_clock::now();
+  CHECK(mesh.file("n0", {"status"}).status == 4);
+  CHECK(std::chrono::steady_clock::now() - begun < seconds(5));
+  mesh.start_node("n0");
+  // While it is asked.
+  std::vector<int> more(4, -1);
+  std::vector<std::jthread> asking;
+  std::atomic<bool> over = false;
+  for (auto& one : more)
+    asking.emplace_back([&] {
+      one = 0;
+      while (!over && one == 0) one = mesh.file("n0", {"status"}).status;
+    });
+  for (int round = 0; round < 3; ++round) {
+    mesh.stop_node("n0", SIGKILL);
+    mesh.start_node("n0");
+  }
+  over = true;
+  asking.clear();
+  CHECK(more == std::vector<int>(4, 0));
+}
+
+TEST_CASE("a stream goes on over the end of its node, with the bytes that were not sent yet") {
+  Mesh mesh;
+  const auto bytes = noise(12 << 20, 77);
+  write_file(mesh.files("n0") / "x", bytes);
+  mesh.start_node("n0", {"--max-up", megabytes_a_second(4)});
+  mesh.start_node("n1");
+  REQUIRE(mesh.lists("n1", "x", bytes.size()));
+  const auto out = mesh.root() / "streamed";
+  const auto stream = mesh.start({"/bin/sh", "-c", "exec \"$0\" --files \"$1\" stream x > \"$2\"", program("meshfile"),
+                                  mesh.files("n1").string(), out.string()},
+                                 "stream");
+  std::error_code ec;
+  REQUIRE(eventually([&] { return fs::file_size(out, ec) > (2 << 20) && !ec; }));
+  mesh.stop_node("n1", SIGKILL);
+  mesh.start_node("n1");
+  CHECK(stream->wait(seconds(60)) == 0);
+  CHECK(read_file(out) == bytes);
+}

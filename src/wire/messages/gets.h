@@ -127,12 +127,14 @@ struct Get {
   bool no_preserve_modes = false;  ///< leave out the group's right to write as well
   std::vector<std::string> seeds;  ///< paths of files here that may have some of the bytes
   bool no_seed = false;            ///< all bytes come from others
+  std::string once;                ///< as Delete's
   template <class V>
   void describe(V& v) {
-    v("ordered", ordered), v("nomodes", no_preserve_modes), v("seeds", seeds), v("noseed", no_seed), v("whats", whats),
-        v("from", from), v("strict", strict), v("force", force), v("wait", wait), v("detach", detach),
-        v("nobacking", no_backing), v("maxdown", max_down), v("maxup", max_up), v("maxactive", max_active),
-        v("except", except), v("pipe", pipe), v("refresh", refresh), v("ca", ca), v("timeout", timeout);
+    v("ordered", ordered), v("nomodes", no_preserve_modes), v("seeds", seeds), v("noseed", no_seed), v("once", once),
+        v("whats", whats), v("from", from), v("strict", strict), v("force", force), v("wait", wait),
+        v("detach", detach), v("nobacking", no_backing), v("maxdown", max_down), v("maxup", max_up),
+        v("maxactive", max_active), v("except", except), v("pipe", pipe), v("refresh", refresh), v("ca", ca),
+        v("timeout", timeout);
   }
 };
 
@@ -166,9 +168,10 @@ struct Cancel {
   using Reply = Cancelled;
   std::vector<std::string> whats;
   bool discard = false;
+  std::string once;  ///< as Delete's
   template <class V>
   void describe(V& v) {
-    v("whats", whats), v("discard", discard);
+    v("whats", whats), v("discard", discard), v("once", once);
   }
 };
 
@@ -183,7 +186,8 @@ struct StreamEnd {
   }
 };
 
-/// A note to the asker of a piped Get: what follows are the bytes of this file, from its beginning.
+/// A note to the asker of a piped Get: what follows are the bytes of this file, from its beginning. To that of a
+/// Stream, once: from where it asked for them.
 struct StreamBegin {
   static constexpr const char* name = "stream-begin";
   std::string path;
@@ -212,10 +216,12 @@ struct Stream {
   std::string path;
   std::string from;
   bool strict = false;
-  std::int64_t spool = 0;  ///< bytes kept in the state directory at once; 0: the whole file
+  std::int64_t spool = 0;   ///< bytes kept in the state directory at once; 0: the whole file
+  std::int64_t offset = 0;  ///< where an earlier one of it ended, as the node did
+  ContentId id{};           ///< and what that was of; unset: it had not been said
   template <class V>
   void describe(V& v) {
-    v("path", path), v("from", from), v("strict", strict), v("spool", spool);
+    v("path", path), v("from", from), v("strict", strict), v("spool", spool), v("offset", offset), v("id", id);
   }
 };
 

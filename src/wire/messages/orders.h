@@ -4,9 +4,11 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/error.h"
+#include "core/format.h"
 #include "wire/messages/gets.h"
 
 namespace mesh {
@@ -32,11 +34,26 @@ struct Delete {
   using Reply = Deleted;
   std::vector<std::string> whats;
   bool force = false;  ///< what somebody has open for writing, too
+  /// Of this request alone, in hex: it is sent again where the connection was lost, and done once. Empty: it is not.
+  std::string once;
   template <class V>
   void describe(V& v) {
-    v("whats", whats), v("force", force);
+    v("whats", whats), v("force", force), v("once", once);
   }
 };
+
+/// A note: the answer to the request of that `once` has been heard, and need not be kept.
+struct Heard {
+  static constexpr const char* name = "heard";
+  std::string once;
+  template <class V>
+  void describe(V& v) {
+    v("once", once);
+  }
+};
+
+/// 32 hexadecimal digits.
+[[nodiscard]] inline bool is_once(std::string_view text) { return is_hex(text, 32); }
 
 struct Ordered {
   static constexpr const char* name = "ordered";

@@ -27,11 +27,12 @@ struct GetInfo {
   std::vector<std::string> errors;  ///< of one that has ended, the first few
   bool reported = false;            ///< somebody has heard how it ended
   std::int64_t ended = 0;           ///< counts up with each get that ends
+  std::string once;                 ///< of its request
   template <class V>
   void describe(V& v) {
     v("number", number), v("whats", whats), v("st", state), v("detail", detail), v("detached", detached),
         v("fdone", files_done), v("ftotal", files_total), v("done", done), v("total", total), v("rate", rate),
-        v("status", status), v("errors", errors), v("reported", reported), v("ended", ended);
+        v("status", status), v("errors", errors), v("reported", reported), v("ended", ended), v("once", once);
   }
 };
 
