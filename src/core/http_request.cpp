@@ -76,17 +76,22 @@ bool has_tag(std::string_view header, std::string_view etag, bool weakly) {
 
 std::optional<HttpTarget> read_target(std::string_view target) {
   // As a proxy is asked, too (RFC 9112, 3.2.2).
-  for (const std::string_view scheme : {"http://", "https://"})
-    if (target.starts_with(scheme)) {
-      target.remove_prefix(scheme.size());
-      target.remove_prefix(std::min(target.find('/'), target.size()));
-    }
+  std::string_view authority;
+  if (constexpr std::string_view scheme = "http://"; target.starts_with(scheme)) {
+    target.remove_prefix(scheme.size());
+    authority = target.substr(0, std::min(target.find_first_of("/?#"), target.size()));
+    target.remove_prefix(authority.size());
+    if (authority.empty()) return std::nullopt;
+    if (target.empty()) target = "/";
+  }
   target = target.substr(0, target.find('#'));
   if (!target.starts_with('/')) return std::nullopt;
   const auto mark = target.find('?');
   auto path = decoded(target.substr(0, mark));
   if (!path) return std::nullopt;
-  HttpTarget out{std::move(*path)};
+  HttpTarget out;
+  out.path = std::move(*path);
+  out.authority = authority;
   auto query = mark == std::string_view::npos ? std::string_view() : target.substr(mark + 1);
   while (!query.empty()) {
     const auto end = std::min(query.find('&'), query.size());

@@ -12,6 +12,7 @@ namespace mesh {
 /// The target of a request, taken apart: the path, and the query's keys and values, all percent-decoded once.
 struct HttpTarget {
   std::string path;
+  std::string authority{};  ///< where it was asked for as of a proxy: it counts in place of Host (RFC 9112, 3.2.2)
   std::map<std::string, std::string, std::less<>> query{};
 };
 /// Nothing where it is no absolute path, or has a '%' without two hexadecimal digits, or a zero byte.

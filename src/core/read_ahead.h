@@ -19,7 +19,7 @@ class ReadAhead {
   explicit ReadAhead(bool goes_on = false) : window_(goes_on ? std::int64_t{1} << 20 : 0) {}
 
   /// Bytes [offset, offset + length) are read now. Up to where (a byte's number) they and what follows should be on
-  /// their way. `most`: of the window; what comes in a round trip may be more than the usual.
+  /// their way. `most`: of the window.
   [[nodiscard]] std::int64_t read(std::int64_t offset, std::int64_t length, std::int64_t most = most_bytes) {
     const auto end = offset + length;
     const bool is_first = !std::exchange(begun_, true);
@@ -29,12 +29,13 @@ class ReadAhead {
       next_ = end;
       return next_ + window_;
     }
+    window_ = std::min(window_, std::max(most, first_bytes));
     if (end <= next_) return next_ + window_;
     // Small reads that follow each other are as good as a large one.
     gone_on_ += end - next_;
     next_ = end;
     if (gone_on_ >= window_ / 2) {
-      window_ = std::clamp(window_ * 2, first_bytes, std::max(most, most_bytes));
+      window_ = std::clamp(window_ * 2, first_bytes, std::max(most, first_bytes));
       gone_on_ = 0;
     }
     return next_ + window_;

@@ -22,7 +22,13 @@ bool is_dropped(const GetTask& task, const What& what) {
 
 }  // namespace
 
-Task<bool> Resolver::resolve_what(const Get& asked, int index, What what, Plan& plan, bool print, GetTaskPtr task) {
+Resolver::IsDirectory::IsDirectory(std::string directory)
+    : Error(Status::usage, printable(directory) + ": is a directory, not a file",
+            std::make_error_code(std::errc::is_a_directory)),
+      path(std::move(directory)) {}
+
+Task<bool> Resolver::resolve_what(const Get& asked, int index, What what, Plan& plan, bool print, GetTaskPtr task,
+                                  bool is_one) {
   Resolve question;
   question.pattern = what.pattern;
   question.glob = what.is_glob;
@@ -59,7 +65,7 @@ Task<bool> Resolver::resolve_what(const Get& asked, int index, What what, Plan& 
       plan.files.try_emplace(file.entry.path, std::move(planned));
     }
     question.after = reply.next;
-  } while (!question.after.empty() && !(task && task->cancelled));
+  } while (!question.after.empty() && !(task && task->cancelled) && !is_one);
   co_return what.is_glob;
 }
 
@@ -212,8 +218,10 @@ Task<Resolver::Chosen> Resolver::choose(std::string path, std::string from, bool
   for (int depth = 0; depth < longest_chain; ++depth) {
     Plan plan;
     const What what{path, path, false};
-    co_await resolve_what(asked, 0, what, plan, false, nullptr);
+    co_await resolve_what(asked, 0, what, plan, false, nullptr, true);
     const auto it = plan.files.find(path);
+    const bool is_above = std::ranges::any_of(plan.files, [&](const auto& pair) { return is_below(pair.first, path); });
+    if (it == plan.files.end() && is_above) throw IsDirectory(path);
     if (it == plan.files.end()) throw Error(Status::not_found, printable(path) + ": not found");
     const auto& file = it->second.file;
     if (!file.problem.empty()) throw Error(Status::failed, printable(path) + ": " + file.problem);
@@ -222,7 +230,7 @@ Task<Resolver::Chosen> Resolver::choose(std::string path, std::string from, bool
       if (path.empty()) throw Error(Status::failed, printable(link) + ": is a link out of the files directory");
       continue;
     }
-    if (file.entry.kind != Kind::file) throw Error(Status::usage, printable(path) + ": is a directory, not a file");
+    if (file.entry.kind != Kind::file) throw IsDirectory(path);
     Chosen out;
     out.file = file;
     out.nodes = std::move(plan.nodes);

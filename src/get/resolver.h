@@ -47,8 +47,10 @@ class Resolver {
   Task<void> resolve(GetTaskPtr task, int index, Plan& plan, Results& results);
   /// Adds what the tracker chose for `what`, which may be a glob or a directory. `index` is that of the request's WHAT;
   /// `print`: the paths that it names are to be printed. Throws Error. `task` may be null; `asked` and `plan` must live
-  /// until it returns. Whether it was a glob after all: a path that is there is none, whatever it looks like.
-  Task<bool> resolve_what(const Get& asked, int index, What what, Plan& plan, bool print, GetTaskPtr task);
+  /// until it returns. Whether it was a glob after all: a path that is there is none, whatever it looks like. `is_one`:
+  /// of a directory no more is wanted than that it is one.
+  Task<bool> resolve_what(const Get& asked, int index, What what, Plan& plan, bool print, GetTaskPtr task,
+                          bool is_one = false);
   /// Adds one file, and what its links lead to; no directory, nothing below one. Throws Error.
   Task<void> resolve_file(Get asked, int index, std::string path, Plan& plan, GetTaskPtr task);
 
@@ -59,6 +61,11 @@ class Resolver {
     NodesByKey nodes;
   };
   Task<Chosen> choose(std::string path, std::string from, bool strict);
+  /// Thrown by `choose` of a directory: its path, links followed.
+  struct IsDirectory : Error {
+    explicit IsDirectory(std::string directory);
+    std::string path;
+  };
 
  private:
   Task<void> resolve_url(GetTaskPtr task, int index, What what, Plan& plan);

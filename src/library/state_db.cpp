@@ -312,6 +312,15 @@ void StateDb::set_read(const ContentId& id, std::int64_t used) {
     Statement(*this, "INSERT OR REPLACE INTO read_partials VALUES(?,?)").bind(id.view()).bind(used).run();
 }
 
+bool StateDb::is_read(const ContentId& id) {
+  Statement s(*this, "SELECT 1 FROM read_partials WHERE id=?");
+  return s.bind(id.view()).row();
+}
+
+void StateDb::touch_read(const ContentId& id, std::int64_t used) {
+  Statement(*this, "UPDATE read_partials SET used=? WHERE id=?").bind(used).bind(id.view()).run();
+}
+
 std::optional<std::string> StateDb::find_answer(std::string_view once) {
   Statement s(*this, "SELECT answer FROM answers WHERE once=?");
   return s.bind(once).row() ? std::optional(s.bytes(0)) : std::nullopt;

@@ -85,6 +85,9 @@ class StateDb {
   /// It is there for readers alone (transfer/read_cache.h), who used it last at this time, seconds since the epoch; 0:
   /// a get wants it.
   void set_read(const ContentId& id, std::int64_t used);
+  [[nodiscard]] bool is_read(const ContentId& id);
+  /// It was used at that time, if it still is there for readers alone.
+  void touch_read(const ContentId& id, std::int64_t used);
   /// Those, the one that was used longest ago first.
   [[nodiscard]] std::vector<ContentId> read_parts();
 

@@ -18,6 +18,7 @@ constexpr std::size_t most_channels = 10;  // to nodes of which nothing is being
 }  // namespace
 
 void NodeChannels::close() {
+  closed_ = true;
   for (const auto& [where, channel] : channels_) channel->close();
   channels_.clear();
   for (const auto& [node, channel] : callers_) channel->close();
@@ -53,7 +54,21 @@ Task<ChannelPtr> NodeChannels::be_called(NodeRef node) {
   co_return out;
 }
 
+Task<ChannelPtr> NodeChannels::connect(std::string where, std::string name) {
+  const auto channel = co_await connect_channel(where, "/node", seconds(3), access_);
+  if (closed_) {
+    channel->close();
+    throw Error(Status::unreachable, "the node ends");
+  }
+  channel->set_where(name);
+  spawn(workers_.loop(), channel->run(handlers_));
+  spawn(workers_.loop(), hang_up_unused(channel));
+  channels_[where] = channel;
+  co_return channel;
+}
+
 Task<ChannelPtr> NodeChannels::to(NodeRef node) {
+  if (closed_) throw Error(Status::unreachable, "the node ends");
   if (node.addresses.empty()) throw Error(Status::unreachable, node.name + ": has no address");
   std::string trouble;
   const auto is_closed = [](const auto& pair) { return !pair.second->is_open(); };
@@ -70,12 +85,8 @@ Task<ChannelPtr> NodeChannels::to(NodeRef node) {
       it = is_idle ? channels_.erase(it) : std::next(it);
     }
     try {
-      const auto channel = co_await connect_channel(where, "/node", seconds(3), access_);
-      channel->set_where(node.name);
-      spawn(workers_.loop(), channel->run(handlers_));
-      spawn(workers_.loop(), hang_up_unused(channel));
-      channels_[where] = channel;
-      co_return channel;
+      std::function<Task<ChannelPtr>()> work = [this, where, name = node.name] { return connect(where, name); };
+      co_return co_await connecting_.run(where, std::move(work));
     } catch (const Error& error) {
       trouble = error.what();
     }

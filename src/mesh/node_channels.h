@@ -33,6 +33,7 @@ class NodeChannels {
   void close();
 
  private:
+  Task<ChannelPtr> connect(std::string where, std::string name);
   Task<ChannelPtr> be_called(NodeRef node);
   Task<void> hang_up_unused(ChannelPtr channel);
 
@@ -40,11 +41,13 @@ class NodeChannels {
   Access access_;
   TrackerLinks& links_;
   const Handlers& handlers_;
-  std::map<std::string, ChannelPtr> channels_;  ///< by address
-  std::map<ChannelPtr, int> users_;             ///< of these: how many ask by it
-  std::map<std::string, ChannelPtr> callers_;   ///< of nodes that cannot be reached, by instance
-  std::map<std::string, ChannelPtr> calls_;     ///< that are waited for, by token; null until they come
+  std::map<std::string, ChannelPtr> channels_;        ///< by address
+  std::map<ChannelPtr, int> users_;                   ///< of these: how many ask by it
+  std::map<std::string, ChannelPtr> callers_;         ///< of nodes that cannot be reached, by instance
+  std::map<std::string, ChannelPtr> calls_;           ///< that are waited for, by token; null until they come
+  SingleFlight<std::string, ChannelPtr> connecting_;  ///< by address
   SingleFlight<std::string, ChannelPtr> being_called_;
+  bool closed_ = false;
 };
 
 }  // namespace mesh

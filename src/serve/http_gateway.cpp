@@ -1,5 +1,6 @@
 #include "serve/http_gateway.h"
 
+#include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -28,6 +29,7 @@
 #include "wire/deadline.h"
 #include "wire/endpoint.h"
 #include "wire/socket_owner.h"
+#include "wire/while_checking.h"
 
 namespace mesh {
 
@@ -41,12 +43,14 @@ using std::chrono::seconds;
 namespace {
 
 constexpr auto head_limit = seconds(10);
+constexpr auto drain_limit = seconds(1);
+constexpr int most_sending = 2;            // at once: a disk may be slow, and others use the pool
 constexpr auto rest_limit = seconds(60);   // between two requests
 constexpr auto take_limit = seconds(120);  // by a client that takes nothing
 constexpr std::size_t most_head = 16 * 1024;
 constexpr std::size_t first_bytes = 64 * 1024;
 constexpr std::size_t most_bytes = 256 * 1024;
-constexpr std::int64_t most_sent_at_once = std::int64_t{4} << 20;
+constexpr std::int64_t most_sent_at_once = std::int64_t{2} << 20;
 constexpr std::size_t most_listed = 2000;
 constexpr std::string_view files = "/files";
 /// A path is resolved for so long: a client asks for many ranges, one after another.
@@ -96,9 +100,13 @@ int status_of(const Error& error) {
   }
 }
 
-/// Any member of the mesh may have put a page there, which is not to be this node's.
-void add_guards(Head& head) {
-  head.fields.emplace_back("Content-Security-Policy", "sandbox; default-src 'none'; style-src 'unsafe-inline'");
+/// Any member of the mesh may have put a page there, which is not to be this node's. What is of this node, as `is_own`
+/// says, or nothing but a picture, a film or a sound, may lead to, or load itself from, where it came from.
+void add_guards(Head& head, bool is_own) {
+  head.fields.emplace_back("Content-Security-Policy", std::string("sandbox") +
+                                                          (is_own ? " allow-same-origin allow-downloads" : "") +
+                                                          "; default-src 'none'; style-src 'unsafe-inline'" +
+                                                          (is_own ? "; img-src 'self'; media-src 'self'" : ""));
   head.fields.emplace_back("X-Content-Type-Options", "nosniff");
   head.fields.emplace_back("Cross-Origin-Resource-Policy", "same-origin");
   head.fields.emplace_back("Referrer-Policy", "no-referrer");
@@ -111,16 +119,25 @@ Text error_text(int status, const std::string& why) {
   if (status == 401) out.head.fields.emplace_back("WWW-Authenticate", "Bearer realm=\"meshseed\"");
   if (status == 405) out.head.fields.emplace_back("Allow", "GET, HEAD");
   if (status == 503) out.head.fields.emplace_back("Retry-After", "1");
-  add_guards(out.head);
+  add_guards(out.head, true);
   out.body = why + "\n";
   return out;
 }
 
-Text moved_to(const std::string& place) {
+/// It may be something else the next time.
+Text found_at(const std::string& place) {
   Text out;
-  out.head.status = 301;
-  out.head.fields = {{"Location", place}};
+  out.head.status = 302;
+  out.head.fields = {{"Location", place}, {"Cache-Control", "no-store"}};
+  add_guards(out.head, true);
   return out;
+}
+
+/// Whether somebody's browser asks, which a page from anywhere can have it do: all of them say so.
+bool is_of_browser(const Request& request) {
+  return header(request, http::field::user_agent).find("Mozilla") != std::string_view::npos ||
+         request.count(http::field::accept_language) > 0 || request.count(http::field::referer) > 0 ||
+         request.count("Sec-Fetch-Site") > 0;
 }
 
 bool accepts_json(const Request& request) {
@@ -144,13 +161,21 @@ struct HttpGateway::Shared : std::enable_shared_from_this<HttpGateway::Shared> {
         facts(std::move(told)),
         log(std::move(said)),
         from(read_from),
-        getter(gets) {}
+        getter(gets),
+        sent(read_from.workers.loop()) {
+    // Some descriptors are left to all else.
+    if (rlimit descriptors{}; ::getrlimit(RLIMIT_NOFILE, &descriptors) == 0)
+      options.max_connections =
+          static_cast<int>(std::min<rlim_t>(static_cast<rlim_t>(options.max_connections), descriptors.rlim_cur / 4));
+  }
 
   struct Connection {
     explicit Connection(tcp::socket socket) : stream(std::move(socket)) {}
     beast::tcp_stream stream;
-    bool is_head = false;  ///< of the request that is being answered: only the head is wanted
-    bool goes_on = true;   ///< the connection, after it
+    bool is_head = false;   ///< of the request that is being answered: only the head is wanted
+    bool goes_on = true;    ///< the connection, after it
+    bool has_rest = false;  ///< of a request that was not read: it is read before the connection is closed
+    bool is_cut = false;    ///< what is still to be sent is dropped
     bool has_begun = false;
     /// Of the last request that read what is not here, and where that ended: a client that goes on is read ahead for.
     std::shared_ptr<VersionReader> reader{};
@@ -166,22 +191,39 @@ struct HttpGateway::Shared : std::enable_shared_from_this<HttpGateway::Shared> {
   };
 
   static Task<void> accept_all(std::shared_ptr<Shared> self);
-  static Task<void> serve(std::shared_ptr<Shared> self, ConnectionPtr connection);
+  static Task<void> serve(std::shared_ptr<Shared> self, ConnectionPtr connection, asio::ip::address counted);
   /// What is to be sent; nothing where it has been.
   Task<std::optional<Text>> answer(ConnectionPtr to, const Request& request);
   Task<std::optional<Text>> answer_file(ConnectionPtr to, const Request& request, std::string path);
-  Task<std::optional<Text>> answer_directory(const Request& request, std::string path, std::string after);
+  Task<std::optional<Text>> answer_directory(ConnectionPtr to, const Request& request, std::string path,
+                                             std::string after);
   Task<void> send_text(ConnectionPtr to, Text text);
   Task<void> send_bytes(ConnectionPtr to, std::string_view bytes);
   Task<void> send_file(ConnectionPtr to, Head head, std::shared_ptr<LocalFile> file, std::int64_t first);
   Task<void> send_read(ConnectionPtr to, Head head, std::shared_ptr<Reader> reader, std::int64_t first);
-  [[nodiscard]] std::string refusal(int socket, const Request& request, int& status) const;
-  Task<Found> find(std::string path);
-  /// Whether the client has gone. What it sends meanwhile is for later.
+  [[nodiscard]] std::string refusal(int socket, const Request& request, const HttpTarget& target, int& status) const;
+  Task<Found> find(ConnectionPtr to, std::string path);
+  /// Whether the client has gone. What it sends meanwhile is for later; that it sends nothing more is no end.
   [[nodiscard]] static bool is_gone(Connection& connection) {
     char byte = 0;
     const auto n = ::recv(connection.stream.socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+    return n < 0 && errno != EAGAIN && errno != EINTR;
+  }
+  /// What `work` returns, within the time that an answer may take to begin, and while somebody waits for it. Throws
+  /// Error.
+  template <class T>
+  Task<T> in_time(ConnectionPtr to, Task<T> work) {
+    const auto until = std::chrono::steady_clock::now() + options.stall;
+    const std::function<void()> check = [to, until] {
+      if (is_gone(*to)) throw Error(Status::interrupted, "the client is gone");
+      if (std::chrono::steady_clock::now() > until) throw Error(Status::unreachable, "it takes too long at the moment");
+    };
+    co_return co_await while_checking(from.workers.loop(), std::move(work), check);
+  }
+  [[nodiscard]] bool admits(const asio::ip::address& address) const {
+    if (std::cmp_greater_equal(open.size(), options.max_connections)) return false;
+    const auto it = of_address.find(counted_as(address));
+    return address.is_loopback() || it == of_address.end() || it->second < options.max_of_address;
   }
 
   tcp::acceptor acceptor;
@@ -191,6 +233,9 @@ struct HttpGateway::Shared : std::enable_shared_from_this<HttpGateway::Shared> {
   ReadFrom from;
   Getter& getter;
   std::set<ConnectionPtr> open;
+  std::map<asio::ip::address, int> of_address;
+  int sending = 0;  ///< of what is here, on the pool
+  Event sent;
   bool closed = false;
   std::map<std::string, std::pair<std::chrono::steady_clock::time_point, Found>> resolved;
 };
@@ -231,15 +276,19 @@ Task<void> HttpGateway::Shared::accept_all(std::shared_ptr<Shared> self) {
       co_await sleep_for(std::chrono::milliseconds(100));  // out of descriptors, most likely
       continue;
     }
-    if (std::cmp_greater_equal(self->open.size(), self->options.max_connections)) continue;
+    const auto address = unmapped(socket.remote_endpoint(ec).address());
+    if (ec || !self->admits(address)) continue;
     socket.set_option(tcp::no_delay(true), ec);
     const auto connection = std::make_shared<Connection>(std::move(socket));
     self->open.insert(connection);
-    spawn(self->from.workers.loop(), serve(self, connection));
+    const auto counted = counted_as(address);
+    ++self->of_address[counted];
+    spawn(self->from.workers.loop(), serve(self, connection, counted));
   }
 }
 
-Task<void> HttpGateway::Shared::serve(std::shared_ptr<Shared> self, ConnectionPtr connection) {
+Task<void> HttpGateway::Shared::serve(std::shared_ptr<Shared> self, ConnectionPtr connection,
+                                      asio::ip::address counted) {
   auto& stream = connection->stream;
   beast::flat_buffer buffer(2 * most_head);
   try {
@@ -255,12 +304,13 @@ Task<void> HttpGateway::Shared::serve(std::shared_ptr<Shared> self, ConnectionPt
       connection->is_head = false;
       if (ec) {
         connection->goes_on = false;
+        connection->has_rest = true;
         auto text = error_text(ec == http::error::header_limit ? 431 : 400, "is no HTTP request");
         co_await self->send_text(connection, std::move(text));
         break;
       }
       connection->is_head = parser.get().method() == http::verb::head;
-      connection->goes_on = parser.keep_alive();
+      connection->goes_on = parser.keep_alive() && parser.get().version() >= 11;
       const auto request = std::make_shared<Request>(parser.release());
       std::optional<Text> text;
       std::optional<Error> trouble;
@@ -275,22 +325,35 @@ Task<void> HttpGateway::Shared::serve(std::shared_ptr<Shared> self, ConnectionPt
       if (trouble && (connection->has_begun || is_gone(*connection))) break;
       if (trouble) text = error_text(status_of(*trouble), trouble->what());
       if (text) co_await self->send_text(connection, std::move(*text));
+      if (connection->reader) connection->reader->rest();
     }
   } catch (const std::exception&) {
     // The client is gone.
   }
+  connection->reader.reset();
   error_code ignored;
+  if (connection->is_cut) stream.socket().set_option(asio::socket_base::linger(true, 0), ignored);
+  if (!connection->is_cut) stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
   // What it still sends would turn the end of an answer into a reset.
-  stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
+  if (connection->has_rest && !self->closed) {
+    std::string rest(first_bytes, '\0');
+    stream.expires_after(drain_limit);
+    for (std::size_t drained = 0; drained < most_bytes && !ignored;)
+      drained +=
+          co_await stream.async_read_some(asio::buffer(rest), asio::redirect_error(asio::use_awaitable, ignored));
+  }
+  stream.socket().close(ignored);
   self->open.erase(connection);
+  if (--self->of_address[counted] == 0) self->of_address.erase(counted);
 }
 
 /// Why a request is not answered; empty where it may be.
-std::string HttpGateway::Shared::refusal(int socket, const Request& request, int& status) const {
+std::string HttpGateway::Shared::refusal(int socket, const Request& request, const HttpTarget& target,
+                                         int& status) const {
   status = 403;
   HttpHead head;
   head.is_http_1_0 = request.version() < 11;
-  head.host = header(request, http::field::host);
+  head.host = target.authority.empty() ? header(request, http::field::host) : std::string_view(target.authority);
   if (auto out = http_refusal(head, options.names); !out.empty()) return out;
   // Pages that were written elsewhere cannot read the answer, but what they ask for would come here and fill the disk.
   if (const auto site = request["Sec-Fetch-Site"]; !site.empty() && site != "none" && site != "same-origin")
@@ -301,35 +364,42 @@ std::string HttpGateway::Shared::refusal(int socket, const Request& request, int
       return "pages of other origins may not ask";
   }
   if (carries_token(header(request, http::field::authorization), options.token)) return {};
-  if (owner_of_other_end(socket).is == SocketOwner::Is::ours) return {};
+  // A browser does what pages from anywhere say, and where this is no loopback address to it, or it is an old one, it
+  // does not say which page it was.
+  const bool may_be_a_page = is_of_browser(request) && request["Sec-Fetch-Site"].empty();
+  if (!may_be_a_page && owner_of_other_end(socket).is == SocketOwner::Is::ours) return {};
   status = 401;
   return "needs the token of this node's --http-token file, as Authorization: Bearer";
 }
 
 Task<std::optional<Text>> HttpGateway::Shared::answer(ConnectionPtr to, const Request& request) {
   const auto body = request.find(http::field::content_length);
-  const bool has_body = (body != request.end() && body->value() != "0") || request.chunked();
-  if (has_body) to->goes_on = false;
-  int status = 0;
-  const auto refused = refusal(to->stream.socket().native_handle(), request, status);
-  if (!refused.empty()) co_return error_text(status, refused);
-  if (has_body) co_return error_text(400, "no body is taken");
+  to->has_rest = (body != request.end() && body->value() != "0") || request.count(http::field::transfer_encoding) > 0;
+  const auto refuse = [&](int status, const std::string& why) {
+    to->goes_on = false;
+    return error_text(status, why);
+  };
   const auto target = read_target({request.target().data(), request.target().size()});
-  if (!target) co_return error_text(400, "the path of the request makes no sense");
+  if (!target) co_return refuse(400, "the path of the request makes no sense");
+  if (request.count(http::field::host) > 1) co_return refuse(400, "the request names two hosts");
+  int status = 0;
+  const auto refused = refusal(to->stream.socket().native_handle(), request, *target, status);
+  if (!refused.empty()) co_return refuse(status, refused);
+  if (to->has_rest) co_return refuse(400, "no body is taken");
   if (request.method() != http::verb::get && request.method() != http::verb::head)
     co_return error_text(405, "only GET and HEAD are served");
   const auto& path = target->path;
   if (path == "/stats" || path == "/config") {
     Text out;
     out.head.fields = {{"Content-Type", "application/json"}, {"Cache-Control", "no-store"}};
-    add_guards(out.head);
+    add_guards(out.head, true);
     if (path == "/config")
       out.body = facts.config();
     else
       out.body = co_await facts.stats();
     co_return out;
   }
-  if (path == "/" || path == files) co_return moved_to(std::string(files) + "/");
+  if (path == "/" || path == files) co_return found_at(std::string(files) + "/");
   if (!path.starts_with("/files/")) co_return error_text(404, "there are /files/, /stats and /config");
   auto rest = path.substr(files.size() + 1);
   const bool is_directory = rest.empty() || rest.ends_with('/');
@@ -340,7 +410,7 @@ Task<std::optional<Text>> HttpGateway::Shared::answer(ConnectionPtr to, const Re
   const auto after = target->query.find("after");
   std::string behind;
   if (after != target->query.end()) behind = after->second;
-  co_return co_await answer_directory(request, std::move(rest), std::move(behind));
+  co_return co_await answer_directory(to, request, std::move(rest), std::move(behind));
 }
 
 Task<void> HttpGateway::Shared::send_bytes(ConnectionPtr to, std::string_view bytes) {
@@ -364,13 +434,15 @@ Task<void> HttpGateway::Shared::send_text(ConnectionPtr to, Text text) {
 }
 
 /// The version that a get would bring, and where it is.
-Task<HttpGateway::Shared::Found> HttpGateway::Shared::find(std::string path) {
+Task<HttpGateway::Shared::Found> HttpGateway::Shared::find(ConnectionPtr to, std::string path) {
   const auto now = std::chrono::steady_clock::now();
   if (const auto it = resolved.find(path); it != resolved.end()) {
     if (now - it->second.first < resolved_for) co_return it->second.second;
     resolved.erase(it);
   }
-  auto chosen = co_await getter.resolver().choose(path, {}, false);
+  std::string any;
+  auto choosing = getter.resolver().choose(path, std::move(any), false);
+  auto chosen = co_await in_time(to, std::move(choosing));
   Found out;
   out.entry = chosen.file.entry;
   const auto* own = chosen.file.own_wins ? from.library.inventory().find(std::string_view(out.entry.path)) : nullptr;
@@ -388,17 +460,12 @@ Task<HttpGateway::Shared::Found> HttpGateway::Shared::find(std::string path) {
 }
 
 Task<std::optional<Text>> HttpGateway::Shared::answer_file(ConnectionPtr to, const Request& request, std::string path) {
-  std::optional<Error> trouble;
   Found found;
   try {
-    found = co_await find(path);
-  } catch (const Error& error) {
-    trouble = error;
+    found = co_await find(to, path);
+  } catch (const Resolver::IsDirectory& directory) {
+    co_return found_at(std::string(files) + "/" + url_path(directory.path) + "/");
   }
-  // A directory.
-  if (trouble && trouble->status() == Status::usage)
-    co_return moved_to(std::string(files) + "/" + url_path(path) + "/");
-  if (trouble) throw Error(*trouble);
   const auto& wanted = found.entry;
   const auto size = wanted.size;
   Validators current;
@@ -413,12 +480,14 @@ Task<std::optional<Text>> HttpGateway::Shared::answer_file(ConnectionPtr to, con
   Text answer;
   auto& head = answer.head;
   head.status = evaluate(given, current);
-  head.fields = {
-      {"Last-Modified", http_date(current.modified)}, {"Accept-Ranges", "bytes"}, {"Cache-Control", "no-cache"}};
+  head.fields = {{"Last-Modified", http_date(std::min<std::int64_t>(current.modified, ::time(nullptr)))},
+                 {"Accept-Ranges", "bytes"},
+                 {"Cache-Control", "no-cache"}};
   if (!current.etag.empty()) head.fields.emplace_back("ETag", current.etag);
-  add_guards(head);
-  if (head.status != 200) co_return answer;
   const auto media = media_type(path);
+  add_guards(head, (media.starts_with("image/") && !is_active_media(media)) || media.starts_with("video/") ||
+                       media.starts_with("audio/"));
+  if (head.status != 200) co_return answer;
   head.fields.emplace_back("Content-Type", media);
   if (is_active_media(media)) head.fields.emplace_back("Content-Disposition", "attachment");
   ByteRange range{0, size};
@@ -463,17 +532,19 @@ Task<std::optional<Text>> HttpGateway::Shared::answer_file(ConnectionPtr to, con
     try {
       file = co_await run_on(from.workers.brief(), open_own);
     } catch (const Error&) {
-      if (found.own) throw;
+      // It is gone, or not offered any more. Others may have it.
     }
     if (file) {
       co_await send_file(to, std::move(head), std::move(file), range.first);
       co_return std::nullopt;
     }
     resolved.erase(path);
-    if (found.own) throw Error(Status::unreachable, printable(path) + ": changes at the moment");
+    if (!wanted.id.is_set() || found.holders.empty())
+      throw Error(Status::unreachable, printable(path) + ": is being changed; ask again");
   }
   if (size <= small_file_bytes) {
-    const std::string all = co_await getter.small_files().fetch_one(wanted, found.keys, found.nodes);
+    auto fetching = getter.small_files().fetch_one(wanted, found.keys, found.nodes);
+    const std::string all = co_await in_time(to, std::move(fetching));
     auto bytes = rendered(head, to->goes_on);
     bytes += all.substr(static_cast<std::size_t>(range.first), static_cast<std::size_t>(range.length));
     to->has_begun = true;
@@ -492,7 +563,8 @@ Task<std::optional<Text>> HttpGateway::Shared::answer_file(ConnectionPtr to, con
   }
   reader->set_end(range.first == to->read_to ? size : range.first + range.length);
   to->read_to = range.first + range.length;
-  co_await send_read(to, std::move(head), reader, range.first);
+  std::shared_ptr<Reader> source = reader;
+  co_await send_read(to, std::move(head), std::move(source), range.first);
   co_return std::nullopt;
 }
 
@@ -510,25 +582,36 @@ Task<void> HttpGateway::Shared::send_file(ConnectionPtr to, Head head, std::shar
     int error = 0;
     bool has_changed = false;
   };
+  const auto has_changed = [file] { return !is_same_but_ctime(stamp_now(file->fd.get()), file->stamp); };
   for (auto left = head.length; left > 0;) {
-    const auto send = [file, first, left, out = socket.native_handle()] {
-      Sent sent;
-      // Asked before each part: what goes out is of the version that was named.
-      sent.has_changed = !is_same_but_ctime(stamp_now(file->fd.get()), file->stamp);
-      if (sent.has_changed) return sent;
+    while (sending >= most_sending) co_await sent.wait();
+    const auto send = [file, first, left, has_changed, out = socket.native_handle()] {
+      Sent done;
+      // Asked before each part and after it: what goes out is of the version that was named.
+      done.has_changed = has_changed();
+      if (done.has_changed) return done;
       off_t at = first;
-      sent.bytes = ::sendfile(out, file->fd.get(), &at, static_cast<std::size_t>(std::min(left, most_sent_at_once)));
-      sent.error = sent.bytes < 0 ? errno : 0;
-      return sent;
+      done.bytes = ::sendfile(out, file->fd.get(), &at, static_cast<std::size_t>(std::min(left, most_sent_at_once)));
+      done.error = done.bytes < 0 ? errno : 0;
+      done.has_changed = has_changed();
+      return done;
     };
-    const Sent sent = co_await run_on(from.workers.brief(), send);
-    if (sent.has_changed || sent.bytes == 0) throw Error(Status::failed, "changed while it was read");
-    if (sent.bytes > 0) {
-      first += sent.bytes;
-      left -= sent.bytes;
+    ++sending;
+    const std::shared_ptr<void> counted(nullptr, [self = shared_from_this()](void*) {
+      --self->sending;
+      self->sent.notify();
+    });
+    const Sent part = co_await run_on(from.workers.brief(), send);
+    if (part.has_changed || part.bytes == 0) {
+      to->is_cut = true;
+      throw Error(Status::failed, "changed while it was read");
+    }
+    if (part.bytes > 0) {
+      first += part.bytes;
+      left -= part.bytes;
     }
     if (left == 0) break;
-    if (sent.error != 0 && sent.error != EAGAIN && sent.error != EINTR) throw Error(Status::interrupted, "gone");
+    if (part.error != 0 && part.error != EAGAIN && part.error != EINTR) throw Error(Status::interrupted, "gone");
     Deadline deadline(socket, take_limit);
     co_await socket.async_wait(tcp::socket::wait_write, asio::redirect_error(asio::use_awaitable, ec));
     if (ec || !deadline.met()) throw Error(Status::interrupted, "gone");
@@ -547,29 +630,31 @@ Task<void> HttpGateway::Shared::send_read(ConnectionPtr to, Head head, std::shar
     const auto n = co_await reader->read(first, into);
     if (n == 0) throw Error(Status::failed, "has become shorter");
     to->has_begun = true;
-    text.append(bytes, 0, n);
-    co_await send_bytes(to, text);
+    if (!text.empty()) co_await send_bytes(to, text);
     text.clear();
+    const auto part = std::string_view(bytes).substr(0, n);
+    co_await send_bytes(to, part);
     first += static_cast<std::int64_t>(n);
     left -= static_cast<std::int64_t>(n);
     at_once = most_bytes;
   }
 }
 
-Task<std::optional<Text>> HttpGateway::Shared::answer_directory(const Request& request, std::string path,
-                                                                std::string after) {
+Task<std::optional<Text>> HttpGateway::Shared::answer_directory(ConnectionPtr to, const Request& request,
+                                                                std::string path, std::string after) {
   List question;
   question.pattern = path;
   const auto in_path = [&](const std::string& name) { return path.empty() ? name : path + "/" + name; };
   if (!after.empty()) question.after = in_path(after);
-  const Listed listed = co_await from.links.ask(question, tracker_limit, seconds(60));
+  auto asking = from.links.ask(question, tracker_limit, seconds(60));
+  const Listed listed = co_await in_time(to, std::move(asking));
   const bool is_file = listed.items.size() == 1 && listed.items.front().entry.path == path && !path.empty() &&
                        listed.items.front().entry.kind != Kind::directory;
   if (is_file) throw Error(Status::not_found, printable(path) + ": is a file, not a directory");
   Text out;
   auto& head = out.head;
   head.fields = {{"Cache-Control", "no-cache"}, {"Vary", "Accept"}};
-  add_guards(head);
+  add_guards(head, true);
   const auto next = listed.next.empty() || listed.items.empty()
                         ? std::string()
                         : std::string(last_part(listed.items.back().entry.path));

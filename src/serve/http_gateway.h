@@ -28,6 +28,7 @@ class HttpGateway {
     std::vector<std::string> names;  ///< what else this machine is called
     std::string token;
     int max_connections = 4'000;
+    int max_of_address = 1'000;               ///< of these, but for this machine's own
     std::chrono::milliseconds stall{20'000};  ///< an answer that goes on for so long without a byte is cut off
   };
   /// What is told of this node, as JSON.

@@ -21,18 +21,22 @@ std::string token_of(const std::filesystem::path& file) {
     return Error(Status::usage, "--http-token " + file.string() + ": " + why);
   };
   const auto reason = [] { return std::generic_category().message(errno); };
-  const Fd fresh(::open(file.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
-  if (!fresh && errno != EEXIST) throw fail(reason());
-  if (fresh) {
+  struct stat s {};
+  if (::lstat(file.c_str(), &s) != 0 && errno == ENOENT) {
+    // Whole under its name, or not there.
+    const auto part = file.string() + ".new-" + std::to_string(::getpid());
+    ::unlink(part.c_str());
     const auto text = random_secret().hex() + "\n";
-    if (::write(fresh.get(), text.data(), text.size()) != std::ssize(text) || ::fsync(fresh.get()) != 0) {
-      const auto why = reason();
-      ::unlink(file.c_str());
-      throw fail(why);
-    }
+    const Fd fresh(::open(part.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+    if (!fresh) throw fail(reason());
+    const bool is_written =
+        ::write(fresh.get(), text.data(), text.size()) == std::ssize(text) && ::fsync(fresh.get()) == 0;
+    const bool is_made = is_written && (::link(part.c_str(), file.c_str()) == 0 || errno == EEXIST);
+    const auto why = is_made ? std::string() : reason();
+    ::unlink(part.c_str());
+    if (!is_made) throw fail(why);
   }
   const Fd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  struct stat s {};
   if (!fd || ::fstat(fd.get(), &s) != 0) throw fail(reason());
   if (!S_ISREG(s.st_mode)) throw fail("is no file");
   if ((s.st_mode & (S_IRWXG | S_IRWXO)) != 0)

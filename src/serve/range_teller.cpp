@@ -22,7 +22,11 @@ constexpr auto bring_limit = seconds(10);  // of what another reader asks for
 constexpr std::size_t most_open = 64;
 constexpr std::size_t most_contents = 256;  // whose readers are known
 constexpr std::size_t most_readers = 256;   // of each
+constexpr std::size_t most_of_address = 8;  // of one content
 constexpr std::size_t most_name = 64;
+/// Answers take memory until they are sent: as much of all channels, and of one.
+constexpr std::int64_t most_under_way = std::int64_t{128} << 20;
+constexpr std::int64_t most_of_channel = std::int64_t{32} << 20;
 
 void check_range(const RangeAsk& asked) {
   const auto size = asked.size;
@@ -87,6 +91,10 @@ void RangeTeller::note_reader(const Channel& channel, const RangeAsk& asked, Ran
   // Nobody is who he says for somebody else.
   const bool is_another = known != readers.all.end() && known->second.node.addresses.front() != at;
   if (is_another || (known == readers.all.end() && readers.all.size() >= most_readers)) return;
+  const auto is_there = [&](const auto& pair) { return pair.second.node.addresses.front() == at; };
+  if (known == readers.all.end() &&
+      std::cmp_greater_equal(std::ranges::count_if(readers.all, is_there), most_of_address))
+    return;
   if (known == readers.all.end() || known->second.node.channel_port != self.channel_port) {
     auto& node = readers.all[self.instance].node;
     node.name = self.name;
@@ -104,9 +112,32 @@ void RangeTeller::note_reader(const Channel& channel, const RangeAsk& asked, Ran
       out.readers.push_back(reader.node);
 }
 
+/// Waits until the answer may be made; it is counted while what is returned lives. Throws Error.
+Task<std::shared_ptr<void>> RangeTeller::take_room(ChannelPtr channel, std::int64_t bytes) {
+  auto& own = of_each_[channel.get()];
+  if (own + bytes > most_of_channel) {
+    if (own == 0) of_each_.erase(channel.get());
+    throw Error(Status::failed, "asks for too much at once");
+  }
+  own += bytes;
+  // Counted among all only once it has room, so that those who wait do not wait for each other.
+  const auto counted = std::make_shared<std::int64_t>(0);
+  std::shared_ptr<void> out(nullptr, [this, channel, bytes, counted](void*) {
+    under_way_ -= *counted;
+    if ((of_each_[channel.get()] -= bytes) <= 0) of_each_.erase(channel.get());
+    less_under_way_.notify();
+  });
+  while (under_way_ > 0 && under_way_ + bytes > most_under_way && channel->is_open() && !workers_.stopping())
+    co_await less_under_way_.wait_for(std::chrono::milliseconds(250));
+  under_way_ += * counted = bytes;
+  co_return out;
+}
+
 Task<RangeTold> RangeTeller::range(ChannelPtr channel, RangeAsk asked) {
   check_range(asked);
-  const auto most = upload_.handful(std::max(asked.length, std::int64_t{1}));
+  const auto room = co_await take_room(channel, asked.length + grain_bytes);
+  // A block at least: less cannot be proven.
+  const auto most = std::max<std::int64_t>(upload_.handful(std::max(asked.length, std::int64_t{1})), block_bytes);
   RangeTold out;
   if (!asked.path.empty()) {
     out = co_await candidate(asked, most);
@@ -140,20 +171,20 @@ Task<RangeTold> RangeTeller::of_readers(ChannelPtr channel, CachedContentPtr con
   RangeTold out;
   const auto length = std::min(asked.length, most);
   if (!content->has(asked.offset, length) && !asked.bring) throw Error(Status::not_found, "does not have these bytes");
-  content->touch();
-  if (asked.bring) content->want(asked.offset, asked.offset + length, true);
+  // It is open for who reads it here: what others want of it does not keep it so.
+  const bool brings = asked.bring && content->users() > 0;
+  if (!content->has(asked.offset, length) && !brings) throw Error(Status::not_found, "does not read it any more");
+  if (brings) content->want(asked.offset, asked.offset + length, true);
   const std::function<bool()> is_stopped = [channel] { return !channel->is_open(); };
   const auto until = Clock::now() + bring_limit;
-  out.data.resize(static_cast<std::size_t>(length));
-  std::size_t read = 0;
-  while (std::cmp_less(read, length)) {
-    const std::span<char> into(out.data.data() + read, static_cast<std::size_t>(length) - read);
-    const auto n =
-        co_await content->read(asked.offset + static_cast<std::int64_t>(read), into, until, is_stopped, true);
+  std::vector<char> part(static_cast<std::size_t>(std::min(length, grain_bytes)));
+  while (std::ssize(out.data) < length) {
+    const auto left = static_cast<std::size_t>(length - std::ssize(out.data));
+    const auto into = std::span(part).first(std::min(part.size(), left));
+    const auto n = co_await content->read(asked.offset + std::ssize(out.data), into, until, is_stopped, true);
     if (n == 0) break;
-    read += n;
+    out.data.append(part.data(), n);
   }
-  out.data.resize(read);
   const auto know = [this, content, &asked] {
     std::vector<std::string> leaves;
     for (const auto piece : asked.pieces)

@@ -25,7 +25,12 @@ class RangeTeller {
 
   /// `upload`: the limit of what goes out on node channels.
   RangeTeller(Workers& workers, Library& library, Seeder& seeder, ReadCache& cache, Pacer upload)
-      : workers_(workers), library_(library), seeder_(seeder), cache_(cache), upload_(std::move(upload)) {}
+      : workers_(workers),
+        library_(library),
+        seeder_(seeder),
+        cache_(cache),
+        upload_(std::move(upload)),
+        less_under_way_(workers.loop()) {}
 
   void serve(Handlers& handlers);
   /// Files are gone, or may be others: none stays open for who may ask again.
@@ -52,6 +57,7 @@ class RangeTeller {
   };
   using OpenedPtr = std::shared_ptr<Opened>;
   Task<RangeTold> range(ChannelPtr channel, RangeAsk asked);
+  Task<std::shared_ptr<void>> take_room(ChannelPtr channel, std::int64_t bytes);
   Task<RangeTold> candidate(RangeAsk asked, std::int64_t most);
   Task<RangeTold> of_readers(ChannelPtr channel, CachedContentPtr content, RangeAsk asked, std::int64_t most);
   Task<OpenedPtr> open(ContentId id, std::int64_t size);
@@ -66,6 +72,9 @@ class RangeTeller {
   std::map<ContentId, Readers> readers_;
   std::int64_t last_stamp_ = 0;
   std::int64_t sent_ = 0;
+  std::int64_t under_way_ = 0;                      ///< bytes of answers
+  std::map<const Channel*, std::int64_t> of_each_;  ///< the same, of each channel
+  Event less_under_way_;
 };
 
 }  // namespace mesh

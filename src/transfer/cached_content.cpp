@@ -6,6 +6,7 @@
 
 #include "core/format.h"
 #include "core/merkle.h"
+#include "core/read_ahead.h"
 
 namespace mesh {
 namespace {
@@ -37,25 +38,42 @@ CachedContent::CachedContent(Workers& workers, Library& library, Parts& parts, R
 
 Task<void> CachedContent::open(std::int64_t first, Clock::time_point until) {
   co_await fetcher_->learn(first, until);
-  if (room_.is_claimed(wanted_.id)) co_return;
+  if (room_.is_claimed(wanted_.id) || !store_.has_room(grain_bytes, true)) co_return;
   const std::weak_ptr<CachedContent> weak = weak_from_this();
   claim_ = room_.claim(wanted_.id, [this, weak] {
     auto leave = [](std::shared_ptr<CachedContent> self) -> Task<void> { co_await self->let_go(); };
     if (auto self = weak.lock(); self && !lets_go_) spawn(workers_.loop(), leave(std::move(self)));
   });
+  // Whoever wants the part waits until it is open here, and not made by two.
+  const auto busy = use_part();
   try {
     const auto part = co_await parts_.open_unread(wanted_.path, wanted_.id, file().layout);
-    unread_ = std::move(part->blocks);
     const auto make = [&]() -> StoragePtr {
       return std::make_shared<Storage>(file().layout, std::move(part->file), "", "");
     };
     const StoragePtr made = co_await run_on(workers_.brief(), make);
-    if (!lets_go_) storage_ = made;
+    if (lets_go_) co_return;
+    storage_ = made;
+    unread_ = std::move(part->blocks);
+    is_for_readers_ = part->is_for_readers;
   } catch (const Error&) {
     // Where nothing can be written, it can be read all the same.
-    unread_.clear();
-    claim_.release();
+    if (!lets_go_) claim_.release();
   }
+}
+
+std::shared_ptr<void> CachedContent::use_part() {
+  ++part_users_;
+  return {nullptr, [self = shared_from_this()](void*) {
+            --self->part_users_;
+            self->changed_.notify();
+          }};
+}
+
+std::int64_t CachedContent::most_ahead() const {
+  if (storage() && store_.has_room(0, is_for_readers_))
+    return std::clamp(fetcher_->in_flight_bytes(), ReadAhead::most_bytes, std::int64_t{64} << 20);
+  return most_in_memory / 2 / std::max(1, users_);
 }
 
 std::shared_ptr<void> CachedContent::use() {
@@ -70,7 +88,7 @@ bool CachedContent::has_block(std::int64_t offset) const {
   if (const auto it = memory_.find(grain_of(offset));
       it != memory_.end() && std::ssize(it->second) > offset % grain_bytes)
     return true;
-  if (!storage_) return false;
+  if (!storage()) return false;
   const auto piece = offset / file().layout.piece_length;
   return storage_->has_block(static_cast<int>(piece),
                              static_cast<int>((offset - piece * file().layout.piece_length) / block_bytes));
@@ -104,17 +122,18 @@ Task<std::size_t> CachedContent::read_here(std::int64_t offset, std::span<char> 
     std::copy_n(it->second.begin() + static_cast<std::ptrdiff_t>(from), length, out.begin());
     co_return length;
   }
-  if (!storage_) co_return std::size_t{0};
+  const auto storage = this->storage();
+  if (!storage) co_return std::size_t{0};
   const auto& layout = file().layout;
   const auto piece = static_cast<int>(offset / layout.piece_length);
   const auto start = offset - piece * layout.piece_length;
   const auto most = std::min<std::int64_t>(std::ssize(out), layout.length_of(piece) - start);
   auto end = start;
-  while (end < start + most && storage_->has_block(piece, static_cast<int>(end / block_bytes)))
+  while (end < start + most && storage->has_block(piece, static_cast<int>(end / block_bytes)))
     end = std::min(start + most, (end / block_bytes + 1) * block_bytes);
   const auto bytes = out.first(static_cast<std::size_t>(end - start));
-  if (bytes.empty() || storage_->read_cached(piece, static_cast<int>(start), bytes)) co_return bytes.size();
-  const auto storage = storage_;
+  if (bytes.empty() || storage->read_cached(piece, static_cast<int>(start), bytes)) co_return bytes.size();
+  const auto busy = use_part();
   const auto read = [storage, piece, start, bytes] {
     if (const auto ec = storage->read(piece, static_cast<int>(start), bytes)) throw Error(Status::failed, ec.message());
   };
@@ -126,7 +145,7 @@ Task<std::size_t> CachedContent::read(std::int64_t offset, std::span<char> out, 
                                       std::function<bool()> is_stopped, bool holders_only) {
   if (offset >= size()) co_return std::size_t{0};
   out = out.first(static_cast<std::size_t>(std::min<std::int64_t>(std::ssize(out), size() - offset)));
-  last_used_ = Clock::now();
+  if (!holders_only) last_used_ = Clock::now();
   failed_.erase(grain_of(offset));
   for (;;) {
     const auto length = co_await read_here(offset, out);
@@ -145,45 +164,50 @@ Task<std::size_t> CachedContent::read(std::int64_t offset, std::span<char> out, 
 void CachedContent::want(std::int64_t from, std::int64_t to, bool holders_only) {
   to = std::min(to, size());
   const auto self = shared_from_this();
+  const auto storage = this->storage();
   const auto is_missing = [&](std::int64_t at) {
     return !coming_.contains(grain_of(at)) && !has(at, grain_bytes) && !failed_.contains(grain_of(at));
   };
   for (auto at = grain_of(from) * grain_bytes; at < to;) {
+    if (const auto it = coming_.find(grain_of(at));
+        at <= from && it != coming_.end() && !std::exchange(*it->second, true))
+      fetcher_->hurry();
     if (!is_missing(at)) {
       at += grain_bytes;
       continue;
     }
     // Nobody is asked for what an earlier run has left here.
-    bool is_left = storage_ != nullptr;
+    bool is_left = storage != nullptr;
     for (auto block = at; block < std::min(at + grain_bytes, size()); block += block_bytes)
       is_left = is_left && (has_block(block) || is_unread(block));
     if (is_left) {
-      coming_.insert(grain_of(at));
-      spawn(workers_.loop(), look_again(self, at));
+      coming_[grain_of(at)] = std::make_shared<bool>(true);
+      spawn(workers_.loop(), look_again(self, storage, at, use_part()));
       at += grain_bytes;
       continue;
     }
     // What is read now comes by itself, ahead of what may be read next.
     const auto most = at <= from ? grain_bytes : std::min(to - at, most_run);
     const auto run = holders_only ? most : fetcher_->share(at, most);
+    const auto is_urgent = std::make_shared<bool>(at <= from);
     auto end = at;
-    for (; end < at + run && is_missing(end) && !(storage_ && end > at && is_unread(end)); end += grain_bytes)
-      coming_.insert(grain_of(end));
+    for (; end < at + run && is_missing(end) && !(storage && end > at && is_unread(end)); end += grain_bytes)
+      coming_[grain_of(end)] = is_urgent;
     end = std::min(end, size());
-    spawn(workers_.loop(), bring(self, at, end - at, holders_only));
+    spawn(workers_.loop(), bring(self, at, end - at, holders_only, is_urgent));
     at = grain_of(end + grain_bytes - 1) * grain_bytes;
   }
 }
 
 Task<void> CachedContent::bring(std::shared_ptr<CachedContent> self, std::int64_t offset, std::int64_t length,
-                                bool holders_only) {
+                                bool holders_only, std::shared_ptr<bool> is_urgent) {
   const auto first = grain_of(offset);
   const auto end = offset + length;
   const auto until = Clock::now() + bring_limit;
   std::optional<Error> trouble;
   try {
     while (offset < end) {
-      std::string bytes = co_await self->fetcher_->fetch(offset, end - offset, until, holders_only);
+      std::string bytes = co_await self->fetcher_->fetch(offset, end - offset, until, holders_only, is_urgent);
       const auto got = std::ssize(bytes);
       auto putting = self->put(offset, std::move(bytes));
       co_await std::move(putting);
@@ -206,11 +230,10 @@ Task<void> CachedContent::bring(std::shared_ptr<CachedContent> self, std::int64_
 }
 
 /// Bytes that the record of an earlier run says are in the part: they are what they should be, or are fetched.
-Task<void> CachedContent::look_again(std::shared_ptr<CachedContent> self, std::int64_t offset) {
-  const auto storage = self->storage_;
+Task<void> CachedContent::look_again(std::shared_ptr<CachedContent> self, StoragePtr storage, std::int64_t offset,
+                                     std::shared_ptr<void> /*busy*/) {
   const auto& layout = self->file().layout;
   const auto end = std::min(offset + grain_bytes, self->size());
-  ++self->writing_;
   try {
     for (auto at = offset; at < end; at += block_bytes) {
       if (self->has_block(at)) continue;
@@ -228,7 +251,6 @@ Task<void> CachedContent::look_again(std::shared_ptr<CachedContent> self, std::i
   } catch (const std::exception&) {
     // Then it is fetched.
   }
-  --self->writing_;
   for (auto at = offset; at < end; at += block_bytes) {
     const auto piece = static_cast<int>(at / layout.piece_length);
     if (const auto it = self->unread_.find(piece); it != self->unread_.end()) {
@@ -260,15 +282,15 @@ void CachedContent::keep_in_memory(std::int64_t offset, std::string_view bytes) 
 }
 
 Task<void> CachedContent::put(std::int64_t offset, std::string bytes) {
-  const auto storage = storage_;
+  const auto storage = this->storage();
   const auto size = std::ssize(bytes);
-  if (!storage || lets_go_ || !store_.has_room(size)) {
+  if (!storage || !store_.has_room(size, is_for_readers_)) {
     keep_in_memory(offset, bytes);
     changed_.notify();
     co_return;
   }
   const auto kept = std::make_shared<std::string>(std::move(bytes));
-  ++writing_;
+  const auto busy = use_part();
   const auto write = [storage, offset, kept, &layout = file().layout] {
     std::error_code trouble;
     for (std::int64_t at = 0; at < std::ssize(*kept) && !trouble; at += block_bytes) {
@@ -282,37 +304,44 @@ Task<void> CachedContent::put(std::int64_t offset, std::string bytes) {
     return trouble;
   };
   const auto trouble = co_await run_on(workers_.brief(), write);
-  --writing_;
   if (trouble) {
     keep_in_memory(offset, *kept);
   } else {
     is_dirty_ = true;
-    store_.wrote(size);
+    if (is_for_readers_) store_.wrote(size);
   }
   changed_.notify();
 }
 
 Task<void> CachedContent::save() {
-  if (!storage_ || !std::exchange(is_dirty_, false)) co_return;
-  ++saving_;
-  const std::shared_ptr<void> counted(nullptr, [self = shared_from_this()](void*) { --self->saving_; });
-  co_await parts_.save(wanted_.id, storage_, wanted_.path, unread_);
+  if (!storage_ || is_saving_ || !std::exchange(is_dirty_, false)) co_return;
+  const auto busy = use_part();
+  is_saving_ = true;
+  bool is_saved = false;
+  try {
+    is_saved = co_await parts_.save(wanted_.id, storage_, wanted_.path, unread_);
+  } catch (const std::exception&) {
+    // It is tried again.
+  }
+  is_saving_ = false;
+  if (!is_saved) is_dirty_ = true;
 }
 
 Task<void> CachedContent::let_go() {
+  const auto self = shared_from_this();
   if (std::exchange(lets_go_, true)) {
     while (claim_.is_of(wanted_.id)) co_await changed_.wait_for(look_every);
     co_return;
   }
-  const auto self = shared_from_this();
-  while (writing_ > 0) co_await changed_.wait_for(milliseconds(10));
-  try {
-    co_await save();
-  } catch (const std::exception&) {
-    // Then what was written down last counts.
-  }
+  // From here on nobody begins to use it.
+  while (part_users_ > 0) co_await changed_.wait_for(milliseconds(10));
+  co_await save();
   if (const auto storage = std::exchange(storage_, nullptr)) {
-    const auto retire = [storage] { storage->retire(); };
+    const bool is_empty = is_for_readers_ && storage->missing() == size() && unread_.empty();
+    const auto retire = [this, self, storage, is_empty] {
+      storage->retire();
+      if (is_empty) parts_.drop(wanted_.id);
+    };
     co_await run_on(workers_.brief(), retire);
   }
   unread_.clear();

@@ -12,7 +12,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -27,9 +26,9 @@ namespace mesh {
 class CachedContent : public std::enable_shared_from_this<CachedContent> {
  public:
   using Clock = std::chrono::steady_clock;
-  /// Whether so many bytes more may be written, and that they were.
+  /// Whether so many bytes more may be written, and that they were; to a part that is for readers alone, or not.
   struct Store {
-    std::function<bool(std::int64_t bytes)> has_room;
+    std::function<bool(std::int64_t bytes, bool is_for_readers)> has_room;
     std::function<void(std::int64_t bytes)> wrote;
   };
   CachedContent(Workers& workers, Library& library, Parts& parts, Room& room, Store store, RangeFetcherPtr fetcher,
@@ -53,7 +52,10 @@ class CachedContent : public std::enable_shared_from_this<CachedContent> {
   [[nodiscard]] RangeFetcher& fetcher() { return *fetcher_; }
   /// Bytes that are here.
   [[nodiscard]] std::int64_t bytes_here() const;
-  [[nodiscard]] bool is_stored() const { return storage_ != nullptr; }
+  /// It has a part that is for readers alone.
+  [[nodiscard]] bool is_for_readers() const { return storage_ && !lets_go_ && is_for_readers_; }
+  /// How many bytes ahead of a reader are not in vain.
+  [[nodiscard]] std::int64_t most_ahead() const;
 
   /// Somebody reads it while what is returned lives.
   [[nodiscard]] std::shared_ptr<void> use();
@@ -65,7 +67,7 @@ class CachedContent : public std::enable_shared_from_this<CachedContent> {
   /// Writes down what has arrived since the last time.
   Task<void> save();
   /// All that has arrived is written down.
-  [[nodiscard]] bool is_saved() const { return !is_dirty_ && saving_ == 0; }
+  [[nodiscard]] bool is_saved() const { return !is_dirty_ && !is_saving_; }
   /// Writes nothing more: what is in the part is written down, and is somebody else's. Returns when that is so. What is
   /// read from now on stays in memory.
   Task<void> let_go();
@@ -75,8 +77,12 @@ class CachedContent : public std::enable_shared_from_this<CachedContent> {
   [[nodiscard]] bool is_unread(std::int64_t offset) const;
   Task<std::size_t> read_here(std::int64_t offset, std::span<char> out);
   static Task<void> bring(std::shared_ptr<CachedContent> self, std::int64_t offset, std::int64_t length,
-                          bool holders_only);
-  static Task<void> look_again(std::shared_ptr<CachedContent> self, std::int64_t offset);
+                          bool holders_only, std::shared_ptr<bool> is_urgent);
+  static Task<void> look_again(std::shared_ptr<CachedContent> self, StoragePtr storage, std::int64_t offset,
+                               std::shared_ptr<void> busy);
+  /// The part is in use while what is returned lives.
+  [[nodiscard]] std::shared_ptr<void> use_part();
+  [[nodiscard]] StoragePtr storage() const { return lets_go_ ? nullptr : storage_; }
   Task<void> put(std::int64_t offset, std::string bytes);
   void keep_in_memory(std::int64_t offset, std::string_view bytes);
   [[nodiscard]] std::int64_t size() const { return wanted_.size; }
@@ -93,13 +99,14 @@ class CachedContent : public std::enable_shared_from_this<CachedContent> {
   std::map<int, std::vector<bool>> unread_;     ///< blocks that an earlier run has left, and nobody has read again
   std::map<std::int64_t, std::string> memory_;  ///< grains that are not on the disk, by their number
   std::deque<std::int64_t> in_memory_;          ///< the same, the oldest first
-  std::set<std::int64_t> coming_;               ///< grains, by their number
-  std::map<std::int64_t, Error> failed_;        ///< of those that did not come
+  std::map<std::int64_t, std::shared_ptr<bool>> coming_;  ///< grains, by their number; whether somebody waits for it
+  std::map<std::int64_t, Error> failed_;                  ///< of those that did not come
   Event changed_;
-  int writing_ = 0;
-  int saving_ = 0;
+  int part_users_ = 0;
+  bool is_saving_ = false;
   bool is_dirty_ = false;
   bool lets_go_ = false;
+  bool is_for_readers_ = false;
   int users_ = 0;
   Clock::time_point last_used_ = Clock::now();
 };

@@ -83,7 +83,7 @@ class Download : public Transfer {
   void reserve() override { reservation_.set(missing()); }
   Task<void> recover_disk() override;
   void adjust_limits() override;
-  Task<void> save() override { return parts_.save(stored_, storage_, wanted_.path); }
+  Task<void> save() override { static_cast<void>(co_await parts_.save(stored_, storage_, wanted_.path)); }
   void drop(const ContentId& id) override { parts_.drop(id); }
 
  private:

@@ -121,6 +121,7 @@ Task<std::shared_ptr<Parts::Part>> Parts::open_as_left(std::string path, Content
                                                 : "cannot be written: " + std::generic_category().message(error)));
     }
     if (resumed) out->have = known->have, out->roots = known->roots, out->blocks = read_blocks(known->blocks, layout);
+    out->is_for_readers = !resumed || library_.db().is_read(id);
     return out;
   };
   co_return co_await run_on(workers_.brief(), open);
@@ -144,6 +145,12 @@ Task<std::shared_ptr<Parts::Part>> Parts::open(std::string path, ContentId id, c
   co_await run_on(workers_.brief(), want);
   const auto claimed = std::ranges::count_if(part->have, [](char byte) { return byte != 0; });
   if (claimed == 0 && part->blocks.empty()) co_return part;
+  const auto count = [&] {
+    std::ptrdiff_t out = 0;
+    for (const auto& [piece, blocks] : part->blocks) out += std::ranges::count(blocks, true);
+    return out;
+  };
+  const auto claimed_blocks = count();
   on_check();
   const auto check = [this, id, part, &layout] {
     part->have = verify_pieces(layout, part->file.get(), part->have, part->roots, all_threads(), workers_.stopping());
@@ -154,23 +161,34 @@ Task<std::shared_ptr<Parts::Part>> Parts::open(std::string path, ContentId id, c
   if (const auto lost = claimed - std::ranges::count(part->have, '\1'); lost > 0)
     log_(printable(path) + ": " + std::to_string(lost) +
          " pieces of what had arrived are not what they should be; they are fetched again");
+  if (const auto lost = claimed_blocks - count(); lost > 0)
+    log_(printable(path) + ": " + std::to_string(lost) +
+         " blocks of what had arrived are not what they should be, or not known any more; they are fetched again");
   co_return part;
 }
 
-Task<void> Parts::save(ContentId id, StoragePtr storage, std::string path, Blocks unread) {
+Task<bool> Parts::save(ContentId id, StoragePtr storage, std::string path, Blocks unread) {
   const auto save = [this, id, storage, path, unread] {
     auto snapshot = storage->sync();
+    const auto wanted = unread.empty() ? std::string() : storage->wanted_roots();
     for (const auto& [piece, blocks] : unread) {
-      if (snapshot.have[static_cast<std::size_t>(piece)] != 0) continue;
+      const auto at = static_cast<std::size_t>(piece);
+      if (snapshot.have[at] != 0) continue;
       auto& known = snapshot.unfinished[piece];
       known.resize(blocks.size());
       for (std::size_t i = 0; i < blocks.size(); ++i)
         if (blocks[i]) known[i] = true;
+      // A piece that is whole is known again by its root, whether its leaves are kept or not.
+      if (std::ranges::find(known, false) != known.end()) continue;
+      snapshot.have[at] = '\1';
+      snapshot.roots.replace(at * 32, 32, wanted.empty() ? id.view() : std::string_view(wanted).substr(at * 32, 32));
+      snapshot.unfinished.erase(piece);
     }
     if (!snapshot.error)
       library_.db().put_part({id, snapshot.have, snapshot.roots, path, to_text(snapshot.unfinished)});
+    return !snapshot.error;
   };
-  co_await run_on(workers_.brief(), save);
+  co_return co_await run_on(workers_.brief(), save);
 }
 
 void Parts::drop(const ContentId& id) {

@@ -31,6 +31,7 @@ class Parts {
     std::string have;                         ///< a byte a piece: 1 where it is verified
     std::string roots;                        ///< 32 bytes a piece
     std::map<int, std::vector<bool>> blocks;  ///< of pieces that are here in part: which of them
+    bool is_for_readers = true;               ///< no get has begun it
   };
   /// The partial file of a download, made or as an earlier one left it: what is said to be verified is read again,
   /// since nobody knows what became of it meanwhile, least of all after a power loss. `on_check` is called before that.
@@ -42,8 +43,8 @@ class Parts {
   /// be there is in `blocks`.
   Task<std::shared_ptr<Part>> open_unread(std::string path, ContentId id, const PieceLayout& layout);
   /// Writes down what has arrived and is on the disk of the file that is to be at `path`; and of `unread`, blocks that
-  /// an earlier run had written down, that they are there still.
-  Task<void> save(ContentId id, StoragePtr storage, std::string path, std::map<int, std::vector<bool>> unread = {});
+  /// an earlier run had written down, that they are there still. False where it could not be written down.
+  Task<bool> save(ContentId id, StoragePtr storage, std::string path, std::map<int, std::vector<bool>> unread = {});
   /// Whether another partial file can be made.
   [[nodiscard]] bool has_inode() const { return library_.installer().has_inode(); }
   /// The partial and its record. Blocks for as long as the file system takes to let go of it.

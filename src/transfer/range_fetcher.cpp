@@ -23,12 +23,21 @@ constexpr auto locate_limit = seconds(5);
 constexpr auto locate_every = seconds(1);
 constexpr auto shun_time = seconds(5);
 constexpr int most_shunned = 4;  // times that long
-constexpr std::size_t most_under_way = 3;
+constexpr auto retry_after = milliseconds(300);
+constexpr std::size_t most_asked_at_once = 3;
+/// What is on its way of what nobody waits for yet: what a link brings in that time.
+constexpr double under_way_seconds = 2.5;
+constexpr std::int64_t least_under_way = std::int64_t{1} << 20;
+constexpr int most_reader_failures = 8;
+constexpr auto without_readers = seconds(30);
+constexpr std::size_t most_of_address = 8;
+constexpr std::size_t most_records = 1000;
+constexpr std::size_t most_name = 64;
 constexpr std::size_t most_leaves = 128 * 1024;  // in memory: 4 MiB
 constexpr std::size_t most_readers = 256;
 
 /// Nodes that read a content, and the one that they prefer for this grain.
-std::uint64_t key_of(const ContentId& id, std::int64_t offset) {
+std::uint64_t share_key(const ContentId& id, std::int64_t offset) {
   std::uint64_t out = 0;
   std::memcpy(&out, id.bytes.data(), sizeof out);
   return out ^ (static_cast<std::uint64_t>(offset / grain_bytes) * 0x9e3779b97f4a7c15U);
@@ -47,10 +56,12 @@ struct RangeFetcher::Fetch {
   std::int64_t length = 0;
   bool holders_only = false;
   bool wants_roots = false;
-  std::vector<int> pieces;  ///< whose leaves are to come with it
+  std::vector<int> pieces;      ///< whose leaves are to come with it
+  std::map<int, Leaves> known;  ///< of the others that it lies in
   std::set<std::string> asked;
   std::size_t under_way = 0;
-  std::string silent;  ///< who was asked last
+  std::string last;  ///< who was asked last, as in `records_`
+  bool is_last_holder = true;
   Clock::time_point begun{};
   bool is_here = false;
   std::string bytes;
@@ -66,17 +77,21 @@ RangeFetcher::RangeFetcher(Workers& workers, Library& library, TrackerLinks& lin
       channels_(channels),
       log_(std::move(log)),
       wanted_(std::move(wanted)),
-      self_(std::move(self)) {}
+      self_(std::move(self)),
+      less_under_way_(workers.loop()) {}
 
 void RangeFetcher::add_holders(const std::vector<NodeRef>& nodes) {
   for (const auto& node : nodes)
     if (!node.instance.empty()) holders_[node.instance] = node;
 }
 
+std::string RangeFetcher::key_of(const Node& node) {
+  if (node.is_holder) return node.node.instance;
+  return node.node.instance + "@" + node.node.addresses.front() + ":" + std::to_string(node.node.channel_port);
+}
+
 /// Who has it by now.
 Task<void> RangeFetcher::locate(std::shared_ptr<RangeFetcher> self) {
-  self->is_locating_ = true;
-  self->located_ = Clock::now();
   try {
     const auto tracker = co_await self->links_.first(milliseconds(1000));
     Locate question;
@@ -92,7 +107,7 @@ Task<void> RangeFetcher::locate(std::shared_ptr<RangeFetcher> self) {
 
 /// The reader that is to bring a grain; nothing where that is this node.
 std::optional<NodeRef> RangeFetcher::reader_of(std::int64_t offset) {
-  if (readers_.empty()) return std::nullopt;
+  if (readers_.empty() || Clock::now() < readers_again_) return std::nullopt;
   const auto own = self_ ? self_().instance : std::string();
   if (own.empty()) return std::nullopt;
   if (!ring_ || ring_self_ != own) {
@@ -102,11 +117,13 @@ std::optional<NodeRef> RangeFetcher::reader_of(std::int64_t offset) {
     ring_self_ = own;
   }
   const auto now = Clock::now();
-  for (const auto& instance : ring_->keepers(key_of(wanted_.id, offset), 2)) {
+  for (const auto& instance : ring_->keepers(share_key(wanted_.id, offset), 2)) {
     if (instance == own) return std::nullopt;
-    const auto& record = records_[instance];
-    if (record.is_wrong || now < record.bad_until) continue;  // its second does
-    if (const auto it = readers_.find(instance); it != readers_.end()) return it->second;
+    const auto it = readers_.find(instance);
+    if (it == readers_.end()) continue;
+    const auto record = records_.find(key_of({it->second, false}));
+    const bool is_bad = record != records_.end() && (record->second.is_wrong || now < record->second.bad_until);
+    if (!is_bad) return it->second;  // else its second does
   }
   return std::nullopt;
 }
@@ -143,12 +160,12 @@ std::optional<RangeFetcher::Node> RangeFetcher::choose(const Fetch& fetch) {
   std::vector<std::string> others;
   for (const auto& [instance, node] : holders_) {
     const auto& record = records_[instance];
-    if (fetch.asked.contains(instance) || record.is_wrong) continue;
+    if (fetch.asked.contains(instance) || record.is_wrong || now < record.retry) continue;
     (now < record.bad_until ? others : good).push_back(instance);
   }
   const auto& from = good.empty() ? others : good;
   if (from.empty()) return std::nullopt;
-  const auto best = KeeperRing(from).keepers(key_of(wanted_.id, fetch.offset), 1).front();
+  const auto best = KeeperRing(from).keepers(share_key(wanted_.id, fetch.offset), 1).front();
   return Node{holders_.at(best), true};
 }
 
@@ -157,9 +174,13 @@ void RangeFetcher::hear_readers(const std::string& holder, const RangeTold& told
   if (stamp == told.readers_stamp) return;
   stamp = told.readers_stamp;
   readers.clear();
+  std::map<std::string, std::size_t> of_address;
   for (const auto& node : told.readers) {
     if (readers.size() >= most_readers_told) break;
-    if (node.instance.empty() || node.addresses.size() != 1 || node.channel_port == 0) continue;
+    if (node.instance.empty() || node.instance.size() > most_name || node.name.size() > most_name) continue;
+    if (node.addresses.size() != 1 || node.channel_port == 0) continue;
+    // A holder is none of those, whoever says that he is it; and few are at one address.
+    if (holders_.contains(node.instance) || ++of_address[node.addresses.front()] > most_of_address) continue;
     if (can_be_sent_to(node.addresses.front(), at)) readers.push_back(node);
   }
   const auto own = self_ ? self_().instance : std::string();
@@ -170,15 +191,27 @@ void RangeFetcher::hear_readers(const std::string& holder, const RangeTold& told
   ring_.reset();
 }
 
-void RangeFetcher::shun(const std::string& instance) {
-  auto& record = records_[instance];
+void RangeFetcher::shun(const std::string& key, bool is_holder) {
+  if (records_.size() > most_records) std::erase_if(records_, [](const auto& pair) { return !pair.second.is_wrong; });
+  if (!is_holder && ++reader_failures_ >= most_reader_failures) {
+    reader_failures_ = 0;
+    readers_again_ = Clock::now() + without_readers;
+  }
+  auto& record = records_[key];
   record.failures = std::min(record.failures + 1, most_shunned);
   record.bad_until = Clock::now() + record.failures * shun_time;
+  record.retry = Clock::now() + record.failures * retry_after;
 }
 
 void RangeFetcher::put_leaves(int piece, std::vector<Sha256> leaves) {
-  if (leaf_count_ > most_leaves) leaves_.clear(), leaf_count_ = 0;
+  if (leaves_.contains(piece)) return;
+  while (leaf_count_ > most_leaves) {
+    leaf_count_ -= leaves_.at(leaves_in_turn_.front())->size();
+    leaves_.erase(leaves_in_turn_.front());
+    leaves_in_turn_.pop_front();
+  }
   leaf_count_ += leaves.size();
+  leaves_in_turn_.push_back(piece);
   leaves_[piece] = std::make_shared<const std::vector<Sha256>>(std::move(leaves));
 }
 
@@ -209,6 +242,7 @@ Task<void> RangeFetcher::take(std::shared_ptr<RangeFetcher> self, std::shared_pt
   };
   const auto job = std::make_shared<Job>();
   job->told = std::move(told);
+  job->known = fetch->known;
   const auto piece_length = piece_length_for(self->wanted_.size);
   for (auto piece = fetch->offset / piece_length; piece * piece_length < fetch->offset + fetch->length; ++piece)
     if (const auto it = self->leaves_.find(static_cast<int>(piece)); it != self->leaves_.end()) job->known.insert(*it);
@@ -262,8 +296,10 @@ Task<void> RangeFetcher::take(std::shared_ptr<RangeFetcher> self, std::shared_pt
     self->has_roots_ = true;
   }
   for (auto& [piece, leaves] : job->fresh) self->put_leaves(piece, std::move(leaves));
+  for (const auto piece : fetch->pieces)
+    if (const auto it = self->leaves_.find(piece); it != self->leaves_.end()) fetch->known.insert(*it);
   const bool has_all_leaves =
-      std::ranges::all_of(fetch->pieces, [&](int piece) { return self->leaves_.contains(piece); });
+      std::ranges::all_of(fetch->pieces, [&](int piece) { return fetch->known.contains(piece); });
   if (fetch->length > 0 ? job->told.data.empty() : !has_all_leaves) throw Error(Status::failed, "does not have it");
   self->received_ += std::ssize(job->told.data);
   self->rate_.add(self->received_, Clock::now());
@@ -273,6 +309,7 @@ Task<void> RangeFetcher::take(std::shared_ptr<RangeFetcher> self, std::shared_pt
 }
 
 Task<void> RangeFetcher::ask_one(std::shared_ptr<RangeFetcher> self, std::shared_ptr<Fetch> fetch, Node node) {
+  const auto key = key_of(node);
   std::string trouble;
   bool is_wrong = false;
   try {
@@ -287,18 +324,19 @@ Task<void> RangeFetcher::ask_one(std::shared_ptr<RangeFetcher> self, std::shared
     ask.roots = fetch->wants_roots;
     ask.bring = !node.is_holder;
     if (node.is_holder && self->self_) ask.self = self->self_();
-    ask.readers_stamp = self->told_readers_[node.node.instance].first;
+    if (node.is_holder) ask.readers_stamp = self->told_readers_[node.node.instance].first;
     const auto begun = Clock::now();
     RangeTold told = co_await channel->request(ask, answer_limit);
     const std::chrono::duration<double> took = Clock::now() - begun;
-    auto& record = self->records_[node.node.instance];
-    record.heard = Clock::now();
+    self->records_[key].heard = Clock::now();
     self->round_trip_ = self->round_trip_.count() == 0 ? took : std::min(took, 0.9 * self->round_trip_ + 0.1 * took);
     if (node.is_holder) self->hear_readers(node.node.instance, told, channel->remote());
     auto taking = take(self, fetch, std::move(told));
     co_await std::move(taking);
-    self->records_[node.node.instance].failures = 0;
-    self->records_[node.node.instance].bad_until = {};
+    auto& record = self->records_[key];
+    record.failures = 0;
+    record.bad_until = record.retry = {};
+    if (!node.is_holder) self->reader_failures_ = 0;
   } catch (const WrongBytes& error) {
     trouble = error.what();
     is_wrong = true;
@@ -307,8 +345,8 @@ Task<void> RangeFetcher::ask_one(std::shared_ptr<RangeFetcher> self, std::shared
   }
   if (!trouble.empty()) {
     fetch->trouble = printable(node.node.name) + ": " + printable(trouble);
-    self->shun(node.node.instance);
-    if (is_wrong && !std::exchange(self->records_[node.node.instance].is_wrong, true))
+    self->shun(key, node.is_holder);
+    if (is_wrong && !std::exchange(self->records_[key].is_wrong, true))
       self->log_(printable(self->wanted_.path) + ": " + fetch->trouble + "; nothing more of it is read there");
   }
   --fetch->under_way;
@@ -319,7 +357,10 @@ Task<void> RangeFetcher::ask_one(std::shared_ptr<RangeFetcher> self, std::shared
 Task<void> RangeFetcher::run(std::shared_ptr<Fetch> fetch, Clock::time_point until) {
   const auto self = shared_from_this();
   under_way_ += fetch->length;
-  const std::shared_ptr<void> counted(nullptr, [self, fetch](void*) { self->under_way_ -= fetch->length; });
+  const std::shared_ptr<void> counted(nullptr, [self, fetch](void*) {
+    self->under_way_ -= fetch->length;
+    self->less_under_way_.notify();
+  });
   for (;;) {
     const auto now = Clock::now();
     if (fetch->is_here) co_return;
@@ -327,20 +368,25 @@ Task<void> RangeFetcher::run(std::shared_ptr<Fetch> fetch, Clock::time_point unt
     if (now >= until)
       throw Error(Status::unreachable, printable(wanted_.path) + ": nobody sends it" +
                                            (fetch->trouble.empty() ? "" : "; " + fetch->trouble));
-    // Silent is who has answered nothing else either.
-    const auto quiet_since = std::max(fetch->begun, records_[fetch->silent].heard);
-    const bool is_due = fetch->under_way == 0 || now - quiet_since >= silence_limit();
-    if (is_due && fetch->under_way < most_under_way) {
-      if (fetch->under_way > 0) shun(fetch->silent);
+    // Silent is who has answered nothing else either, or has not answered this for longer than that.
+    const auto limit = silence_limit();
+    const auto quiet_since = std::max(fetch->begun, records_[fetch->last].heard);
+    const bool is_due = fetch->under_way == 0 || now - quiet_since >= limit || now - fetch->begun >= 2 * limit;
+    if (is_due && fetch->under_way < most_asked_at_once) {
+      if (fetch->under_way > 0) shun(fetch->last, fetch->is_last_holder);
       if (auto node = choose(*fetch)) {
         fetch->asked.insert(node->node.instance);
-        fetch->silent = node->node.instance;
+        fetch->last = key_of(*node);
+        fetch->is_last_holder = node->is_holder;
         fetch->begun = now;
         ++fetch->under_way;
         spawn(workers_.loop(), ask_one(self, fetch, std::move(*node)));
         continue;
       }
+      fetch->begun = now;
       if (!is_locating_ && now - located_ >= locate_every) {
+        is_locating_ = true;
+        located_ = now;
         spawn(workers_.loop(), locate(self));
       } else if (!is_locating_ && fetch->under_way == 0) {
         fetch->asked.clear();  // those that failed are asked again, after a while
@@ -371,13 +417,21 @@ Task<void> RangeFetcher::learn(std::int64_t first, Clock::time_point until) {
   first_ = std::move(fetch->bytes);
 }
 
+std::int64_t RangeFetcher::most_under_way() const {
+  return std::max(least_under_way, static_cast<std::int64_t>(under_way_seconds * static_cast<double>(rate_.rate())));
+}
+
 Task<std::string> RangeFetcher::fetch(std::int64_t offset, std::int64_t length, Clock::time_point until,
-                                      bool holders_only) {
+                                      bool holders_only, std::shared_ptr<const bool> is_urgent) {
   if (offset == first_offset_ && !first_.empty()) {
     first_offset_ = -1;
     first_.resize(std::min(first_.size(), static_cast<std::size_t>(length)));
     co_return std::move(first_);
   }
+  const auto self = shared_from_this();
+  // What is asked for ahead of time is not to stand before what is wanted then.
+  while (!*is_urgent && under_way_ >= most_under_way() && Clock::now() < until && !workers_.stopping())
+    co_await less_under_way_.wait_for(milliseconds(250));
   const auto fetch = std::make_shared<Fetch>(workers_.loop());
   fetch->offset = offset;
   // Whole blocks, but for the last.
@@ -389,8 +443,12 @@ Task<std::string> RangeFetcher::fetch(std::int64_t offset, std::int64_t length, 
        ++piece)
     pieces.push_back(static_cast<int>(piece));
   co_await know_leaves(pieces);
-  for (const auto piece : pieces)
-    if (!leaves_.contains(piece)) fetch->pieces.push_back(piece);
+  for (const auto piece : pieces) {
+    if (const auto it = leaves_.find(piece); it != leaves_.end())
+      fetch->known.insert(*it);
+    else
+      fetch->pieces.push_back(piece);
+  }
   co_await run(fetch, until);
   co_return std::move(fetch->bytes);
 }
@@ -398,15 +456,14 @@ Task<std::string> RangeFetcher::fetch(std::int64_t offset, std::int64_t length, 
 Task<RangeFetcher::Leaves> RangeFetcher::leaves(int piece, Clock::time_point until) {
   const std::vector<int> one{piece};
   co_await know_leaves(one);
-  if (!leaves_.contains(piece)) {
-    const auto fetch = std::make_shared<Fetch>(workers_.loop());
-    fetch->offset = piece * file_.layout.piece_length;
-    fetch->pieces = one;
-    fetch->holders_only = true;
-    co_await run(fetch, until);
-  }
-  const auto it = leaves_.find(piece);
-  if (it == leaves_.end()) throw Error(Status::failed, printable(wanted_.path) + ": its leaves are not known");
+  if (const auto it = leaves_.find(piece); it != leaves_.end()) co_return it->second;
+  const auto fetch = std::make_shared<Fetch>(workers_.loop());
+  fetch->offset = piece * file_.layout.piece_length;
+  fetch->pieces = one;
+  fetch->holders_only = true;
+  co_await run(fetch, until);
+  const auto it = fetch->known.find(piece);
+  if (it == fetch->known.end()) throw Error(Status::failed, printable(wanted_.path) + ": its leaves are not known");
   co_return it->second;
 }
 

@@ -9,6 +9,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -47,9 +48,12 @@ class RangeFetcher : public std::enable_shared_from_this<RangeFetcher> {
   [[nodiscard]] const HashedFile& file() const { return file_; }
 
   /// Bytes from `offset` on, whole blocks of them, verified: `length` of them, or fewer. `length` is at most
-  /// most_range_bytes. `holders_only`: who reads it, too, is not asked. Throws Error where nobody has brought them by
-  /// `until`.
-  Task<std::string> fetch(std::int64_t offset, std::int64_t length, Clock::time_point until, bool holders_only);
+  /// most_range_bytes. `holders_only`: who reads it, too, is not asked. `is_urgent`: somebody waits for it; what nobody
+  /// does comes after as much as a link brings in some seconds. Throws Error where nobody has brought them by `until`.
+  /// `is_urgent` may become true meanwhile; `hurry` says that one has.
+  Task<std::string> fetch(std::int64_t offset, std::int64_t length, Clock::time_point until, bool holders_only,
+                          std::shared_ptr<const bool> is_urgent);
+  void hurry() { less_under_way_.notify(); }
   /// The leaves of one piece, remembered or told. Throws Error.
   Task<Leaves> leaves(int piece, Clock::time_point until);
 
@@ -70,7 +74,8 @@ class RangeFetcher : public std::enable_shared_from_this<RangeFetcher> {
     Clock::time_point heard{};      ///< an answer, whatever it was
     Clock::time_point bad_until{};  ///< it is asked only if there is nobody else
     int failures = 0;
-    bool is_wrong = false;  ///< it has sent other bytes
+    Clock::time_point retry{};  ///< and not at all
+    bool is_wrong = false;      ///< it has sent other bytes
   };
   static Task<void> ask_one(std::shared_ptr<RangeFetcher> self, std::shared_ptr<Fetch> fetch, Node node);
   static Task<void> take(std::shared_ptr<RangeFetcher> self, std::shared_ptr<Fetch> fetch, RangeTold told);
@@ -81,7 +86,10 @@ class RangeFetcher : public std::enable_shared_from_this<RangeFetcher> {
   [[nodiscard]] std::optional<Node> choose(const Fetch& fetch);
   [[nodiscard]] std::optional<NodeRef> reader_of(std::int64_t offset);
   void hear_readers(const std::string& holder, const RangeTold& told, const asio::ip::address& at);
-  void shun(const std::string& instance);
+  void shun(const std::string& key, bool is_holder);
+  /// Of a node in `records_`: what somebody says of himself is not said of somebody else.
+  [[nodiscard]] static std::string key_of(const Node& node);
+  [[nodiscard]] std::int64_t most_under_way() const;
   void put_leaves(int piece, std::vector<Sha256> leaves);
 
   Workers& workers_;
@@ -100,13 +108,17 @@ class RangeFetcher : public std::enable_shared_from_this<RangeFetcher> {
   std::map<std::string, NodeRef> readers_;
   std::unique_ptr<KeeperRing> ring_;  ///< of the readers and this node; null: nobody else reads
   std::string ring_self_;
-  std::map<std::string, Record> records_;  ///< by instance
-  std::map<int, Leaves> leaves_;           ///< some of those that are known
+  Clock::time_point readers_again_{};  ///< too many of them have failed: not before
+  int reader_failures_ = 0;            ///< in a row
+  std::map<std::string, Record> records_;
+  std::map<int, Leaves> leaves_;  ///< some of those that are known
+  std::deque<int> leaves_in_turn_;
   std::size_t leaf_count_ = 0;
   std::string first_;  ///< bytes that came with the roots, verified
   std::int64_t first_offset_ = -1;
   std::int64_t received_ = 0;
   std::int64_t under_way_ = 0;  ///< bytes that are asked for
+  Event less_under_way_;
   RateWindow rate_;
   std::chrono::duration<double> round_trip_{0};
 };

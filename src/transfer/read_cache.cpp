@@ -7,12 +7,15 @@
 #include <ctime>
 #include <utility>
 
+#include "core/format.h"
+
 namespace mesh {
 namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
+constexpr std::size_t most_parts = 2000;
 constexpr auto tend_every = seconds(1);
 constexpr auto look_at_room_every = milliseconds(200);
 /// Is left to others, whatever is free.
@@ -57,47 +60,58 @@ Task<CachedContentPtr> ReadCache::open(FileEntry wanted, std::vector<NodeRef> ho
     known->touch();
     co_return known;
   }
-  const auto id = wanted.id;
+  const std::pair key(wanted.id, wanted.size);
   std::function<Task<CachedContentPtr>()> work = [this, wanted, holders, first, until]() -> Task<CachedContentPtr> {
     return make(wanted, holders, first, until);
   };
-  co_return co_await opening_.run(id, std::move(work));
+  co_return co_await opening_.run(key, std::move(work));
 }
 
 Task<CachedContentPtr> ReadCache::make(FileEntry wanted, std::vector<NodeRef> holders, std::int64_t first,
                                        Clock::time_point until) {
+  const auto trouble = [&wanted] {
+    return Error(Status::failed, printable(wanted.path) + ": another file of the same content id is being read");
+  };
+  if (contents_.contains(wanted.id)) throw trouble();
   const auto fetcher =
       std::make_shared<RangeFetcher>(workers_, library_, links_, channels_, log_, wanted, options_.self);
   fetcher->add_holders(holders);
   CachedContent::Store store;
-  store.has_room = [this](std::int64_t bytes) { return has_room(bytes); };
+  store.has_room = [this](std::int64_t bytes, bool is_for_readers) { return has_room(bytes, is_for_readers); };
   store.wrote = [this](std::int64_t bytes) { bytes_ += bytes; };
   const auto made =
       std::make_shared<CachedContent>(workers_, library_, parts_, room_, std::move(store), fetcher, wanted);
   co_await made->open(first, until);
-  note_use(wanted.id);
+  co_await note_use(*made, true);
+  if (contents_.contains(wanted.id)) {
+    co_await made->let_go();
+    throw trouble();
+  }
   contents_[wanted.id] = made;
+  ++count_;
   co_return made;
 }
 
-void ReadCache::note_use(const ContentId& id) {
-  post_to(workers_.brief(), [this, id] {
-    try {
-      library_.db().set_read(id, ::time(nullptr));
-    } catch (const std::exception&) {
-      // Then it is not known when it was used: it goes sooner, or not at all.
-    }
-  });
+/// A part that a get has begun is not for readers alone, however much they read of it.
+Task<void> ReadCache::note_use(const CachedContent& content, bool is_new) {
+  if (!content.is_for_readers()) co_return;
+  const auto note = [this, id = content.wanted().id, is_new] {
+    if (is_new)
+      library_.db().set_read(id, std::time(nullptr));
+    else
+      library_.db().touch_read(id, std::time(nullptr));
+  };
+  co_await run_on(workers_.brief(), note);
 }
 
-bool ReadCache::has_room(std::int64_t bytes) {
+bool ReadCache::has_room(std::int64_t bytes, bool is_for_readers) {
   const auto now = Clock::now();
   if (now - free_since_ >= look_at_room_every) {
     free_ = room_.free_bytes() - Room::Reservation(room_).others();
     free_since_ = now;
   }
   free_ -= bytes;
-  return bytes_ + bytes <= most_ && free_ > spared_bytes;
+  return free_ > spared_bytes && (!is_for_readers || bytes_ + bytes <= most_);
 }
 
 /// The parts that are there for readers alone, the one that was read longest ago first.
@@ -112,19 +126,21 @@ Task<std::vector<ReadCache::Known>> ReadCache::look() {
   std::vector<Known> out = co_await run_on(workers_.brief(), look);
   bytes_ = 0;
   for (const auto& one : out) bytes_ += one.bytes;
+  count_ = out.size();
   co_return out;
 }
 
 Task<void> ReadCache::shrink(std::int64_t most) {
   const auto all = co_await look();
   for (const auto& one : all) {
-    if (bytes_ <= most) break;
+    if (bytes_ <= most && count_ <= most_parts / 2) break;
     // One that somebody claims is being read, or got.
     if (room_.is_claimed(one.id) || contents_.contains(one.id)) continue;
     const auto claim = room_.claim(one.id);
     const auto unlink = [this, id = one.id] { parts_.drop(id); };
     co_await run_on(workers_.brief(), unlink);
     bytes_ -= one.bytes;
+    --count_;
   }
 }
 
@@ -146,8 +162,8 @@ Task<void> ReadCache::tend() {
         if (is_idle) {
           // From here on nobody finds it.
           contents_.erase(content->wanted().id);
+          co_await note_use(*content, false);
           co_await content->let_go();
-          note_use(content->wanted().id);
         }
       } catch (const std::exception& error) {
         log_(std::string("what readers have here: ") + error.what());
@@ -155,7 +171,7 @@ Task<void> ReadCache::tend() {
       if (alive.expired() || workers_.stopping()) co_return;
     }
     try {
-      if (bytes_ > most_ - most_ / 16) co_await shrink(most_ - most_ / 8);
+      if (bytes_ > most_ - most_ / 16 || count_ > most_parts) co_await shrink(most_ - most_ / 8);
     } catch (const std::exception& error) {
       log_(std::string("what readers have here: ") + error.what());
     }

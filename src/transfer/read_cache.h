@@ -48,13 +48,13 @@ class ReadCache {
     ContentId id;
     std::int64_t bytes = 0;
   };
-  [[nodiscard]] bool has_room(std::int64_t bytes);
+  [[nodiscard]] bool has_room(std::int64_t bytes, bool is_for_readers);
   Task<CachedContentPtr> make(FileEntry wanted, std::vector<NodeRef> holders, std::int64_t first,
                               Clock::time_point until);
   Task<void> tend();
   Task<std::vector<Known>> look();
   Task<void> shrink(std::int64_t most);
-  void note_use(const ContentId& id);
+  Task<void> note_use(const CachedContent& content, bool is_new);
 
   Workers& workers_;
   Options options_;
@@ -65,8 +65,9 @@ class ReadCache {
   Parts& parts_;
   Room& room_;
   std::map<ContentId, CachedContentPtr> contents_;
-  SingleFlight<ContentId, CachedContentPtr> opening_;
+  SingleFlight<std::pair<ContentId, std::int64_t>, CachedContentPtr> opening_;
   std::int64_t bytes_ = 0;  ///< on the disk, about
+  std::size_t count_ = 0;   ///< of parts
   std::int64_t most_ = 0;
   std::int64_t free_ = 0;
   Clock::time_point free_since_{};

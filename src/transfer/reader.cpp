@@ -22,7 +22,9 @@ Task<std::size_t> LocalReader::read(std::int64_t offset, std::span<char> out) {
   if (offset >= size()) co_return std::size_t{0};
   const auto length = static_cast<std::size_t>(std::min<std::int64_t>(std::ssize(out), size() - offset));
   const auto read = [this, offset, bytes = out.first(length)] {
-    if (!file_) file_ = library_.gate().open_file(entry_.entry.path);
+    const auto& gate = library_.gate();
+    const auto& path = entry_.entry.path;
+    if (!file_) file_ = for_others_ ? std::move(gate.open_offered(path).fd) : gate.open_file(path);
     const auto n = ::pread(file_.get(), bytes.data(), bytes.size(), offset);
     if (n < 0) throw Error(Status::failed, std::generic_category().message(errno));
     struct stat s {};

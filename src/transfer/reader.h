@@ -29,8 +29,9 @@ using ReaderPtr = std::unique_ptr<Reader>;
 /// Of a file of the files directory, which must not change meanwhile.
 class LocalReader final : public Reader {
  public:
-  LocalReader(Workers& workers, const Library& library, LocalEntry entry)
-      : workers_(workers), library_(library), entry_(std::move(entry)) {}
+  /// `for_others`: only what is offered is read.
+  LocalReader(Workers& workers, const Library& library, LocalEntry entry, bool for_others = false)
+      : workers_(workers), library_(library), entry_(std::move(entry)), for_others_(for_others) {}
   [[nodiscard]] std::int64_t size() const override { return entry_.entry.size; }
   Task<std::size_t> read(std::int64_t offset, std::span<char> out) override;
 
@@ -38,6 +39,7 @@ class LocalReader final : public Reader {
   Workers& workers_;
   const Library& library_;
   LocalEntry entry_;
+  bool for_others_;
   Fd file_;
 };
 

@@ -79,11 +79,29 @@ VersionReader::VersionReader(ReadFrom from, FileEntry wanted, std::vector<NodeRe
   if (!wanted_.id.is_set()) candidate_ = std::make_shared<Candidate>();
 }
 
-VersionReader::~VersionReader() {
-  if (torrent_ && cursor_ != 0 && torrent_->scheduler) {
-    torrent_->scheduler->remove_cursor(cursor_);
-    torrent_->changed.notify();
-  }
+VersionReader::~VersionReader() { drop_cursor(); }
+
+void VersionReader::rest() {
+  drop_cursor();
+  used_.reset();
+  content_.reset();
+  local_.reset();
+}
+
+void VersionReader::move_cursor(const SwarmTorrentPtr& torrent, int piece) {
+  if (cursor_.torrent != torrent) drop_cursor();
+  if (cursor_.id == 0)
+    cursor_ = {torrent, torrent->scheduler, torrent->scheduler->add_cursor(piece)};
+  else
+    cursor_.scheduler->move_cursor(cursor_.id, piece);
+  from_.session.schedule(*torrent);
+}
+
+void VersionReader::drop_cursor() {
+  if (cursor_.id == 0) return;
+  cursor_.scheduler->remove_cursor(cursor_.id);
+  cursor_.torrent->changed.notify();
+  cursor_ = {};
 }
 
 void VersionReader::check_stopped() const {
@@ -114,7 +132,7 @@ Task<std::size_t> VersionReader::read(std::int64_t offset, std::span<char> out) 
 Task<std::size_t> VersionReader::read_local(std::int64_t offset, std::span<char> out) {
   const auto* item = is_local_bad_ ? nullptr : from_.library.inventory().find(wanted_.id, wanted_.size);
   if (item == nullptr && !local_) co_return std::size_t{0};
-  if (!local_) local_.emplace(from_.workers, from_.library, LocalEntry{item->entry, item->stamp});
+  if (!local_) local_.emplace(from_.workers, from_.library, LocalEntry{item->entry, item->stamp}, true);
   bool is_gone = false;
   try {
     co_return co_await local_->read(offset, out);
@@ -131,7 +149,6 @@ Task<std::size_t> VersionReader::read_torrent(std::int64_t offset, std::span<cha
   const auto torrent = from_.session.find(wanted_.id);
   if (!torrent || !torrent->checked || torrent->role == Role::provisional || torrent->is_standard())
     co_return std::size_t{0};
-  if (torrent != torrent_) torrent_ = torrent, cursor_ = 0;
   const auto storage = torrent->storage;
   const auto& layout = storage->layout();
   const auto piece = static_cast<int>(offset / layout.piece_length);
@@ -144,13 +161,8 @@ Task<std::size_t> VersionReader::read_torrent(std::int64_t offset, std::span<cha
     return storage->is_dropped(piece) ? 0 : end - start;
   };
   if (here() == 0) {
-    const auto scheduler = torrent->scheduler;
-    if (!torrent->downloading || !scheduler || storage->is_bounded()) co_return std::size_t{0};
-    if (cursor_ == 0)
-      cursor_ = scheduler->add_cursor(piece);
-    else
-      scheduler->move_cursor(cursor_, piece);
-    from_.session.schedule(*torrent);
+    if (!torrent->downloading || !torrent->scheduler || storage->is_bounded()) co_return std::size_t{0};
+    move_cursor(torrent, piece);
     const auto beside = std::min(until, Clock::now() + beside_after);
     while (here() == 0 && Clock::now() < beside && torrent->downloading) {
       check_stopped();
@@ -165,6 +177,7 @@ Task<std::size_t> VersionReader::read_torrent(std::int64_t offset, std::span<cha
 }
 
 Task<std::size_t> VersionReader::read_content(std::int64_t offset, std::span<char> out, Clock::time_point until) {
+  drop_cursor();
   auto& cache = from_.cache;
   if (!content_ || cache.find(wanted_.id, wanted_.size) != content_) {
     used_.reset();
@@ -173,8 +186,7 @@ Task<std::size_t> VersionReader::read_content(std::int64_t offset, std::span<cha
     if (candidate_) spawn(from_.workers.loop(), Candidate::prove(candidate_, content_));
   }
   const auto content = content_;
-  const auto most = content->fetcher().in_flight_bytes();
-  const auto to = ahead_.read(offset, std::ssize(out), std::clamp(most, ReadAhead::most_bytes, std::int64_t{64} << 20));
+  const auto to = ahead_.read(offset, std::ssize(out), content->most_ahead());
   content->want(offset, std::max(std::min(to, end_), offset + std::ssize(out)));
   co_return co_await content->read(offset, out, until, options_.is_stopped);
 }
@@ -208,7 +220,7 @@ Task<std::size_t> VersionReader::read_candidate(std::int64_t offset, std::span<c
   ask.path = wanted_.path;
   ask.mtime = wanted_.mtime;
   ask.ctime = candidate->ctime;
-  ask.offset = offset / grain_bytes * grain_bytes;
+  ask.offset = offset / block_bytes * block_bytes;
   const auto to = std::max(std::min(ahead_.read(offset, std::ssize(out)), end_), offset + std::ssize(out));
   ask.length = std::min(
       {(to - ask.offset + grain_bytes - 1) / grain_bytes * grain_bytes, most_range_bytes, wanted_.size - ask.offset});
@@ -229,10 +241,15 @@ Task<std::size_t> VersionReader::read_candidate(std::int64_t offset, std::span<c
     const auto blocks = blocks_of(candidate->bytes);
     std::vector<Sha256> hashes(blocks.size());
     sha256_each(blocks, hashes);
-    for (std::size_t i = 0; i < hashes.size() && candidate->given.size() < most_unproven; ++i)
-      candidate->given.insert_or_assign(offset / block_bytes + static_cast<std::int64_t>(i), hashes[i]);
+    for (std::size_t i = 0; i < hashes.size(); ++i) {
+      const auto block = offset / block_bytes + static_cast<std::int64_t>(i);
+      const auto [known, fresh] = candidate->given.emplace(block, hashes[i]);
+      if (!fresh && known->second != hashes[i]) candidate->trouble = "has changed while it was read";
+    }
+    if (candidate->given.size() > most_unproven) candidate->trouble = "is too large to be read before it is hashed";
   };
   co_await run_on(from_.workers.brief(), hash);
+  take_id();
   co_return is_there() ? given() : std::size_t{0};
 }
 

@@ -49,6 +49,8 @@ class VersionReader final : public Reader {
   /// Any offset, in any order. Throws Error by the time that the patience ends.
   Task<std::size_t> read(std::int64_t offset, std::span<char> out) override;
   [[nodiscard]] const FileEntry& wanted() const { return wanted_; }
+  /// Nobody reads for a while: what it holds for that is let go of.
+  void rest();
   /// Nothing is fetched ahead beyond that byte, unless it is read.
   void set_end(std::int64_t end) { end_ = end; }
 
@@ -71,8 +73,15 @@ class VersionReader final : public Reader {
   std::int64_t end_ = INT64_MAX;
   std::optional<LocalReader> local_;
   bool is_local_bad_ = false;
-  SwarmTorrentPtr torrent_;
-  PieceScheduler::CursorId cursor_ = 0;
+  /// Where a get or a stream that is under way is to bring first.
+  struct Cursor {
+    SwarmTorrentPtr torrent;
+    std::shared_ptr<PieceScheduler> scheduler;  ///< the torrent may have let go of it
+    PieceScheduler::CursorId id = 0;
+  };
+  void move_cursor(const SwarmTorrentPtr& torrent, int piece);
+  void drop_cursor();
+  Cursor cursor_;
   CachedContentPtr content_;
   std::shared_ptr<void> used_;
   std::shared_ptr<Candidate> candidate_;  ///< null: its id is known

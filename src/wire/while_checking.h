@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -11,24 +12,24 @@
 
 namespace mesh {
 
-/// What `work` returns or throws, as an Error. `check` is called ten times a second until then, and may throw: `work`
-/// goes on by itself then, and nobody hears of it.
+/// What `work` returns or throws, which is an Error of whatever kind. `check` is called ten times a second until then,
+/// and may throw: `work` goes on by itself then, and nobody hears of it.
 template <class T>
 Task<T> while_checking(asio::io_context& io, Task<T> work, std::function<void()> check) {
   constexpr auto check_every = std::chrono::milliseconds(100);
   struct Answer {
     explicit Answer(asio::io_context& loop) : here(loop) {}
     std::optional<T> value;
-    std::optional<Error> trouble;
+    std::exception_ptr trouble;
     Event here;
   };
   auto wait = [](Task<T> what, std::shared_ptr<Answer> answer) -> Task<void> {
     try {
       answer->value = co_await std::move(what);
-    } catch (const Error& error) {
-      answer->trouble = error;
+    } catch (const Error&) {
+      answer->trouble = std::current_exception();
     } catch (const std::exception& error) {
-      answer->trouble = Error(Status::failed, error.what());
+      answer->trouble = std::make_exception_ptr(Error(Status::failed, error.what()));
     }
     answer->here.notify();
   };
@@ -38,7 +39,7 @@ Task<T> while_checking(asio::io_context& io, Task<T> work, std::function<void()>
     check();
     co_await answer->here.wait_for(check_every);
   }
-  if (answer->trouble) throw Error(*answer->trouble);
+  if (answer->trouble) std::rethrow_exception(answer->trouble);
   co_return std::move(*answer->value);
 }
 

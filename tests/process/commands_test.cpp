@@ -871,7 +871,7 @@ TEST_CASE("commands wait for a node that is being restarted, and what changes so
   // Killed: its socket is left behind.
   mesh.stop_node("n0", SIGKILL);
   const std::vector<std::vector<std::string>> commands = {
-      {"status"}, {"list", "--local"}, {"list"}, {"info", "a"}, {"cache"}, {"wait"}, {"delete", "a"}};
+      {"status"}, {"list", "--local"}, {"list"}, {"info", "b"}, {"cache"}, {"wait"}, {"delete", "a"}};
   std::vector<int> statuses(commands.size(), -1);
   {
     std::vector<std::jthread> running;

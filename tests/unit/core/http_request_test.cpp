@@ -11,9 +11,12 @@ TEST_CASE("a request's target: the path decoded once, the query apart, and nothi
   CHECK(read_target("/files/a%2Fb")->path == "/files/a/b");
   CHECK(read_target("/files/a%2520b")->path == "/files/a%20b");
   CHECK(read_target("http://host:80/files/x")->path == "/files/x");
+  CHECK(read_target("http://host:80/files/x")->authority == "host:80");
+  CHECK(read_target("http://host")->path == "/");
+  CHECK(read_target("/files/x")->authority.empty());
   CHECK(read_target("/files/?after=a%26b&x&y=1")->query.at("after") == "a&b");
   CHECK(read_target("/files/?after=a%26b&x&y=1")->query.at("x").empty());
-  for (const auto* bad : {"", "files", "*", "/a%2", "/a%zz", "/a%00b", "/x?a=%", "http://host"})
+  for (const auto* bad : {"", "files", "*", "/a%2", "/a%zz", "/a%00b", "/x?a=%", "http:///x", "https://host/x"})
     CHECK_FALSE(read_target(bad));
   CHECK(read_target(url_path("/a b%?#\"<>\xC3\xBC&.x"))->path == "/a b%?#\"<>\xC3\xBC&.x");
 }

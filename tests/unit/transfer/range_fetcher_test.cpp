@@ -123,8 +123,9 @@ struct Holders {
                    std::optional<std::string>& result, bool& done) -> Task<void> {
       try {
         const auto until = RangeFetcher::Clock::now() + time;
+        const auto now = std::make_shared<const bool>(true);
         if (one->file().layout.size == 0) co_await one->learn(at, until);
-        result = co_await one->fetch(at, size, until, false);
+        result = co_await one->fetch(at, size, until, false, now);
       } catch (const Error&) {
         // Nobody brings it.
       }
