@@ -1,5 +1,6 @@
-// How far ahead of a reader to fetch: nothing while it jumps about, and twice as far with each read that goes on where
-// the last one ended. Pure; one thread.
+// How far ahead of a reader to fetch. What it has said that it will read: a MiB, and more the longer it has gone on.
+// Beyond that nothing while it jumps about, as a boot does, and half as far as it has gone on without a jump once that
+// is some way: what is fetched in vain is a third of all at most. Pure; one thread.
 #pragma once
 
 #include <algorithm>
@@ -10,42 +11,34 @@ namespace mesh {
 
 class ReadAhead {
  public:
-  static constexpr std::int64_t first_bytes = 128 * 1024;
+  static constexpr std::int64_t some_way = std::int64_t{2} << 20;
+  static constexpr std::int64_t at_first = std::int64_t{1} << 20;
   static constexpr std::int64_t most_bytes = std::int64_t{4} << 20;
   /// What a kernel's or a client's own read-ahead has out of order is no jump.
   static constexpr std::int64_t slack = 256 * 1024;
 
-  /// `goes_on`: it is known to read all that follows.
-  explicit ReadAhead(bool goes_on = false) : window_(goes_on ? std::int64_t{1} << 20 : 0) {}
-
-  /// Bytes [offset, offset + length) are read now. Up to where (a byte's number) they and what follows should be on
-  /// their way. `most`: of the window.
-  [[nodiscard]] std::int64_t read(std::int64_t offset, std::int64_t length, std::int64_t most = most_bytes) {
+  /// Bytes [offset, offset + length) are read now, and all up to `sure` will be. Up to where (a byte's number) they and
+  /// what follows should be on their way: `most` bytes beyond them at most.
+  [[nodiscard]] std::int64_t read(std::int64_t offset, std::int64_t length, std::int64_t sure,
+                                  std::int64_t most = most_bytes) {
     const auto end = offset + length;
     const bool is_first = !std::exchange(begun_, true);
-    if (is_first || offset > next_ + slack || offset < next_ - slack) {
-      if (!is_first) window_ = 0;
-      gone_on_ = 0;
+    if (!is_first && (offset > next_ + slack || offset < next_ - slack)) {
+      gone_on_ = length;
       next_ = end;
-      return next_ + window_;
+    } else if (is_first || end > next_) {
+      gone_on_ += is_first ? length : end - next_;
+      next_ = end;
     }
-    window_ = std::min(window_, std::max(most, first_bytes));
-    if (end <= next_) return next_ + window_;
-    // Small reads that follow each other are as good as a large one.
-    gone_on_ += end - next_;
-    next_ = end;
-    if (gone_on_ >= window_ / 2) {
-      window_ = std::clamp(window_ * 2, first_bytes, std::max(most, first_bytes));
-      gone_on_ = 0;
-    }
-    return next_ + window_;
+    const auto will_be = std::min(sure, next_ + std::min(at_first + gone_on_, most));
+    const auto may_be = next_ + (gone_on_ > some_way ? std::min(gone_on_ / 2, most) : 0);
+    return std::max(will_be, may_be);
   }
 
  private:
   bool begun_ = false;
-  std::int64_t window_ = 0;
   std::int64_t next_ = 0;     ///< where the last read ended
-  std::int64_t gone_on_ = 0;  ///< bytes since the window grew
+  std::int64_t gone_on_ = 0;  ///< bytes that were read without a jump
 };
 
 }  // namespace mesh

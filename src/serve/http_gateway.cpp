@@ -554,14 +554,13 @@ Task<std::optional<Text>> HttpGateway::Shared::answer_file(ConnectionPtr to, con
   auto& reader = to->reader;
   if (!reader || reader->wanted() != wanted) {
     VersionReader::Options reading;
-    reading.goes_on = !is_part;
     reading.patience = options.stall;
     // Held by the connection.
     reading.is_stopped = [client = to.get()] { return is_gone(*client); };
     reader = std::make_shared<VersionReader>(from, wanted, found.holders, std::move(reading));
     to->read_to = -1;
   }
-  reader->set_end(range.first == to->read_to ? size : range.first + range.length);
+  reader->set_end(range.first + range.length, range.first == to->read_to);
   to->read_to = range.first + range.length;
   std::shared_ptr<Reader> source = reader;
   co_await send_read(to, std::move(head), std::move(source), range.first);

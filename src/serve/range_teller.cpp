@@ -19,6 +19,7 @@ namespace {
 using std::chrono::seconds;
 
 constexpr auto bring_limit = seconds(10);  // of what another reader asks for
+constexpr auto read_lately = seconds(30);  // a client asks for one range after another
 constexpr std::size_t most_open = 64;
 constexpr std::size_t most_contents = 256;  // whose readers are known
 constexpr std::size_t most_readers = 256;   // of each
@@ -172,7 +173,8 @@ Task<RangeTold> RangeTeller::of_readers(ChannelPtr channel, CachedContentPtr con
   const auto length = std::min(asked.length, most);
   if (!content->has(asked.offset, length) && !asked.bring) throw Error(Status::not_found, "does not have these bytes");
   // It is open for who reads it here: what others want of it does not keep it so.
-  const bool brings = asked.bring && content->users() > 0;
+  const bool is_read = content->users() > 0 || Clock::now() - content->last_used() < read_lately;
+  const bool brings = asked.bring && is_read;
   if (!content->has(asked.offset, length) && !brings) throw Error(Status::not_found, "does not read it any more");
   if (brings) content->want(asked.offset, asked.offset + length, true);
   const std::function<bool()> is_stopped = [channel] { return !channel->is_open(); };

@@ -71,11 +71,7 @@ struct VersionReader::Candidate {
 };
 
 VersionReader::VersionReader(ReadFrom from, FileEntry wanted, std::vector<NodeRef> holders, Options options)
-    : from_(from),
-      wanted_(std::move(wanted)),
-      holders_(std::move(holders)),
-      options_(std::move(options)),
-      ahead_(options_.goes_on) {
+    : from_(from), wanted_(std::move(wanted)), holders_(std::move(holders)), options_(std::move(options)) {
   if (!wanted_.id.is_set()) candidate_ = std::make_shared<Candidate>();
 }
 
@@ -186,7 +182,7 @@ Task<std::size_t> VersionReader::read_content(std::int64_t offset, std::span<cha
     if (candidate_) spawn(from_.workers.loop(), Candidate::prove(candidate_, content_));
   }
   const auto content = content_;
-  const auto to = ahead_.read(offset, std::ssize(out), content->most_ahead());
+  const auto to = ahead_.read(offset, std::ssize(out), sure_, content->most_ahead());
   content->want(offset, std::max(std::min(to, end_), offset + std::ssize(out)));
   co_return co_await content->read(offset, out, until, options_.is_stopped);
 }
@@ -221,7 +217,7 @@ Task<std::size_t> VersionReader::read_candidate(std::int64_t offset, std::span<c
   ask.mtime = wanted_.mtime;
   ask.ctime = candidate->ctime;
   ask.offset = offset / block_bytes * block_bytes;
-  const auto to = std::max(std::min(ahead_.read(offset, std::ssize(out)), end_), offset + std::ssize(out));
+  const auto to = std::max(std::min(ahead_.read(offset, std::ssize(out), sure_), end_), offset + std::ssize(out));
   ask.length = std::min(
       {(to - ask.offset + grain_bytes - 1) / grain_bytes * grain_bytes, most_range_bytes, wanted_.size - ask.offset});
   const auto channel = co_await from_.channels.to(holder);

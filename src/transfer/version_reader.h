@@ -35,7 +35,6 @@ struct ReadFrom {
 class VersionReader final : public Reader {
  public:
   struct Options {
-    bool goes_on = false;                        ///< all of it will be read, in order
     std::chrono::milliseconds patience{20'000};  ///< with one read
     std::function<bool()> is_stopped = [] { return false; };
   };
@@ -51,8 +50,11 @@ class VersionReader final : public Reader {
   [[nodiscard]] const FileEntry& wanted() const { return wanted_; }
   /// Nobody reads for a while: what it holds for that is let go of.
   void rest();
-  /// Nothing is fetched ahead beyond that byte, unless it is read.
-  void set_end(std::int64_t end) { end_ = end; }
+  /// All up to that byte is going to be read. `may_go_on`: and perhaps what follows; else nothing beyond is fetched.
+  void set_end(std::int64_t end, bool may_go_on) {
+    sure_ = end;
+    end_ = may_go_on ? INT64_MAX : end;
+  }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -70,6 +72,7 @@ class VersionReader final : public Reader {
   std::vector<NodeRef> holders_;
   Options options_;
   ReadAhead ahead_;
+  std::int64_t sure_ = 0;
   std::int64_t end_ = INT64_MAX;
   std::optional<LocalReader> local_;
   bool is_local_bad_ = false;

@@ -90,28 +90,35 @@ TEST_CASE("dates, media, and text in HTML") {
   CHECK(html_text("<a href=\"x\">&'") == "&lt;a href=&quot;x&quot;&gt;&amp;&#39;");
 }
 
-TEST_CASE("read-ahead: none while a reader jumps, twice as much while it goes on, up to a bound") {
+TEST_CASE(
+    "read-ahead: none while a reader jumps or has gone on for a little, then half as far as it has, up to a bound") {
   constexpr std::int64_t kb = 1024;
+  const auto ahead_of = [](ReadAhead& reader, std::int64_t at, std::int64_t sure = 0,
+                           std::int64_t most = ReadAhead::most_bytes) {
+    return reader.read(at, 64 * kb, sure, most) - (at + 64 * kb);
+  };
   ReadAhead jumping;
+  std::int64_t in_vain = 0;
   for (const std::int64_t at : {50'000 * kb, 1'000 * kb, 9'000 * kb, 0 * kb})
-    CHECK(jumping.read(at, 64 * kb) == at + 64 * kb);
+    for (std::int64_t i = 0; i < 16; ++i) in_vain += ahead_of(jumping, at + i * 64 * kb);
+  CHECK(in_vain == 0);
   ReadAhead going;
-  std::int64_t before = 0, most = 0;
+  std::int64_t before = 0;
   for (std::int64_t at = 0; at < 64'000 * kb; at += 64 * kb) {
-    const auto ahead = going.read(at, 64 * kb) - (at + 64 * kb);
+    const auto ahead = ahead_of(going, at);
     CHECK(ahead >= before);
+    CHECK(ahead <= (at + 64 * kb) / 2);
     before = ahead;
-    most = std::max(most, ahead);
   }
-  CHECK(most == ReadAhead::most_bytes);
+  CHECK(before == ReadAhead::most_bytes);
   // It is asked again while it waits for its bytes, which is no going on.
-  const auto there = going.read(63'936 * kb, 64 * kb);
-  CHECK(going.read(63'936 * kb, 64 * kb) == there);
-  CHECK(going.read(1'000'000 * kb, 64 * kb) == 1'000'064 * kb);
-  ReadAhead whole(true);
-  CHECK(whole.read(0, 64 * kb) > 500 * kb);
-  ReadAhead far(true);
-  std::int64_t end = 0;
-  for (std::int64_t at = 0; at < 64'000 * kb; at += 64 * kb) end = far.read(at, 64 * kb, 16'000 * kb) - at;
-  CHECK(end == 16'000 * kb + 64 * kb);
+  CHECK(ahead_of(going, 63'936 * kb) == before);
+  CHECK(ahead_of(going, 1'000'000 * kb) == 0);
+  // What is sure to be read is no guess.
+  ReadAhead sure;
+  CHECK(ahead_of(sure, 0, 192 * kb) == 128 * kb);
+  CHECK(ahead_of(sure, 64 * kb, 100'000 * kb) == 1'024 * kb + 128 * kb);
+  for (std::int64_t at = 128 * kb; at < 64'000 * kb; at += 64 * kb)
+    before = ahead_of(sure, at, 100'000 * kb, 16'000 * kb);
+  CHECK(before == 16'000 * kb);
 }
