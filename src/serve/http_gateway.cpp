@@ -43,7 +43,8 @@ using std::chrono::seconds;
 namespace {
 
 constexpr auto head_limit = seconds(10);
-constexpr auto drain_limit = seconds(1);
+constexpr auto drain_limit = seconds(2);
+constexpr std::size_t most_drained = std::size_t{16} << 20;
 constexpr int most_sending = 2;            // at once: a disk may be slow, and others use the pool
 constexpr auto rest_limit = seconds(60);   // between two requests
 constexpr auto take_limit = seconds(120);  // by a client that takes nothing
@@ -296,11 +297,13 @@ Task<void> HttpGateway::Shared::serve(std::shared_ptr<Shared> self, ConnectionPt
       error_code ec;
       http::request_parser<http::empty_body> parser;
       parser.header_limit(most_head);
+      parser.body_limit(boost::none);  // none is read
       stream.expires_after(first ? head_limit : rest_limit);
       co_await http::async_read_header(stream, buffer, parser, asio::redirect_error(asio::use_awaitable, ec));
       stream.expires_never();
       connection->has_begun = false;
-      if (ec == http::error::end_of_stream || (ec && buffer.size() == 0)) break;
+      const bool is_wrong = ec.category() == error_code(http::error::bad_method).category();
+      if (ec == http::error::end_of_stream || (ec && !is_wrong)) break;
       connection->is_head = false;
       if (ec) {
         connection->goes_on = false;
@@ -338,7 +341,7 @@ Task<void> HttpGateway::Shared::serve(std::shared_ptr<Shared> self, ConnectionPt
   if (connection->has_rest && !self->closed) {
     std::string rest(first_bytes, '\0');
     stream.expires_after(drain_limit);
-    for (std::size_t drained = 0; drained < most_bytes && !ignored;)
+    for (std::size_t drained = 0; drained < most_drained && !ignored;)
       drained +=
           co_await stream.async_read_some(asio::buffer(rest), asio::redirect_error(asio::use_awaitable, ignored));
   }
