@@ -1,6 +1,7 @@
 #include "client.h"
 
 #include <fcntl.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -54,27 +55,33 @@ Task<ChannelPtr> find_node(const NodeOptions& options) {
 
 namespace {
 
-/// Whether somebody holds the lock of the state directory: /proc/locks names its inode. To take it, to see, might keep
-/// a node from its start.
-bool is_held(const fs::path& lock) {
-  struct stat s {};
-  if (::stat(lock.c_str(), &s) != 0) return false;
+/// Whether somebody holds the lock of the state directory: /proc/locks names its device and inode. To take it, to see,
+/// might keep a node from its start.
+bool is_held(const struct stat& lock) {
   std::ifstream locks("/proc/locks");
-  const auto wanted = ":" + std::to_string(s.st_ino) + " ";
+  char wanted[64];
+  std::snprintf(wanted, sizeof wanted, " %02x:%02x:%llu ", major(lock.st_dev), minor(lock.st_dev),
+                static_cast<unsigned long long>(lock.st_ino));
   for (std::string line; std::getline(locks, line);)
     if (line.find("FLOCK") != std::string::npos && line.find(wanted) != std::string::npos) return true;
   return false;
 }
 
-/// Whether a node is just going, or may be about to come back, though none listens.
+/// Whether a node is just going, or may be about to come back, though none listens. It says in its lock where it
+/// listens, and touches that while it lives.
 bool may_come(const NodeOptions& options) {
-  if (is_held(options.state_dir() / "lock")) return true;
-  // One that ends as it should takes its socket away. What is left from before this machine began is nobody's.
+  constexpr auto comes_back = 60;  // seconds; one that was killed longer ago is not being restarted
+  const auto lock = options.state_dir() / "lock";
   struct stat s {};
-  if (::lstat(options.control_socket().c_str(), &s) != 0 || !S_ISSOCK(s.st_mode)) return false;
-  timespec up{};
-  if (::clock_gettime(CLOCK_BOOTTIME, &up) != 0) return false;
-  return s.st_ctim.tv_sec > std::time(nullptr) - up.tv_sec;
+  if (::stat(lock.c_str(), &s) != 0) return false;
+  std::string elsewhere;
+  std::getline(std::ifstream(lock), elsewhere);
+  if (!elsewhere.empty() && elsewhere != options.control_socket().string()) return false;
+  if (is_held(s)) return true;
+  // One that ends as it should takes its socket away.
+  struct stat socket {};
+  return ::lstat(options.control_socket().c_str(), &socket) == 0 && S_ISSOCK(socket.st_mode) &&
+         std::time(nullptr) - s.st_mtim.tv_sec < comes_back;
 }
 
 }  // namespace
@@ -91,9 +98,8 @@ Task<ChannelPtr> find_node_patiently(const NodeOptions& options, bool is_lost) {
   }
 }
 
-Task<ChannelPtr> find_node_or_tracker(const NodeOptions& options, bool is_lost) {
-  ChannelPtr channel = co_await find_node_patiently(options, is_lost);
-  if (channel) co_return channel;
+Task<ChannelPtr> find_tracker(const NodeOptions& options) {
+  ChannelPtr channel;
   if (!options.key_trouble.empty())
     throw Error(Status::usage, options.key_trouble + ", and no node runs on " + options.files.string());
   if (options.trackers.empty())

@@ -23,8 +23,8 @@ Task<ChannelPtr> find_node(const NodeOptions& options);
 inline constexpr std::chrono::seconds node_comes_back{15};
 Task<ChannelPtr> find_node_patiently(const NodeOptions& options, bool is_lost);
 
-/// The node, or the first tracker that answers. Throws Error(unreachable).
-Task<ChannelPtr> find_node_or_tracker(const NodeOptions& options, bool is_lost);
+/// The first tracker that answers, for what needs no node. Throws Error(unreachable).
+Task<ChannelPtr> find_tracker(const NodeOptions& options);
 
 /// Starts a node for this files dir in a child of its own, which lives for as long as it is needed. To be called before
 /// this process has threads. Returns when the child serves; throws what kept it from doing so.

@@ -34,7 +34,7 @@ Task<Status> complete(const NodeOptions& node, const Asked& asked, const Handler
   if (!question.pattern.empty() && !is_mesh_path(question.pattern)) co_return Status::ok;
   // Nobody waits for a node at the key that is pressed.
   ChannelPtr channel = co_await find_node(node);
-  if (!channel && !asked.local) channel = co_await find_node_or_tracker(node, false);
+  if (!channel && !asked.local) channel = co_await find_tracker(node);
   if (!channel) co_return Status::unreachable;
   spawn(co_await asio::this_coro::executor, channel->run(handlers));
   std::size_t said = 0;

@@ -16,24 +16,48 @@ std::string shown_path(const FileEntry& entry) {
 
 std::string new_once() { return random_secret().hex().substr(0, 32); }
 
-Task<bool> Conversation::is_closing(ChannelPtr channel) {
-  constexpr auto moment = std::chrono::milliseconds(300);
-  for (const auto until = std::chrono::steady_clock::now() + moment;
+Task<bool> Conversation::is_going(ChannelPtr channel) {
+  if (!channel->is_open()) co_return true;
+  const PlacesAsk question;
+  try {
+    const NodePaths places = co_await channel->request(question, std::chrono::seconds(2));
+    if (!places.leaving) co_return false;
+  } catch (const Error&) {
+    co_return !channel->is_open();  // a tracker does not know the question
+  }
+  for (const auto until = std::chrono::steady_clock::now() + node_comes_back;
        channel->is_open() && std::chrono::steady_clock::now() < until;)
-    co_await sleep_for(std::chrono::milliseconds(10));
-  co_return !channel->is_open();
+    co_await sleep_for(std::chrono::milliseconds(20));
+  co_return true;
 }
 
 Task<void> Conversation::connect() {
-  if (is_local_)
-    channel_ = co_await find_node_patiently(node_, is_lost_);
-  else
-    channel_ = co_await find_node_or_tracker(node_, is_lost_);
+  const auto now = std::chrono::steady_clock::now();
+  if (lost_ != Lost::nothing) {
+    if (now - connected_ > std::chrono::seconds(2)) losses_ = 0;
+    co_await sleep_for(std::chrono::milliseconds(100));
+  }
+  channel_.reset();
+  bool is_node = true;
+  if (lost_ != Lost::tracker) channel_ = co_await find_node_patiently(node_, lost_ == Lost::node);
+  while (!channel_ && !is_local_) {
+    is_node = false;
+    std::optional<Error> trouble;
+    try {
+      channel_ = co_await find_tracker(node_);
+    } catch (const Error& error) {
+      trouble = error;
+    }
+    if (trouble && (lost_ != Lost::tracker || std::chrono::steady_clock::now() - now > node_comes_back))
+      throw Error(*trouble);
+    if (trouble) co_await sleep_for(std::chrono::milliseconds(300));
+  }
   if (!channel_)
     throw Error(Status::unreachable,
                 "no node runs on " + node_.files.string() +
-                    (is_lost_ ? " any more" : "; start meshseed, or give its --files or --control"));
-  is_lost_ = true;  // should it go from here on
+                    (lost_ == Lost::node ? " any more" : "; start meshseed, or give its --files or --control"));
+  lost_ = is_node ? Lost::node : Lost::tracker;  // should it go from here on
+  connected_ = std::chrono::steady_clock::now();
   spawn(co_await asio::this_coro::executor, channel_->run(handlers_));
 }
 

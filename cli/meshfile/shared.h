@@ -50,20 +50,25 @@ class Conversation {
     } catch (const Error& error) {
       trouble = error;
     }
-    if (trouble && !co_await is_closing(channel)) throw Error(*trouble);
+    if (trouble && !co_await is_going(channel)) throw Error(*trouble);
+    // What ends it each time it is asked is no restart.
+    if (trouble && ++losses_ > most_losses) throw Error(*trouble);
     co_return reply;
   }
 
  private:
+  static constexpr int most_losses = 5;  ///< at once after it was connected, in a row
   Task<void> connect();
-  /// Whether it closes within a moment: then what was asked was not answered because its node goes.
-  static Task<bool> is_closing(ChannelPtr channel);
+  /// Whether the node goes, or has gone: then that is why it did not answer. Waits for its end.
+  static Task<bool> is_going(ChannelPtr channel);
 
   const NodeOptions& node_;
   const Handlers& handlers_;
   bool is_local_;
   ChannelPtr channel_;
-  bool is_lost_ = false;
+  enum class Lost { nothing, node, tracker } lost_ = Lost::nothing;
+  int losses_ = 0;
+  std::chrono::steady_clock::time_point connected_{};
 };
 
 /// One question of that kind.

@@ -41,7 +41,14 @@ Task<Status> wait(const NodeOptions& node, const Asked& asked, const Handlers& h
     co_return print_answers(all, asked, "done");
   }
   // A node that is restarted goes on with its gets, and so does this.
-  const GetReply reply = co_await ask(node, handlers, true, request, std::chrono::hours(24 * 365));
+  Conversation conversation(node, handlers, true);
+  const auto question = std::make_shared<Wait>(request);
+  std::optional<GetReply> answer;
+  while (!answer) {
+    outcomes->clear();
+    answer = co_await conversation.ask_once(question, std::chrono::hours(24 * 365));
+  }
+  const GetReply reply = *answer;
   json errors = json::array();
   for (const auto& one : *outcomes) {
     if (asked.as_json)

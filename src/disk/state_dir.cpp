@@ -81,6 +81,15 @@ bool StateDir::lock() {
   return true;
 }
 
+void StateDir::say_where(const std::string& socket) const {
+  const auto text = socket + "\n";
+  if (lock_ && ::ftruncate(lock_.get(), 0) == 0) static_cast<void>(!::pwrite(lock_.get(), text.data(), text.size(), 0));
+}
+
+void StateDir::say_alive() const {
+  if (lock_) ::futimens(lock_.get(), nullptr);
+}
+
 /// Under a name of its own, whole; which that is. Throws Error.
 std::string StateDir::write_secret(const char* name, const Digest<32>& value) const {
   auto fresh = std::string(name) + ".new-" + std::to_string(::getpid());

@@ -35,6 +35,11 @@ class StateDir {
   /// Takes what only one node has at a time; false where another one has it. Throws Error(failed).
   [[nodiscard]] bool lock();
 
+  /// Says in the lock where the node listens, for commands that do not find it there; and that it lives, from time to
+  /// time. Without effect where that cannot be written.
+  void say_where(const std::string& socket) const;
+  void say_alive() const;
+
   /// The node's secret of this name, made at first use: 32 random bytes. Throws Error(failed).
   [[nodiscard]] Digest<32> secret(const char* name, const std::function<Digest<32>()>& make) const;
   /// It is this one from now on, whatever it was; the old one until it is. Throws Error(failed).

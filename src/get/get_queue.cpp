@@ -15,6 +15,7 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr auto report_every = milliseconds(200);
+constexpr std::size_t most_served = 1000;
 constexpr auto retry_after = std::chrono::seconds(5);
 constexpr std::size_t most_errors = 20;
 constexpr std::size_t most_whats = 10'000;
@@ -89,7 +90,8 @@ std::vector<std::string> GetQueue::parse_seeds(const Get& request) const {
   return out;
 }
 
-GetTaskPtr GetQueue::add(Get request, bool is_kept) {
+/// Under a number of its own, or in the place of that one.
+GetTaskPtr GetQueue::add(Get request, bool is_kept, std::optional<std::int64_t> number) {
   auto wanted = parse_all(request.whats, "a get");
   if (wanted.empty()) throw Error(Status::usage, "a get names at least one file, directory or glob");
   if (std::cmp_greater_equal(running_.size(), max_gets_))
@@ -105,7 +107,11 @@ GetTaskPtr GetQueue::add(Get request, bool is_kept) {
       throw Error(Status::not_found, "--seed " + printable(seed) + ": is no file here");
   for (const auto& except : task->request.except) task->except.push_back(parse(except));
   task->is_kept = is_kept;
-  task->number = is_kept ? --last_kept_ : library_.db().add_get(to_bencode(task->request));
+  if (number)
+    library_.db().change_get(*number, to_bencode(task->request));
+  else
+    number = is_kept ? --last_kept_ : library_.db().add_get(to_bencode(task->request));
+  task->number = *number;
   running_[task->number] = task;
   return task;
 }
@@ -174,8 +180,11 @@ GetTaskPtr GetQueue::find_once(const std::string& once) const {
   if (once.empty()) return nullptr;
   for (const auto& [number, task] : running_)
     if (task->request.once == once && !task->cancelled) return task;
+  const auto served = served_.find(once);
+  if (served != served_.end())
+    if (const auto it = running_.find(served->second); it != running_.end()) return it->second;
   for (const auto& [number, info] : over_)
-    if (info.once == once) {
+    if (info.once == once || (served != served_.end() && number == served->second)) {
       auto task = std::make_shared<GetTask>();
       task->number = number;
       task->running = true;
@@ -234,16 +243,22 @@ Task<GetReply> GetQueue::get(ChannelPtr channel, Get request) {
   if (request.detach || !channel) {
     if (before) co_return co_await look_first(before);
     const GetTaskPtr same_task = same_under_way(request);
-    if (same_task) co_return co_await look_first(same_task);
-  } else if (before && running_.contains(before->number)) {
-    // Whoever waits for it has it from here on; what it has got is kept.
-    before->absorbed = true;
-    request.except = before->request.except;
-    getter_.cancel(before);
-    library_.db().remove_get(before->number);
-    running_.erase(before->number);
+    if (same_task) {
+      if (served_.size() > most_served) served_.clear();
+      if (!request.once.empty()) served_[request.once] = same_task->number;
+      co_return co_await look_first(same_task);
+    }
   }
-  const auto task = add(std::move(request));
+  // Of one that the node has gone on with by itself, the asker takes the place; what it has got is kept.
+  const bool takes_over = before && running_.contains(before->number);
+  std::optional<std::int64_t> number;
+  if (takes_over) number = before->number;
+  if (takes_over) request.except = before->request.except;
+  const auto task = add(std::move(request), false, number);
+  if (takes_over) {
+    before->absorbed = true;
+    getter_.cancel(before);
+  }
   if (task->request.detach || !channel) {
     spawn(workers_.loop(), run_detached(task));
     co_return co_await look_first(task);

@@ -76,7 +76,7 @@ class GetQueue {
   [[nodiscard]] std::vector<GetInfo> list() const;
 
  private:
-  GetTaskPtr add(Get request, bool is_kept = false);
+  GetTaskPtr add(Get request, bool is_kept = false, std::optional<std::int64_t> number = {});
   [[nodiscard]] std::vector<std::string> parse_seeds(const Get& request) const;
   Task<void> run_kept(GetTaskPtr task, OnEnd on_end);
   [[nodiscard]] GetTaskPtr same_under_way(const Get& request) const;
@@ -99,8 +99,9 @@ class GetQueue {
   Getter& getter_;
   Pipe pipe_;
   std::map<std::int64_t, GetTaskPtr> running_;
-  std::map<std::int64_t, GetInfo> over_;  ///< by number; some of the newest that have ended
-  std::multiset<std::int64_t> awaited_;   ///< by those who wait
+  std::map<std::int64_t, GetInfo> over_;        ///< by number; some of the newest that have ended
+  std::multiset<std::int64_t> awaited_;         ///< by those who wait
+  std::map<std::string, std::int64_t> served_;  ///< requests (Get::once) that another one's get serves
   std::int64_t endings_ = 0;
   std::int64_t last_kept_ = 0;  ///< numbers of gets of the node's own are below zero
   std::string why_it_stops_;

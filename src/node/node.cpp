@@ -290,6 +290,7 @@ void Node::listen_locally() {
         return serve_channel(std::move(path), std::move(channel), command_handlers_);
       });
   local_ = std::move(fresh);
+  state_->say_where(options.control_socket().string());
 }
 
 /// The files directory was moved away, deleted, or something was mounted over it: what is open here is of no use to
@@ -454,6 +455,7 @@ Task<void> Node::tick() {
     if (count % 60 == 0) trimmer.give_back();
     if (count % 5 == 0) session_->unload_idle();
     if (count % 5 == 0) range_teller_->tend();
+    if (count % 5 == 0) state_->say_alive();
     if (count % 5 != 0) continue;
     if (!begins_anew_ && !is_in_place()) {
       begins_anew_ = true;

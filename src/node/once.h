@@ -6,6 +6,7 @@
 // had been done is not there to be done twice. On the node's loop.
 #pragma once
 
+#include <algorithm>
 #include <ctime>
 #include <functional>
 #include <string>
@@ -63,8 +64,15 @@ class Once {
     if (const auto known = co_await run_on(workers_.brief(), find)) co_return from_bencode<Answer>(*known);
     Answer out;
     try {
-      const auto reply = co_await work(std::move(request));
+      auto reply = co_await work(std::move(request));
       out.body = to_bencode(reply);
+      // What was done counts; of a long list its beginning does.
+      if constexpr (requires { reply.paths, reply.missing; })
+        for (auto most = reply.paths.size(); out.body.size() > most_bytes && most > 0; most /= 2) {
+          reply.paths.resize(std::min(reply.paths.size(), most));
+          reply.missing.resize(std::min(reply.missing.size(), most));
+          out.body = to_bencode(reply);
+        }
     } catch (const Error& error) {
       out.status = error.status();
       out.error = error.what();
@@ -73,7 +81,11 @@ class Once {
     if (out.status != Status::ok && workers_.stopping()) throw Error(out.status, out.error);
     if (out.body.size() > most_bytes) co_return out;
     const auto keep = [this, key, text = to_bencode(out)] { db_.put_answer(key, std::time(nullptr), text); };
-    co_await run_on(workers_.brief(), keep);
+    try {
+      co_await run_on(workers_.brief(), keep);
+    } catch (const std::exception&) {
+      // Where it cannot be written down, it is given all the same.
+    }
     co_return out;
   }
 

@@ -4,8 +4,10 @@
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 
 #include <algorithm>
+#include <array>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ip/v6_only.hpp>
 #include <boost/asio/redirect_error.hpp>
@@ -199,7 +201,7 @@ struct HttpGateway::Shared : std::enable_shared_from_this<HttpGateway::Shared> {
   Task<std::optional<Text>> answer_directory(ConnectionPtr to, const Request& request, std::string path,
                                              std::string after);
   Task<void> send_text(ConnectionPtr to, Text text);
-  Task<void> send_bytes(ConnectionPtr to, std::string_view bytes);
+  Task<void> send_bytes(ConnectionPtr to, std::string_view head, std::string_view bytes = {});
   Task<void> send_file(ConnectionPtr to, Head head, std::shared_ptr<LocalFile> file, std::int64_t first);
   Task<void> send_read(ConnectionPtr to, Head head, std::shared_ptr<Reader> reader, std::int64_t first);
   [[nodiscard]] std::string refusal(int socket, const Request& request, const HttpTarget& target, int& status) const;
@@ -416,15 +418,20 @@ Task<std::optional<Text>> HttpGateway::Shared::answer(ConnectionPtr to, const Re
   co_return co_await answer_directory(to, request, std::move(rest), std::move(behind));
 }
 
-Task<void> HttpGateway::Shared::send_bytes(ConnectionPtr to, std::string_view bytes) {
-  while (!bytes.empty()) {
+/// As one: a client that has the head alone in its hands is the rarer case, and not every one is prepared for it
+/// (qemu's driver for http hangs now and then).
+Task<void> HttpGateway::Shared::send_bytes(ConnectionPtr to, std::string_view head, std::string_view bytes) {
+  while (!head.empty() || !bytes.empty()) {
     error_code ec;
     to->stream.expires_after(take_limit);
-    const auto n = co_await to->stream.async_write_some(asio::buffer(bytes.data(), bytes.size()),
-                                                        asio::redirect_error(asio::use_awaitable, ec));
+    const std::array<asio::const_buffer, 2> both = {asio::buffer(head.data(), head.size()),
+                                                    asio::buffer(bytes.data(), bytes.size())};
+    const auto n = co_await to->stream.async_write_some(both, asio::redirect_error(asio::use_awaitable, ec));
     to->stream.expires_never();
     if (ec) throw Error(Status::interrupted, "the client is gone");
-    bytes.remove_prefix(n);
+    const auto of_head = std::min(n, head.size());
+    head.remove_prefix(of_head);
+    bytes.remove_prefix(n - of_head);
   }
 }
 
@@ -578,7 +585,20 @@ Task<void> HttpGateway::Shared::send_file(ConnectionPtr to, Head head, std::shar
   socket.native_non_blocking(true, ec);
   const auto text = rendered(head, to->goes_on);
   to->has_begun = true;
-  co_await send_bytes(to, text);
+  // A small part that is in the page cache goes out at once, with the head.
+  if (head.length <= static_cast<std::int64_t>(most_bytes)) {
+    std::string bytes(static_cast<std::size_t>(head.length), '\0');
+    iovec into{bytes.data(), bytes.size()};
+    const auto n = ::preadv2(file->fd.get(), &into, 1, first, RWF_NOWAIT);
+    if (n == head.length && is_same_but_ctime(stamp_now(file->fd.get()), file->stamp)) {
+      co_await send_bytes(to, text, bytes);
+      co_return;
+    }
+  }
+  // Together with what follows.
+  const auto said = ::send(socket.native_handle(), text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE);
+  const auto rest = std::string_view(text).substr(static_cast<std::size_t>(std::max<ssize_t>(said, 0)));
+  co_await send_bytes(to, rest);
   struct Sent {
     ssize_t bytes = 0;
     int error = 0;
@@ -586,7 +606,10 @@ Task<void> HttpGateway::Shared::send_file(ConnectionPtr to, Head head, std::shar
   };
   const auto has_changed = [file] { return !is_same_but_ctime(stamp_now(file->fd.get()), file->stamp); };
   for (auto left = head.length; left > 0;) {
-    while (sending >= most_sending) co_await sent.wait();
+    while (sending >= most_sending) {
+      if (closed || is_gone(*to)) throw Error(Status::interrupted, "gone");
+      co_await sent.wait_for(std::chrono::milliseconds(500));
+    }
     const auto send = [file, first, left, has_changed, out = socket.native_handle()] {
       Sent done;
       // Asked before each part and after it: what goes out is of the version that was named.
@@ -599,11 +622,12 @@ Task<void> HttpGateway::Shared::send_file(ConnectionPtr to, Head head, std::shar
       return done;
     };
     ++sending;
-    const std::shared_ptr<void> counted(nullptr, [self = shared_from_this()](void*) {
+    std::shared_ptr<void> counted(nullptr, [self = shared_from_this()](void*) {
       --self->sending;
       self->sent.notify();
     });
     const Sent part = co_await run_on(from.workers.brief(), send);
+    counted.reset();  // others send while this one waits for its client
     if (part.has_changed || part.bytes == 0) {
       to->is_cut = true;
       throw Error(Status::failed, "changed while it was read");
@@ -632,10 +656,9 @@ Task<void> HttpGateway::Shared::send_read(ConnectionPtr to, Head head, std::shar
     const auto n = co_await reader->read(first, into);
     if (n == 0) throw Error(Status::failed, "has become shorter");
     to->has_begun = true;
-    if (!text.empty()) co_await send_bytes(to, text);
-    text.clear();
     const auto part = std::string_view(bytes).substr(0, n);
-    co_await send_bytes(to, part);
+    co_await send_bytes(to, text, part);
+    text.clear();
     first += static_cast<std::int64_t>(n);
     left -= static_cast<std::int64_t>(n);
     at_once = most_bytes;

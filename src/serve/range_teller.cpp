@@ -113,24 +113,23 @@ void RangeTeller::note_reader(const Channel& channel, const RangeAsk& asked, Ran
       out.readers.push_back(reader.node);
 }
 
-/// Waits until the answer may be made; it is counted while what is returned lives. Throws Error.
+/// Waits until the answer may be made; it is counted while what is returned lives. (How many wait the channel bounds.)
 Task<std::shared_ptr<void>> RangeTeller::take_room(ChannelPtr channel, std::int64_t bytes) {
-  auto& own = of_each_[channel.get()];
-  if (own + bytes > most_of_channel) {
-    if (own == 0) of_each_.erase(channel.get());
-    throw Error(Status::failed, "asks for too much at once");
-  }
-  own += bytes;
-  // Counted among all only once it has room, so that those who wait do not wait for each other.
-  const auto counted = std::make_shared<std::int64_t>(0);
-  std::shared_ptr<void> out(nullptr, [this, channel, bytes, counted](void*) {
-    under_way_ -= *counted;
+  const auto* key = channel.get();
+  const auto has_room = [&] {
+    const auto own = of_each_.find(key);
+    return (under_way_ == 0 || under_way_ + bytes <= most_under_way) &&
+           (own == of_each_.end() || own->second + bytes <= most_of_channel);
+  };
+  while (!has_room() && channel->is_open() && !workers_.stopping())
+    co_await less_under_way_.wait_for(std::chrono::milliseconds(250));
+  under_way_ += bytes;
+  of_each_[key] += bytes;
+  std::shared_ptr<void> out(nullptr, [this, channel, bytes](void*) {
+    under_way_ -= bytes;
     if ((of_each_[channel.get()] -= bytes) <= 0) of_each_.erase(channel.get());
     less_under_way_.notify();
   });
-  while (under_way_ > 0 && under_way_ + bytes > most_under_way && channel->is_open() && !workers_.stopping())
-    co_await less_under_way_.wait_for(std::chrono::milliseconds(250));
-  under_way_ += * counted = bytes;
   co_return out;
 }
 

@@ -78,7 +78,10 @@ Task<StreamEnd> Streamer::stream(ChannelPtr channel, Stream asked) {
     co_await send_all(channel, std::move(reader), asked.offset);
     co_return end;
   }
-  if (wanted.size == 0) co_return end;
+  if (wanted.size == 0) {
+    begin(*channel, asked, wanted);
+    co_return end;
+  }
   const bool is_here = wanted.id.is_set() && library_.inventory().find(wanted.id, wanted.size) != nullptr;
   if (wanted.size <= small_file_bytes && !is_here) {
     begin(*channel, asked, wanted);

@@ -177,7 +177,7 @@ void CachedContent::want(std::int64_t from, std::int64_t to, bool holders_only) 
       continue;
     }
     // Nobody is asked for what an earlier run has left here.
-    bool is_left = storage != nullptr;
+    bool is_left = storage != nullptr && !unknown_.contains(grain_of(at));
     for (auto block = at; block < std::min(at + grain_bytes, size()); block += block_bytes)
       is_left = is_left && (has_block(block) || is_unread(block));
     if (is_left) {
@@ -234,30 +234,32 @@ Task<void> CachedContent::look_again(std::shared_ptr<CachedContent> self, Storag
                                      std::shared_ptr<void> /*busy*/) {
   const auto& layout = self->file().layout;
   const auto end = std::min(offset + grain_bytes, self->size());
+  bool is_known = true;
   try {
     for (auto at = offset; at < end; at += block_bytes) {
-      if (self->has_block(at)) continue;
       const auto piece = static_cast<int>(at / layout.piece_length);
       const auto block = static_cast<int>(at % layout.piece_length / block_bytes);
-      const auto leaves = co_await self->fetcher_->leaves(piece, Clock::now() + bring_limit);
-      const auto check = [&] {
-        std::vector<char> bytes(static_cast<std::size_t>(std::min<std::int64_t>(block_bytes, self->size() - at)));
-        if (storage->read(piece, block * block_bytes, bytes)) return;
-        if (sha256({bytes.data(), bytes.size()}) != leaves->at(static_cast<std::size_t>(block))) return;
-        static_cast<void>(storage->reuse_block(piece, block, bytes, true));
-      };
-      co_await run_on(self->workers_.brief(), check);
+      if (!self->has_block(at)) {
+        const auto leaves = co_await self->fetcher_->leaves(piece, Clock::now() + bring_limit);
+        const auto check = [&] {
+          std::vector<char> bytes(static_cast<std::size_t>(std::min<std::int64_t>(block_bytes, self->size() - at)));
+          if (storage->read(piece, block * block_bytes, bytes)) return;
+          if (sha256({bytes.data(), bytes.size()}) != leaves->at(static_cast<std::size_t>(block))) return;
+          static_cast<void>(storage->reuse_block(piece, block, bytes, true));
+        };
+        co_await run_on(self->workers_.brief(), check);
+      }
+      // It is here by now, or is not what it was said to be.
+      if (const auto it = self->unread_.find(piece); it != self->unread_.end()) {
+        it->second[static_cast<std::size_t>(block)] = false;
+        if (std::ranges::find(it->second, true) == it->second.end()) self->unread_.erase(it);
+      }
     }
   } catch (const std::exception&) {
-    // Then it is fetched.
+    is_known = false;
   }
-  for (auto at = offset; at < end; at += block_bytes) {
-    const auto piece = static_cast<int>(at / layout.piece_length);
-    if (const auto it = self->unread_.find(piece); it != self->unread_.end()) {
-      it->second[static_cast<std::size_t>(at % layout.piece_length / block_bytes)] = false;
-      if (std::ranges::find(it->second, true) == it->second.end()) self->unread_.erase(it);
-    }
-  }
+  // What nobody can say for now stays in the record, and is fetched.
+  if (!is_known) self->unknown_.insert(grain_of(offset));
   self->is_dirty_ = true;
   self->coming_.erase(grain_of(offset));
   self->changed_.notify();
@@ -342,7 +344,11 @@ Task<void> CachedContent::let_go() {
       storage->retire();
       if (is_empty) parts_.drop(wanted_.id);
     };
-    co_await run_on(workers_.brief(), retire);
+    try {
+      co_await run_on(workers_.brief(), retire);
+    } catch (const std::exception&) {
+      // An empty part stays, and is somebody's to drop later.
+    }
   }
   unread_.clear();
   claim_.release();

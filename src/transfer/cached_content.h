@@ -12,6 +12,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -97,6 +98,7 @@ class CachedContent : public std::enable_shared_from_this<CachedContent> {
   Room::Claim claim_;
   StoragePtr storage_;                          ///< null: all stays in memory
   std::map<int, std::vector<bool>> unread_;     ///< blocks that an earlier run has left, and nobody has read again
+  std::set<std::int64_t> unknown_;              ///< grains of these whose leaves nobody could say
   std::map<std::int64_t, std::string> memory_;  ///< grains that are not on the disk, by their number
   std::deque<std::int64_t> in_memory_;          ///< the same, the oldest first
   std::map<std::int64_t, std::shared_ptr<bool>> coming_;  ///< grains, by their number; whether somebody waits for it

@@ -159,9 +159,7 @@ Task<void> ReadCache::tend() {
       try {
         if (count % 5 == 0) co_await content->save();
         const bool is_idle = content->users() == 0 && Clock::now() - content->last_used() > options_.idle;
-        if (is_idle) {
-          // From here on nobody finds it.
-          contents_.erase(content->wanted().id);
+        if (is_idle && take_out(content)) {
           co_await note_use(*content, false);
           co_await content->let_go();
         }
@@ -189,14 +187,19 @@ Task<CacheUsage> ReadCache::usage() {
   co_return out;
 }
 
+/// From here on nobody finds it. False where it was taken out before.
+bool ReadCache::take_out(const CachedContentPtr& content) {
+  const auto it = contents_.find(content->wanted().id);
+  if (it == contents_.end() || it->second != content) return false;
+  contents_.erase(it);
+  return true;
+}
+
 Task<void> ReadCache::drop() {
   std::vector<CachedContentPtr> all;
-  for (const auto& [id, content] : contents_)
-    if (content->users() == 0) all.push_back(content);
-  for (const auto& content : all) {
-    contents_.erase(content->wanted().id);
-    co_await content->let_go();
-  }
+  for (const auto& [id, content] : contents_) all.push_back(content);
+  for (const auto& content : all)
+    if (content->users() == 0 && take_out(content)) co_await content->let_go();
   co_await shrink(-1);  // what takes no room, too
 }
 

@@ -54,6 +54,7 @@ class ReadCache {
   Task<void> tend();
   Task<std::vector<Known>> look();
   Task<void> shrink(std::int64_t most);
+  bool take_out(const CachedContentPtr& content);
   Task<void> note_use(const CachedContent& content, bool is_new);
 
   Workers& workers_;

@@ -85,7 +85,7 @@ void VersionReader::rest() {
 }
 
 void VersionReader::move_cursor(const SwarmTorrentPtr& torrent, int piece) {
-  if (cursor_.torrent != torrent) drop_cursor();
+  if (cursor_.torrent != torrent || cursor_.scheduler != torrent->scheduler) drop_cursor();
   if (cursor_.id == 0)
     cursor_ = {torrent, torrent->scheduler, torrent->scheduler->add_cursor(piece)};
   else

@@ -631,7 +631,7 @@ TEST_CASE("output that cannot be written is a failure; closed standard streams a
                               " --tracker " + mesh.tracker() + " --name n2 <&- >&- 2>&-"},
                          "bare");
   CHECK(eventually([&] { return says(nodes_of(mesh), "registered=3 "); }));
-  CHECK(read_file(mesh.files("n2") / ".mesh/lock").empty());
+  CHECK(read_file(mesh.files("n2") / ".mesh/lock") == (mesh.files("n2") / ".mesh/control").string() + "\n");
   bare->signal(SIGTERM);
   CHECK(bare->wait(seconds(15)) == 0);
 }
