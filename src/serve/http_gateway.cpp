@@ -54,7 +54,6 @@ constexpr std::size_t most_head = 16 * 1024;
 constexpr std::size_t first_bytes = 64 * 1024;
 constexpr std::size_t most_bytes = 256 * 1024;
 constexpr std::int64_t most_sent_at_once = std::int64_t{2} << 20;
-constexpr std::size_t most_listed = 2000;
 constexpr std::string_view files = "/files";
 /// A path is resolved for so long: a client asks for many ranges, one after another.
 constexpr auto resolved_for = std::chrono::milliseconds(500);

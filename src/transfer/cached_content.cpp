@@ -25,10 +25,9 @@ std::int64_t grain_of(std::int64_t offset) { return offset / grain_bytes; }
 
 }  // namespace
 
-CachedContent::CachedContent(Workers& workers, Library& library, Parts& parts, Room& room, Store store,
-                             RangeFetcherPtr fetcher, FileEntry wanted)
+CachedContent::CachedContent(Workers& workers, Parts& parts, Room& room, Store store, RangeFetcherPtr fetcher,
+                             FileEntry wanted)
     : workers_(workers),
-      library_(library),
       parts_(parts),
       room_(room),
       store_(std::move(store)),

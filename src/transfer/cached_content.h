@@ -32,8 +32,7 @@ class CachedContent : public std::enable_shared_from_this<CachedContent> {
     std::function<bool(std::int64_t bytes, bool is_for_readers)> has_room;
     std::function<void(std::int64_t bytes)> wrote;
   };
-  CachedContent(Workers& workers, Library& library, Parts& parts, Room& room, Store store, RangeFetcherPtr fetcher,
-                FileEntry wanted);
+  CachedContent(Workers& workers, Parts& parts, Room& room, Store store, RangeFetcherPtr fetcher, FileEntry wanted);
 
   /// Before anything else, once. `first`: what will be read first. Throws Error.
   Task<void> open(std::int64_t first, Clock::time_point until);
@@ -89,7 +88,6 @@ class CachedContent : public std::enable_shared_from_this<CachedContent> {
   [[nodiscard]] std::int64_t size() const { return wanted_.size; }
 
   Workers& workers_;
-  Library& library_;
   Parts& parts_;
   Room& room_;
   Store store_;

@@ -79,8 +79,7 @@ Task<CachedContentPtr> ReadCache::make(FileEntry wanted, std::vector<NodeRef> ho
   CachedContent::Store store;
   store.has_room = [this](std::int64_t bytes, bool is_for_readers) { return has_room(bytes, is_for_readers); };
   store.wrote = [this](std::int64_t bytes) { bytes_ += bytes; };
-  const auto made =
-      std::make_shared<CachedContent>(workers_, library_, parts_, room_, std::move(store), fetcher, wanted);
+  const auto made = std::make_shared<CachedContent>(workers_, parts_, room_, std::move(store), fetcher, wanted);
   co_await made->open(first, until);
   co_await note_use(*made, true);
   if (contents_.contains(wanted.id)) {
