@@ -1,7 +1,6 @@
 #include "client.h"
 
 #include <fcntl.h>
-#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -55,33 +54,36 @@ Task<ChannelPtr> find_node(const NodeOptions& options) {
 
 namespace {
 
-/// Whether somebody holds the lock of the state directory: /proc/locks names its device and inode. To take it, to see,
-/// might keep a node from its start.
+/// Whether somebody holds the lock of the state directory: /proc/locks names its inode. (The device that it names is
+/// another one than stat(2)'s on some file systems.) To take it, to see, might keep a node from its start.
 bool is_held(const struct stat& lock) {
   std::ifstream locks("/proc/locks");
-  char wanted[64];
-  std::snprintf(wanted, sizeof wanted, " %02x:%02x:%llu ", major(lock.st_dev), minor(lock.st_dev),
-                static_cast<unsigned long long>(lock.st_ino));
+  const auto wanted = ":" + std::to_string(lock.st_ino) + " ";
   for (std::string line; std::getline(locks, line);)
     if (line.find("FLOCK") != std::string::npos && line.find(wanted) != std::string::npos) return true;
   return false;
 }
 
 /// Whether a node is just going, or may be about to come back, though none listens. It says in its lock where it
-/// listens, and touches that while it lives.
+/// listens, and touches that while it lives. One that ends as it should takes its socket away.
 bool may_come(const NodeOptions& options) {
   constexpr auto comes_back = 60;  // seconds; one that was killed longer ago is not being restarted
+  struct stat socket {};
+  const bool is_left = ::lstat(options.control_socket().c_str(), &socket) == 0 && S_ISSOCK(socket.st_mode);
   const auto lock = options.state_dir() / "lock";
   struct stat s {};
-  if (::stat(lock.c_str(), &s) != 0) return false;
+  if (::stat(lock.c_str(), &s) != 0) {
+    // This user may not look (--control-group). What is left from before this machine began is nobody's.
+    timespec up{};
+    return is_left && ::clock_gettime(CLOCK_BOOTTIME, &up) == 0 &&
+           socket.st_ctim.tv_sec > std::time(nullptr) - up.tv_sec;
+  }
+  if (std::time(nullptr) - s.st_mtim.tv_sec > comes_back) return false;
   std::string elsewhere;
-  std::getline(std::ifstream(lock), elsewhere);
+  std::ifstream in(lock);
+  std::getline(in, elsewhere);
   if (!elsewhere.empty() && elsewhere != options.control_socket().string()) return false;
-  if (is_held(s)) return true;
-  // One that ends as it should takes its socket away.
-  struct stat socket {};
-  return ::lstat(options.control_socket().c_str(), &socket) == 0 && S_ISSOCK(socket.st_mode) &&
-         std::time(nullptr) - s.st_mtim.tv_sec < comes_back;
+  return is_left || is_held(s);
 }
 
 }  // namespace

@@ -78,6 +78,8 @@ bool StateDir::lock() {
   // A file can be taken away. Not every file system locks directories (NFS does not).
   if (::flock(fd_.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) return false;
   lock_ = std::move(lock);
+  // Where the last one listened is of no use to anybody.
+  if (::ftruncate(lock_.get(), 0) == 0) say_alive();
   return true;
 }
 

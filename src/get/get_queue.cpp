@@ -94,7 +94,7 @@ std::vector<std::string> GetQueue::parse_seeds(const Get& request) const {
 GetTaskPtr GetQueue::add(Get request, bool is_kept, std::optional<std::int64_t> number) {
   auto wanted = parse_all(request.whats, "a get");
   if (wanted.empty()) throw Error(Status::usage, "a get names at least one file, directory or glob");
-  if (std::cmp_greater_equal(running_.size(), max_gets_))
+  if (!number && std::cmp_greater_equal(running_.size(), max_gets_))
     throw Error(Status::failed, "as many gets as its --max-gets allows are under way on this node; try again later");
   if (request.pipe && request.whats.size() != 1) throw Error(Status::usage, "the bytes of one file can be followed");
   auto task = std::make_shared<GetTask>();
@@ -103,7 +103,7 @@ GetTaskPtr GetQueue::add(Get request, bool is_kept, std::optional<std::int64_t> 
   task->seeds = parse_seeds(task->request);
   // Whoever names one is told that it is not there; of nodes that are ordered to get, some may not have it.
   for (const auto& seed : task->seeds)
-    if (!task->request.ordered && !library_.has_file(seed))
+    if (!number && !task->request.ordered && !library_.has_file(seed))
       throw Error(Status::not_found, "--seed " + printable(seed) + ": is no file here");
   for (const auto& except : task->request.except) task->except.push_back(parse(except));
   task->is_kept = is_kept;
@@ -280,6 +280,8 @@ Task<GetReply> GetQueue::get(ChannelPtr channel, Get request) {
   auto outcomes = co_await getter_.run(task);
   *over = true;
   co_await piped.all();
+  // Who asked has asked again, and has been given it under the same number.
+  if (task->absorbed) throw Error(Status::interrupted, "it was asked for once more");
   const bool is_interrupted =
       std::ranges::any_of(outcomes, [](const GetOutcome& one) { return one.status == Status::interrupted; });
   if (workers_.stopping() && is_interrupted && !task->cancelled && !why_it_stops_.empty())

@@ -58,29 +58,38 @@ class Once {
   };
   static constexpr std::size_t most_bytes = std::size_t{1} << 20;
 
+  /// What is kept of it: that it was done counts, and of long lists their beginning does.
+  template <class Reply>
+  static std::string shortened(Reply reply) {
+    auto out = to_bencode(reply);
+    if constexpr (requires { reply.paths, reply.missing, reply.errors; })
+      for (auto most = std::max({reply.paths.size(), reply.missing.size(), reply.errors.size()});
+           out.size() > most_bytes && most > 0; most /= 2) {
+        for (auto* list : {&reply.paths, &reply.missing, &reply.errors}) list->resize(std::min(list->size(), most));
+        out = to_bencode(reply);
+      }
+    return out;
+  }
   template <class Request>
   Task<Answer> give(std::string key, Request request, std::function<Task<typename Request::Reply>(Request)> work) {
     const auto find = [this, key] { return db_.find_answer(key); };
     if (const auto known = co_await run_on(workers_.brief(), find)) co_return from_bencode<Answer>(*known);
     Answer out;
+    std::string kept;
     try {
-      auto reply = co_await work(std::move(request));
+      const auto reply = co_await work(std::move(request));
       out.body = to_bencode(reply);
-      // What was done counts; of a long list its beginning does.
-      if constexpr (requires { reply.paths, reply.missing; })
-        for (auto most = reply.paths.size(); out.body.size() > most_bytes && most > 0; most /= 2) {
-          reply.paths.resize(std::min(reply.paths.size(), most));
-          reply.missing.resize(std::min(reply.missing.size(), most));
-          out.body = to_bencode(reply);
-        }
+      kept = shortened(reply);
     } catch (const Error& error) {
       out.status = error.status();
       out.error = error.what();
     }
     // What could not be done as the node goes is for the next one to do.
     if (out.status != Status::ok && workers_.stopping()) throw Error(out.status, out.error);
-    if (out.body.size() > most_bytes) co_return out;
-    const auto keep = [this, key, text = to_bencode(out)] { db_.put_answer(key, std::time(nullptr), text); };
+    if (kept.size() > most_bytes) co_return out;
+    Answer answer = out;
+    answer.body = std::move(kept);
+    const auto keep = [this, key, text = to_bencode(answer)] { db_.put_answer(key, std::time(nullptr), text); };
     try {
       co_await run_on(workers_.brief(), keep);
     } catch (const std::exception&) {

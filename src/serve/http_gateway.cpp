@@ -330,6 +330,7 @@ Task<void> HttpGateway::Shared::serve(std::shared_ptr<Shared> self, ConnectionPt
       if (trouble) text = error_text(status_of(*trouble), trouble->what());
       if (text) co_await self->send_text(connection, std::move(*text));
       if (connection->reader) connection->reader->rest();
+      if (trouble) connection->reader.reset();
     }
   } catch (const std::exception&) {
     // The client is gone.

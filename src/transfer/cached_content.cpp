@@ -238,7 +238,7 @@ Task<void> CachedContent::look_again(std::shared_ptr<CachedContent> self, Storag
     for (auto at = offset; at < end; at += block_bytes) {
       const auto piece = static_cast<int>(at / layout.piece_length);
       const auto block = static_cast<int>(at % layout.piece_length / block_bytes);
-      if (!self->has_block(at)) {
+      if (!storage->has_block(piece, block)) {
         const auto leaves = co_await self->fetcher_->leaves(piece, Clock::now() + bring_limit);
         const auto check = [&] {
           std::vector<char> bytes(static_cast<std::size_t>(std::min<std::int64_t>(block_bytes, self->size() - at)));

@@ -26,6 +26,7 @@ struct VersionReader::Candidate {
   ContentId id{};  ///< set: somebody has, by now
   std::string trouble;
   bool is_asking = false;
+  bool is_proving = false;
   std::string bytes;  ///< that came last
   std::int64_t offset = 0;
   std::map<std::int64_t, Sha256> given;  ///< blocks that were read before, by number
@@ -58,15 +59,15 @@ struct VersionReader::Candidate {
           leaves = co_await content->fetcher().leaves(static_cast<int>(piece), Clock::now() + seconds(20));
           of = piece;
         }
-        if (leaves->at(static_cast<std::size_t>(block % per_piece)) != hash) {
-          self->trouble = "has changed while it was read";
-          co_return;
-        }
+        const bool is_right = leaves->at(static_cast<std::size_t>(block % per_piece)) == hash;
+        if (!is_right) self->trouble = "has changed while it was read";
+        if (!is_right) co_return;
         self->given.erase(block);
       }
-    } catch (const std::exception& error) {
-      self->trouble = error.what();
+    } catch (const std::exception&) {
+      // Nobody could say: it is tried again at the next read.
     }
+    self->is_proving = false;
   }
 };
 
@@ -179,8 +180,9 @@ Task<std::size_t> VersionReader::read_content(std::int64_t offset, std::span<cha
     used_.reset();
     content_ = co_await cache.open(wanted_, holders_, offset, until);
     used_ = content_->use();
-    if (candidate_) spawn(from_.workers.loop(), Candidate::prove(candidate_, content_));
   }
+  if (candidate_ && !candidate_->given.empty() && !std::exchange(candidate_->is_proving, true))
+    spawn(from_.workers.loop(), Candidate::prove(candidate_, content_));
   const auto content = content_;
   const auto to = ahead_.read(offset, std::ssize(out), sure_, content->most_ahead());
   content->want(offset, std::max(std::min(to, end_), offset + std::ssize(out)));
