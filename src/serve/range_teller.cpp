@@ -19,6 +19,7 @@ namespace {
 using std::chrono::seconds;
 
 constexpr auto bring_limit = seconds(10);  // of what another reader asks for
+constexpr auto opens_within = seconds(1);
 constexpr auto read_lately = seconds(30);  // a client asks for one range after another
 constexpr std::size_t most_open = 64;
 constexpr std::size_t most_contents = 256;  // whose readers are known
@@ -139,6 +140,10 @@ Task<RangeTold> RangeTeller::range(ChannelPtr channel, RangeAsk asked) {
   // A block at least: less cannot be proven.
   const auto most = std::max<std::int64_t>(upload_.handful(std::max(asked.length, std::int64_t{1})), block_bytes);
   RangeTold out;
+  // Holders tell of who reads as soon as he has asked them for the first time.
+  for (const auto until = Clock::now() + opens_within;
+       cache_.is_opening(asked.id, asked.size) && Clock::now() < until && channel->is_open();)
+    co_await sleep_for(std::chrono::milliseconds(5));
   if (!asked.path.empty()) {
     out = co_await candidate(asked, most);
   } else if (library_.inventory().find(asked.id, asked.size) != nullptr) {

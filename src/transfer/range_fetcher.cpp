@@ -18,16 +18,18 @@ using std::chrono::seconds;
 /// One that says nothing for so long is not waited for any longer; where much has been asked for, it may take longer.
 constexpr auto least_silence = milliseconds(1000);
 constexpr auto most_silence = milliseconds(5000);
+constexpr int patience_with_readers = 2;
 constexpr auto answer_limit = seconds(15);
 constexpr auto locate_limit = seconds(5);
 constexpr auto locate_every = seconds(1);
 constexpr auto shun_time = seconds(5);
 constexpr int most_shunned = 4;  // times that long
+constexpr auto absent_time = milliseconds(500);
 constexpr auto retry_after = milliseconds(300);
 constexpr std::size_t most_asked_at_once = 3;
 /// What is on its way of what nobody waits for yet: what a link brings in that time.
 constexpr double under_way_seconds = 2.5;
-constexpr std::int64_t least_under_way = std::int64_t{1} << 20;
+constexpr std::int64_t least_under_way = 256 * 1024;
 constexpr int most_reader_failures = 8;
 constexpr auto without_readers = seconds(30);
 constexpr std::size_t most_of_address = 8;
@@ -193,7 +195,9 @@ void RangeFetcher::hear_readers(const std::string& holder, const RangeTold& told
 
 void RangeFetcher::shun(const std::string& key, bool is_holder) {
   if (records_.size() > most_records) std::erase_if(records_, [](const auto& pair) { return !pair.second.is_wrong; });
-  if (!is_holder && ++reader_failures_ >= most_reader_failures) {
+  const auto known = records_.find(key);
+  const bool is_news = known == records_.end() || known->second.bad_until < Clock::now();
+  if (!is_holder && is_news && ++reader_failures_ >= most_reader_failures) {
     reader_failures_ = 0;
     readers_again_ = Clock::now() + without_readers;
   }
@@ -312,6 +316,7 @@ Task<void> RangeFetcher::ask_one(std::shared_ptr<RangeFetcher> self, std::shared
   const auto key = key_of(node);
   std::string trouble;
   bool is_wrong = false;
+  bool is_absent = false;  // it does not read it yet, or not any more
   try {
     const auto channel = co_await self->channels_.to(node.node);
     const auto used = self->channels_.use(channel);
@@ -340,12 +345,18 @@ Task<void> RangeFetcher::ask_one(std::shared_ptr<RangeFetcher> self, std::shared
   } catch (const WrongBytes& error) {
     trouble = error.what();
     is_wrong = true;
+  } catch (const Error& error) {
+    trouble = error.what();
+    is_absent = error.status() == Status::not_found && !node.is_holder;
   } catch (const std::exception& error) {
     trouble = error.what();
   }
   if (!trouble.empty()) {
     fetch->trouble = printable(node.node.name) + ": " + printable(trouble);
-    self->shun(key, node.is_holder);
+    if (is_absent)
+      self->records_[key].bad_until = Clock::now() + absent_time;
+    else
+      self->shun(key, node.is_holder);
     if (is_wrong && !std::exchange(self->records_[key].is_wrong, true))
       self->log_(printable(self->wanted_.path) + ": " + fetch->trouble + "; nothing more of it is read there");
   }
@@ -369,7 +380,8 @@ Task<void> RangeFetcher::run(std::shared_ptr<Fetch> fetch, Clock::time_point unt
       throw Error(Status::unreachable, printable(wanted_.path) + ": nobody sends it" +
                                            (fetch->trouble.empty() ? "" : "; " + fetch->trouble));
     // Silent is who has answered nothing else either, or has not answered this for longer than that.
-    const auto limit = silence_limit();
+    // Another reader may itself be waiting for a holder.
+    const auto limit = fetch->is_last_holder ? silence_limit() : patience_with_readers * silence_limit();
     const auto quiet_since = std::max(fetch->begun, records_[fetch->last].heard);
     const bool is_due = fetch->under_way == 0 || now - quiet_since >= limit || now - fetch->begun >= 2 * limit;
     if (is_due && fetch->under_way < most_asked_at_once) {
@@ -417,8 +429,11 @@ Task<void> RangeFetcher::learn(std::int64_t first, Clock::time_point until) {
   first_ = std::move(fetch->bytes);
 }
 
+/// It begins with little, so that many who begin at once have heard of each other before a holder has all their
+/// questions, and doubles while answers come.
 std::int64_t RangeFetcher::most_under_way() const {
-  return std::max(least_under_way, static_cast<std::int64_t>(under_way_seconds * static_cast<double>(rate_.rate())));
+  const auto of_link = static_cast<std::int64_t>(under_way_seconds * static_cast<double>(rate_.rate()));
+  return std::max(least_under_way, std::min(least_under_way + received_, of_link));
 }
 
 Task<std::string> RangeFetcher::fetch(std::int64_t offset, std::int64_t length, Clock::time_point until,
@@ -434,6 +449,8 @@ Task<std::string> RangeFetcher::fetch(std::int64_t offset, std::int64_t length, 
     co_await less_under_way_.wait_for(milliseconds(250));
   const auto fetch = std::make_shared<Fetch>(workers_.loop());
   fetch->offset = offset;
+  // Who is to bring it may be known better by now.
+  if (!holders_only) length = share(offset, length);
   // Whole blocks, but for the last.
   length = std::clamp<std::int64_t>(length, block_bytes, most_range_bytes) / block_bytes * block_bytes;
   fetch->length = std::min(length, wanted_.size - offset);

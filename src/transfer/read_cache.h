@@ -32,6 +32,10 @@ class ReadCache {
   /// A content that somebody here is about to read, from `first` on. `holders`: as known from its path. Throws Error.
   Task<CachedContentPtr> open(FileEntry wanted, std::vector<NodeRef> holders, std::int64_t first,
                               Clock::time_point until);
+  /// Somebody here is just opening it.
+  [[nodiscard]] bool is_opening(const ContentId& id, std::int64_t size) const {
+    return opening_.is_running(std::pair(id, size));
+  }
   /// One that is open; null where none is.
   [[nodiscard]] CachedContentPtr find(const ContentId& id, std::int64_t size) const;
 
