@@ -120,6 +120,8 @@ Task<ChannelPtr> find_tracker(const NodeOptions& options) {
   throw Error(Status::unreachable, trouble);
 }
 
+std::string new_once() { return random_secret().hex().substr(0, 32); }
+
 void start_private_node(const NodeOptions& options) {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0)

@@ -26,6 +26,9 @@ Task<ChannelPtr> find_node_patiently(const NodeOptions& options, bool is_lost);
 /// The first tracker that answers, for what needs no node. Throws Error(unreachable).
 Task<ChannelPtr> find_tracker(const NodeOptions& options);
 
+/// A number for a request that is to be done once (node/once.h).
+[[nodiscard]] std::string new_once();
+
 /// Starts a node for this files dir in a child of its own, which lives for as long as it is needed. To be called before
 /// this process has threads. Returns when the child serves; throws what kept it from doing so.
 void start_private_node(const NodeOptions& options);

@@ -82,7 +82,7 @@ Task<GetReply> get(const NodeOptions& node, const Get& request, ProgressView& vi
     });
   }
   Get numbered = request;
-  numbered.once = random_secret().hex().substr(0, 32);
+  numbered.once = new_once();
   auto seen = std::chrono::steady_clock::now();
   for (;;) {
     ChannelPtr channel = co_await find_node(node);

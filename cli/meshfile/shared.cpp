@@ -14,8 +14,6 @@ std::string shown_path(const FileEntry& entry) {
   return out;
 }
 
-std::string new_once() { return random_secret().hex().substr(0, 32); }
-
 Task<bool> Conversation::is_going(ChannelPtr channel) {
   if (!channel->is_open()) co_return true;
   const PlacesAsk question;

@@ -78,8 +78,6 @@ Task<typename Request::Reply> ask(const NodeOptions& node, const Handlers& handl
   Conversation conversation(node, handlers, is_local);
   co_return co_await conversation.ask(std::move(request), limit);
 }
-/// A number for a request that is to be done once.
-[[nodiscard]] std::string new_once();
 
 /// The path that a command names, which takes no other WHAT. Throws Error(usage).
 [[nodiscard]] std::string path_named(const std::string& text, const NodeOptions& node);

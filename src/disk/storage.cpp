@@ -184,6 +184,18 @@ std::error_code Storage::read(int piece, int start, std::span<char> out) {
   return ec;
 }
 
+std::error_code Storage::read(std::int64_t offset, std::span<char> out) {
+  while (!out.empty()) {
+    const auto piece = static_cast<int>(offset / layout_.piece_length);
+    const auto start = offset % layout_.piece_length;
+    const auto length = std::min<std::int64_t>(layout_.length_of(piece) - start, std::ssize(out));
+    if (const auto ec = read(piece, static_cast<int>(start), out.first(static_cast<std::size_t>(length)))) return ec;
+    out = out.subspan(static_cast<std::size_t>(length));
+    offset += length;
+  }
+  return {};
+}
+
 std::error_code Storage::write_all(const Source& source, std::int64_t at, std::vector<iovec>& parts) {
   if (parts.empty()) return {};
   const std::lock_guard lock(writing_);
@@ -396,6 +408,14 @@ bool Storage::has_block(int piece, int block) const {
   if (verified_[static_cast<std::size_t>(piece)] != 0) return true;
   const auto it = reused_.find(piece);
   return it != reused_.end() && it->second[static_cast<std::size_t>(block)];
+}
+
+std::int64_t Storage::bytes_here(int piece, std::int64_t start, std::int64_t most) const {
+  const auto end = start + std::min(most, layout_.length_of(piece) - start);
+  auto at = start;
+  while (at < end && has_block(piece, static_cast<int>(at / block_bytes)))
+    at = std::min(end, (at / block_bytes + 1) * block_bytes);
+  return at - start;
 }
 
 std::map<int, std::vector<bool>> Storage::unfinished() const {

@@ -72,6 +72,8 @@ class Storage {
   /// Only what the page cache holds: false, without blocking, when the disk would be needed.
   [[nodiscard]] bool read_cached(int piece, int start, std::span<char> out) const;
   std::error_code read(int piece, int start, std::span<char> out);
+  /// From `offset` of the whole on, whatever pieces it lies in.
+  std::error_code read(std::int64_t offset, std::span<char> out);
 
   /// As many blocks as are best written and hashed at once: they are still in the cache when they are hashed, there are
   /// lanes for sixteen, and a write of a MiB may take six times as long as four of these (docs/decisions/0015).
@@ -101,6 +103,8 @@ class Storage {
   std::error_code reuse_block(int piece, int block, std::span<const char> bytes, bool is_shared);
   [[nodiscard]] bool has_piece(int piece) const;
   [[nodiscard]] bool has_block(int piece, int block) const;
+  /// How many bytes of this piece are here from `start` on without a gap: `most` at most.
+  [[nodiscard]] std::int64_t bytes_here(int piece, std::int64_t start, std::int64_t most) const;
   /// Of each piece that is here in part, and was not verified: which blocks are.
   [[nodiscard]] std::map<int, std::vector<bool>> unfinished() const;
   /// The same blocks, as the record of an earlier run has them and somebody has read them again since.

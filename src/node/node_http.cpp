@@ -73,7 +73,7 @@ void Node::listen_for_http() {
     co_return to_text(out, 1) + "\n";
   };
   gateway_ = std::make_unique<HttpGateway>(
-      asio::ip::tcp::endpoint(address, where.port), std::move(options), std::move(facts), log_,
+      asio::ip::tcp::endpoint(address, where.port), std::move(options), std::move(facts),
       ReadFrom{*workers_, *library_, *session_, *links_, *node_channels_, *read_cache_}, *getter_);
 }
 

@@ -28,19 +28,6 @@ void check_size(std::int64_t size) {
   if (size <= 0 || size > most_torrent_bytes) throw Error(Status::failed, "no content has that size");
 }
 
-/// Bytes of a content from `offset` on, whatever pieces they are in. Throws Error.
-void read_content(Storage& storage, std::int64_t offset, std::span<char> out) {
-  while (!out.empty()) {
-    const auto piece = static_cast<int>(offset / storage.layout().piece_length);
-    const auto start = offset % storage.layout().piece_length;
-    const auto length = std::min<std::int64_t>(storage.layout().length_of(piece) - start, std::ssize(out));
-    if (const auto ec = storage.read(piece, static_cast<int>(start), out.first(static_cast<std::size_t>(length))))
-      throw Error(Status::failed, ec.message());
-    out = out.subspan(static_cast<std::size_t>(length));
-    offset += length;
-  }
-}
-
 /// Each below `count`, and none twice. Throws Error.
 std::vector<int> read_numbers(std::vector<std::uint32_t> asked, std::size_t most, int count) {
   if (asked.size() > most) asked.resize(most);
@@ -205,7 +192,8 @@ Task<SketchTold> BlockTeller::sketch(ChannelPtr channel, SketchAsk asked) {
     const auto make = [&](std::size_t i) {
       const auto segment = segments[i];
       const auto read = [&](std::int64_t offset, std::span<char> out) {
-        read_content(*storage, segment * plan.segment + offset, out);
+        if (const auto ec = storage->read(segment * plan.segment + offset, out))
+          throw Error(Status::failed, ec.message());
       };
       auto told = tell_chunks(cut_chunks(plan.length_of(segment, asked.size), plan, read));
       facts.put_chunks(asked.id, asked.size, segment, told, BlockFacts::From::this_node);

@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <array>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/ip/v6_only.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
@@ -24,12 +23,15 @@
 #include "core/format.h"
 #include "core/http_request.h"
 #include "core/piece_plan.h"
+#include "serve/http_answer.h"
 #include "serve/http_token.h"
 #include "serve/listed_file.h"
 #include "serve/to_json.h"
 #include "wire/access.h"
+#include "wire/connection_count.h"
 #include "wire/deadline.h"
 #include "wire/endpoint.h"
+#include "wire/server.h"
 #include "wire/socket_owner.h"
 #include "wire/while_checking.h"
 
@@ -41,6 +43,7 @@ namespace beast = boost::beast;
 namespace http = beast::http;
 using Request = http::request<http::empty_body>;
 using std::chrono::seconds;
+using namespace http_answer;
 
 namespace {
 
@@ -62,77 +65,6 @@ constexpr std::size_t most_resolved = 1000;
 std::string_view header(const Request& request, http::field field) {
   const auto value = request[field];
   return {value.data(), value.size()};
-}
-
-/// What is sent before a body.
-struct Head {
-  int status = 200;
-  std::vector<std::pair<std::string, std::string>> fields{};
-  std::int64_t length = 0;
-};
-
-struct Text {
-  Head head;
-  std::string body{};
-};
-
-std::string rendered(const Head& head, bool goes_on) {
-  const auto reason = http::obsolete_reason(static_cast<http::status>(head.status));
-  std::string out = "HTTP/1.1 " + std::to_string(head.status) + " ";
-  out.append(reason.data(), reason.size());
-  out += "\r\nDate: " + http_date(::time(nullptr));
-  for (const auto& [name, value] : head.fields) out += "\r\n" + name + ": " + value;
-  if (head.status != 304) out += "\r\nContent-Length: " + std::to_string(head.length);
-  if (!goes_on) out += "\r\nConnection: close";
-  return out + "\r\n\r\n";
-}
-
-int status_of(const Error& error) {
-  switch (error.status()) {
-    case Status::not_found:
-      return 404;
-    case Status::usage:
-      return 400;
-    case Status::unreachable:
-      return 503;
-    case Status::refused:
-      return 403;
-    default:
-      return 502;
-  }
-}
-
-/// Any member of the mesh may have put a page there, which is not to be this node's. What is of this node, as `is_own`
-/// says, or nothing but a picture, a film or a sound, may lead to, or load itself from, where it came from.
-void add_guards(Head& head, bool is_own) {
-  head.fields.emplace_back("Content-Security-Policy", std::string("sandbox") +
-                                                          (is_own ? " allow-same-origin allow-downloads" : "") +
-                                                          "; default-src 'none'; style-src 'unsafe-inline'" +
-                                                          (is_own ? "; img-src 'self'; media-src 'self'" : ""));
-  head.fields.emplace_back("X-Content-Type-Options", "nosniff");
-  head.fields.emplace_back("Cross-Origin-Resource-Policy", "same-origin");
-  head.fields.emplace_back("Referrer-Policy", "no-referrer");
-}
-
-Text error_text(int status, const std::string& why) {
-  Text out;
-  out.head.status = status;
-  out.head.fields = {{"Content-Type", "text/plain; charset=utf-8"}, {"Cache-Control", "no-store"}};
-  if (status == 401) out.head.fields.emplace_back("WWW-Authenticate", "Bearer realm=\"meshseed\"");
-  if (status == 405) out.head.fields.emplace_back("Allow", "GET, HEAD");
-  if (status == 503) out.head.fields.emplace_back("Retry-After", "1");
-  add_guards(out.head, true);
-  out.body = why + "\n";
-  return out;
-}
-
-/// It may be something else the next time.
-Text found_at(const std::string& place) {
-  Text out;
-  out.head.status = 302;
-  out.head.fields = {{"Location", place}, {"Cache-Control", "no-store"}};
-  add_guards(out.head, true);
-  return out;
 }
 
 /// Whether somebody's browser asks, which a page from anywhere can have it do: all of them say so.
@@ -157,18 +89,19 @@ struct LocalFile {
 }  // namespace
 
 struct HttpGateway::Shared : std::enable_shared_from_this<HttpGateway::Shared> {
-  Shared(Options given, Facts told, Log said, ReadFrom read_from, Getter& gets)
+  Shared(Options given, Facts told, ReadFrom read_from, Getter& gets)
       : acceptor(read_from.workers.loop()),
         options(std::move(given)),
+        counts(bounded(options.connections)),
         facts(std::move(told)),
-        log(std::move(said)),
         from(read_from),
         getter(gets),
-        sent(read_from.workers.loop()) {
-    // Some descriptors are left to all else.
+        sent(read_from.workers.loop()) {}
+  /// Some descriptors are left to all else.
+  static ConnectionLimits bounded(ConnectionLimits limits) {
     if (rlimit descriptors{}; ::getrlimit(RLIMIT_NOFILE, &descriptors) == 0)
-      options.max_connections =
-          static_cast<int>(std::min<rlim_t>(static_cast<rlim_t>(options.max_connections), descriptors.rlim_cur / 4));
+      limits.all = static_cast<int>(std::min<rlim_t>(static_cast<rlim_t>(limits.all), descriptors.rlim_cur / 4));
+    return limits;
   }
 
   struct Connection {
@@ -193,7 +126,7 @@ struct HttpGateway::Shared : std::enable_shared_from_this<HttpGateway::Shared> {
   };
 
   static Task<void> accept_all(std::shared_ptr<Shared> self);
-  static Task<void> serve(std::shared_ptr<Shared> self, ConnectionPtr connection, asio::ip::address counted);
+  static Task<void> serve(std::shared_ptr<Shared> self, ConnectionPtr connection, std::shared_ptr<void> counted);
   /// What is to be sent; nothing where it has been.
   Task<std::optional<Text>> answer(ConnectionPtr to, const Request& request);
   Task<std::optional<Text>> answer_file(ConnectionPtr to, const Request& request, std::string path);
@@ -222,34 +155,24 @@ struct HttpGateway::Shared : std::enable_shared_from_this<HttpGateway::Shared> {
     };
     co_return co_await while_checking(from.workers.loop(), std::move(work), check);
   }
-  [[nodiscard]] bool admits(const asio::ip::address& address) const {
-    if (std::cmp_greater_equal(open.size(), options.max_connections)) return false;
-    const auto it = of_address.find(counted_as(address));
-    return address.is_loopback() || it == of_address.end() || it->second < options.max_of_address;
-  }
-
   tcp::acceptor acceptor;
   Options options;
+  ConnectionCount counts;
   Facts facts;
-  Log log;
   ReadFrom from;
   Getter& getter;
   std::set<ConnectionPtr> open;
-  std::map<asio::ip::address, int> of_address;
   int sending = 0;  ///< of what is here, on the pool
   Event sent;
   bool closed = false;
   std::map<std::string, std::pair<std::chrono::steady_clock::time_point, Found>> resolved;
 };
 
-HttpGateway::HttpGateway(const tcp::endpoint& at, Options options, Facts facts, Log log, ReadFrom from, Getter& getter)
-    : shared_(std::make_shared<Shared>(std::move(options), std::move(facts), std::move(log), from, getter)) {
+HttpGateway::HttpGateway(const tcp::endpoint& at, Options options, Facts facts, ReadFrom from, Getter& getter)
+    : shared_(std::make_shared<Shared>(std::move(options), std::move(facts), from, getter)) {
   error_code ec;
   auto& acceptor = shared_->acceptor;
-  acceptor.open(at.protocol(), ec);
-  if (!ec) acceptor.set_option(tcp::acceptor::reuse_address(true), ec);
-  if (!ec && at.address().is_v6() && at.address().is_unspecified()) acceptor.set_option(asio::ip::v6_only(false), ec);
-  if (!ec) acceptor.bind(at, ec);
+  bind_to(acceptor, at, ec);
   if (!ec) acceptor.listen(asio::socket_base::max_listen_connections, ec);
   if (ec) throw Error(Status::failed, "--http: cannot listen on " + to_text(at) + ": " + ec.message());
   spawn(from.workers.loop(), Shared::accept_all(shared_));
@@ -279,18 +202,16 @@ Task<void> HttpGateway::Shared::accept_all(std::shared_ptr<Shared> self) {
       continue;
     }
     const auto address = unmapped(socket.remote_endpoint(ec).address());
-    if (ec || !self->admits(address)) continue;
+    if (ec || !self->counts.admits(address)) continue;
     socket.set_option(tcp::no_delay(true), ec);
     const auto connection = std::make_shared<Connection>(std::move(socket));
     self->open.insert(connection);
-    const auto counted = counted_as(address);
-    ++self->of_address[counted];
-    spawn(self->from.workers.loop(), serve(self, connection, counted));
+    spawn(self->from.workers.loop(), serve(self, connection, self->counts.count(address)));
   }
 }
 
 Task<void> HttpGateway::Shared::serve(std::shared_ptr<Shared> self, ConnectionPtr connection,
-                                      asio::ip::address counted) {
+                                      std::shared_ptr<void> /*counted*/) {
   auto& stream = connection->stream;
   beast::flat_buffer buffer(2 * most_head);
   try {
@@ -349,7 +270,6 @@ Task<void> HttpGateway::Shared::serve(std::shared_ptr<Shared> self, ConnectionPt
   }
   stream.socket().close(ignored);
   self->open.erase(connection);
-  if (--self->of_address[counted] == 0) self->of_address.erase(counted);
 }
 
 /// Why a request is not answered; empty where it may be.

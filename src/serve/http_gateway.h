@@ -15,9 +15,9 @@
 #include <string>
 #include <vector>
 
-#include "core/log.h"
 #include "get/getter.h"
 #include "transfer/version_reader.h"
+#include "wire/access.h"
 #include "wire/task.h"
 
 namespace mesh {
@@ -27,8 +27,7 @@ class HttpGateway {
   struct Options {
     std::vector<std::string> names;  ///< what else this machine is called
     std::string token;
-    int max_connections = 4'000;
-    int max_of_address = 1'000;               ///< of these, but for this machine's own
+    ConnectionLimits connections{4'000, 1'000};
     std::chrono::milliseconds stall{20'000};  ///< an answer that goes on for so long without a byte is cut off
   };
   /// What is told of this node, as JSON.
@@ -37,7 +36,7 @@ class HttpGateway {
     std::function<std::string()> config;
   };
   /// Listens at once; throws Error(failed) where it cannot.
-  HttpGateway(const asio::ip::tcp::endpoint& at, Options options, Facts facts, Log log, ReadFrom from, Getter& getter);
+  HttpGateway(const asio::ip::tcp::endpoint& at, Options options, Facts facts, ReadFrom from, Getter& getter);
   ~HttpGateway();
   HttpGateway(const HttpGateway&) = delete;
   HttpGateway& operator=(const HttpGateway&) = delete;

@@ -46,21 +46,6 @@ void check_range(const RangeAsk& asked) {
     throw Error(Status::failed, "a part is asked for twice");
 }
 
-std::string read_range(Storage& storage, std::int64_t offset, std::int64_t length) {
-  std::string out(static_cast<std::size_t>(length), '\0');
-  const auto& layout = storage.layout();
-  for (std::int64_t at = 0; at < length;) {
-    const auto piece = static_cast<int>((offset + at) / layout.piece_length);
-    const auto start = offset + at - piece * layout.piece_length;
-    const auto part = std::min(length - at, layout.length_of(piece) - start);
-    const std::span<char> into(out.data() + at, static_cast<std::size_t>(part));
-    if (!storage.read_cached(piece, static_cast<int>(start), into))
-      if (const auto ec = storage.read(piece, static_cast<int>(start), into)) throw Error(Status::failed, ec.message());
-    at += part;
-  }
-  return out;
-}
-
 std::string leaves_of(Storage& storage, const PieceLayout& layout, int piece, const ContentId& id, BlockFacts& facts) {
   if (const auto known = facts.find_leaves(id, layout, piece); !known.empty()) return tell_leaves(known);
   const auto made = make_leaves(storage, layout, piece);
@@ -154,7 +139,8 @@ Task<RangeTold> RangeTeller::range(ChannelPtr channel, RangeAsk asked) {
       for (const auto piece : asked.pieces)
         told.leaves.push_back(leaves_of(*opened->storage, opened->file.layout, static_cast<int>(piece), asked.id,
                                         library_.block_facts()));
-      told.data = read_range(*opened->storage, asked.offset, std::min(asked.length, most));
+      told.data.resize(static_cast<std::size_t>(std::min(asked.length, most)));
+      if (const auto ec = opened->storage->read(asked.offset, told.data)) throw Error(Status::failed, ec.message());
       return told;
     };
     out = co_await run_on(workers_.brief(), read);

@@ -107,12 +107,6 @@ bool CachedContent::has(std::int64_t offset, std::int64_t length) const {
   return true;
 }
 
-std::int64_t CachedContent::bytes_here() const {
-  auto out = storage_ ? size() - storage_->missing() : 0;
-  for (const auto& [grain, bytes] : memory_) out += std::ssize(bytes);
-  return out;
-}
-
 /// As much as is here without a gap; 0 where the first byte is not.
 Task<std::size_t> CachedContent::read_here(std::int64_t offset, std::span<char> out) {
   const auto from = static_cast<std::size_t>(offset % grain_bytes);
@@ -126,11 +120,7 @@ Task<std::size_t> CachedContent::read_here(std::int64_t offset, std::span<char> 
   const auto& layout = file().layout;
   const auto piece = static_cast<int>(offset / layout.piece_length);
   const auto start = offset - piece * layout.piece_length;
-  const auto most = std::min<std::int64_t>(std::ssize(out), layout.length_of(piece) - start);
-  auto end = start;
-  while (end < start + most && storage->has_block(piece, static_cast<int>(end / block_bytes)))
-    end = std::min(start + most, (end / block_bytes + 1) * block_bytes);
-  const auto bytes = out.first(static_cast<std::size_t>(end - start));
+  const auto bytes = out.first(static_cast<std::size_t>(storage->bytes_here(piece, start, std::ssize(out))));
   if (bytes.empty() || storage->read_cached(piece, static_cast<int>(start), bytes)) co_return bytes.size();
   const auto busy = use_part();
   const auto read = [storage, piece, start, bytes] {

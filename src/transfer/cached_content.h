@@ -50,8 +50,6 @@ class CachedContent : public std::enable_shared_from_this<CachedContent> {
   [[nodiscard]] const FileEntry& wanted() const { return wanted_; }
   [[nodiscard]] const HashedFile& file() const { return fetcher_->file(); }
   [[nodiscard]] RangeFetcher& fetcher() { return *fetcher_; }
-  /// Bytes that are here.
-  [[nodiscard]] std::int64_t bytes_here() const;
   /// It has a part that is for readers alone.
   [[nodiscard]] bool is_for_readers() const { return storage_ && !lets_go_ && is_for_readers_; }
   /// How many bytes ahead of a reader are not in vain.

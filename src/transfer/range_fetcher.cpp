@@ -107,11 +107,11 @@ Task<void> RangeFetcher::locate(std::shared_ptr<RangeFetcher> self) {
   self->is_locating_ = false;
 }
 
+std::string RangeFetcher::own_instance() const { return self_ ? self_().instance : std::string(); }
+
 /// The reader that is to bring a grain; nothing where that is this node.
-std::optional<NodeRef> RangeFetcher::reader_of(std::int64_t offset) {
-  if (readers_.empty() || Clock::now() < readers_again_) return std::nullopt;
-  const auto own = self_ ? self_().instance : std::string();
-  if (own.empty()) return std::nullopt;
+std::optional<NodeRef> RangeFetcher::reader_of(std::int64_t offset, const std::string& own) {
+  if (readers_.empty() || own.empty() || Clock::now() < readers_again_) return std::nullopt;
   if (!ring_ || ring_self_ != own) {
     std::vector<std::string> all{own};
     for (const auto& [instance, node] : readers_) all.push_back(instance);
@@ -133,10 +133,11 @@ std::optional<NodeRef> RangeFetcher::reader_of(std::int64_t offset) {
 std::int64_t RangeFetcher::share(std::int64_t offset, std::int64_t length) {
   length = std::min(length, most_range_bytes);
   if (readers_.empty()) return length;
-  const auto first = reader_of(offset);
+  const auto own = own_instance();
+  const auto first = reader_of(offset, own);
   auto end = (offset / grain_bytes + 1) * grain_bytes;
   for (; end < offset + length; end += grain_bytes) {
-    const auto other = reader_of(end);
+    const auto other = reader_of(end, own);
     if (other.has_value() != first.has_value() || (first && other->instance != first->instance)) break;
   }
   return std::min(length, end - offset);
@@ -155,7 +156,7 @@ milliseconds RangeFetcher::silence_limit() const {
 
 std::optional<RangeFetcher::Node> RangeFetcher::choose(const Fetch& fetch) {
   if (!fetch.holders_only && fetch.asked.empty())
-    if (auto reader = reader_of(fetch.offset)) return Node{std::move(*reader), false};
+    if (auto reader = reader_of(fetch.offset, own_instance())) return Node{std::move(*reader), false};
   // Of several holders each sends its share.
   const auto now = Clock::now();
   std::vector<std::string> good;
@@ -185,7 +186,7 @@ void RangeFetcher::hear_readers(const std::string& holder, const RangeTold& told
     if (holders_.contains(node.instance) || ++of_address[node.addresses.front()] > most_of_address) continue;
     if (can_be_sent_to(node.addresses.front(), at)) readers.push_back(node);
   }
-  const auto own = self_ ? self_().instance : std::string();
+  const auto own = own_instance();
   readers_.clear();
   for (const auto& [who, pair] : told_readers_)
     for (const auto& node : pair.second)

@@ -61,8 +61,6 @@ class RangeFetcher : public std::enable_shared_from_this<RangeFetcher> {
   [[nodiscard]] std::int64_t share(std::int64_t offset, std::int64_t length);
   /// What is on the link in a round trip and a half, of the answers so far.
   [[nodiscard]] std::int64_t in_flight_bytes() const;
-  /// Bytes that came.
-  [[nodiscard]] std::int64_t received() const { return received_; }
 
  private:
   struct Fetch;
@@ -84,7 +82,8 @@ class RangeFetcher : public std::enable_shared_from_this<RangeFetcher> {
   Task<void> know_leaves(const std::vector<int>& pieces);
   [[nodiscard]] std::chrono::milliseconds silence_limit() const;
   [[nodiscard]] std::optional<Node> choose(const Fetch& fetch);
-  [[nodiscard]] std::optional<NodeRef> reader_of(std::int64_t offset);
+  [[nodiscard]] std::string own_instance() const;
+  [[nodiscard]] std::optional<NodeRef> reader_of(std::int64_t offset, const std::string& own);
   void hear_readers(const std::string& holder, const RangeTold& told, const asio::ip::address& at);
   void shun(const std::string& key, bool is_holder);
   /// Of a node in `records_`: what somebody says of himself is not said of somebody else.

@@ -117,9 +117,7 @@ bool ReadCache::has_room(std::int64_t bytes, bool is_for_readers) {
 Task<std::vector<ReadCache::Known>> ReadCache::look() {
   const auto look = [this] {
     std::vector<Known> out;
-    for (const auto& id : library_.db().read_parts()) {
-      out.push_back({id, bytes_of(library_.part_file(id))});
-    }
+    for (const auto& id : library_.db().read_parts()) out.push_back({id, bytes_of(library_.part_file(id))});
     return out;
   };
   std::vector<Known> out = co_await run_on(workers_.brief(), look);
@@ -149,9 +147,6 @@ Task<void> ReadCache::tend() {
   for (int count = 1;; ++count) {
     co_await workers_.rest(tend_every);
     if (alive.expired() || workers_.stopping()) co_return;
-    // What earlier runs have left is counted.
-    if (!std::exchange(has_looked, true)) static_cast<void>(co_await look());
-    if (alive.expired() || workers_.stopping()) co_return;
     std::vector<CachedContentPtr> all;
     for (const auto& [id, content] : contents_) all.push_back(content);
     for (const auto& content : all) {
@@ -168,6 +163,9 @@ Task<void> ReadCache::tend() {
       if (alive.expired() || workers_.stopping()) co_return;
     }
     try {
+      // What earlier runs have left is counted.
+      if (!std::exchange(has_looked, true)) static_cast<void>(co_await look());
+      if (alive.expired() || workers_.stopping()) co_return;
       if (bytes_ > most_ - most_ / 16 || count_ > most_parts) co_await shrink(most_ - most_ / 8);
     } catch (const std::exception& error) {
       log_(std::string("what readers have here: ") + error.what());

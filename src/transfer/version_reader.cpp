@@ -150,13 +150,7 @@ Task<std::size_t> VersionReader::read_torrent(std::int64_t offset, std::span<cha
   const auto& layout = storage->layout();
   const auto piece = static_cast<int>(offset / layout.piece_length);
   const auto start = offset - piece * layout.piece_length;
-  const auto most = std::min<std::int64_t>(std::ssize(out), layout.length_of(piece) - start);
-  const auto here = [&] {
-    auto end = start;
-    while (end < start + most && storage->has_block(piece, static_cast<int>(end / block_bytes)))
-      end = std::min(start + most, (end / block_bytes + 1) * block_bytes);
-    return storage->is_dropped(piece) ? 0 : end - start;
-  };
+  const auto here = [&] { return storage->is_dropped(piece) ? 0 : storage->bytes_here(piece, start, std::ssize(out)); };
   if (here() == 0) {
     if (!torrent->downloading || !torrent->scheduler || storage->is_bounded()) co_return std::size_t{0};
     move_cursor(torrent, piece);

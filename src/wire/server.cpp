@@ -26,6 +26,7 @@
 #include <vector>
 
 #include "wire/channel.h"
+#include "wire/connection_count.h"
 #include "wire/deadline.h"
 #include "wire/endpoint.h"
 #include "wire/flow.h"
@@ -95,6 +96,13 @@ void raise_descriptor_limit() {
   ::setrlimit(RLIMIT_NOFILE, &descriptors);
 }
 
+void bind_to(tcp::acceptor& acceptor, const tcp::endpoint& at, error_code& ec) {
+  acceptor.open(at.protocol(), ec);
+  if (!ec) acceptor.set_option(tcp::acceptor::reuse_address(true), ec);
+  if (!ec && at.address().is_v6() && at.address().is_unspecified()) acceptor.set_option(asio::ip::v6_only(false), ec);
+  if (!ec) acceptor.bind(at, ec);
+}
+
 struct Server::Shared {
   Shared(asio::io_context& io, OnHttp http_handler, OnHttpNow now_handler, OnChannel channel_handler,
          ConnectionLimits given, Access for_whom)
@@ -102,33 +110,23 @@ struct Server::Shared {
         on_http(std::move(http_handler)),
         on_http_now(std::move(now_handler)),
         on_channel(std::move(channel_handler)),
-        limits(given),
+        counts(given),
         access(std::move(for_whom)) {}
   tcp::acceptor acceptor;
   OnHttp on_http;
   OnHttpNow on_http_now;
   OnChannel on_channel;
-  ConnectionLimits limits;
+  ConnectionCount counts;
   Access access;
-  int connections = 0;
-  std::map<asio::ip::address, int> of_address;
 
   static Task<void> accept_all(std::shared_ptr<Shared> shared);
   /// What of the answer the socket did not take, mostly nothing; nullopt where it was not answered.
   static std::optional<std::string> answer_now(const Shared& shared, int socket, const tcp::endpoint& remote);
   static Task<void> send_rest(tcp::socket socket, std::string rest, std::shared_ptr<void> counted);
-  /// A connection, for as long as what it returns is held.
-  static std::shared_ptr<void> count(const std::shared_ptr<Shared>& shared, const asio::ip::address& address);
   static Task<void> serve(std::shared_ptr<Shared> shared, tcp::socket socket, tcp::endpoint remote,
                           std::shared_ptr<void> counted);
   static Task<void> serve_http(std::shared_ptr<Shared> shared, tcp::socket socket, tcp::endpoint remote);
   static Task<void> serve_member(std::shared_ptr<Shared> shared, tcp::socket socket, tcp::endpoint remote);
-  [[nodiscard]] bool admits(const asio::ip::address& remote) const {
-    if (connections >= limits.all) return false;
-    if (remote.is_loopback()) return true;
-    const auto it = of_address.find(counted_as(remote));
-    return it == of_address.end() || it->second < limits.of_one_address;
-  }
 };
 
 Server::Server(asio::io_context& io, const tcp::endpoint& at, OnHttp on_http, OnChannel on_channel,
@@ -137,10 +135,7 @@ Server::Server(asio::io_context& io, const tcp::endpoint& at, OnHttp on_http, On
                                        std::move(access))) {
   error_code ec;
   auto& acceptor = shared_->acceptor;
-  acceptor.open(at.protocol(), ec);
-  if (!ec) acceptor.set_option(tcp::acceptor::reuse_address(true), ec);
-  if (!ec && at.address().is_v6() && at.address().is_unspecified()) acceptor.set_option(asio::ip::v6_only(false), ec);
-  if (!ec) acceptor.bind(at, ec);
+  bind_to(acceptor, at, ec);
   // Whoever connects speaks first: the kernel keeps those who do not say anything, for a while.
   const int silent_seconds = 5;
   if (!ec)
@@ -177,7 +172,7 @@ Task<void> Server::Shared::accept_all(std::shared_ptr<Shared> shared) {
       remote.resize(size);
       remote.address(unmapped(remote.address()));
       std::optional<std::string> rest;
-      if (!shared->admits(remote.address()) || ((rest = answer_now(*shared, fd, remote)) && rest->empty())) {
+      if (!shared->counts.admits(remote.address()) || ((rest = answer_now(*shared, fd, remote)) && rest->empty())) {
         ::close(fd);
         continue;
       }
@@ -187,7 +182,7 @@ Task<void> Server::Shared::accept_all(std::shared_ptr<Shared> shared) {
         ::close(fd);
         continue;
       }
-      auto counted = count(shared, counted_as(remote.address()));
+      auto counted = shared->counts.count(remote.address());
       spawn(acceptor.get_executor(), rest ? send_rest(std::move(socket), std::move(*rest), std::move(counted))
                                           : serve(shared, std::move(socket), remote, std::move(counted)));
     }
@@ -225,15 +220,6 @@ Task<void> Server::Shared::send_rest(tcp::socket socket, std::string rest, std::
   const Deadline deadline(socket, head_limit);
   error_code ignored;
   co_await asio::async_write(socket, asio::buffer(rest), asio::redirect_error(asio::use_awaitable, ignored));
-}
-
-std::shared_ptr<void> Server::Shared::count(const std::shared_ptr<Shared>& shared, const asio::ip::address& address) {
-  ++shared->connections;
-  ++shared->of_address[address];
-  return {nullptr, [shared, address](void*) {
-            --shared->connections;
-            if (--shared->of_address[address] == 0) shared->of_address.erase(address);
-          }};
 }
 
 Task<void> Server::Shared::serve(std::shared_ptr<Shared> shared, tcp::socket socket, tcp::endpoint remote,

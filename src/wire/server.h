@@ -30,6 +30,9 @@ namespace mesh {
 /// allows.
 void raise_descriptor_limit();
 
+/// Opens it there; at "::" for IPv4 as well.
+void bind_to(asio::ip::tcp::acceptor& acceptor, const asio::ip::tcp::endpoint& at, boost::system::error_code& ec);
+
 class Server {
  public:
   /// `local`: the address of this machine at which it was asked.
