@@ -1,4 +1,5 @@
-// What the HTTP gateway answers, as it is written: heads, texts, and what they say to browsers (RFC 9110, 9112). Any thread.
+// What the HTTP gateway answers, as it is written: heads, texts, and what they say to browsers (RFC 9110, 9112). Any
+// thread.
 #pragma once
 
 #include <cstdint>
