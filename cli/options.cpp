@@ -322,6 +322,8 @@ int parse(CLI::App& app, CommonOptions& options, int argc, char** argv) {
     options.node.search_patience = std::chrono::milliseconds(std::atoi(ms));
   if (const char* ms = std::getenv("MESH_TEST_READ_MS"); ms != nullptr && std::atoi(ms) > 0)
     options.node.read_patience = std::chrono::milliseconds(std::atoi(ms));
+  if (const char* ms = std::getenv("MESH_TEST_QUIET_MS"); ms != nullptr && std::atoi(ms) > 0)
+    options.node.quiet = std::chrono::milliseconds(std::atoi(ms));
   if (const char* ms = std::getenv("MESH_TEST_KEEP_MS"); ms != nullptr && std::atoi(ms) > 0)
     options.node.keep_look = std::chrono::milliseconds(std::atoi(ms));
   return -1;

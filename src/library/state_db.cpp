@@ -52,6 +52,7 @@ constexpr const char* schema =
     "CREATE TABLE IF NOT EXISTS ended(number INTEGER PRIMARY KEY, outcome BLOB);"
     "CREATE TABLE IF NOT EXISTS gets(number INTEGER PRIMARY KEY AUTOINCREMENT, request BLOB);"
     "CREATE TABLE IF NOT EXISTS answers(once TEXT PRIMARY KEY, given INTEGER, answer BLOB) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS profiles(id BLOB PRIMARY KEY, told BLOB, own INTEGER, used INTEGER) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS notes(key TEXT PRIMARY KEY, text TEXT) WITHOUT ROWID;"
     // What is there may be something else of these names.
     "SELECT device, inode, size, mtime, ctime, id FROM hashes LIMIT 0;"
@@ -333,6 +334,38 @@ void StateDb::put_answer(std::string_view once, std::int64_t now, std::string_vi
       .bind(most_answers - 1)
       .run();
   Statement(*this, "INSERT OR REPLACE INTO answers VALUES(?,?,?)").bind(once).bind(now).bind(answer).run();
+}
+
+std::optional<StateDb::Profile> StateDb::find_profile(const ContentId& id, std::int64_t now) {
+  const std::lock_guard lock(mutex_);
+  Profile out;
+  {
+    Statement s(*this, "SELECT told, own FROM profiles WHERE id=?");
+    if (!s.bind(id.view()).row()) return std::nullopt;
+    out = {s.bytes(0), s.number(1) != 0};
+  }
+  Statement(*this, "UPDATE profiles SET used=? WHERE id=?").bind(now).bind(id.view()).run();
+  return out;
+}
+
+void StateDb::put_profile(const ContentId& id, const Profile& profile, std::int64_t now) {
+  const Batch all(*this);
+  Statement(*this,
+            "INSERT INTO profiles VALUES(?,?,?,?) ON CONFLICT(id) DO UPDATE SET told=excluded.told, own=excluded.own,"
+            " used=excluded.used WHERE excluded.own>=profiles.own")
+      .bind(id.view())
+      .bind(profile.told)
+      .bind(profile.is_own ? 1 : 0)
+      .bind(now)
+      .run();
+  Statement(*this, "DELETE FROM profiles WHERE id NOT IN (SELECT id FROM profiles ORDER BY used DESC LIMIT ?)")
+      .bind(most_profiles)
+      .run();
+}
+
+std::int64_t StateDb::profiles() {
+  Statement s(*this, "SELECT count(*) FROM profiles");
+  return s.row() ? s.number(0) : 0;
 }
 
 void StateDb::remove_answer(std::string_view once) {

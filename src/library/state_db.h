@@ -91,6 +91,17 @@ class StateDb {
   /// Those, the one that was used longest ago first.
   [[nodiscard]] std::vector<ContentId> read_parts();
 
+  /// What is read first of a content (core/read_profile.h): seen here, or told by others. The `most_profiles` that
+  /// were written or read last; `now` in seconds since the epoch. What was seen here is not replaced by what is told.
+  static constexpr std::int64_t most_profiles = 200;
+  struct Profile {
+    std::string told;
+    bool is_own = false;
+  };
+  [[nodiscard]] std::optional<Profile> find_profile(const ContentId& id, std::int64_t now);
+  void put_profile(const ContentId& id, const Profile& profile, std::int64_t now);
+  [[nodiscard]] std::int64_t profiles();  ///< how many there are
+
   /// What a request was answered (node/once.h), kept until it has been heard: the newest `most_answers`, for ten
   /// minutes. `now` in seconds since the epoch.
   static constexpr std::int64_t most_answers = 500;

@@ -29,7 +29,9 @@
 #include "serve/range_teller.h"
 #include "serve/seeder.h"
 #include "serve/streamer.h"
+#include "transfer/prefetcher.h"
 #include "transfer/read_cache.h"
+#include "transfer/read_profiles.h"
 #include "transfer/spools.h"
 #include "transfer/transfers.h"
 #include "wire/announce.h"
@@ -106,7 +108,17 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
   read_cache_ =
       std::make_unique<ReadCache>(*workers_, ReadCache::Options{options_.cache, [this] { return as_teller(); }}, log_,
                                   *library_, *links_, *node_channels_, transfers_->parts(), *room_);
-  range_teller_ = std::make_unique<RangeTeller>(*workers_, *library_, *seeder_, *read_cache_, upload);
+  ReadProfiles::Options profiles;
+  Prefetcher::Options prefetching;
+  if (options_.quiet.count() > 0) profiles.pause = prefetching.quiet = prefetching.least_open = options_.quiet;
+  profiles_ = std::make_unique<ReadProfiles>(*workers_, profiles, *library_, *links_, *node_channels_);
+  const auto get_rest = [this](const FileEntry& file) {
+    Get request;
+    request.whats.push_back("id:" + file.id.hex());
+    gets_->keep(std::move(request), nullptr, [](const std::vector<GetOutcome>&) {});
+  };
+  prefetcher_ = std::make_unique<Prefetcher>(*workers_, prefetching, *profiles_, get_rest);
+  range_teller_ = std::make_unique<RangeTeller>(*workers_, *library_, *seeder_, *read_cache_, *profiles_, upload);
   getter_ = std::make_unique<Getter>(*workers_,
                                      Getter::Options{options_.url_ignore, options_.max_active, options_.local_urls},
                                      log_, *library_, *links_, *node_channels_, *transfers_, *spools_, download);
@@ -452,6 +464,7 @@ Task<void> Node::tick() {
     } catch (const std::exception& error) {
       log_(std::string("upkeep: ") + error.what());
     }
+    profiles_->tend();
     if (count % 60 == 0) trimmer.give_back();
     if (count % 5 == 0) session_->unload_idle();
     if (count % 5 == 0) range_teller_->tend();
@@ -511,6 +524,7 @@ Task<void> Node::stop() {
   const auto deadline = Clock::now() + save_limit;
   while ((!getter_->is_idle() || !streamer_->is_idle()) && Clock::now() < deadline)
     co_await sleep_for(milliseconds(20));
+  co_await profiles_->close();
   co_await read_cache_->close();
   if (index_) index_->close();
   co_await gossip_->close();

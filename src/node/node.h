@@ -38,7 +38,9 @@ class Seeder;
 class PackMaker;
 class PathIndex;
 class RangeTeller;
+class Prefetcher;
 class ReadCache;
+class ReadProfiles;
 class RemoteCommands;
 class Room;
 class Server;
@@ -122,6 +124,8 @@ class Node {
   std::unique_ptr<Transfers> transfers_;
   std::unique_ptr<Spools> spools_;
   std::unique_ptr<ReadCache> read_cache_;
+  std::unique_ptr<ReadProfiles> profiles_;
+  std::unique_ptr<Prefetcher> prefetcher_;
   std::unique_ptr<RangeTeller> range_teller_;
   std::unique_ptr<Getter> getter_;
   std::unique_ptr<Differ> differ_;

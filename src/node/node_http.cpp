@@ -69,12 +69,14 @@ void Node::listen_for_http() {
                     {"open", usage.open},
                     {"unsaved", usage.unsaved}};
     out["http_connections"] = gateway_->connections();
+    out["profiles"] = library_->db().profiles();
     out["ranges_sent"] = range_teller_->sent();
     co_return to_text(out, 1) + "\n";
   };
   gateway_ = std::make_unique<HttpGateway>(
       asio::ip::tcp::endpoint(address, where.port), std::move(options), std::move(facts),
-      ReadFrom{*workers_, *library_, *session_, *links_, *node_channels_, *read_cache_}, *getter_);
+      ReadFrom{*workers_, *library_, *session_, *links_, *node_channels_, *read_cache_, *profiles_, *prefetcher_},
+      *getter_);
 }
 
 }  // namespace mesh

@@ -58,6 +58,7 @@ struct NodeOptions {
   StallTimes stall;                                 ///< when a download is given up
   std::chrono::milliseconds search_patience{2000};  ///< as DeltaSearch's
   std::chrono::milliseconds read_patience{20'000};  ///< with a read of what is not here
+  std::chrono::milliseconds quiet{0};               ///< as Prefetcher's, and ReadProfiles' pause; 0: as those say
 
   [[nodiscard]] bool is_on_network() const { return open || keys; }
   [[nodiscard]] Access access() const {

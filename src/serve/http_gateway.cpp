@@ -129,7 +129,7 @@ struct HttpGateway::Shared : std::enable_shared_from_this<HttpGateway::Shared> {
   static Task<void> serve(std::shared_ptr<Shared> self, ConnectionPtr connection, std::shared_ptr<void> counted);
   /// What is to be sent; nothing where it has been.
   Task<std::optional<Text>> answer(ConnectionPtr to, const Request& request);
-  Task<std::optional<Text>> answer_file(ConnectionPtr to, const Request& request, std::string path);
+  Task<std::optional<Text>> answer_file(ConnectionPtr to, const Request& request, std::string path, Prefetch prefetch);
   Task<std::optional<Text>> answer_directory(ConnectionPtr to, const Request& request, std::string path,
                                              std::string after);
   Task<void> send_text(ConnectionPtr to, Text text);
@@ -331,7 +331,12 @@ Task<std::optional<Text>> HttpGateway::Shared::answer(ConnectionPtr to, const Re
   if (is_directory && !rest.empty()) rest.pop_back();
   if (!rest.empty() && !is_mesh_path(rest))
     co_return error_text(404, printable(rest) + ": the path " + std::string(path_fault(rest)));
-  if (!is_directory) co_return co_await answer_file(to, request, std::move(rest));
+  if (!is_directory) {
+    const auto asked = target->query.find("prefetch");
+    const auto prefetch = asked == target->query.end() ? Prefetch::none : read_prefetch(asked->second);
+    if (!prefetch) co_return error_text(400, "prefetch is boot, all or none");
+    co_return co_await answer_file(to, request, std::move(rest), *prefetch);
+  }
   const auto after = target->query.find("after");
   std::string behind;
   if (after != target->query.end()) behind = after->second;
@@ -389,7 +394,8 @@ Task<HttpGateway::Shared::Found> HttpGateway::Shared::find(ConnectionPtr to, std
   co_return out;
 }
 
-Task<std::optional<Text>> HttpGateway::Shared::answer_file(ConnectionPtr to, const Request& request, std::string path) {
+Task<std::optional<Text>> HttpGateway::Shared::answer_file(ConnectionPtr to, const Request& request, std::string path,
+                                                           Prefetch prefetch) {
   Found found;
   try {
     found = co_await find(to, path);
@@ -465,6 +471,7 @@ Task<std::optional<Text>> HttpGateway::Shared::answer_file(ConnectionPtr to, con
       // It is gone, or not offered any more. Others may have it.
     }
     if (file) {
+      if (wanted.id.is_set()) from.profiles.note(wanted, range.first, range.length);
       co_await send_file(to, std::move(head), std::move(file), range.first);
       co_return std::nullopt;
     }
@@ -487,6 +494,7 @@ Task<std::optional<Text>> HttpGateway::Shared::answer_file(ConnectionPtr to, con
     reading.patience = options.stall;
     // Held by the connection.
     reading.is_stopped = [client = to.get()] { return is_gone(*client); };
+    reading.prefetch = prefetch;
     reader = std::make_shared<VersionReader>(from, wanted, found.holders, std::move(reading));
     to->read_to = -1;
   }

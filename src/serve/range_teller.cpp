@@ -58,6 +58,7 @@ std::string leaves_of(Storage& storage, const PieceLayout& layout, int piece, co
 void RangeTeller::serve(Handlers& handlers) {
   handlers.on<RangeAsk>(
       [this](ChannelPtr channel, RangeAsk asked) { return range(std::move(channel), std::move(asked)); });
+  handlers.on<ProfileAsk>([this](ChannelPtr, ProfileAsk asked) { return profile(std::move(asked)); });
 }
 
 /// Who reads it, and answers others, is told to those; and is told of them, where they are others than the last time.
@@ -213,6 +214,18 @@ Task<RangeTold> RangeTeller::candidate(RangeAsk asked, std::int64_t most) {
     return told;
   };
   co_return co_await run_on(workers_.brief(), read);
+}
+
+/// Of what it offers, or has read; news are kept of what it offers alone.
+Task<ProfileTold> RangeTeller::profile(ProfileAsk asked) {
+  const bool is_offered = library_.inventory().find(asked.id, asked.size) != nullptr;
+  if (!is_offered && !cache_.find(asked.id, asked.size)) throw Error(Status::not_found, "does not hold it");
+  ProfileTold out;
+  if (asked.news.empty())
+    out.profile = co_await profiles_.find(asked.id, asked.size);
+  else if (is_offered)
+    co_await profiles_.hear(asked.id, asked.size, std::move(asked.news));
+  co_return out;
 }
 
 void RangeTeller::tend() {

@@ -12,6 +12,7 @@
 #include "library/library.h"
 #include "serve/seeder.h"
 #include "transfer/read_cache.h"
+#include "transfer/read_profiles.h"
 #include "wire/channel.h"
 #include "wire/pacer.h"
 #include "wire/workers.h"
@@ -24,11 +25,13 @@ class RangeTeller {
   static constexpr std::chrono::seconds reader_kept{30};  ///< for so long one is said to read that asks no more
 
   /// `upload`: the limit of what goes out on node channels.
-  RangeTeller(Workers& workers, Library& library, Seeder& seeder, ReadCache& cache, Pacer upload)
+  RangeTeller(Workers& workers, Library& library, Seeder& seeder, ReadCache& cache, ReadProfiles& profiles,
+              Pacer upload)
       : workers_(workers),
         library_(library),
         seeder_(seeder),
         cache_(cache),
+        profiles_(profiles),
         upload_(std::move(upload)),
         less_under_way_(workers.loop()) {}
 
@@ -60,6 +63,7 @@ class RangeTeller {
   Task<std::shared_ptr<void>> take_room(ChannelPtr channel, std::int64_t bytes);
   Task<RangeTold> candidate(RangeAsk asked, std::int64_t most);
   Task<RangeTold> of_readers(ChannelPtr channel, CachedContentPtr content, RangeAsk asked, std::int64_t most);
+  Task<ProfileTold> profile(ProfileAsk asked);
   Task<OpenedPtr> open(ContentId id, std::int64_t size);
   void note_reader(const Channel& channel, const RangeAsk& asked, RangeTold& out);
 
@@ -67,6 +71,7 @@ class RangeTeller {
   Library& library_;
   Seeder& seeder_;
   ReadCache& cache_;
+  ReadProfiles& profiles_;
   Pacer upload_;
   std::map<ContentId, OpenedPtr> open_;
   std::map<ContentId, Readers> readers_;

@@ -139,6 +139,7 @@ Task<std::size_t> CachedContent::read(std::int64_t offset, std::span<char> out, 
   for (;;) {
     const auto length = co_await read_here(offset, out);
     if (length > 0) co_return length;
+    if (!holders_only) last_missed_ = Clock::now();
     if (is_stopped()) throw Error(Status::interrupted, "stopped");
     if (workers_.stopping()) throw Error(Status::unreachable, "the node is shutting down");
     const auto now = Clock::now();
@@ -151,6 +152,11 @@ Task<std::size_t> CachedContent::read(std::int64_t offset, std::span<char> out, 
 }
 
 void CachedContent::want(std::int64_t from, std::int64_t to, bool holders_only) {
+  bring_missing(from, to, holders_only, false);
+}
+
+/// `is_ahead`: nobody waits for any of it.
+void CachedContent::bring_missing(std::int64_t from, std::int64_t to, bool holders_only, bool is_ahead) {
   to = std::min(to, size());
   const auto self = shared_from_this();
   const auto storage = this->storage();
@@ -159,7 +165,7 @@ void CachedContent::want(std::int64_t from, std::int64_t to, bool holders_only) 
   };
   for (auto at = grain_of(from) * grain_bytes; at < to;) {
     if (const auto it = coming_.find(grain_of(at));
-        at <= from && it != coming_.end() && !std::exchange(*it->second, true))
+        at <= from && !is_ahead && it != coming_.end() && !std::exchange(*it->second, true))
       fetcher_->hurry();
     if (!is_missing(at)) {
       at += grain_bytes;
@@ -176,9 +182,10 @@ void CachedContent::want(std::int64_t from, std::int64_t to, bool holders_only) 
       continue;
     }
     // What is read now comes by itself, ahead of what may be read next.
-    const auto most = at <= from ? grain_bytes : std::min(to - at, most_run);
+    const bool is_read = at <= from && !is_ahead;
+    const auto most = is_read ? grain_bytes : std::min(to - at, most_run);
     const auto run = holders_only ? most : fetcher_->share(at, most);
-    const auto is_urgent = std::make_shared<bool>(at <= from);
+    const auto is_urgent = std::make_shared<bool>(is_read);
     auto end = at;
     for (; end < at + run && is_missing(end) && !(storage && end > at && is_unread(end)); end += grain_bytes)
       coming_[grain_of(end)] = is_urgent;

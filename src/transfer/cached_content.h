@@ -46,6 +46,15 @@ class CachedContent : public std::enable_shared_from_this<CachedContent> {
   [[nodiscard]] bool has(std::int64_t offset, std::int64_t length) const;
   /// What is not here of it is to come.
   void want(std::int64_t from, std::int64_t to, bool holders_only = false);
+  /// The same, of what nobody waits for yet.
+  void want_ahead(std::int64_t from, std::int64_t to) { bring_missing(from, to, false, true); }
+  [[nodiscard]] std::int64_t bytes_coming() const { return std::ssize(coming_) * grain_bytes; }
+  /// Until something has arrived, or has not, or that time is over.
+  Task<void> wait_for_news(std::chrono::milliseconds time) { co_await changed_.wait_for(time); }
+  /// When a reader here last had to wait.
+  [[nodiscard]] Clock::time_point last_missed() const { return last_missed_; }
+  /// What comes is written to the part.
+  [[nodiscard]] bool is_stored() const { return storage() != nullptr && store_.has_room(0, is_for_readers_); }
 
   [[nodiscard]] const FileEntry& wanted() const { return wanted_; }
   [[nodiscard]] const HashedFile& file() const { return fetcher_->file(); }
@@ -73,6 +82,7 @@ class CachedContent : public std::enable_shared_from_this<CachedContent> {
  private:
   [[nodiscard]] bool has_block(std::int64_t offset) const;
   [[nodiscard]] bool is_unread(std::int64_t offset) const;
+  void bring_missing(std::int64_t from, std::int64_t to, bool holders_only, bool is_ahead);
   Task<std::size_t> read_here(std::int64_t offset, std::span<char> out);
   static Task<void> bring(std::shared_ptr<CachedContent> self, std::int64_t offset, std::int64_t length,
                           bool holders_only, std::shared_ptr<bool> is_urgent);
@@ -107,6 +117,7 @@ class CachedContent : public std::enable_shared_from_this<CachedContent> {
   bool is_for_readers_ = false;
   int users_ = 0;
   Clock::time_point last_used_ = Clock::now();
+  Clock::time_point last_missed_{};
 };
 using CachedContentPtr = std::shared_ptr<CachedContent>;
 

@@ -381,9 +381,11 @@ Task<void> RangeFetcher::run(std::shared_ptr<Fetch> fetch, Clock::time_point unt
       throw Error(Status::unreachable, printable(wanted_.path) + ": nobody sends it" +
                                            (fetch->trouble.empty() ? "" : "; " + fetch->trouble));
     // Silent is who has answered nothing else either, or has not answered this for longer than that.
-    // Another reader may itself be waiting for a holder.
-    const auto limit = fetch->is_last_holder ? silence_limit() : patience_with_readers * silence_limit();
-    const auto quiet_since = std::max(fetch->begun, records_[fetch->last].heard);
+    // Another reader may itself be waiting for a holder, if it is there at all.
+    const auto heard = records_[fetch->last].heard;
+    const bool may_be_waiting = !fetch->is_last_holder && heard != Clock::time_point();
+    const auto limit = (may_be_waiting ? patience_with_readers : 1) * silence_limit();
+    const auto quiet_since = std::max(fetch->begun, heard);
     const bool is_due = fetch->under_way == 0 || now - quiet_since >= limit || now - fetch->begun >= 2 * limit;
     if (is_due && fetch->under_way < most_asked_at_once) {
       if (fetch->under_way > 0) shun(fetch->last, fetch->is_last_holder);

@@ -122,7 +122,9 @@ Task<std::size_t> VersionReader::read(std::int64_t offset, std::span<char> out) 
       if (length == 0) length = co_await read_torrent(offset, out, until);
       if (length == 0) length = co_await read_content(offset, out, until);
     }
-    if (length > 0) co_return length;
+    if (length == 0) continue;
+    if (wanted_.id.is_set()) from_.profiles.note(wanted_, offset, static_cast<std::int64_t>(length));
+    co_return length;
   }
 }
 
@@ -174,6 +176,8 @@ Task<std::size_t> VersionReader::read_content(std::int64_t offset, std::span<cha
     used_.reset();
     content_ = co_await cache.open(wanted_, holders_, offset, until);
     used_ = content_->use();
+    if (prefetching_ != content_) prefetched_ = from_.prefetcher.want(content_, holders_, options_.prefetch);
+    prefetching_ = content_;
   }
   if (candidate_ && !candidate_->given.empty() && !std::exchange(candidate_->is_proving, true))
     spawn(from_.workers.loop(), Candidate::prove(candidate_, content_));

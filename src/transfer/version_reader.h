@@ -17,7 +17,9 @@
 #include "mesh/node_channels.h"
 #include "mesh/tracker_links.h"
 #include "swarm/session.h"
+#include "transfer/prefetcher.h"
 #include "transfer/read_cache.h"
+#include "transfer/read_profiles.h"
 #include "transfer/reader.h"
 
 namespace mesh {
@@ -30,6 +32,8 @@ struct ReadFrom {
   TrackerLinks& links;
   NodeChannels& channels;
   ReadCache& cache;
+  ReadProfiles& profiles;
+  Prefetcher& prefetcher;
 };
 
 class VersionReader final : public Reader {
@@ -37,6 +41,7 @@ class VersionReader final : public Reader {
   struct Options {
     std::chrono::milliseconds patience{20'000};  ///< with one read
     std::function<bool()> is_stopped = [] { return false; };
+    Prefetch prefetch = Prefetch::none;
   };
   /// `holders`: nodes that have it; of a candidate the one that is to be asked, and its key at the trackers.
   VersionReader(ReadFrom from, FileEntry wanted, std::vector<NodeRef> holders, Options options);
@@ -87,6 +92,8 @@ class VersionReader final : public Reader {
   Cursor cursor_;
   CachedContentPtr content_;
   std::shared_ptr<void> used_;
+  std::shared_ptr<void> prefetched_;  ///< it is open here, as the prefetcher knows it, between reads as well
+  CachedContentPtr prefetching_;
   std::shared_ptr<Candidate> candidate_;  ///< null: its id is known
 };
 

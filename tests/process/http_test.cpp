@@ -436,3 +436,58 @@ TEST_CASE("a file that changes under an answer is cut off, and is not mixed with
   CHECK((ran.status == 18 || ran.status == 56));  // not whole, or reset
   CHECK(fs::file_size(out) < old.size());
 }
+
+TEST_CASE("what was read first of an image is fetched ahead for the next one, and then the rest of it") {
+  Gateways mesh;
+  constexpr std::size_t grain = 65'536;
+  const auto bytes = noise(300 * grain + 77, 9);
+  mesh.has("vm.img", bytes);
+  mesh.set_environment("source", {"MESH_TEST_QUIET_MS=1000"});
+  mesh.set_environment("first", {"MESH_TEST_QUIET_MS=1000"});
+  mesh.start_reader("source");
+  mesh.start_reader("first");
+  mesh.start_reader("second");
+  mesh.hash("vm.img");
+  for (const auto* reader : {"first", "second"}) REQUIRE(mesh.lists(reader, "vm.img", bytes.size()));
+  // A copy is no profile, and nor is a look at the beginning.
+  CHECK(mesh.curl("/files/vm.img", {"-r", "0-2000000"}, "second").out == bytes.substr(0, 2'000'001));
+  REQUIRE(mesh.run({program("meshfile"), "--files", mesh.files("second").string(), "cache", "--drop"}).status == 0);
+  std::set<std::size_t> read;
+  for (std::size_t i = 0; i < 30; ++i) {
+    const auto at = i == 0 ? 0 : (i * 97 % 280 + 10) * grain + 100;
+    read.insert(at / grain);
+    const auto range = std::to_string(at) + "-" + std::to_string(at + 999);
+    REQUIRE(mesh.curl("/files/vm.img", {"-r", range}, "first").out == bytes.substr(at, 1000));
+  }
+  const auto knows = [&](const std::string& node) { return mesh.stats(node).at("profiles") == 1; };
+  REQUIRE(eventually([&] { return knows("first") && knows("source"); }));
+  CHECK(mesh.stats("second").at("profiles") == 0);
+  mesh.stop_node("first", SIGTERM);
+
+  const auto cached = [&] { return mesh.stats("second").at("bytes_cached").get<std::size_t>(); };
+  CHECK(mesh.curl("/files/vm.img?prefetch=some", {"-o", "/dev/null", "-w", "%{http_code}"}, "second").out == "400");
+  // It has the file open, and reads little of it.
+  const auto open = [&] {
+    auto where = mesh.listen("http of second");
+    where.replace(where.find(':'), 1, "/");
+    return mesh.start({"bash", "-c",
+                       "exec 3<>/dev/tcp/" + where +
+                           "; printf 'GET /files/vm.img?prefetch=boot HTTP/1.1\\r\\nHost: localhost\\r\\n"
+                           "Range: bytes=0-65535\\r\\n\\r\\n' >&3; exec sleep 60"},
+                      "client");
+  };
+  {
+    const auto client = open();
+    REQUIRE(eventually([&] { return cached() >= read.size() * grain; }));
+    CHECK(cached() < 2 * read.size() * grain);
+    CHECK(knows("second"));
+  }
+  mesh.stop_node("second", SIGTERM);
+  mesh.set_environment("second", {"MESH_TEST_QUIET_MS=1500"});
+  mesh.start_reader("second");
+  {
+    const auto client = open();
+    REQUIRE(eventually([&] { return fs::exists(mesh.files("second") / "vm.img"); }));
+  }
+  CHECK(read_file(mesh.files("second") / "vm.img") == bytes);
+}

@@ -57,6 +57,28 @@ struct RangeAsk {
   }
 };
 
+/// What is read first of a content (core/read_profile.h), as far as the node that is asked knows; empty: it does not.
+struct ProfileTold {
+  static constexpr const char* name = "profile-told";
+  std::string profile;
+  template <class V>
+  void describe(V& v) {
+    v("profile", profile);
+  }
+};
+
+struct ProfileAsk {
+  static constexpr const char* name = "profile";
+  using Reply = ProfileTold;
+  ContentId id{};
+  std::int64_t size = 0;
+  std::string news;  ///< what has just been read at the asker's, for a holder to keep and tell others; may be empty
+  template <class V>
+  void describe(V& v) {
+    v("id", id), v("size", size), v("news", news);
+  }
+};
+
 /// A command to its node: what is there for readers alone?
 struct CacheUsage {
   static constexpr const char* name = "cache-usage";
