@@ -88,6 +88,11 @@ bool may_come(const NodeOptions& options) {
 
 }  // namespace
 
+bool is_locked(const fs::path& lock) {
+  struct stat s {};
+  return ::stat(lock.c_str(), &s) == 0 && is_held(s);
+}
+
 Task<ChannelPtr> find_node_patiently(const NodeOptions& options, bool is_lost) {
   bool is_said = false;
   for (const auto begun = std::chrono::steady_clock::now();;) {

@@ -23,6 +23,9 @@ Task<ChannelPtr> find_node(const NodeOptions& options);
 inline constexpr std::chrono::seconds node_comes_back{15};
 Task<ChannelPtr> find_node_patiently(const NodeOptions& options, bool is_lost);
 
+/// Whether a node holds this lock of a state directory, as far as this user may look.
+[[nodiscard]] bool is_locked(const std::filesystem::path& lock);
+
 /// The first tracker that answers, for what needs no node. Throws Error(unreachable).
 Task<ChannelPtr> find_tracker(const NodeOptions& options);
 

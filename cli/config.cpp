@@ -17,7 +17,7 @@ const std::set<std::string> known_keys = {
     "max-down",      "max-up",          "max-active",      "refuse",    "max-log-lines",
     "http",          "http-name",       "http-token",      "cache",     "url-ignore",
     "keep",          "keep-max",        "local-urls",      "max-gets",  "max-peers",
-    "max-paths",     "max-announced",   "max-announces"};
+    "max-paths",     "max-announced",   "max-announces",   "user"};
 
 }  // namespace
 

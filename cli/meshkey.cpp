@@ -4,6 +4,7 @@
 
 #include <cstdio>
 
+#include "key_init.h"
 #include "options.h"
 #include "version.h"
 #include "wire/mesh_key.h"
@@ -19,6 +20,14 @@ int main(int argc, char** argv) {
     auto* show =
         app.add_subcommand("show", "Prints the names of a file's keys, which are no secret, and its announce token");
     show->add_option("FILE", file, "A key file")->required();
+    KeyInit start;
+    auto* init = app.add_subcommand(
+        "init", "On the head node of a new mesh: makes the key and the configuration, and says what to do next");
+    init->add_option("--dir", start.directory, "Where they go (default: /etc/mesh for root, else ~/.config)")
+        ->type_name("DIR");
+    init->add_option("--tracker", start.tracker,
+                     "The tracker, as the other nodes reach it (default: this host's name, port 6969)")
+        ->type_name("HOST:PORT");
     app.set_version_flag("--version", std::string(MESH_VERSION));
     app.footer(
         "Give the file to every program as --key FILE, or in MESH_KEY, and copy it to every node; others must not be\n"
@@ -39,6 +48,8 @@ int main(int argc, char** argv) {
       if (::fstat(STDOUT_FILENO, &s) == 0 && S_ISREG(s.st_mode) && ::fchmod(STDOUT_FILENO, 0600) != 0)
         throw Error(Status::failed, "cannot keep others from reading the key's file (chmod 600)");
       std::printf("%s\n", new_key_line().c_str());
+    } else if (init->parsed()) {
+      init_mesh(start);
     } else if (show->parsed()) {
       const auto keys = read_keys(file);
       for (const auto& key : keys->all())

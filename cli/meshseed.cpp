@@ -5,6 +5,7 @@
 #include "node/own_identity.h"
 #include "node/run_node.h"
 #include "options.h"
+#include "run_as.h"
 #include "service.h"
 
 int main(int argc, char** argv) {
@@ -16,8 +17,10 @@ int main(int argc, char** argv) {
     std::string hash = "ondemand";
     add_common(app, options);
     add_node(app, options, hash);
+    std::string user;
     bool print_identity = false;
     under(app, "Node");
+    add_user(app, user);
     app.add_flag(
         "--print-identity", print_identity,
         "Print by what this node is known to the others, whatever its name, and exit: head = and this in the key "
@@ -26,6 +29,7 @@ int main(int argc, char** argv) {
         "Runs in the foreground until SIGTERM or SIGINT; a get that had not ended goes on at the next start.\n\n"
         "Exit status: 0 stopped by a signal, 1 failed, 2 usage.");
     if (const int status = parse(app, options, argc, argv); status >= 0) return status;
+    if (!user.empty()) run_as(user);
     if (print_identity) {
       // A node that runs has seen to its identity, and only it may.
       const auto state = take_state(options.node);

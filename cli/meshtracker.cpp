@@ -4,6 +4,7 @@
 
 #include "core/memory.h"
 #include "options.h"
+#include "run_as.h"
 #include "service.h"
 #include "tracker.h"
 #include "wire/endpoint.h"
@@ -31,6 +32,8 @@ int main(int argc, char** argv) {
     app.add_option("--listen", options.node.listen,
                    "Where to listen (default: [::]:6969, IPv4 and IPv6; 127.0.0.1:6969 without --key or --open)")
         ->type_name("ADDR:PORT");
+    std::string user;
+    add_user(app, user);
     TrackerOptions tracker_options;
     under(app, "Limits");
     add_connections(app, tracker_options.connections);
@@ -44,6 +47,7 @@ int main(int argc, char** argv) {
         "Serves on one port: /control for nodes, /announce and /scrape for any BitTorrent client, /healthz.\n\nExit "
         "status: 0 stopped by a signal, 1 failed, 2 usage.");
     if (const int status = parse(app, options, argc, argv); status >= 0) return status;
+    if (!user.empty()) run_as(user);
 
     const auto where = options.node.listen.empty()
                            ? HostPort{options.node.is_on_network() ? any_host() : "127.0.0.1", 6969}

@@ -241,6 +241,12 @@ void add_unpack(CLI::App& app, UnpackLimits& limits) {
       ->type_name("N");
 }
 
+void add_user(CLI::App& app, std::string& user) {
+  app.add_option("--user", user,
+                 "Go on as this user once the configuration and the key are read, where root has started it")
+      ->type_name("NAME");
+}
+
 void add_get(CLI::App& app, Get& get) {
   app.add_option("WHAT", get.whats,
                  "A path, a directory, or a glob (*, ?, [...], and ** across directories), each with an optional file: "

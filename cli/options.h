@@ -33,6 +33,8 @@ void add_common(CLI::App& app, CommonOptions& options);
 /// The flags of a node: --listen, --advertise, --name, --head, --follow, --ignore, --hash, --max-down, --max-up,
 /// --max-active, --refuse.
 void add_node(CLI::App& app, CommonOptions& options, std::string& hash, const char* heading = "Node");
+/// --user: of a service.
+void add_user(CLI::App& app, std::string& user);
 /// WHAT... and the flags of a get: --from, --strict, --force, --wait, --no-backing, --seed, --no-seed.
 void add_get(CLI::App& app, Get& get);
 /// Of its seeds, those that are files from where the command was typed are named so that the node finds them; the

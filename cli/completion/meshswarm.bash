@@ -81,7 +81,7 @@ _meshswarm() {
     if [[ ${program##*/} == meshfile ]]; then
         for ((i = 1; i < COMP_CWORD; i++)); do
             case ${COMP_WORDS[i]} in
-                cache | cancel | delete | diff | get | info | list | status | stream | torrent | wait) command=${COMP_WORDS[i]}; break ;;
+                cache | cancel | delete | diff | doctor | get | info | list | status | stream | torrent | wait) command=${COMP_WORDS[i]}; break ;;
             esac
         done
     fi
@@ -90,7 +90,7 @@ _meshswarm() {
         return
     fi
     case ${program##*/}:$command in
-        meshfile:) mapfile -t COMPREPLY < <(compgen -W "cache cancel delete diff get info list status stream torrent wait" -- "$word") ;;
+        meshfile:) mapfile -t COMPREPLY < <(compgen -W "cache cancel delete diff doctor get info list status stream torrent wait" -- "$word") ;;
         meshfile:status) ;;
         meshfile:delete)
             if [[ " ${COMP_WORDS[*]} " == *" --mesh "* || " ${COMP_WORDS[*]} " == *" --on "* ]]; then _meshswarm_paths "$word" "$lead" "$quote"; else _meshswarm_paths "$word" "$lead" "$quote" --local; fi ;;

@@ -33,6 +33,7 @@ struct Asked {
   std::string output;
   std::int64_t seconds = 0;
   std::string cacert;
+  std::string user;  ///< that the node goes on as
 };
 
 Task<Status> list(const NodeOptions& node, const Asked& asked, const Handlers& handlers);
@@ -45,6 +46,11 @@ Task<Status> stream(const NodeOptions& node, const Asked& asked, const Handlers&
 Task<Status> status(const NodeOptions& node, const Asked& asked, const Handlers& handlers);
 Task<Status> cache(const NodeOptions& node, const Asked& asked, const Handlers& handlers);
 Task<Status> diff(const NodeOptions& node, const Asked& asked, const Handlers& handlers);
+/// Looks for what is amiss (status 0: nothing, 1: something, 4: no node runs). After that this process may be another
+/// user's.
+Task<Status> doctor(const NodeOptions& node, const Asked& asked, const Handlers& handlers);
+/// The same, where the configuration itself is.
+Status diagnose_configuration(const Error& error, bool as_json);
 Task<Status> info(const NodeOptions& node, const Asked& asked, const Handlers& handlers);
 Task<Status> torrent(const NodeOptions& node, const Asked& asked, const Handlers& handlers);
 /// What a shell may put in place of the word that is being typed: one path a line, directories with a '/'.

@@ -27,6 +27,7 @@ int main(int argc, char** argv) {
     std::string hash = "ondemand";
     const auto shown = app.get_options();
     add_node(app, options, hash);
+    add_user(app, asked.user);
     for (auto* option : app.get_options())
       if (std::ranges::find(shown, option) == shown.end()) option->group("");
     under(app, "Options");
@@ -86,6 +87,10 @@ int main(int argc, char** argv) {
     auto* cache_command = app.add_subcommand(
         "cache", "What this node keeps of files that were read and not got (over HTTP, say), and how much it may be");
     cache_command->add_flag("--drop", asked.drop, "Drop what nobody reads at the moment");
+    auto* doctor_command = app.add_subcommand(
+        "doctor",
+        "What is amiss with this node, this machine and the way to the others, and what mends it: a line LEVEL, CHECK, "
+        "WHAT, MEND each, with tabs between");
     auto* torrent_command = app.add_subcommand("torrent",
                                                "Writes NAME.torrent, with which other BitTorrent clients can download "
                                                "the file from the mesh, and prints its path");
@@ -113,7 +118,12 @@ int main(int argc, char** argv) {
     for (auto* command : app.get_subcommands({})) command->fallthrough();
     app.require_subcommand(0, 1);
     app.allow_extras();
-    if (const int status = parse(app, options, argc, argv); status >= 0) return status;
+    try {
+      if (const int status = parse(app, options, argc, argv); status >= 0) return status;
+    } catch (const Error& error) {
+      if (!doctor_command->parsed()) throw;
+      return static_cast<int>(diagnose_configuration(error, asked.as_json));
+    }
     if (const auto extra = app.remaining(); app.get_subcommands().empty())
       throw Error(Status::usage, (extra.empty() ? "say what to do" : "'" + printable(extra[0]) + "' is no command") +
                                      " (meshfile --help lists the commands)");
@@ -159,6 +169,7 @@ int main(int argc, char** argv) {
                 : stream_command->parsed()   ? stream(node, asked, handlers)
                 : status_command->parsed()   ? status(node, asked, handlers)
                 : cache_command->parsed()    ? cache(node, asked, handlers)
+                : doctor_command->parsed()   ? doctor(node, asked, handlers)
                 : diff_command->parsed()     ? diff(node, asked, handlers)
                 : info_command->parsed()     ? info(node, asked, handlers)
                 : complete_command->parsed() ? complete(node, asked, handlers)

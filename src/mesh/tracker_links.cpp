@@ -256,6 +256,13 @@ Task<ChannelPtr> TrackerLinks::first(milliseconds limit) {
   throw Error(Status::unreachable, text);
 }
 
+std::vector<TrackerChecked> TrackerLinks::states() const {
+  std::vector<TrackerChecked> out;
+  for (const auto& link : shared_->links)
+    out.push_back({link->address, link->registered ? "" : link->trouble.empty() ? "registering" : link->trouble});
+  return out;
+}
+
 bool TrackerLinks::is_alone() const {
   const auto& facts = shared_->facts;
   return names_.empty() && (!facts.fallback || (facts.is_alone && facts.is_alone()));

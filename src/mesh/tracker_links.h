@@ -73,6 +73,8 @@ class TrackerLinks {
   [[nodiscard]] bool any() const;
   /// There is no tracker, nor another node.
   [[nodiscard]] bool is_alone() const;
+  /// Of each tracker that is named, what is wrong.
+  [[nodiscard]] std::vector<TrackerChecked> states() const;
   [[nodiscard]] const std::vector<std::string>& names() const { return names_; }
 
   /// Registers this node on a channel that somebody else opened, and keeps it told of changes until the channel ends.

@@ -15,6 +15,7 @@
 #include "get/differ.h"
 #include "get/get_queue.h"
 #include "get/getter.h"
+#include "mesh/check_up.h"
 #include "mesh/gossip.h"
 #include "mesh/node_channels.h"
 #include "mesh/path_index.h"
@@ -133,6 +134,8 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
   serve_mesh();
   serve_commands();
   gossip_ = make_gossip();
+  check_up_ = std::make_unique<CheckUp>(*workers_, *links_, *node_channels_, *gossip_);
+  check_up_->serve(mesh_handlers_);
   index_ = make_index();
   seeder_->on_standard = [this](const SwarmTorrent& torrent) {
     if (index_) index_->seeds(to_message(torrent));
@@ -368,6 +371,11 @@ void Node::serve_commands() {
   remote_commands_->serve_commands(h);
   h.on<Stream>(
       [this](ChannelPtr channel, Stream asked) { return streamer_->stream(std::move(channel), std::move(asked)); });
+  h.on<MeshCheckAsk>([this](ChannelPtr, MeshCheckAsk) -> Task<MeshChecked> {
+    MeshChecked out = co_await check_up_->look();
+    out.is_on_network = options_.is_on_network();
+    co_return out;
+  });
   h.on<DiffAsk>([this](ChannelPtr channel, DiffAsk asked) {
     remote_commands_->check_seeds(*channel, asked.seeds);
     return differ_->diff(std::move(channel), std::move(asked));

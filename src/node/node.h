@@ -24,6 +24,7 @@
 namespace mesh {
 
 class BlockTeller;
+class CheckUp;
 class GetQueue;
 class HttpGateway;
 class Keeper;
@@ -126,6 +127,7 @@ class Node {
   std::unique_ptr<ReadCache> read_cache_;
   std::unique_ptr<ReadProfiles> profiles_;
   std::unique_ptr<Prefetcher> prefetcher_;
+  std::unique_ptr<CheckUp> check_up_;
   std::unique_ptr<RangeTeller> range_teller_;
   std::unique_ptr<Getter> getter_;
   std::unique_ptr<Differ> differ_;

@@ -6,6 +6,7 @@
 
 #include "wire/messages/blocks.h"
 #include "wire/messages/catalog.h"
+#include "wire/messages/check_up.h"
 #include "wire/messages/common.h"
 #include "wire/messages/gets.h"
 #include "wire/messages/orders.h"

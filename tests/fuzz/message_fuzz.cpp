@@ -20,7 +20,7 @@ using All = std::tuple<Welcome, Greeted, Greet, Hello, InventoryDelta, Resolved,
                        Cancelled, Cancel, Deleted, Delete, Ordered, Order, Relayed, Relay, StreamEnd, StreamBegin,
                        StreamData, Stream, Progress, Notice, Pack, PreparePack, MakePack, IndexTell, IndexTold,
                        IndexAsk, Indexed, IndexRest, AnnounceAsk, Announced, Leaves, LeavesAsk, SketchTold, SketchAsk,
-                       Teller, TellerAsk, Difference, DiffAsk, RangeTold, RangeAsk, ProfileTold, ProfileAsk, CacheUsage, CacheAsk>;
+                       Teller, TellerAsk, Difference, DiffAsk, RangeTold, RangeAsk, ProfileTold, ProfileAsk, CacheUsage, CacheAsk, CheckUpTold, CheckUpAsk, MeshChecked, MeshCheckAsk>;
 
 template <class Message>
 void read(const std::string& bytes) {

@@ -604,7 +604,7 @@ TEST_CASE("completion: commands, flags, mesh paths with and without file:, in ba
   CHECK(bash("meshget '\"back\\\\sl'") == "back\\\\slash|");   // typed: "back\\sl
   CHECK(bash("meshget " + mesh.files("n1").string() + "/vm/a") == mesh.files("n1").string() + "/vm/a.qcow2|");
   CHECK(bash("meshfile info vm/b") == "vm/b.qcow2|");
-  CHECK(bash("meshfile d") == "delete|diff|");
+  CHECK(bash("meshfile d") == "delete|diff|doctor|");
   CHECK(bash("meshfile delete v") == "|");  // nothing of it is on this node
   CHECK(bash("meshfile delete --mesh v") == "visible|vm/|");
   CHECK(bash("meshfile get --no-b") == "--no-backing|");

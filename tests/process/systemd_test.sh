@@ -6,10 +6,9 @@
 #   tests/process/systemd_test.sh BUILD-DIRECTORY        exits with 77 where it cannot run
 set -euo pipefail
 build=$(realpath "${1:-build}")
-skip() { echo "SKIPPED: $*"; exit 77; }
-[ "$(id -u)" = 0 ] || skip "the units under systemd need root"
+. "$(dirname "$0")/booted.sh"
+can_boot_systemd
 [ -x /lib/systemd/systemd ] && [ -x /bin/systemctl ] || skip "no systemd is installed"
-grep -q overlay /proc/filesystems || modprobe overlay 2>/dev/null || skip "the kernel has no overlay file system"
 place=$(mktemp -d /var/tmp/meshswarm-systemd-XXXXXX)
 trap 'rm -rf "$place"' EXIT
 mkdir "$place/mnt" "$place/out"
@@ -68,57 +67,12 @@ systemctl stop meshseed meshtracker
 echo passed >/mnt/result
 INNER
 
-cat >"$place/boot" <<'BOOT'
-set -eu
-mount --make-rprivate /
-mount -t tmpfs tmpfs "$1/mnt"
-cd "$1/mnt"
-mkdir up work root
-mount -t overlay overlay -o lowerdir=/,upperdir=up,workdir=work root || exit 77
-cd root
-mount -t proc proc proc
-mount --rbind /sys sys
-for place in run tmp var/tmp; do mount -t tmpfs tmpfs $place; done
-umount -R sys/fs/cgroup 2>/dev/null || true
-mount -t cgroup2 cgroup2 sys/fs/cgroup || exit 77
-mount --rbind /dev dev
-mount --bind "$1/out" mnt
-cp "$2"/bin/mesh{seed,tracker,get,file,key} usr/local/bin/
+cat >"$place/prepare" <<'PREPARE'
+cp "$build"/bin/mesh{seed,tracker,get,file,key} usr/local/bin/
 rm -rf etc/systemd/system etc/mesh root/.config/mesh.conf
 mkdir -p etc/systemd/system
-sed 's#^ExecStart=.*/#ExecStart=/usr/local/bin/#' "$2/generated/meshseed.service" >etc/systemd/system/meshseed.service
-sed 's#^ExecStart=.*/#ExecStart=/usr/local/bin/#' "$2/generated/meshtracker.service" >etc/systemd/system/meshtracker.service
-# Nothing of what the machine itself is set up by.
-for unit in systemd-{udevd,udev-trigger,journal-flush,random-seed,sysctl,modules-load,timesyncd,binfmt,update-utmp,remount-fs}.service \
-    getty@.service console-getty.service dev-{hugepages,mqueue}.mount sys-kernel-{debug,tracing}.mount \
-    sys-fs-fuse-connections.mount proc-sys-fs-binfmt_misc.{automount,mount}; do
-    ln -sf /dev/null "etc/systemd/system/$unit"
-done
-cp "$1/inner" usr/local/bin/inner
-cat >etc/systemd/system/inner.service <<UNIT
-[Unit]
-After=basic.target
-Requires=basic.target
-[Service]
-Type=oneshot
-Environment=PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin
-ExecStart=/bin/bash /usr/local/bin/inner
-ExecStopPost=/bin/systemctl --force --force poweroff
-UNIT
-mount --make-rshared .
-export container=meshswarm-test
-exec chroot . /lib/systemd/systemd --system --unit=inner.service --log-target=journal </dev/null
-BOOT
+sed 's#^ExecStart=.*/#ExecStart=/usr/local/bin/#' "$build/generated/meshseed.service" >etc/systemd/system/meshseed.service
+sed 's#^ExecStart=.*/#ExecStart=/usr/local/bin/#' "$build/generated/meshtracker.service" >etc/systemd/system/meshtracker.service
+PREPARE
 
-status=0
-timeout -s KILL 120 unshare --kill-child --fork --pid --mount --uts --ipc --cgroup --net bash -c \
-    'ip link set lo up && exec bash "$0/boot" "$0" "$1"' "$place" "$build" >"$place/boot.log" 2>&1 || status=$?
-if [ ! -e "$place/out/log" ]; then
-    tail -n 20 "$place/boot.log"
-    skip "systemd does not come up in namespaces here (status $status)"
-fi
-result=$(cat "$place/out/result" 2>/dev/null || echo "no end was seen")
-[ "$result" = passed ] && { echo "passed"; exit 0; }
-cat "$place/out/log" "$place/out/other.log" 2>/dev/null
-echo "FAILED: $result"
-exit 1
+boot_systemd "$place" / "$build"
