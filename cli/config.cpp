@@ -1,6 +1,8 @@
 #include "config.h"
 
+#include <algorithm>
 #include <set>
+#include <string_view>
 
 #include "core/error.h"
 #include "core/format.h"
@@ -9,15 +11,48 @@ namespace mesh {
 namespace {
 
 /// Every key that a configuration file may have: one file serves all commands, each of which takes what it knows.
-const std::set<std::string> known_keys = {
-    "files",         "state",           "control",         "tracker",   "open",
-    "key",           "log-level",       "listen",          "advertise", "name",
-    "head",          "follow",          "ignore",          "peer",      "discover",
-    "control-group", "max-connections", "max-per-address", "hash",      "linger",
-    "max-down",      "max-up",          "max-active",      "refuse",    "max-log-lines",
-    "http",          "http-name",       "http-token",      "cache",     "url-ignore",
-    "keep",          "keep-max",        "local-urls",      "max-gets",  "max-peers",
-    "max-paths",     "max-announced",   "max-announces",   "user"};
+const std::set<std::string> known_keys = {"files",
+                                          "state",
+                                          "control",
+                                          "tracker",
+                                          "open",
+                                          "key",
+                                          "log-level",
+                                          "listen",
+                                          "advertise",
+                                          "name",
+                                          "head",
+                                          "follow",
+                                          "ignore",
+                                          "peer",
+                                          "discover",
+                                          "control-group",
+                                          "max-connections",
+                                          "max-per-address",
+                                          "hash",
+                                          "linger",
+                                          "max-down",
+                                          "max-up",
+                                          "max-active",
+                                          "refuse",
+                                          "max-log-lines",
+                                          "http",
+                                          "http-name",
+                                          "http-token",
+                                          "cache",
+                                          "url-ignore",
+                                          "keep",
+                                          "keep-max",
+                                          "local-urls",
+                                          "max-gets",
+                                          "max-peers",
+                                          "max-paths",
+                                          "max-announced",
+                                          "max-announces",
+                                          "user",
+                                          "tracker-listen",
+                                          "tracker-http",
+                                          "tracker-http-token"};
 
 }  // namespace
 
@@ -33,10 +68,17 @@ void apply_config(CLI::App& app, std::istream& in, const std::string& name) {
   } catch (const CLI::Error& error) {
     throw Error(Status::usage, name + ": " + error.what());
   }
+  // Where both run on one machine, they cannot have the same ports.
+  const bool is_tracker = app.get_name() == "meshtracker";
+  constexpr std::string_view of_tracker = "tracker-";
+  std::ranges::stable_partition(items, [&](const auto& item) { return item.name.starts_with(of_tracker); });
   for (const auto& item : items) {
     if (!item.parents.empty() || !known_keys.contains(item.name))
       throw Error(Status::usage, name + ": unknown key '" + printable(item.fullname()) + "'");
-    auto* option = app.get_option_no_throw("--" + item.name);
+    if (is_tracker && (item.name == "http" || item.name == "http-token")) continue;
+    const bool is_trackers = item.name.starts_with(of_tracker);
+    if (is_trackers && !is_tracker) continue;
+    auto* option = app.get_option_no_throw("--" + (is_trackers ? item.name.substr(of_tracker.size()) : item.name));
     if (option == nullptr || !option->empty()) continue;
     try {
       if (option->get_expected_max() == 0) {

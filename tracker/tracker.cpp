@@ -168,12 +168,18 @@ Task<void> Tracker::serve(ChannelPtr channel) {
   members_.closed(channel);
 }
 
-std::string Tracker::health() const {
+Tracker::Counts Tracker::counts() const {
   const auto registered =
       std::ranges::count_if(members_.all(), [](const auto& pair) { return pair.second.registered; });
-  return "ok nodes=" + std::to_string(members_.size()) + " registered=" + std::to_string(registered) +
-         " paths=" + std::to_string(lookup_.path_count()) + " copies=" + std::to_string(lookup_.copy_count()) +
-         " swarms=" + std::to_string(swarms_.size()) + "\n";
+  return {members_.size(), static_cast<std::size_t>(registered), lookup_.path_count(), lookup_.copy_count(),
+          swarms_.size()};
+}
+
+std::string Tracker::health() const {
+  const auto now = counts();
+  return "ok nodes=" + std::to_string(now.nodes) + " registered=" + std::to_string(now.registered) +
+         " paths=" + std::to_string(now.paths) + " copies=" + std::to_string(now.copies) +
+         " swarms=" + std::to_string(now.swarms) + "\n";
 }
 
 std::optional<HttpReply> Tracker::answer_now(std::string_view target, const asio::ip::address& remote) {

@@ -42,6 +42,19 @@ class Tracker {
   [[nodiscard]] asio::ip::tcp::endpoint local() const { return server_->local(); }
   /// Answers on a control channel until it ends.
   Task<void> serve(ChannelPtr channel);
+  /// How many there are of what it knows.
+  struct Counts {
+    std::size_t nodes = 0;
+    std::size_t registered = 0;
+    std::size_t paths = 0;
+    std::size_t copies = 0;
+    std::size_t swarms = 0;
+  };
+  [[nodiscard]] Counts counts() const;
+  /// Told what each request took.
+  void set_on_answered(std::function<void(std::string_view, std::chrono::steady_clock::duration)> told) {
+    handlers_.on_answered = std::move(told);
+  }
   /// The answer to another client's announce, a query as in its URL.
   Task<std::string> announce(std::string query, asio::ip::address remote);
 

@@ -1,5 +1,5 @@
-// `meshfile doctor`: what is amiss on this machine and between this node and the others, and what mends it. It looks at what
-// a start of the node looks at, changes nothing, and runs no program.
+// `meshfile doctor`: what is amiss on this machine and between this node and the others, and what mends it. It looks at
+// what a start of the node looks at, changes nothing, and runs no program.
 #include <linux/openat2.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -209,7 +209,8 @@ void check_tree(const NodeOptions& node, Findings& findings) {
     if (!why && !lies_in(target)) out.push_back(it->path().lexically_relative(root).string());
   }
   if (out.empty()) {
-    findings.ok("links", "none leads out of the files directory" + std::string(is_whole ? "" : ", as far as was looked"));
+    findings.ok("links",
+                "none leads out of the files directory" + std::string(is_whole ? "" : ", as far as was looked"));
   } else {
     const auto where = fs::weakly_canonical(root / out.front(), ec).parent_path().string();
     findings.warn("links", names_of(out) + ": lead out of the files directory, and what they lead to is not served",
@@ -262,7 +263,8 @@ void check_mesh(const MeshChecked& mesh, Findings& findings) {
       findings.fault("tracker", tracker.tracker + ": " + tracker.trouble,
                      "on its host: systemctl status meshtracker; its port has to be open, and its key this one");
   }
-  if (mesh.trackers.empty() && mesh.no_view.empty()) findings.ok("index", "no tracker is named; other nodes say what there is");
+  if (mesh.trackers.empty() && mesh.no_view.empty())
+    findings.ok("index", "no tracker is named; other nodes say what there is");
   if (mesh.trackers.empty() && !mesh.no_view.empty())
     findings.fault("index", mesh.no_view, "name a tracker (tracker = in mesh.conf) or another node (peer =)");
   if (mesh.nodes.empty()) {
@@ -304,7 +306,8 @@ void check_mesh(const MeshChecked& mesh, Findings& findings) {
   else
     findings.ok("nodes", "all of " + count + " other nodes are reached");
   const auto ports = std::to_string(mesh.peer_port) + " and " + std::to_string(mesh.channel_port);
-  const auto mend = "open TCP ports " + ports + " in this machine's firewall; behind an address translation name the outer " +
+  const auto mend = "open TCP ports " + ports +
+                    " in this machine's firewall; behind an address translation name the outer " +
                     "address with advertise = in mesh.conf";
   if (dialed == 0) {
     if (silent.size() < mesh.nodes.size())

@@ -281,6 +281,8 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
     const auto& id = sums[i].id;
     const bool is_right = (!file.id.is_set() || file.id == id) && (!wanted.id.is_set() || wanted.id == id);
     file.id = id;
+    arrived_ += is_right && file.error.empty() ? 1 : 0;
+    arrived_bytes_ += std::ssize(file.data);
     if (run->task->excludes(wanted.path)) {
       // Deleted or cancelled while it was on its way.
     } else if (!file.error.empty()) {

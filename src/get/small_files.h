@@ -39,6 +39,9 @@ class SmallFiles {
 
   /// The bytes of one file, from any node that has it. Throws Error.
   Task<std::string> fetch_one(FileEntry wanted, std::vector<std::uint32_t> holders, Nodes nodes);
+  /// Files that have arrived since the start, and their bytes.
+  [[nodiscard]] std::int64_t arrived() const { return arrived_; }
+  [[nodiscard]] std::int64_t arrived_bytes() const { return arrived_bytes_; }
 
  private:
   struct Run;
@@ -59,6 +62,8 @@ class SmallFiles {
   PackedFiles packed_;
   Pacer small_down_;  ///< the limit of what comes in on node channels
   const LocalRules& rules_;
+  std::int64_t arrived_ = 0;
+  std::int64_t arrived_bytes_ = 0;
 };
 
 }  // namespace mesh

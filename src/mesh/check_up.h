@@ -1,7 +1,8 @@
-// How the mesh looks from this node, for `meshfile doctor`: whether it is registered, and of other nodes which version they
-// are, how late it is there, and whether each reaches the other. On the node's loop.
+// How the mesh looks from this node, for `meshfile doctor`: whether it is registered, and of other nodes which version
+// they are, how late it is there, and whether each reaches the other. On the node's loop.
 //
-// Who is asked dials back only where he sees the asker, a few at a time: he can be made to knock at nobody else's ports.
+// Who is asked dials back only where he sees the asker, a few at a time: he can be made to knock at nobody else's
+// ports.
 #pragma once
 
 #include <functional>

@@ -464,8 +464,10 @@ Task<void> Node::tick() {
   const auto alive = std::weak_ptr<bool>(alive_);
   Trimmer trimmer;
   for (int count = 1;; ++count) {
+    const auto due = Clock::now() + seconds(1);
     co_await workers_->rest(seconds(1));
     if (alive.expired() || workers_->stopping()) co_return;
+    watch_.due(due, Clock::now());
     try {
       guests_->tend();
       session_->hang_up_on_unauthenticated();
@@ -474,6 +476,7 @@ Task<void> Node::tick() {
     }
     profiles_->tend();
     if (count % 60 == 0) trimmer.give_back();
+    if (count % 5 == 0 && http_) watch_.look(gets_->list(), Clock::now());
     if (count % 5 == 0) session_->unload_idle();
     if (count % 5 == 0) range_teller_->tend();
     if (count % 5 == 0) state_->say_alive();
@@ -528,7 +531,7 @@ Task<void> Node::stop() {
   transfers_->stop();
   local_->close();
   server_->close();
-  if (gateway_) gateway_->close();
+  if (http_) http_->close();
   const auto deadline = Clock::now() + save_limit;
   while ((!getter_->is_idle() || !streamer_->is_idle()) && Clock::now() < deadline)
     co_await sleep_for(milliseconds(20));

@@ -15,6 +15,7 @@
 #include "disk/state_dir.h"
 #include "mesh/rivals.h"
 #include "node/node_options.h"
+#include "node/self_watch.h"
 #include "wire/channel.h"
 #include "wire/flow.h"
 #include "wire/http_reply.h"
@@ -27,6 +28,7 @@ class BlockTeller;
 class CheckUp;
 class GetQueue;
 class HttpGateway;
+class HttpListener;
 class Keeper;
 class Getter;
 class Guests;
@@ -82,6 +84,7 @@ class Node {
   void listen();
   void listen_locally();
   void listen_for_http();
+  [[nodiscard]] std::string metrics();
   void listen_to_library();
   [[nodiscard]] std::unique_ptr<TrackerLinks> make_links();
   [[nodiscard]] std::unique_ptr<Gossip> make_gossip();
@@ -138,7 +141,9 @@ class Node {
   std::unique_ptr<Gossip> gossip_;
   std::unique_ptr<PathIndex> index_;
   std::unique_ptr<Server> server_;
+  std::shared_ptr<HttpListener> http_;
   std::unique_ptr<HttpGateway> gateway_;
+  SelfWatch watch_;
   std::unique_ptr<LocalServer> local_;
   std::set<ChannelPtr> channels_;     ///< that others opened
   std::multiset<std::string> calls_;  ///< to nodes that could not reach this one, by where they are

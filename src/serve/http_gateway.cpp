@@ -1,59 +1,42 @@
 #include "serve/http_gateway.h"
 
-#include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 
 #include <algorithm>
-#include <array>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <boost/asio/write.hpp>
-#include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http.hpp>
 #include <cerrno>
 #include <ctime>
 #include <optional>
-#include <set>
 
 #include "core/format.h"
-#include "core/http_request.h"
 #include "core/piece_plan.h"
-#include "serve/http_answer.h"
-#include "serve/http_token.h"
 #include "serve/listed_file.h"
 #include "serve/to_json.h"
 #include "wire/access.h"
-#include "wire/connection_count.h"
 #include "wire/deadline.h"
 #include "wire/endpoint.h"
-#include "wire/server.h"
-#include "wire/socket_owner.h"
+#include "wire/http_answer.h"
 #include "wire/while_checking.h"
 
 namespace mesh {
 
 using asio::ip::tcp;
 using boost::system::error_code;
-namespace beast = boost::beast;
-namespace http = beast::http;
-using Request = http::request<http::empty_body>;
+namespace http = boost::beast::http;
+using Request = HttpRequest;
+using ConnectionPtr = HttpConnectionPtr;
 using std::chrono::seconds;
 using namespace http_answer;
 
 namespace {
 
-constexpr auto head_limit = seconds(10);
-constexpr auto drain_limit = seconds(2);
-constexpr std::size_t most_drained = std::size_t{16} << 20;
-constexpr int most_sending = 2;            // at once: a disk may be slow, and others use the pool
-constexpr auto rest_limit = seconds(60);   // between two requests
-constexpr auto take_limit = seconds(120);  // by a client that takes nothing
-constexpr std::size_t most_head = 16 * 1024;
+constexpr int most_sending = 2;  // at once: a disk may be slow, and others use the pool
 constexpr std::size_t first_bytes = 64 * 1024;
 constexpr std::size_t most_bytes = 256 * 1024;
 constexpr std::int64_t most_sent_at_once = std::int64_t{2} << 20;
@@ -62,20 +45,15 @@ constexpr std::string_view files = "/files";
 constexpr auto resolved_for = std::chrono::milliseconds(500);
 constexpr std::size_t most_resolved = 1000;
 
-std::string_view header(const Request& request, http::field field) {
-  const auto value = request[field];
-  return {value.data(), value.size()};
-}
+constexpr auto take_limit = HttpListener::take_limit;
 
-/// Whether somebody's browser asks, which a page from anywhere can have it do: all of them say so.
-bool is_of_browser(const Request& request) {
-  return header(request, http::field::user_agent).find("Mozilla") != std::string_view::npos ||
-         request.count(http::field::accept_language) > 0 || request.count(http::field::referer) > 0 ||
-         request.count("Sec-Fetch-Site") > 0;
+bool is_gone(HttpConnection& connection) { return HttpListener::is_gone(connection); }
+Task<void> send_bytes(ConnectionPtr to, std::string_view head, std::string_view bytes = {}) {
+  return HttpListener::send_bytes(std::move(to), head, bytes);
 }
 
 bool accepts_json(const Request& request) {
-  const auto accept = header(request, http::field::accept);
+  const auto accept = http_header(request, http::field::accept);
   const auto json = accept.find("application/json");
   return json != std::string_view::npos && json < accept.find("text/html");
 }
@@ -89,34 +67,15 @@ struct LocalFile {
 }  // namespace
 
 struct HttpGateway::Shared : std::enable_shared_from_this<HttpGateway::Shared> {
-  Shared(Options given, Facts told, ReadFrom read_from, Getter& gets)
-      : acceptor(read_from.workers.loop()),
-        options(std::move(given)),
-        counts(bounded(options.connections)),
-        facts(std::move(told)),
-        from(read_from),
-        getter(gets),
-        sent(read_from.workers.loop()) {}
-  /// Some descriptors are left to all else.
-  static ConnectionLimits bounded(ConnectionLimits limits) {
-    if (rlimit descriptors{}; ::getrlimit(RLIMIT_NOFILE, &descriptors) == 0)
-      limits.all = static_cast<int>(std::min<rlim_t>(static_cast<rlim_t>(limits.all), descriptors.rlim_cur / 4));
-    return limits;
-  }
+  Shared(Options given, ReadFrom read_from, Getter& gets)
+      : options(given), from(read_from), getter(gets), sent(read_from.workers.loop()) {}
 
-  struct Connection {
-    explicit Connection(tcp::socket socket) : stream(std::move(socket)) {}
-    beast::tcp_stream stream;
-    bool is_head = false;   ///< of the request that is being answered: only the head is wanted
-    bool goes_on = true;    ///< the connection, after it
-    bool has_rest = false;  ///< of a request that was not read: it is read before the connection is closed
-    bool is_cut = false;    ///< what is still to be sent is dropped
-    bool has_begun = false;
-    /// Of the last request that read what is not here, and where that ended: a client that goes on is read ahead for.
+  /// Of a connection's last request that read what is not here, and where that ended: a client that goes on is read
+  /// ahead for.
+  struct Kept {
     std::shared_ptr<VersionReader> reader{};
     std::int64_t read_to = 0;
   };
-  using ConnectionPtr = std::shared_ptr<Connection>;
   struct Found {
     FileEntry entry;
     std::vector<NodeRef> holders;
@@ -125,25 +84,14 @@ struct HttpGateway::Shared : std::enable_shared_from_this<HttpGateway::Shared> {
     NodesByKey nodes;
   };
 
-  static Task<void> accept_all(std::shared_ptr<Shared> self);
-  static Task<void> serve(std::shared_ptr<Shared> self, ConnectionPtr connection, std::shared_ptr<void> counted);
   /// What is to be sent; nothing where it has been.
-  Task<std::optional<Text>> answer(ConnectionPtr to, const Request& request);
+  Task<std::optional<Text>> answer(ConnectionPtr to, const Request& request, const HttpTarget& target);
   Task<std::optional<Text>> answer_file(ConnectionPtr to, const Request& request, std::string path, Prefetch prefetch);
   Task<std::optional<Text>> answer_directory(ConnectionPtr to, const Request& request, std::string path,
                                              std::string after);
-  Task<void> send_text(ConnectionPtr to, Text text);
-  Task<void> send_bytes(ConnectionPtr to, std::string_view head, std::string_view bytes = {});
   Task<void> send_file(ConnectionPtr to, Head head, std::shared_ptr<LocalFile> file, std::int64_t first);
-  Task<void> send_read(ConnectionPtr to, Head head, std::shared_ptr<Reader> reader, std::int64_t first);
-  [[nodiscard]] std::string refusal(int socket, const Request& request, const HttpTarget& target, int& status) const;
+  static Task<void> send_read(ConnectionPtr to, Head head, std::shared_ptr<Reader> reader, std::int64_t first);
   Task<Found> find(ConnectionPtr to, std::string path);
-  /// Whether the client has gone. What it sends meanwhile is for later; that it sends nothing more is no end.
-  [[nodiscard]] static bool is_gone(Connection& connection) {
-    char byte = 0;
-    const auto n = ::recv(connection.stream.socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    return n < 0 && errno != EAGAIN && errno != EINTR;
-  }
   /// What `work` returns, within the time that an answer may take to begin, and while somebody waits for it. Throws
   /// Error.
   template <class T>
@@ -155,217 +103,42 @@ struct HttpGateway::Shared : std::enable_shared_from_this<HttpGateway::Shared> {
     };
     co_return co_await while_checking(from.workers.loop(), std::move(work), check);
   }
-  tcp::acceptor acceptor;
   Options options;
-  ConnectionCount counts;
-  Facts facts;
   ReadFrom from;
   Getter& getter;
-  std::set<ConnectionPtr> open;
   int sending = 0;  ///< of what is here, on the pool
   Event sent;
-  bool closed = false;
   std::map<std::string, std::pair<std::chrono::steady_clock::time_point, Found>> resolved;
 };
 
-HttpGateway::HttpGateway(const tcp::endpoint& at, Options options, Facts facts, ReadFrom from, Getter& getter)
-    : shared_(std::make_shared<Shared>(std::move(options), std::move(facts), from, getter)) {
-  error_code ec;
-  auto& acceptor = shared_->acceptor;
-  bind_to(acceptor, at, ec);
-  if (!ec) acceptor.listen(asio::socket_base::max_listen_connections, ec);
-  if (ec) throw Error(Status::failed, "--http: cannot listen on " + to_text(at) + ": " + ec.message());
-  spawn(from.workers.loop(), Shared::accept_all(shared_));
+HttpGateway::HttpGateway(HttpListener& listener, Options options, ReadFrom from, Getter& getter)
+    : shared_(std::make_shared<Shared>(options, from, getter)) {
+  listener.set_answer([shared = shared_](ConnectionPtr to, const Request& request, const HttpTarget& target) {
+    return shared->answer(std::move(to), request, target);
+  });
 }
 
-HttpGateway::~HttpGateway() { close(); }
-
-tcp::endpoint HttpGateway::local() const { return shared_->acceptor.local_endpoint(); }
-
-int HttpGateway::connections() const { return static_cast<int>(shared_->open.size()); }
-
-void HttpGateway::close() {
-  shared_->closed = true;
-  error_code ignored;
-  shared_->acceptor.close(ignored);
-  for (const auto& connection : shared_->open)
-    connection->stream.socket().shutdown(tcp::socket::shutdown_both, ignored);
-}
-
-Task<void> HttpGateway::Shared::accept_all(std::shared_ptr<Shared> self) {
-  while (!self->closed) {
-    error_code ec;
-    tcp::socket socket = co_await self->acceptor.async_accept(asio::redirect_error(asio::use_awaitable, ec));
-    if (self->closed || ec == asio::error::operation_aborted) co_return;
-    if (ec) {
-      co_await sleep_for(std::chrono::milliseconds(100));  // out of descriptors, most likely
-      continue;
-    }
-    const auto address = unmapped(socket.remote_endpoint(ec).address());
-    if (ec || !self->counts.admits(address)) continue;
-    socket.set_option(tcp::no_delay(true), ec);
-    const auto connection = std::make_shared<Connection>(std::move(socket));
-    self->open.insert(connection);
-    spawn(self->from.workers.loop(), serve(self, connection, self->counts.count(address)));
-  }
-}
-
-Task<void> HttpGateway::Shared::serve(std::shared_ptr<Shared> self, ConnectionPtr connection,
-                                      std::shared_ptr<void> /*counted*/) {
-  auto& stream = connection->stream;
-  beast::flat_buffer buffer(2 * most_head);
-  try {
-    for (bool first = true; connection->goes_on && !self->closed; first = false) {
-      error_code ec;
-      http::request_parser<http::empty_body> parser;
-      parser.header_limit(most_head);
-      parser.body_limit(boost::none);  // none is read
-      stream.expires_after(first ? head_limit : rest_limit);
-      co_await http::async_read_header(stream, buffer, parser, asio::redirect_error(asio::use_awaitable, ec));
-      stream.expires_never();
-      connection->has_begun = false;
-      const bool is_wrong = ec.category() == error_code(http::error::bad_method).category();
-      if (ec == http::error::end_of_stream || (ec && !is_wrong)) break;
-      connection->is_head = false;
-      if (ec) {
-        connection->goes_on = false;
-        connection->has_rest = true;
-        auto text = error_text(ec == http::error::header_limit ? 431 : 400, "is no HTTP request");
-        co_await self->send_text(connection, std::move(text));
-        break;
-      }
-      connection->is_head = parser.get().method() == http::verb::head;
-      connection->goes_on = parser.keep_alive() && parser.get().version() >= 11;
-      const auto request = std::make_shared<Request>(parser.release());
-      std::optional<Text> text;
-      std::optional<Error> trouble;
-      try {
-        text = co_await self->answer(connection, *request);
-      } catch (const Error& error) {
-        trouble = error;
-      } catch (const std::exception& error) {
-        trouble = Error(Status::failed, error.what());
-      }
-      // What has begun can only be cut off, so that the client sees that it is not whole.
-      if (trouble && (connection->has_begun || is_gone(*connection))) break;
-      if (trouble) text = error_text(status_of(*trouble), trouble->what());
-      if (text) co_await self->send_text(connection, std::move(*text));
-      if (connection->reader) connection->reader->rest();
-      if (trouble) connection->reader.reset();
-    }
-  } catch (const std::exception&) {
-    // The client is gone.
-  }
-  connection->reader.reset();
-  error_code ignored;
-  if (connection->is_cut) stream.socket().set_option(asio::socket_base::linger(true, 0), ignored);
-  if (!connection->is_cut) stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
-  // What it still sends would turn the end of an answer into a reset.
-  if (connection->has_rest && !self->closed) {
-    std::string rest(first_bytes, '\0');
-    stream.expires_after(drain_limit);
-    for (std::size_t drained = 0; drained < most_drained && !ignored;)
-      drained +=
-          co_await stream.async_read_some(asio::buffer(rest), asio::redirect_error(asio::use_awaitable, ignored));
-  }
-  stream.socket().close(ignored);
-  self->open.erase(connection);
-}
-
-/// Why a request is not answered; empty where it may be.
-std::string HttpGateway::Shared::refusal(int socket, const Request& request, const HttpTarget& target,
-                                         int& status) const {
-  status = 403;
-  HttpHead head;
-  head.is_http_1_0 = request.version() < 11;
-  head.host = target.authority.empty() ? header(request, http::field::host) : std::string_view(target.authority);
-  if (auto out = http_refusal(head, options.names); !out.empty()) return out;
-  // Pages that were written elsewhere cannot read the answer, but what they ask for would come here and fill the disk.
-  if (const auto site = request["Sec-Fetch-Site"]; !site.empty() && site != "none" && site != "same-origin")
-    return "pages of other origins may not ask";
-  if (const auto origin = header(request, http::field::origin); !origin.empty()) {
-    const auto scheme = origin.find("://");
-    if (scheme == std::string_view::npos || origin.substr(scheme + 3) != head.host)
-      return "pages of other origins may not ask";
-  }
-  if (carries_token(header(request, http::field::authorization), options.token)) return {};
-  // A browser does what pages from anywhere say, and where this is no loopback address to it, or it is an old one, it
-  // does not say which page it was.
-  const bool may_be_a_page = is_of_browser(request) && request["Sec-Fetch-Site"].empty();
-  if (!may_be_a_page && owner_of_other_end(socket).is == SocketOwner::Is::ours) return {};
-  status = 401;
-  return "needs the token of this node's --http-token file, as Authorization: Bearer";
-}
-
-Task<std::optional<Text>> HttpGateway::Shared::answer(ConnectionPtr to, const Request& request) {
-  const auto body = request.find(http::field::content_length);
-  to->has_rest = (body != request.end() && body->value() != "0") || request.count(http::field::transfer_encoding) > 0;
-  const auto refuse = [&](int status, const std::string& why) {
-    to->goes_on = false;
-    return error_text(status, why);
-  };
-  const auto target = read_target({request.target().data(), request.target().size()});
-  if (!target) co_return refuse(400, "the path of the request makes no sense");
-  if (request.count(http::field::host) > 1) co_return refuse(400, "the request names two hosts");
-  int status = 0;
-  const auto refused = refusal(to->stream.socket().native_handle(), request, *target, status);
-  if (!refused.empty()) co_return refuse(status, refused);
-  if (to->has_rest) co_return refuse(400, "no body is taken");
-  if (request.method() != http::verb::get && request.method() != http::verb::head)
-    co_return error_text(405, "only GET and HEAD are served");
-  const auto& path = target->path;
-  if (path == "/stats" || path == "/config") {
-    Text out;
-    out.head.fields = {{"Content-Type", "application/json"}, {"Cache-Control", "no-store"}};
-    add_guards(out.head, true);
-    if (path == "/config")
-      out.body = facts.config();
-    else
-      out.body = co_await facts.stats();
-    co_return out;
-  }
+Task<std::optional<Text>> HttpGateway::Shared::answer(ConnectionPtr to, const Request& request,
+                                                      const HttpTarget& target) {
+  const auto& path = target.path;
   if (path == "/" || path == files) co_return found_at(std::string(files) + "/");
-  if (!path.starts_with("/files/")) co_return error_text(404, "there are /files/, /stats and /config");
+  if (!path.starts_with("/files/"))
+    co_return error_text(404, "there are /files/, /stats, /status.json, /metrics and /config");
   auto rest = path.substr(files.size() + 1);
   const bool is_directory = rest.empty() || rest.ends_with('/');
   if (is_directory && !rest.empty()) rest.pop_back();
   if (!rest.empty() && !is_mesh_path(rest))
     co_return error_text(404, printable(rest) + ": the path " + std::string(path_fault(rest)));
   if (!is_directory) {
-    const auto asked = target->query.find("prefetch");
-    const auto prefetch = asked == target->query.end() ? Prefetch::none : read_prefetch(asked->second);
+    const auto asked = target.query.find("prefetch");
+    const auto prefetch = asked == target.query.end() ? Prefetch::none : read_prefetch(asked->second);
     if (!prefetch) co_return error_text(400, "prefetch is boot, all or none");
     co_return co_await answer_file(to, request, std::move(rest), *prefetch);
   }
-  const auto after = target->query.find("after");
+  const auto after = target.query.find("after");
   std::string behind;
-  if (after != target->query.end()) behind = after->second;
+  if (after != target.query.end()) behind = after->second;
   co_return co_await answer_directory(to, request, std::move(rest), std::move(behind));
-}
-
-/// As one: a client that has the head alone in its hands is the rarer case, and not every one is prepared for it
-/// (qemu's driver for http hangs now and then).
-Task<void> HttpGateway::Shared::send_bytes(ConnectionPtr to, std::string_view head, std::string_view bytes) {
-  while (!head.empty() || !bytes.empty()) {
-    error_code ec;
-    to->stream.expires_after(take_limit);
-    const std::array<asio::const_buffer, 2> both = {asio::buffer(head.data(), head.size()),
-                                                    asio::buffer(bytes.data(), bytes.size())};
-    const auto n = co_await to->stream.async_write_some(both, asio::redirect_error(asio::use_awaitable, ec));
-    to->stream.expires_never();
-    if (ec) throw Error(Status::interrupted, "the client is gone");
-    const auto of_head = std::min(n, head.size());
-    head.remove_prefix(of_head);
-    bytes.remove_prefix(n - of_head);
-  }
-}
-
-Task<void> HttpGateway::Shared::send_text(ConnectionPtr to, Text text) {
-  text.head.length = std::ssize(text.body);
-  auto bytes = rendered(text.head, to->goes_on);
-  if (!to->is_head) bytes += text.body;
-  to->has_begun = true;
-  co_await send_bytes(to, bytes);
 }
 
 /// The version that a get would bring, and where it is.
@@ -408,11 +181,11 @@ Task<std::optional<Text>> HttpGateway::Shared::answer_file(ConnectionPtr to, con
   if (wanted.id.is_set()) current.etag = "\"" + wanted.id.hex() + "\"";
   current.modified = wanted.mtime / 1'000'000'000;
   Preconditions given;
-  given.if_match = header(request, http::field::if_match);
-  given.if_none_match = header(request, http::field::if_none_match);
-  given.if_modified_since = header(request, http::field::if_modified_since);
-  given.if_unmodified_since = header(request, http::field::if_unmodified_since);
-  given.if_range = header(request, http::field::if_range);
+  given.if_match = http_header(request, http::field::if_match);
+  given.if_none_match = http_header(request, http::field::if_none_match);
+  given.if_modified_since = http_header(request, http::field::if_modified_since);
+  given.if_unmodified_since = http_header(request, http::field::if_unmodified_since);
+  given.if_range = http_header(request, http::field::if_range);
   Text answer;
   auto& head = answer.head;
   head.status = evaluate(given, current);
@@ -427,7 +200,7 @@ Task<std::optional<Text>> HttpGateway::Shared::answer_file(ConnectionPtr to, con
   head.fields.emplace_back("Content-Type", media);
   if (is_active_media(media)) head.fields.emplace_back("Content-Disposition", "attachment");
   ByteRange range{0, size};
-  const auto text = header(request, http::field::range);
+  const auto text = http_header(request, http::field::range);
   bool is_part = false;
   if (!text.empty() && request.method() == http::verb::get && is_range_wanted(given, current, ::time(nullptr))) {
     const auto asked = read_range(text, size);
@@ -488,7 +261,16 @@ Task<std::optional<Text>> HttpGateway::Shared::answer_file(ConnectionPtr to, con
     co_await send_bytes(to, bytes);
     co_return std::nullopt;
   }
-  auto& reader = to->reader;
+  auto kept = std::static_pointer_cast<Kept>(to->kept);
+  if (!kept) {
+    kept = std::make_shared<Kept>();
+    to->kept = kept;
+    to->answered = [kept](bool is_well) {
+      if (kept->reader) kept->reader->rest();
+      if (!is_well) kept->reader.reset();
+    };
+  }
+  auto& reader = kept->reader;
   if (!reader || reader->wanted() != wanted) {
     VersionReader::Options reading;
     reading.patience = options.stall;
@@ -496,10 +278,10 @@ Task<std::optional<Text>> HttpGateway::Shared::answer_file(ConnectionPtr to, con
     reading.is_stopped = [client = to.get()] { return is_gone(*client); };
     reading.prefetch = prefetch;
     reader = std::make_shared<VersionReader>(from, wanted, found.holders, std::move(reading));
-    to->read_to = -1;
+    kept->read_to = -1;
   }
-  reader->set_end(range.first + range.length, range.first == to->read_to);
-  to->read_to = range.first + range.length;
+  reader->set_end(range.first + range.length, range.first == kept->read_to);
+  kept->read_to = range.first + range.length;
   std::shared_ptr<Reader> source = reader;
   co_await send_read(to, std::move(head), std::move(source), range.first);
   co_return std::nullopt;
@@ -535,7 +317,7 @@ Task<void> HttpGateway::Shared::send_file(ConnectionPtr to, Head head, std::shar
   const auto has_changed = [file] { return !is_same_but_ctime(stamp_now(file->fd.get()), file->stamp); };
   for (auto left = head.length; left > 0;) {
     while (sending >= most_sending) {
-      if (closed || is_gone(*to)) throw Error(Status::interrupted, "gone");
+      if (from.workers.stopping() || is_gone(*to)) throw Error(Status::interrupted, "gone");
       co_await sent.wait_for(std::chrono::milliseconds(500));
     }
     const auto send = [file, first, left, has_changed, out = socket.native_handle()] {

@@ -554,6 +554,7 @@ void Session::handle(lt::alert* alert) {
   } else if (const auto* failed = lt::alert_cast<lt::hash_failed_alert>(alert)) {
     if (const auto torrent = find(failed->handle)) {
       ++torrent->hash_failures;
+      ++pieces_failed_;
       log_("piece " + std::to_string(static_cast<int>(failed->piece_index)) + " of " +
            torrent->torrent.id.hex().substr(0, 12) + " failed its hash; it is asked for again");
     }

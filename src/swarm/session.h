@@ -119,6 +119,8 @@ class Session {
 
   [[nodiscard]] SwarmTorrentPtr find(const ContentId& id) const;
   [[nodiscard]] std::vector<SwarmTorrentPtr> all() const;
+  /// That arrived and failed their hash, since the start.
+  [[nodiscard]] std::int64_t pieces_failed() const { return pieces_failed_; }
 
   /// Loads a torrent whose storage is whole, and returns when libtorrent has taken it in. A torrent that is loaded
   /// already is returned as it is. `key`: under which the torrent is.
@@ -187,6 +189,7 @@ class Session {
   std::map<lt::sha1_hash, ContentId> by_infohash_;
   std::set<lt::sha1_hash> leaving_;  ///< unloaded before libtorrent said that it had added them
   std::map<asio::ip::address, std::optional<SwarmTorrent::Clock::time_point>> refused_;  ///< when that was said
+  std::int64_t pieces_failed_ = 0;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

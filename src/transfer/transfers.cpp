@@ -192,8 +192,12 @@ void Transfers::note_link_rate(const Download& download) {
     link_rate_ = std::max(least_link_rate, static_cast<double>(download.best_rate()));
 }
 
-void Transfers::log_arrival(const Download& download) {
+void Transfers::note_arrival(const Download& download) {
   const auto& info = download.info();
+  ++totals_.files;
+  totals_.from_mesh += info.from_sources + info.from_getters;
+  totals_.from_origin += info.from_origin;
+  totals_.reused += info.reused;
   log_(printable(info.path) + ": here; " + human_bytes(download.wanted().size) +
        (info.reused > 0 ? ", of which " + human_bytes(info.reused) + " were here already" : "") + ", from sources " +
        human_bytes(info.from_sources) + ", from other getters " + human_bytes(info.from_getters) +
@@ -256,7 +260,7 @@ Task<Download::End> Transfers::from_swarm(DownloadPtr download) {
     co_await download->close(!download->is_discarded());
     throw Error(*trouble);
   }
-  log_arrival(*download);
+  note_arrival(*download);
   co_return Download::End::placed;
 }
 
@@ -274,7 +278,7 @@ Task<void> Transfers::from_origin(DownloadPtr download) {
   }
   co_await source.stop();
   if (!trouble) {
-    log_arrival(*download);
+    note_arrival(*download);
     co_return;
   }
   co_await download->close(!download->is_discarded());

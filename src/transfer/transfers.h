@@ -48,6 +48,14 @@ class Transfers {
   /// Downloads under way whose path `what` names.
   [[nodiscard]] std::vector<DownloadPtr> running(const What& what) const;
   [[nodiscard]] std::vector<TransferInfo> infos() const;
+  /// Of the files that have arrived since the start.
+  struct Totals {
+    std::int64_t files = 0;
+    std::int64_t from_mesh = 0;  ///< bytes
+    std::int64_t from_origin = 0;
+    std::int64_t reused = 0;
+  };
+  [[nodiscard]] const Totals& totals() const { return totals_; }
 
  private:
   Task<void> run(DownloadPtr download);
@@ -57,7 +65,7 @@ class Transfers {
   Task<void> wait_for_slot(DownloadPtr download);
   Task<void> reuse(Download& download, Storage& storage, const HashedFile& file);
   void note_link_rate(const Download& download);
-  void log_arrival(const Download& download);
+  void note_arrival(const Download& download);
   [[nodiscard]] DownloadPtr make(FileOrder order);
 
   Workers& workers_;
@@ -74,6 +82,7 @@ class Transfers {
   std::map<std::string, DownloadPtr> downloads_;  ///< by path
   std::deque<DownloadPtr> queue_;                 ///< waiting for a slot, the first first
   int active_ = 0;
+  Totals totals_;
   Event slot_free_;
 };
 

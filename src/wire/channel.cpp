@@ -207,6 +207,8 @@ Task<void> Channel::answer(const Handlers& handlers, std::string text) {
     reply["e"]["status"] = static_cast<int>(status);
     reply["e"]["text"] = why;
   };
+  std::optional<std::string_view> request;
+  const auto begun = std::chrono::steady_clock::now();
   try {
     auto node = parse_bencode(text);
     reply["r"] = node.dict_find_int_value("i");
@@ -217,6 +219,7 @@ Task<void> Channel::answer(const Handlers& handlers, std::string text) {
     else if (state_->answering > max_answering || too_much)
       fail(Status::failed, "too many requests at once; try again later");
     else {
+      request = it->first;
       auto work = it->second(self, body);  // has read it
       node.clear();
       std::string().swap(text);
@@ -227,6 +230,7 @@ Task<void> Channel::answer(const Handlers& handlers, std::string text) {
   } catch (const std::exception& error) {
     fail(Status::failed, error.what());
   }
+  if (request && handlers.on_answered) handlers.on_answered(*request, std::chrono::steady_clock::now() - begun);
   --state_->answering;
   state_->answering_bytes -= bytes;
   answering_everywhere -= bytes;

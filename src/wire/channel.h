@@ -50,6 +50,9 @@ class Handlers {
     };
   }
 
+  /// Told what each request took, from when it was read to when its answer was there. May be unset.
+  std::function<void(std::string_view request, std::chrono::steady_clock::duration took)> on_answered;
+
  private:
   friend class Channel;
   template <class Request, class Handler>

@@ -66,8 +66,8 @@ TEST_CASE("a doctor finds nothing amiss with a node of a mesh, and says so in li
   REQUIRE(eventually([&] { return mesh.found(mesh.ask("n1"), "ports").level == "OK"; }));
   const auto ran = mesh.ask("n1");
   CHECK(ran.status == 0);
-  for (const auto* check : {"configuration", "openat2", "files", "node", "tracker", "versions", "nodes", "ports", "clock",
-                            "links", "inotify"}) {
+  for (const auto* check : {"configuration", "openat2", "files", "node", "tracker", "versions", "nodes", "ports",
+                            "clock", "links", "inotify"}) {
     INFO(check);
     CHECK(mesh.found(ran, check).level == "OK");
   }

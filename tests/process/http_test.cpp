@@ -491,3 +491,74 @@ TEST_CASE("what was read first of an image is fetched ahead for the next one, an
   }
   CHECK(read_file(mesh.files("second") / "vm.img") == bytes);
 }
+
+TEST_CASE("a node and a tracker tell Prometheus how they are") {
+  Gateways mesh;
+  const auto bytes = noise(6 * mb, 4);
+  mesh.has("a.img", bytes);
+  mesh.has("small", "a few bytes");
+  mesh.start_node("source");
+  mesh.start_tracker({"--http", mesh.listen("http of tracker")});
+  mesh.start_reader("reader");
+  REQUIRE(mesh.lists("reader", "a.img", bytes.size()));
+  REQUIRE(mesh.get("reader", {"a.img", "small"}).status == 0);
+  const auto node = mesh.curl("/metrics").out;
+  const auto tracker = mesh.curl("/metrics", {}, "tracker").out;
+  const auto value = [](const std::string& text, const std::string& name) {
+    const auto at = text.find("\n" + name + " ");
+    return at == std::string::npos ? -1 : std::stod(text.substr(at + name.size() + 2));
+  };
+  CHECK(value(node, "meshswarm_received_bytes_total{source=\"mesh\"}") >= static_cast<double>(bytes.size()));
+  CHECK(value(node, "meshswarm_files_received_total") == 2);
+  CHECK(value(node, "meshswarm_mesh_reachable") == 1);
+  CHECK(value(node, "meshswarm_entries") == 2);
+  CHECK(value(node, "meshswarm_get_silence_seconds") == 0);
+  CHECK(value(node, "meshswarm_tracker_registered{tracker=\"" + mesh.tracker() + "\"}") == 1);
+  CHECK(value(node, "meshswarm_disk_free_bytes") > 0);
+  CHECK(value(tracker, "meshswarm_tracker_nodes") == 2);
+  CHECK(value(tracker, "meshswarm_tracker_paths") == 2);
+  CHECK(eventually([&] {
+    return value(mesh.curl("/metrics").out, "meshswarm_loop_latency_seconds_count") > 0 &&
+           value(mesh.curl("/metrics", {}, "tracker").out, "meshswarm_request_seconds_count{request=\"resolve\"}") > 0;
+  }));
+  CHECK(json::parse(mesh.curl("/status.json").out).at("format") == 1);
+  CHECK(json::parse(mesh.curl("/status.json", {}, "tracker").out).at("paths") == 2);
+  CHECK(mesh.status("/metrics", {"-A", "Mozilla/5.0"}) == "401");
+  CHECK(says(mesh.curl("/elsewhere", {}, "tracker").out, "/metrics"));
+  // Every number that the dashboard and the alerts ask for is there, under that name.
+  const auto contrib = fs::path(MESH_SOURCE_DIR) / "contrib";
+  std::string rules = "groups: [{name: dashboard, rules: [";
+  std::string asked = read_file(contrib / "prometheus-rules.yml");
+  const auto dashboard = json::parse(read_file(contrib / "grafana-dashboard.json"));
+  for (const auto& panel : dashboard.at("panels"))
+    for (const auto& target : panel.at("targets")) {
+      const auto query = target.at("expr").get<std::string>();
+      rules +=
+          "{record: 'a:b', labels: {n: '" + std::to_string(asked.size()) + "'}, expr: " + json(query).dump() + "}, ";
+      asked += "\n" + query;
+    }
+  for (std::size_t at = 0; (at = asked.find("meshswarm_", at)) != std::string::npos;) {
+    const auto end = asked.find_first_not_of("abcdefghijklmnopqrstuvwxyz_", at);
+    auto name = asked.substr(at, end - at);
+    at = end;
+    if (name.ends_with("_bucket")) name.resize(name.size() - 7);
+    INFO(name);
+    CHECK((says(node, "# TYPE " + name + " ") || says(tracker, "# TYPE " + name + " ")));
+  }
+  if (mesh.run({"sh", "-c", "command -v promtool"}).status != 0) {
+    WARN("SKIPPED: promtool is not installed");
+    return;
+  }
+  write_file(mesh.root() / "dashboard.yml", rules + "]}]\n");
+  write_file(mesh.root() / "metrics", node);
+  write_file(mesh.root() / "metrics of tracker", tracker);
+  for (const std::string& how : {"check metrics < '" + (mesh.root() / "metrics").string() + "'",
+                                 "check metrics < '" + (mesh.root() / "metrics of tracker").string() + "'",
+                                 "check rules '" + (mesh.root() / "dashboard.yml").string() + "' '" +
+                                     (contrib / "prometheus-rules.yml").string() + "'",
+                                 "test rules '" + (contrib / "prometheus-rules-test.yml").string() + "'"}) {
+    const auto ran = mesh.run({"sh", "-c", "promtool " + how});
+    INFO(how << "\n" << ran.out << ran.err);
+    CHECK(ran.status == 0);
+  }
+}

@@ -11,8 +11,8 @@ namespace mesh {
 struct CheckUpTold {
   static constexpr const char* name = "check-up-told";
   std::string version;
-  std::int64_t clock = 0;       ///< milliseconds since the epoch
-  bool has_dialed = false;      ///< it has tried to reach the asker, where it is seen
+  std::int64_t clock = 0;   ///< milliseconds since the epoch
+  bool has_dialed = false;  ///< it has tried to reach the asker, where it is seen
   bool reaches_channel = false;
   bool reaches_peers = false;
   template <class V>
@@ -37,8 +37,8 @@ struct CheckUpAsk {
 /// Another node, as it was found.
 struct NodeChecked {
   std::string node;
-  std::string trouble;         ///< it could not be asked; empty: it was
-  bool is_old = false;         ///< it does not know the question
+  std::string trouble;  ///< it could not be asked; empty: it was
+  bool is_old = false;  ///< it does not know the question
   CheckUpTold told{};
   std::int64_t clock_off = 0;  ///< milliseconds that its clock is ahead of this node's
   template <class V>
@@ -61,8 +61,8 @@ struct MeshChecked {
   std::string node;
   std::string version;
   std::vector<TrackerChecked> trackers;
-  std::string no_view;  ///< why nobody says what the mesh has; empty: somebody does
-  int members = 0;      ///< other nodes that are known
+  std::string no_view;             ///< why nobody says what the mesh has; empty: somebody does
+  int members = 0;                 ///< other nodes that are known
   std::vector<NodeChecked> nodes;  ///< those that were asked
   std::uint16_t peer_port = 0;
   std::uint16_t channel_port = 0;

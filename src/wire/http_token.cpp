@@ -1,4 +1,4 @@
-#include "serve/http_token.h"
+#include "wire/http_token.h"
 
 #include <fcntl.h>
 #include <openssl/crypto.h>

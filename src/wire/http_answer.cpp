@@ -1,4 +1,4 @@
-#include "serve/http_answer.h"
+#include "wire/http_answer.h"
 
 #include <boost/beast/http/status.hpp>
 #include <ctime>
