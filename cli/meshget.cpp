@@ -1,5 +1,6 @@
 // meshget: puts files of the mesh into the local files dir. Parse, call, print.
 #include <algorithm>
+#include <array>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/thread_pool.hpp>
@@ -156,6 +157,30 @@ Task<void> get_handled(const NodeOptions& node, Get request, int what, ProgressV
 
 std::int64_t fetched(const GetOutcome& one) { return one.from_sources + one.from_getters + one.from_origin; }
 
+/// What came, from where, and how fast.
+void say_summary(const std::vector<GetOutcome>& outcomes, std::chrono::steady_clock::duration took) {
+  std::int64_t files = 0;
+  std::int64_t bytes = 0;
+  std::int64_t origin = 0;
+  std::int64_t reused = 0;
+  for (const auto& one : outcomes) {
+    if (one.status != Status::ok || one.kept || one.size <= 0) continue;
+    ++files;
+    bytes += one.size;
+    origin += one.from_origin;
+    reused += one.reused;
+  }
+  if (files == 0) return;
+  const auto mesh = std::max<std::int64_t>(bytes - origin - reused, 0);
+  const auto seconds = std::max(std::chrono::duration<double>(took).count(), 0.001);
+  std::array<char, 32> time{};
+  std::snprintf(time.data(), time.size(), seconds < 10 ? "%.1f s" : "%.0f s", seconds);
+  say("meshget", std::to_string(files) + (files == 1 ? " file, " : " files, ") + human_bytes(bytes) + ": " +
+                     human_bytes(mesh) + " from the mesh, " + human_bytes(origin) + " from origins, " +
+                     human_bytes(reused) + " reused; " + time.data() + ", " +
+                     human_bytes(static_cast<std::int64_t>(static_cast<double>(mesh + origin) / seconds)) + "/s");
+}
+
 Task<Status> run(const NodeOptions& node, const Asked& asked, const HandlerOptions& handling, ProgressView& view) {
   Get plain = asked.get;
   plain.whats.clear();
@@ -171,6 +196,7 @@ Task<Status> run(const NodeOptions& node, const Asked& asked, const HandlerOptio
     }
   }
   std::vector<GetOutcome> outcomes;
+  const auto begun = std::chrono::steady_clock::now();
   if (!plain.whats.empty()) {
     const GetReply reply = co_await get(node, plain, view, nullptr, outcomes);
     for (auto& one : outcomes) one.what = index.at(static_cast<std::size_t>(one.what));
@@ -203,6 +229,7 @@ Task<Status> run(const NodeOptions& node, const Asked& asked, const HandlerOptio
     if (one.kept && one.print && !asked.quiet)
       say("meshget", printable(one.mesh_path.empty() ? one.path : one.mesh_path) + ": is here already");
   }
+  if (!asked.quiet && !asked.get.detach) say_summary(outcomes, std::chrono::steady_clock::now() - begun);
   if (asked.json) {
     nlohmann::json files = nlohmann::json::array();
     for (const auto& one : outcomes)

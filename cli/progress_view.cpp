@@ -1,24 +1,22 @@
 #include "progress_view.h"
 
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
+#include <map>
 #include <utility>
 
 #include "core/format.h"
+#include "terminal.h"
 
 namespace mesh {
 namespace {
 
 constexpr auto line_every = std::chrono::seconds(3);
 constexpr std::size_t most_bars = 8;
-
-int terminal_width() {
-  winsize size{};
-  return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col : 80;
-}
+/// The total, what is left out, and the line of the cursor.
+constexpr std::size_t other_lines = 3;
 
 std::string percent(std::int64_t done, std::int64_t total) {
   char out[16];
@@ -42,7 +40,7 @@ std::string figures(std::int64_t done, std::int64_t total, std::int64_t rate, st
   return out + "  " + std::to_string(peers) + (peers == 1 ? " peer" : " peers");
 }
 
-std::int64_t eta_of(const Progress& p) { return p.rate > 0 ? (p.total - p.done) / p.rate : -1; }
+std::int64_t eta_of(const Progress& p, std::int64_t rate) { return rate > 0 ? (p.total - p.done) / rate : -1; }
 
 }  // namespace
 
@@ -50,7 +48,7 @@ std::string describe_transfer(const TransferInfo& info) {
   return figures(info.done, info.total, info.down_rate, info.eta, info.peers);
 }
 
-ProgressView::ProgressView(bool quiet) : quiet_(quiet), terminal_(!quiet && ::isatty(STDERR_FILENO) == 1) {}
+ProgressView::ProgressView(bool quiet) : quiet_(quiet), terminal_(!quiet && terminal_of(STDERR_FILENO).draws) {}
 ProgressView::~ProgressView() { clear(); }
 
 void ProgressView::clear() {
@@ -66,46 +64,67 @@ void ProgressView::show(const Progress& progress) {
     line(progress);
 }
 
+std::vector<const TransferInfo*> ProgressView::choose(const Progress& progress, std::size_t most) {
+  std::map<std::string, const TransferInfo*> slowest;
+  for (const auto& info : progress.active) {
+    if (slowest.size() >= 2 * most) break;
+    slowest.emplace(info.path, &info);
+  }
+  std::erase_if(shown_, [&](const auto& path) { return !slowest.contains(path); });
+  if (shown_.size() > most) shown_.resize(most);
+  for (const auto& info : progress.active) {
+    if (shown_.size() >= most) break;
+    if (std::ranges::find(shown_, info.path) == shown_.end()) shown_.push_back(info.path);
+  }
+  std::vector<const TransferInfo*> out;
+  for (const auto& path : shown_)
+    if (const auto it = slowest.find(path); it != slowest.end()) out.push_back(it->second);
+  return out;
+}
+
+std::int64_t ProgressView::rate_of(const Progress& progress) {
+  rate_.add(progress.done, std::chrono::steady_clock::now());
+  return progress.rate > 0 ? progress.rate : rate_.rate();
+}
+
 void ProgressView::draw(const Progress& progress) {
-  const auto width = static_cast<std::size_t>(terminal_width()) - 1;
+  const auto terminal = terminal_of(STDERR_FILENO);
+  const auto width = terminal.width - 1;
+  // What is behind the name and the bar takes some fifty columns, and says more than a bar.
+  const bool is_narrow = width < 100;
+  const auto name_width = is_narrow ? std::min<std::size_t>(18, width / 4) : std::min<std::size_t>(width / 3, 60);
+  const auto bar_width = static_cast<int>(is_narrow ? 6 : std::min<std::size_t>(width / 6, 40));
+  const auto most = std::min(most_bars, terminal.height > other_lines + 1 ? terminal.height - other_lines : 1);
   std::string out;
   if (drawn_ > 0) out = "\x1b[" + std::to_string(drawn_) + "A\x1b[J";
   drawn_ = 0;
-  const auto put = [&](std::string text) {
-    // Cut to the width, so that a line stays a line; never inside a UTF-8 character.
-    if (text.size() > width) {
-      std::size_t end = width;
-      while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
-      text.resize(end);
-    }
-    out += text + "\n";
+  const auto put = [&](const std::string& text) {
+    out += cut_to(text, width) + "\n";
     ++drawn_;
   };
-  for (std::size_t i = 0; i < progress.active.size() && i < most_bars; ++i) {
-    const auto& info = progress.active[i];
-    auto name = printable(info.path);
-    if (name.size() > 28) name = "..." + name.substr(name.size() - 25);
-    name.resize(28, ' ');
-    const bool moving = info.state == TransferState::downloading && info.detail.empty();
-    put(name + " " + bar(info.done, info.total, 16) + " " +
-        (moving ? describe_transfer(info) + (info.reused > 0 ? "  " + human_bytes(info.reused) + " reused" : "")
-                : percent(info.done, info.total) + "  " + to_text(info.state) +
-                      (info.detail.empty() ? "" : ": " + printable(info.detail))));
+  const auto shown = choose(progress, most);
+  for (const auto* info : shown) {
+    const bool moving = info->state == TransferState::downloading && info->detail.empty();
+    put(fitted(printable(info->path), name_width) + " " + bar(info->done, info->total, bar_width) + " " +
+        (moving ? describe_transfer(*info) + (info->reused > 0 ? "  " + human_bytes(info->reused) + " reused" : "")
+                : percent(info->done, info->total) + "  " + to_text(info->state) +
+                      (info->detail.empty() ? "" : ": " + printable(info->detail))));
   }
-  if (progress.active.size() > most_bars)
-    put("... and " + std::to_string(progress.active.size() - most_bars) + " more");
-  std::string total =
+  const auto more = progress.active.size() - shown.size() + static_cast<std::size_t>(std::max(progress.more_active, 0));
+  if (more > 0) put("... and " + std::to_string(more) + " more");
+  const auto total =
       "total " + std::to_string(progress.files_done) + "/" + std::to_string(progress.files_total) + " files";
-  total.resize(std::max<std::size_t>(total.size(), 28), ' ');
+  const auto rate = rate_of(progress);
   put(progress.phase.empty()
-          ? total + " " + bar(progress.done, progress.total, 16) + " " +
-                figures(progress.done, progress.total, progress.rate, eta_of(progress), progress.peers)
+          ? fitted(total, std::max(name_width, total.size())) + " " + bar(progress.done, progress.total, bar_width) +
+                " " + figures(progress.done, progress.total, rate, eta_of(progress, rate), progress.peers)
           : printable(progress.phase));
   std::fputs(out.c_str(), stderr);
 }
 
 void ProgressView::line(const Progress& progress) {
   const auto now = std::chrono::steady_clock::now();
+  const auto rate = rate_of(progress);
   if (now - last_line_ < line_every) return;
   last_line_ = now;
   if (!progress.phase.empty()) {
@@ -114,9 +133,13 @@ void ProgressView::line(const Progress& progress) {
     return;
   }
   std::string text = std::to_string(progress.files_done) + "/" + std::to_string(progress.files_total) + " files  " +
-                     figures(progress.done, progress.total, progress.rate, eta_of(progress), progress.peers);
-  for (const auto& info : progress.active)
-    if (!info.detail.empty()) text += "  " + printable(info.path) + ": " + printable(info.detail);
+                     figures(progress.done, progress.total, rate, eta_of(progress, rate), progress.peers);
+  // One of those that do not move: the line stays one.
+  for (const auto& info : progress.active) {
+    if (info.detail.empty()) continue;
+    text += "  " + printable(info.path) + ": " + printable(info.detail);
+    break;
+  }
   std::fprintf(stderr, "%s\n", text.c_str());
 }
 

@@ -3,7 +3,9 @@
 
 #include <chrono>
 #include <string>
+#include <vector>
 
+#include "core/rate_window.h"
 #include "wire/messages.h"
 
 namespace mesh {
@@ -24,9 +26,15 @@ class ProgressView {
   void draw(const Progress& progress);
   void line(const Progress& progress);
 
+  /// Those of the slowest that are drawn: they stay where they are for as long as they are among them.
+  [[nodiscard]] std::vector<const TransferInfo*> choose(const Progress& progress, std::size_t most);
+  [[nodiscard]] std::int64_t rate_of(const Progress& progress);
+
   bool quiet_;
   bool terminal_;
   int drawn_ = 0;
+  std::vector<std::string> shown_;
+  RateWindow rate_;  ///< of what is here, where the node says nothing of what comes
   std::string last_phase_;
   std::chrono::steady_clock::time_point last_line_ = std::chrono::steady_clock::now();
 };

@@ -572,15 +572,24 @@ Progress Getter::progress(const GetTask& task) const {
     out.rate += info->down_rate;
     out.peers += info->peers;
   }
+  std::vector<const TransferInfo*> active;
   for (const auto& download : task.downloads) {
     if (download->is_over()) continue;
     const auto& info = download->info();
-    out.active.push_back(info);
+    active.push_back(&info);
     if (download->order().url) out.total += info.total;
     out.done += info.done;
     out.rate += info.down_rate;
     out.peers += info.peers;
   }
+  // What waits for its turn is least of interest, and what does not move most of all.
+  const auto longest = [](const TransferInfo* info) {
+    return std::tuple(info->queued, info->eta >= 0, -info->eta);
+  };
+  const auto told = std::min(active.size(), most_active_told);
+  std::ranges::partial_sort(active, active.begin() + static_cast<std::ptrdiff_t>(told), {}, longest);
+  for (std::size_t i = 0; i < told; ++i) out.active.push_back(*active[i]);
+  out.more_active = static_cast<int>(active.size() - told);
   return out;
 }
 

@@ -37,9 +37,11 @@ struct TransferInfo {
 };
 
 /// A note to the asker of a Get, a few times a second.
+inline constexpr std::size_t most_active_told = 32;
 struct Progress {
   static constexpr const char* name = "progress";
-  std::vector<TransferInfo> active;
+  std::vector<TransferInfo> active;  ///< those that will take longest, `most_active_told` of them at most
+  int more_active = 0;               ///< that are not among these
   std::int64_t done = 0;
   std::int64_t total = 0;
   std::int64_t rate = 0;
@@ -49,7 +51,7 @@ struct Progress {
   std::string phase;  ///< what is being waited for when nothing moves
   template <class V>
   void describe(V& v) {
-    v("active", active), v("done", done), v("total", total), v("rate", rate), v("fdone", files_done),
+    v("active", active), v("more", more_active), v("done", done), v("total", total), v("rate", rate), v("fdone", files_done),
         v("ftotal", files_total), v("peers", peers), v("phase", phase);
   }
 };
