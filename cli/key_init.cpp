@@ -149,7 +149,7 @@ void init_mesh(KeyInit init) {
   else
     std::printf("    meshtracker%s &\n    meshseed%s &\n", with.c_str(), with.c_str());
   std::printf("On the others, by ssh as root:\n    mesh-rollout%s n1 n2 ...\n",
-              is_elsewhere ? (" --from " + directory.string()).c_str() : "");
+              directory != "/etc/mesh" ? (" --from " + directory.string()).c_str() : "");
   std::printf(
       "or by hand: bring them %s (mode 600), put the same lines into their mesh.conf, and start meshseed.\n"
       "Then `meshfile doctor` on any of them says what is amiss, if anything is.\n",

@@ -284,6 +284,8 @@ int main(int argc, char** argv) {
     add_unpack(app, asked.limits);
     add_common(app, options);
     add_node(app, options, hash, "The node that it becomes where none runs");
+    add_user(app, options.node.user);
+    app.get_option("--user")->group("");
     under(app, "The node that it becomes where none runs");
     app.add_option("--linger", asked.linger,
                    "Where no meshseed runs: go on serving others for this long after they last needed it")

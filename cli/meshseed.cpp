@@ -7,6 +7,7 @@
 #include "options.h"
 #include "run_as.h"
 #include "service.h"
+#include "wire/http_token.h"
 
 int main(int argc, char** argv) {
   using namespace mesh;
@@ -17,10 +18,9 @@ int main(int argc, char** argv) {
     std::string hash = "ondemand";
     add_common(app, options);
     add_node(app, options, hash);
-    std::string user;
     bool print_identity = false;
     under(app, "Node");
-    add_user(app, user);
+    add_user(app, options.node.user);
     app.add_flag(
         "--print-identity", print_identity,
         "Print by what this node is known to the others, whatever its name, and exit: head = and this in the key "
@@ -29,7 +29,10 @@ int main(int argc, char** argv) {
         "Runs in the foreground until SIGTERM or SIGINT; a get that had not ended goes on at the next start.\n\n"
         "Exit status: 0 stopped by a signal, 1 failed, 2 usage.");
     if (const int status = parse(app, options, argc, argv); status >= 0) return status;
-    if (!user.empty()) run_as(user);
+    // Root's, as the key is, where it was made for several services.
+    if (!options.node.http.empty() && !options.node.http_token.empty())
+      options.node.http_secret = token_of(options.node.http_token);
+    run_as_configured(options.node.user, argc, argv);
     if (print_identity) {
       // A node that runs has seen to its identity, and only it may.
       const auto state = take_state(options.node);

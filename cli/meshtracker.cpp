@@ -84,8 +84,7 @@ int main(int argc, char** argv) {
            "root on this machine; in a configuration file it is tracker-http")
         ->type_name("ADDR:PORT");
     app.add_option("--http-token", http_token, "The file of that token, made where there is none")->type_name("FILE");
-    std::string user;
-    add_user(app, user);
+    add_user(app, options.node.user);
     TrackerOptions tracker_options;
     under(app, "Limits");
     add_connections(app, tracker_options.connections);
@@ -101,7 +100,7 @@ int main(int argc, char** argv) {
     if (const int status = parse(app, options, argc, argv); status >= 0) return status;
     HttpListener::Options http_options;
     if (!http_token.empty()) http_options.token = token_of(http_token);  // while it may be read
-    if (!user.empty()) run_as(user);
+    run_as_configured(options.node.user, argc, argv);
 
     const auto where = options.node.listen.empty()
                            ? HostPort{options.node.is_on_network() ? any_host() : "127.0.0.1", 6969}

@@ -33,7 +33,6 @@ struct Asked {
   std::string output;
   std::int64_t seconds = 0;
   std::string cacert;
-  std::string user;  ///< that the node goes on as
 };
 
 Task<Status> list(const NodeOptions& node, const Asked& asked, const Handlers& handlers);

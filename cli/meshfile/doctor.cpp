@@ -336,9 +336,9 @@ Task<Status> doctor(const NodeOptions& node, const Asked& asked, const Handlers&
   findings.ok("configuration", "can be read");
   check_key(node, findings);
   // From here on with the rights that the node has.
-  if (!asked.user.empty() && ::geteuid() == 0) {
+  if (!node.user.empty() && ::geteuid() == 0) {
     try {
-      run_as(asked.user);
+      run_as(node.user);
     } catch (const Error& error) {
       findings.fault("user", error, "user = in mesh.conf has to name one that there is");
     }

@@ -27,7 +27,7 @@ int main(int argc, char** argv) {
     std::string hash = "ondemand";
     const auto shown = app.get_options();
     add_node(app, options, hash);
-    add_user(app, asked.user);
+    add_user(app, options.node.user);
     for (auto* option : app.get_options())
       if (std::ranges::find(shown, option) == shown.end()) option->group("");
     under(app, "Options");

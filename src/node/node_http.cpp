@@ -105,7 +105,8 @@ std::string Node::metrics() {
     out.gauge("disk_free_bytes", "Room on the file system of the files directory.",
               static_cast<double>(disk.f_bavail) * block);
     out.gauge("disk_size_bytes", "Size of that file system.", static_cast<double>(disk.f_blocks) * block);
-    out.gauge("disk_free_inodes", "Inodes that are free there.", static_cast<double>(disk.f_favail));
+    if (disk.f_files > 0)  // else there are as many as it takes
+      out.gauge("disk_free_inodes", "Inodes that are free there.", static_cast<double>(disk.f_favail));
   }
   out.gauge("http_connections", "Connections to --http.", http_->connections());
   out.histogram("loop_latency_seconds", "How late the node's loop comes to what is due, each second.", watch_.loop());
@@ -121,8 +122,9 @@ void Node::listen_for_http() {
   if (ec) throw Error(Status::usage, "--http " + printable(options_.http) + ": is no IP address and port");
   HttpListener::Options options;
   options.names = options_.access().http_names;
-  options.token =
-      options_.http_token.empty() ? state_->secret("http-token", random_secret).hex() : token_of(options_.http_token);
+  options.token = !options_.http_secret.empty() ? options_.http_secret
+                  : options_.http_token.empty() ? state_->secret("http-token", random_secret).hex()
+                                                : token_of(options_.http_token);
   http_ = HttpListener::open(workers_->loop(), {address, where.port}, std::move(options));
   const auto timed = [this](std::string_view request, SelfWatch::Clock::duration took) { watch_.answered(request, took); };
   mesh_handlers_.on_answered = command_handlers_.on_answered = timed;

@@ -48,6 +48,8 @@ struct NodeOptions {
   int max_peers = 2'000;
   std::string http;                     ///< ADDR:PORT of the HTTP gateway; empty: none
   std::filesystem::path http_token;     ///< empty: "http-token" in the state dir
+  std::string http_secret;              ///< what that holds, where it had to be read by root
+  std::string user;                     ///< that the service goes on as; empty: who starts it
   std::int64_t cache = -1;              ///< bytes that readers' parts may take; below 0: a tenth of the file system
   std::vector<std::string> refuse;      ///< what is not done for other nodes: get, delete, url
   std::vector<std::string> url_ignore;  ///< keys of URLs' queries that are no part of what they name

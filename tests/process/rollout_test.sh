@@ -68,10 +68,24 @@ status=0 && run --to "$place/n2" 127.0.0.1 || status=$?
 says "another key is there"
 echo 'tracker = "elsewhere:1"' >n3/mesh.conf
 run --to "$place/n3" 127.0.0.1 && fail "another tracker"
-says 'has tracker = "elsewhere:1"'
+says 'has tracker = elsewhere:1'
+[ "$(cat n3/mesh.conf)" = 'tracker = "elsewhere:1"' ] && [ ! -e n3/mesh.key ] || fail "something was changed"
 echo 'open = true' >n4/mesh.conf
 run --to "$place/n4" 127.0.0.1 && fail "an open mesh"
 says "says open"
+[ ! -e n4/mesh.key ] || fail "something was changed"
+mkdir n8 && printf 'tracker = head:6969 # as it is spelled there\nopen = false\nkey = %s/n8/mesh.key\nname = "n8"' "$place" >n8/mesh.conf
+cp n8/mesh.conf before
+run --to "$place/n8" 127.0.0.1 || fail "the same in another spelling"
+cmp before n8/mesh.conf || fail "what was said already was said again"
+mkdir n9 && printf '# end' >n9/mesh.conf
+run --to "$place/n9" 127.0.0.1 || fail "a last line without an end"
+[ "$(sed -n 2p n9/mesh.conf)" = 'tracker = "head:6969"' ] || fail "a line was joined to another"
+run --to "$place/n10" 127.0.0.1 127.0.0.1 127.0.0.1 127.0.0.1 || fail "one machine, four times"
+[ "$(wc -l <n10/mesh.conf)" = 2 ] || fail "said more than once"
+printf '#!/bin/sh\ncat >/dev/null; printf "all is well \\033[1A\\r\\n"\n' >liar && chmod +x liar
+"$rollout" --ssh "$place/liar" --from "$place/head" 127.0.0.1 >out 2>&1 && fail "a host that does something else"
+says "did not do it: all is well [1A"
 ln -s "$place/nowhere" n1/link && rm n1/mesh.key && ln -s "$place/elsewhere" n1/mesh.key
 run --to "$place/n1" 127.0.0.1 && fail "a link was followed"
 [ ! -e elsewhere ] || fail "a link was written through"
