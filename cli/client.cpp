@@ -250,9 +250,8 @@ HeldNode::HeldNode(const NodeOptions& options, bool alone) {
                       ", and no tracker is known; start meshseed, or name one with --tracker HOST:PORT, or a node with "
                       "--peer HOST:PORT");
     if (::geteuid() == 0 && !options.user.empty() && options.user != "root")
-      throw Error(Status::unreachable, "no node runs on " + options.files.string() +
-                                           ", whose files are to be user " + options.user +
-                                           "'s; start it: systemctl start meshseed");
+      throw Error(Status::unreachable, "no node runs on " + options.files.string() + ", whose files are to be user " +
+                                           options.user + "'s; start it: systemctl start meshseed");
     try {
       start_private_node(options);
     } catch (const Error& error) {

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <iterator>
 #include <map>
 #include <sstream>
 
@@ -28,9 +29,10 @@ Error trouble(const fs::path& file, const std::string& why) { return {Status::fa
 
 std::string reason() { return std::generic_category().message(errno); }
 
-/// Under its name once all of it is there. Other than with `over`, what has the name by then stays, and false is
-/// returned.
-bool write_whole(const fs::path& file, const std::string& text, mode_t mode, bool over) {
+/// Under its name once all of it is there, with the owner and group of `like` where that is given. Other than with
+/// `over`, what has the name by then stays, and false is returned.
+bool write_whole(const fs::path& file, const std::string& text, mode_t mode, bool over,
+                 const struct stat* like = nullptr) {
   auto temporary = file.string() + ".XXXXXX";
   const Fd fd(::mkstemp(temporary.data()));
   if (!fd) throw trouble(file.parent_path(), reason());
@@ -38,6 +40,7 @@ bool write_whole(const fs::path& file, const std::string& text, mode_t mode, boo
     ::unlink(temporary.c_str());
     return trouble(file, why);
   };
+  if (like != nullptr && ::fchown(fd.get(), like->st_uid, like->st_gid) != 0) throw fail(reason());
   if (::fchmod(fd.get(), mode) != 0 || ::write(fd.get(), text.data(), text.size()) != std::ssize(text) ||
       ::fsync(fd.get()) != 0)
     throw fail(reason());
@@ -128,14 +131,17 @@ void init_mesh(KeyInit init) {
     std::ostringstream text;
     struct stat s {};
     mode_t mode = 0644;
-    if (::stat(config.c_str(), &s) == 0) {
+    const bool is_there = ::stat(config.c_str(), &s) == 0;
+    if (is_there) {
       mode = s.st_mode & 0777;
-      text << std::ifstream(config).rdbuf();
+      std::ifstream in(config);
+      text << std::string(std::istreambuf_iterator<char>(in), {});
       if (!text.str().empty() && !text.str().ends_with('\n')) text << '\n';
       text << '\n';
     }
     text << "# By meshkey init.\n" << added;
-    write_whole(config, text.str(), mode, true);
+    // Where the name is a link, what it leads to is written anew.
+    write_whole(is_there ? fs::canonical(config) : config, text.str(), mode, true, is_there ? &s : nullptr);
     std::printf("%s: now says\n", config.c_str());
     std::istringstream lines(added);
     for (std::string line; std::getline(lines, line);) std::printf("    %s\n", line.c_str());

@@ -96,8 +96,10 @@ void check_key(const NodeOptions& node, Findings& findings) {
 void check_kernel(Findings& findings) {
   open_how how{};
   how.flags = O_PATH | O_CLOEXEC;
-  const Fd fd(static_cast<int>(::syscall(SYS_openat2, AT_FDCWD, ".", &how, sizeof how)));
-  if (fd || errno != ENOSYS)
+  how.resolve = RESOLVE_BENEATH;
+  const Fd root(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  const Fd fd(static_cast<int>(::syscall(SYS_openat2, root.get(), ".", &how, sizeof how)));
+  if (fd || (errno != ENOSYS && errno != EPERM))
     findings.ok("openat2", "the kernel has it");
   else
     findings.fault("openat2", "the kernel has no openat2, or a sandbox forbids it",
@@ -130,7 +132,8 @@ bool check_directory(const NodeOptions& node, bool is_served, Findings& findings
     return false;
   }
   if (!is_served && ::access(where.c_str(), R_OK | W_OK | X_OK) != 0) {
-    findings.fault("files", where + ": this user may not write to it", "chown " + user_name(::geteuid()) + " " + where);
+    findings.fault("files", where + ": this user may not write to it",
+                   s.st_uid == ::geteuid() ? "chmod u+rwx " + where : "run it as " + user_name(s.st_uid));
     return false;
   }
   findings.ok("files", where + ": a directory of " + user_name(s.st_uid));
@@ -174,6 +177,15 @@ void check_disk(const NodeOptions& node, Findings& findings) {
     findings.ok("inodes", std::to_string(s.f_favail) + " free");
 }
 
+/// Whose the node's directories are, where that is not root.
+std::optional<uid_t> owner_of(const NodeOptions& node) {
+  for (const auto& path : {node.state_dir(), node.files, node.files.parent_path()}) {
+    struct stat s {};
+    if (::stat(path.c_str(), &s) == 0 && s.st_uid != 0) return s.st_uid;
+  }
+  return std::nullopt;
+}
+
 /// What lies in the files directory: how many directories are to be watched, and links that lead out of it.
 void check_tree(const NodeOptions& node, Findings& findings) {
   const auto until = std::chrono::steady_clock::now() + walk_limit;
@@ -212,9 +224,10 @@ void check_tree(const NodeOptions& node, Findings& findings) {
     findings.ok("links",
                 "none leads out of the files directory" + std::string(is_whole ? "" : ", as far as was looked"));
   } else {
-    const auto where = fs::weakly_canonical(root / out.front(), ec).parent_path().string();
-    findings.warn("links", names_of(out) + ": lead out of the files directory, and what they lead to is not served",
-                  "put the file itself there; or have follow = [\"" + where + "\"] in mesh.conf serve what lies there");
+    findings.warn(
+        "links", names_of(out) + ": lead out of the files directory, and what they lead to is not served",
+        "put the files themselves there; or, where all that lies in the other directory may be served, name it "
+        "with follow = in mesh.conf");
   }
   std::int64_t most = 0;
   if (!(std::ifstream("/proc/sys/fs/inotify/max_user_watches") >> most)) return;
@@ -346,11 +359,21 @@ Task<Status> doctor(const NodeOptions& node, const Asked& asked, const Handlers&
   check_kernel(findings);
   ChannelPtr channel;
   std::optional<Error> refused;
+  bool is_astray = false;
   try {
     channel = co_await find_node_patiently(node, false);
   } catch (const Error& error) {
-    // Else it is the directory, which is looked at below.
     if (error.status() == Status::refused) refused = error;
+    is_astray = !refused;  // it is the directory, which is looked at below
+  }
+  // What is somebody else's is not to be called wrong, nor to be taken from him.
+  const bool is_own = !node.user.empty() && user_name(::geteuid()) == node.user;
+  if (const auto owner = owner_of(node); is_astray && !is_own && owner && *owner != ::geteuid()) {
+    findings.fault(
+        "node", node.files.string() + ": is of user " + user_name(*owner) + ", as what runs there will be",
+        "ask as that user: sudo -u " + user_name(*owner) + " meshfile --files " + node.files.string() + " doctor");
+    findings.print(asked.as_json);
+    co_return Status::failed;
   }
   const bool is_held = is_locked(node.state_dir() / "lock");
   const bool is_there = check_directory(node, channel != nullptr || refused || is_held, findings);

@@ -35,31 +35,33 @@ void print_status(const StatusReply& reply, std::FILE* out) {
       mesh = "no tracker, " + std::to_string(node.members) + (node.members == 1 ? " other node" : " other nodes") +
              " known";
     std::fprintf(out, "%s: %d entries, %d torrents loaded, %s\n", printable(node.node).c_str(), node.files,
-                node.torrents_loaded, mesh.c_str());
+                 node.torrents_loaded, mesh.c_str());
     if (node.cached > 0)
-      std::fprintf(out, "  %s of files that were read and not got (meshfile cache)\n", human_bytes(node.cached).c_str());
+      std::fprintf(out, "  %s of files that were read and not got (meshfile cache)\n",
+                   human_bytes(node.cached).c_str());
     for (const auto& get : node.gets) {
       std::string whats;
       for (const auto& what : get.whats)
         if (whats.size() < 100) whats += " " + printable(what);
       if (get.state == GetState::failed) {
-        std::fprintf(out, "  get%s: failed: %s\n", whats.c_str(), get.errors.empty() ? "" : printable(get.errors[0]).c_str());
+        std::fprintf(out, "  get%s: failed: %s\n", whats.c_str(),
+                     get.errors.empty() ? "" : printable(get.errors[0]).c_str());
         continue;
       }
       std::fprintf(out, "  get%s: %s%s  %d/%d files  %s / %s  %s/s%s\n", whats.c_str(), to_text(get.state),
-                  get.detached ? "" : " (a meshget waits for it)", get.files_done, get.files_total,
-                  human_bytes(get.done).c_str(), human_bytes(get.total).c_str(), human_bytes(get.rate).c_str(),
-                  get.detail.empty() ? "" : ("  " + printable(get.detail)).c_str());
+                   get.detached ? "" : " (a meshget waits for it)", get.files_done, get.files_total,
+                   human_bytes(get.done).c_str(), human_bytes(get.total).c_str(), human_bytes(get.rate).c_str(),
+                   get.detail.empty() ? "" : ("  " + printable(get.detail)).c_str());
     }
     for (const auto& t : node.transfers) {
       if (is_seeding(t.state))
         std::fprintf(out, "  %-40s %s  %s sent  %s/s  %d %s\n", printable(t.path).c_str(), to_text(t.state),
-                    human_bytes(t.sent).c_str(), human_bytes(t.up_rate).c_str(), t.peers,
-                    t.peers == 1 ? "peer" : "peers");
+                     human_bytes(t.sent).c_str(), human_bytes(t.up_rate).c_str(), t.peers,
+                     t.peers == 1 ? "peer" : "peers");
       else
         std::fprintf(out, "  %-40s %s  %s%s\n", printable(t.path).c_str(), to_text(t.state),
-                    (describe_transfer(t) + origins(t)).c_str(),
-                    t.detail.empty() ? "" : ("  " + printable(t.detail)).c_str());
+                     (describe_transfer(t) + origins(t)).c_str(),
+                     t.detail.empty() ? "" : ("  " + printable(t.detail)).c_str());
     }
   }
 }

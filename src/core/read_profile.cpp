@@ -124,8 +124,8 @@ void ProfileRecorder::add(std::int64_t first, std::int64_t end) {
   }
 }
 
-bool ProfileRecorder::is_of_use() const {
-  return runs_.size() >= least_runs && runs_.front().first < where_disks_begin;
+bool is_of_use(std::span<const ProfileRun> runs) {
+  return runs.size() >= least_runs && runs.front().first < where_disks_begin;
 }
 
 }  // namespace mesh

@@ -32,6 +32,9 @@ struct ProfileRun {
 [[nodiscard]] std::string tell_profile(std::span<const ProfileRun> runs);
 /// Back again; nothing unless each run lies within a content of `size` bytes, and no two have anything in common.
 [[nodiscard]] std::optional<std::vector<ProfileRun>> read_profile(std::string_view told, std::int64_t size);
+/// It began where a disk begins, and jumped about: it was no copy of the content, which needs no profile, and no look
+/// into the middle of it.
+[[nodiscard]] bool is_of_use(std::span<const ProfileRun> runs);
 /// Of all runs, in grains.
 [[nodiscard]] std::int64_t grains_of(std::span<const ProfileRun> runs);
 
@@ -41,9 +44,7 @@ class ProfileRecorder {
   void note(std::int64_t offset, std::int64_t length);
   /// No more goes into it.
   [[nodiscard]] bool is_full() const { return bytes_ >= most_profile_bytes - most_run_bytes; }
-  /// It began where a disk begins, and jumped about: it was no copy of the content, which needs no profile, and no look
-  /// into the middle of it.
-  [[nodiscard]] bool is_of_use() const;
+  [[nodiscard]] bool is_of_use() const { return mesh::is_of_use(runs_); }
   [[nodiscard]] const std::vector<ProfileRun>& runs() const { return runs_; }
 
  private:

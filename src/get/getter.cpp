@@ -583,9 +583,7 @@ Progress Getter::progress(const GetTask& task) const {
     out.peers += info.peers;
   }
   // What waits for its turn is least of interest, and what does not move most of all.
-  const auto longest = [](const TransferInfo* info) {
-    return std::tuple(info->queued, info->eta >= 0, -info->eta);
-  };
+  const auto longest = [](const TransferInfo* info) { return std::tuple(info->queued, info->eta >= 0, -info->eta); };
   const auto told = std::min(active.size(), most_active_told);
   std::ranges::partial_sort(active, active.begin() + static_cast<std::ptrdiff_t>(told), {}, longest);
   for (std::size_t i = 0; i < told; ++i) out.active.push_back(*active[i]);

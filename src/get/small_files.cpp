@@ -281,8 +281,6 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
     const auto& id = sums[i].id;
     const bool is_right = (!file.id.is_set() || file.id == id) && (!wanted.id.is_set() || wanted.id == id);
     file.id = id;
-    arrived_ += is_right && file.error.empty() ? 1 : 0;
-    arrived_bytes_ += std::ssize(file.data);
     if (run->task->excludes(wanted.path)) {
       // Deleted or cancelled while it was on its way.
     } else if (!file.error.empty()) {
@@ -389,7 +387,11 @@ Task<void> SmallFiles::place_all(std::shared_ptr<Run> run) {
     std::vector<LocalEntry> here;
     for (std::size_t i = 0; i < placed.size(); ++i) {
       if (placed[i].entry) run->directories.emplace(parent_path(placed[i].entry->entry.path));
-      if (placed[i].entry) here.push_back(*placed[i].entry);
+      if (placed[i].entry) {
+        here.push_back(*placed[i].entry);
+        ++arrived_;
+        arrived_bytes_ += placed[i].entry->entry.size;
+      }
       if (placed[i].entry || !run->task->excludes(lot_for[i]->file.entry.path))
         run->finish(*lot_for[i], placed[i].entry ? Status::ok : Status::failed, placed[i].error, false);
     }

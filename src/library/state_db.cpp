@@ -344,7 +344,11 @@ std::optional<StateDb::Profile> StateDb::find_profile(const ContentId& id, std::
     if (!s.bind(id.view()).row()) return std::nullopt;
     out = {s.bytes(0), s.number(1) != 0};
   }
-  Statement(*this, "UPDATE profiles SET used=? WHERE id=?").bind(now).bind(id.view()).run();
+  Statement(*this, "UPDATE profiles SET used=? WHERE id=? AND used<?")
+      .bind(now)
+      .bind(id.view())
+      .bind(now - profile_used_seconds)
+      .run();
   return out;
 }
 
@@ -358,7 +362,8 @@ void StateDb::put_profile(const ContentId& id, const Profile& profile, std::int6
       .bind(profile.is_own ? 1 : 0)
       .bind(now)
       .run();
-  Statement(*this, "DELETE FROM profiles WHERE id NOT IN (SELECT id FROM profiles ORDER BY used DESC LIMIT ?)")
+  Statement(*this,
+            "DELETE FROM profiles WHERE id NOT IN (SELECT id FROM profiles ORDER BY own DESC, used DESC LIMIT ?)")
       .bind(most_profiles)
       .run();
 }

@@ -92,8 +92,10 @@ class StateDb {
   [[nodiscard]] std::vector<ContentId> read_parts();
 
   /// What is read first of a content (core/read_profile.h): seen here, or told by others. The `most_profiles` that
-  /// were written or read last; `now` in seconds since the epoch. What was seen here is not replaced by what is told.
+  /// were written or read last (to the minute), those that were seen here before all others; `now` in seconds since the
+  /// epoch. What was seen here is not replaced by what is told.
   static constexpr std::int64_t most_profiles = 200;
+  static constexpr std::int64_t profile_used_seconds = 60;
   struct Profile {
     std::string told;
     bool is_own = false;

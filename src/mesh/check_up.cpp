@@ -18,6 +18,10 @@ constexpr int most_dialing = 8;
 constexpr auto dial_limit = seconds(3);
 constexpr auto answer_limit = seconds(10);
 constexpr std::size_t most_version = 64;
+constexpr std::int64_t most_clock = std::int64_t{1} << 50;
+/// Of all of it: those that say nothing by then do not answer.
+constexpr auto look_limit = seconds(25);
+constexpr std::size_t most_missed = 16;
 
 std::int64_t now() {
   return std::chrono::duration_cast<milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
@@ -79,6 +83,7 @@ Task<void> CheckUp::ask(Member member, std::shared_ptr<MeshChecked> out) {
     // Its clock is looked at last there, so that the way back alone lies between.
     const auto took = std::chrono::steady_clock::now() - asked;
     const auto back = found.told.has_dialed ? milliseconds(0) : std::chrono::duration_cast<milliseconds>(took) / 2;
+    found.told.clock = std::clamp<std::int64_t>(found.told.clock, 0, most_clock);
     found.clock_off = found.told.clock + back.count() - now();
     if (found.told.version.size() > most_version) found.told.version.resize(most_version);
   } catch (const Error& error) {
@@ -106,17 +111,31 @@ Task<MeshChecked> CheckUp::look() {
     out->no_view = error.what();
   }
   auto asked = members.choose(most_asked, random_);
-  // Those that did not answer the last time as well: why is what is wanted.
-  for (auto& member : members.choose(most_asked - asked.size(), random_, MemberList::Which::missed))
+  // Some of those that did not answer the last time as well: why is what is wanted.
+  for (auto& member : members.choose(most_missed, random_, MemberList::Which::missed))
     asked.push_back(std::move(member));
+  const auto until = std::chrono::steady_clock::now() + look_limit;
+  const auto is_late = [until] { return std::chrono::steady_clock::now() >= until; };
   Together all(workers_.loop());
-  for (auto& member : asked) {
-    co_await all.fewer_than(most_at_once);
-    all.add(ask(std::move(member), out));
+  std::size_t begun = 0;
+  while (begun < asked.size() && !is_late()) {
+    if (all.waiting() >= most_at_once) {
+      co_await sleep_for(milliseconds(20));
+      continue;
+    }
+    all.add(ask(asked[begun++], out));
   }
-  co_await all.all();
-  std::ranges::sort(out->nodes, {}, &NodeChecked::node);
-  co_return *out;
+  while (all.waiting() > 0 && !is_late()) co_await sleep_for(milliseconds(20));
+  MeshChecked told = *out;
+  for (std::size_t i = 0; i < begun; ++i) {
+    if (std::ranges::find(told.nodes, asked[i].node, &NodeChecked::node) != told.nodes.end()) continue;
+    NodeChecked silent;
+    silent.node = asked[i].node;
+    silent.trouble = "did not answer in time";
+    told.nodes.push_back(std::move(silent));
+  }
+  std::ranges::sort(told.nodes, {}, &NodeChecked::node);
+  co_return told;
 }
 
 }  // namespace mesh

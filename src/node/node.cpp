@@ -476,7 +476,7 @@ Task<void> Node::tick() {
     }
     profiles_->tend();
     if (count % 60 == 0) trimmer.give_back();
-    if (count % 5 == 0 && http_) watch_.look(gets_->list(), Clock::now());
+    if (count % 5 == 0 && http_) watch_.look(transfers_->infos(), Clock::now());
     if (count % 5 == 0) session_->unload_idle();
     if (count % 5 == 0) range_teller_->tend();
     if (count % 5 == 0) state_->say_alive();

@@ -74,7 +74,8 @@ std::string Node::metrics() {
     out.gauge("gets", "Gets under way, and those that failed and that nobody has heard of, by state.", count,
               {{"state", state}});
   const auto silence = std::chrono::duration<double>(watch_.silence(SelfWatch::Clock::now()));
-  out.gauge("get_silence_seconds", "Of running gets the one for which nothing has come for the longest: since when.",
+  out.gauge("get_silence_seconds",
+            "Of downloads under way the one for which nothing has come for the longest: for how long.",
             silence.count());
   const auto& totals = transfers_->totals();
   const auto& small = getter_->small_files();
@@ -126,8 +127,10 @@ void Node::listen_for_http() {
                   : options_.http_token.empty() ? state_->secret("http-token", random_secret).hex()
                                                 : token_of(options_.http_token);
   http_ = HttpListener::open(workers_->loop(), {address, where.port}, std::move(options));
-  const auto timed = [this](std::string_view request, SelfWatch::Clock::duration took) { watch_.answered(request, took); };
-  mesh_handlers_.on_answered = command_handlers_.on_answered = timed;
+  const auto timed = [this](std::string_view request, SelfWatch::Clock::duration took) {
+    watch_.answered(request, took);
+  };
+  mesh_handlers_.on_answered = command_handlers_.on_answered = tracker_handlers_.on_answered = timed;
   http_->add_page("/metrics", Metrics::type, [this]() -> Task<std::string> { co_return metrics(); });
   http_->add_page("/config", "application/json",
                   [this]() -> Task<std::string> { co_return to_text(config_of(options_), 1) + "\n"; });

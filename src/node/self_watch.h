@@ -1,9 +1,11 @@
 // What a node counts of itself for its metrics, beside what its parts count anyway. On its loop.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <string>
 #include <vector>
 
 #include "wire/messages.h"
@@ -20,21 +22,21 @@ class SelfWatch {
     const auto it = requests_.find(request);
     (it != requests_.end() ? it : requests_.emplace(request, TimeHistogram()).first)->second.note(took);
   }
-  /// The gets under way.
-  void look(const std::vector<GetInfo>& gets, Clock::time_point now) {
-    std::map<std::int64_t, Moving> next;
-    for (const auto& get : gets) {
-      if (get.state != GetState::running) continue;
-      const auto it = moving_.find(get.number);
-      const auto done = get.done + get.files_done;
-      next[get.number] = it != moving_.end() && it->second.done == done ? it->second : Moving{done, now};
+  /// What is under way.
+  void look(const std::vector<TransferInfo>& transfers, Clock::time_point now) {
+    std::map<std::string, Moving> next;
+    for (const auto& one : transfers) {
+      // What waits for its turn, is looked for, hashed or placed is not waited for in vain.
+      if (one.queued || (one.state != TransferState::downloading && one.state != TransferState::connecting)) continue;
+      const auto it = moving_.find(one.path);
+      next[one.path] = it != moving_.end() && it->second.done == one.done ? it->second : Moving{one.done, now};
     }
     moving_ = std::move(next);
   }
-  /// Of the get for which nothing has come for the longest time, for how long.
+  /// Of the download for which nothing has come for the longest time, for how long.
   [[nodiscard]] Clock::duration silence(Clock::time_point now) const {
     auto out = Clock::duration::zero();
-    for (const auto& [number, get] : moving_) out = std::max(out, now - get.since);
+    for (const auto& [path, one] : moving_) out = std::max(out, now - one.since);
     return out;
   }
   [[nodiscard]] const TimeHistogram& loop() const { return loop_; }
@@ -47,7 +49,7 @@ class SelfWatch {
   };
   TimeHistogram loop_;
   RequestTimes requests_;
-  std::map<std::int64_t, Moving> moving_;
+  std::map<std::string, Moving> moving_;
 };
 
 }  // namespace mesh

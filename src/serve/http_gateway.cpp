@@ -75,6 +75,7 @@ struct HttpGateway::Shared : std::enable_shared_from_this<HttpGateway::Shared> {
   struct Kept {
     std::shared_ptr<VersionReader> reader{};
     std::int64_t read_to = 0;
+    Prefetch prefetch = Prefetch::none;
   };
   struct Found {
     FileEntry entry;
@@ -271,7 +272,8 @@ Task<std::optional<Text>> HttpGateway::Shared::answer_file(ConnectionPtr to, con
     };
   }
   auto& reader = kept->reader;
-  if (!reader || reader->wanted() != wanted) {
+  if (!reader || reader->wanted() != wanted || kept->prefetch != prefetch) {
+    kept->prefetch = prefetch;
     VersionReader::Options reading;
     reading.patience = options.stall;
     // Held by the connection.

@@ -49,12 +49,14 @@ bool Prefetcher::goes_on(const Run& run) const {
 Task<void> Prefetcher::fetch_profile(RunPtr run) {
   const auto& content = run->content;
   const auto profile = co_await profiles_.learn(content->wanted(), run->holders);
+  Slice slice;  // of what is here already there may be much
   for (const auto& part : profile) {
     const auto end = std::min((part.first + part.count) * profile_grain, content->wanted().size);
     for (auto at = part.first * profile_grain; at < end; at += most_at_once) {
       const auto most = std::max(least_ahead, content->fetcher().in_flight_bytes());
       while (goes_on(*run) && run->prefetch == Prefetch::boot && content->bytes_coming() >= most)
         co_await content->wait_for_news(look_every);
+      if (slice.is_over()) co_await slice.next();
       if (!goes_on(*run) || run->prefetch != Prefetch::boot) co_return;
       content->want_ahead(at, std::min(at + most_at_once, end));
     }

@@ -62,7 +62,7 @@ Task<std::vector<ProfileRun>> ReadProfiles::learn(FileEntry file, std::vector<No
       question.size = wanted.size;
       const ProfileTold told = co_await channel->request(question, ask_limit);
       auto runs = read_profile(told.profile, wanted.size);
-      if (runs && grains_of(*runs) > grains_of(to->best)) to->best = std::move(*runs);
+      if (runs && is_of_use(*runs) && grains_of(*runs) > grains_of(to->best)) to->best = std::move(*runs);
     } catch (const std::exception&) {
       // Of an older version, or gone: others may know.
     }
@@ -85,23 +85,23 @@ Task<std::vector<ProfileRun>> ReadProfiles::learn(FileEntry file, std::vector<No
 }
 
 Task<void> ReadProfiles::hear(ContentId id, std::int64_t size, std::string told) {
-  if (!read_profile(told, size)) throw Error(Status::failed, "no profile of that content");
-  const auto put = [this, id, told = std::move(told)] {
-    library_.db().put_profile(id, {told, false}, std::time(nullptr));
-  };
-  co_await run_on(workers_.brief(), put);
+  const auto runs = read_profile(told, size);
+  if (!runs || !is_of_use(*runs)) throw Error(Status::failed, "no profile of that content");
+  auto putting = put(id, size, std::move(told), false);
+  co_await std::move(putting);
 }
 
 /// A short look at the beginning does not stand for a boot.
-Task<void> ReadProfiles::keep(FileEntry file, std::string told) {
-  const auto put = [this, file = std::move(file), told = std::move(told)] {
+Task<void> ReadProfiles::put(ContentId id, std::int64_t size, std::string told, bool is_own) {
+  const auto work = [this, id, size, is_own, told = std::move(told)] {
     const auto now = std::time(nullptr);
-    const auto known = library_.db().find_profile(file.id, now);
-    const auto before = known && known->is_own ? read_profile(known->told, file.size) : std::nullopt;
-    if (before && grains_of(*before) > 2 * grains_of(*read_profile(told, file.size))) return;
-    library_.db().put_profile(file.id, {told, true}, now);
+    const auto known = library_.db().find_profile(id, now);
+    if (known && known->is_own > is_own) return;
+    const auto before = known && known->is_own == is_own ? read_profile(known->told, size) : std::nullopt;
+    if (before && grains_of(*before) > 2 * grains_of(*read_profile(told, size))) return;
+    library_.db().put_profile(id, {told, is_own}, now);
   };
-  co_await run_on(workers_.brief(), put);
+  co_await run_on(workers_.brief(), work);
 }
 
 Task<void> ReadProfiles::tell(FileEntry file, std::string told) {
@@ -111,7 +111,7 @@ Task<void> ReadProfiles::tell(FileEntry file, std::string told) {
   Located located = co_await tracker->request(question, tell_limit);
   std::size_t count = 0;
   for (auto& node : located.nodes) {
-    if (count >= most_asked) break;
+    if (count >= most_asked || workers_.stopping()) break;
     try {
       const auto channel = co_await channels_.to(std::move(node));
       const auto used = channels_.use(channel);
@@ -129,7 +129,7 @@ Task<void> ReadProfiles::tell(FileEntry file, std::string told) {
 
 Task<void> ReadProfiles::keep_and_tell(ReadProfiles* self, FileEntry file, std::string told) {
   try {
-    co_await self->keep(file, told);
+    co_await self->put(file.id, file.size, told, true);
     if (self->options_.tells && !self->workers_.stopping()) co_await self->tell(std::move(file), std::move(told));
   } catch (const std::exception&) {
     // It is of use here, or not even that.
@@ -152,7 +152,7 @@ Task<void> ReadProfiles::close() {
   const auto openings = std::exchange(openings_, {});
   for (const auto& [id, opening] : openings)
     if (opening.recorder.runs().size() != opening.kept && opening.recorder.is_of_use())
-      co_await keep(opening.file, tell_profile(opening.recorder.runs()));
+      co_await put(id, opening.file.size, tell_profile(opening.recorder.runs()), true);
 }
 
 }  // namespace mesh

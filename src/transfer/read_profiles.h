@@ -56,7 +56,7 @@ class ReadProfiles {
   [[nodiscard]] bool is_over(const Opening& opening, Clock::time_point now) const {
     return now - opening.begun >= options_.length || opening.recorder.is_full();
   }
-  Task<void> keep(FileEntry file, std::string told);
+  Task<void> put(ContentId id, std::int64_t size, std::string told, bool is_own);
   static Task<void> keep_and_tell(ReadProfiles* self, FileEntry file, std::string told);
   Task<void> tell(FileEntry file, std::string told);
 
