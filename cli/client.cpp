@@ -157,13 +157,13 @@ void start_private_node(const NodeOptions& options) {
       events.begins = [&](const StateDir& at) {
         file = Fd(::openat(at.fd(), "meshget.log", O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600));
       };
-      events.log = [&](const std::string& text) {
+      events.log = [&](const LogLine& said) {
         const std::time_t now = std::time(nullptr);
         char stamp[32];
         std::tm tm{};
         localtime_r(&now, &tm);
         std::strftime(stamp, sizeof stamp, "%F %T ", &tm);
-        const std::string line = stamp + printable(text) + "\n";
+        const std::string line = stamp + printable(said.text) + "\n";
         [[maybe_unused]] const auto written = ::write(file.get(), line.data(), line.size());
       };
       events.serves = [&](asio::io_context&) {

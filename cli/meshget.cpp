@@ -217,7 +217,7 @@ Task<Status> run(const NodeOptions& node, const Asked& asked, const HandlerOptio
   Status status = Status::ok;
   for (const auto& one : outcomes) {
     status = worst(status, one.status);
-    if (!one.error.empty()) say("meshget", one.error);
+    if (!one.error.empty()) say_failure("meshget", one.status, one.error);
     if (one.left_out > 0)
       say("meshget", printable(one.mesh_path) + ": " + std::to_string(one.left_out) +
                          (one.left_out == 1 ? " name in it is" : " names in it are") +

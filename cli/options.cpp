@@ -8,9 +8,11 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "config.h"
 #include "core/format.h"
@@ -89,9 +91,12 @@ void add_common(CLI::App& app, CommonOptions& options) {
   app.add_option("--config", options.config,
                  "Configuration file (default: ~/.config/mesh.conf, then /etc/mesh/mesh.conf)")
       ->type_name("FILE");
-  app.add_option("--log-level", options.log_level, "error or info")
-      ->check(CLI::IsMember({"error", "info"}).description(""))
+  app.add_option("--log-level", options.log_level, "error, warning or info: what is at least as bad")
+      ->check(CLI::IsMember({"error", "warning", "info"}).description(""))
       ->type_name("LEVEL");
+  app.add_option("--log-format", options.log_format, "text, or json: an object a line")
+      ->check(CLI::IsMember({"text", "json"}).description(""))
+      ->type_name("FORMAT");
   add_count(app, "--max-log-lines", options.max_log_lines, "Lines in the log of a service, a minute");
 }
 
@@ -335,9 +340,53 @@ int parse(CLI::App& app, CommonOptions& options, int argc, char** argv) {
   return -1;
 }
 
+namespace {
+
+/// Whether stderr is what systemd has connected to the journal (systemd.exec(5), JOURNAL_STREAM).
+bool writes_to_journal() {
+  const char* stream = std::getenv("JOURNAL_STREAM");
+  struct stat s {};
+  if (stream == nullptr || ::fstat(STDERR_FILENO, &s) != 0) return false;
+  return std::to_string(s.st_dev) + ":" + std::to_string(s.st_ino) == stream;
+}
+
+/// RFC 3339, to the millisecond.
+std::string time_now() {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  std::tm tm{};
+  ::gmtime_r(&now.tv_sec, &tm);
+  char day[32];
+  char out[80];
+  std::strftime(day, sizeof day, "%FT%T", &tm);
+  std::snprintf(out, sizeof out, "%s.%03ldZ", day, now.tv_nsec / 1'000'000);
+  return out;
+}
+
+std::string as_json(const std::string& program, const LogLine& line) {
+  nlohmann::ordered_json out = {{"time", time_now()},
+                                {"level", line.level == LogLevel::error     ? "error"
+                                          : line.level == LogLevel::warning ? "warning"
+                                                                            : "info"},
+                                {"program", program}};
+  if (!line.event.empty()) out["event"] = line.event;
+  if (!line.path.empty()) out["path"] = line.path;
+  if (line.size >= 0) out["size"] = line.size;
+  if (!line.node.empty()) out["node"] = line.node;
+  out["message"] = line.text;
+  return out.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
+}
+
+}  // namespace
+
 void say(const std::string& program, const std::string& text) {
   // Whatever others have put into it: one line, and nothing that a terminal obeys.
   std::fprintf(stderr, "%s: %s\n", program.c_str(), printable(text).c_str());
+}
+
+void say_failure(const std::string& program, Status status, const std::string& text) {
+  const bool can_be_asked = program == "meshget" || program == "meshfile";
+  say(program, status == Status::unreachable && can_be_asked ? text + " (meshfile doctor says what is amiss)" : text);
 }
 
 FilesDir files_dir(const NodeOptions& node) {
@@ -345,10 +394,21 @@ FilesDir files_dir(const NodeOptions& node) {
   return {node.files.string(), std::filesystem::canonical(node.files, ec).string()};
 }
 
-std::function<void(const std::string&)> service_log(const std::string& program, const CommonOptions& options) {
-  if (options.log_level == "error") return [](const std::string&) {};
-  return [program, limit = std::make_shared<LogLimit>(options.max_log_lines)](const std::string& text) {
-    for (const auto& line : limit->pass(text, LogLimit::Clock::now())) say(program, line);
+Log service_log(const std::string& program, const CommonOptions& options) {
+  const auto worst = options.log_level == "error"     ? LogLevel::error
+                     : options.log_level == "warning" ? LogLevel::warning
+                                                      : LogLevel::info;
+  const bool is_journal = writes_to_journal();
+  const bool is_json = options.log_format == "json";
+  return [=, limit = std::make_shared<LogLimit>(options.max_log_lines)](LogLine line) {
+    if (line.level > worst) return;
+    for (const auto& text : limit->pass(line.text, LogLimit::Clock::now())) {
+      LogLine said = text == line.text ? line : warning(text);
+      std::string out = is_journal ? "<" + std::to_string(static_cast<int>(said.level)) + ">" : std::string();
+      // Whatever others have put into it: one line, and nothing that a terminal obeys.
+      out += is_json ? as_json(program, said) : program + ": " + printable(said.text);
+      std::fprintf(stderr, "%s\n", out.c_str());
+    }
   };
 }
 
@@ -386,7 +446,7 @@ int guarded(const std::string& program, const std::function<int()>& run) {
   try {
     return flushed(program, run());
   } catch (const Error& error) {
-    say(program, error.what());
+    say_failure(program, error.status(), error.what());
     return static_cast<int>(error.status());
   } catch (const std::exception& error) {
     say(program, error.what());

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/log.h"
 #include "core/mesh_path.h"
 #include "node/node_options.h"
 #include "unpack/unpacker.h"
@@ -20,6 +21,7 @@ struct CommonOptions {
   std::string key;
   std::string config;
   std::string log_level = "info";
+  std::string log_format = "text";
   int max_log_lines = 1000;  ///< a minute
 };
 
@@ -63,9 +65,12 @@ int parse(CLI::App& app, CommonOptions& options, int argc, char** argv);
 
 /// Where the command's own messages go: "NAME: text" on stderr.
 void say(const std::string& program, const std::string& text);
+/// The same, of what it ends with: where it found nobody to ask, with how to find out why.
+void say_failure(const std::string& program, Status status, const std::string& text);
 
-/// The log of a service: as much of it as was asked for.
-std::function<void(const std::string&)> service_log(const std::string& program, const CommonOptions& options);
+/// The log of a service: as much of it as was asked for, on stderr; where that is systemd's journal, with priorities
+/// (sd-daemon(3)).
+Log service_log(const std::string& program, const CommonOptions& options);
 
 /// Ends the program at once. What was printed and could not be written is a failure.
 [[noreturn]] void leave(const std::string& program, int status);

@@ -75,7 +75,8 @@ _meshswarm() {
             return ;;
         --hash) mapfile -t COMPREPLY < <(compgen -W "ondemand eager" -- "$word"); return ;;
         --refuse) mapfile -t COMPREPLY < <(compgen -W "get delete url" -- "$word"); return ;;
-        --log-level) mapfile -t COMPREPLY < <(compgen -W "error info" -- "$word"); return ;;
+        --log-level) mapfile -t COMPREPLY < <(compgen -W "error warning info" -- "$word"); return ;;
+        --log-format) mapfile -t COMPREPLY < <(compgen -W "text json" -- "$word"); return ;;
         --tracker | --listen | --advertise | --name | --from | --on | --linger | --timeout | --max-* | --spool | --ignore) return ;;
     esac
     if [[ ${program##*/} == meshfile ]]; then

@@ -157,7 +157,7 @@ void GetQueue::inherit(const std::vector<Get>& requests) {
     try {
       spawn(workers_.loop(), run_detached(add(std::move(request))));
     } catch (const Error& error) {
-      log_(std::string("get: ") + error.what());
+      log_(failure(std::string("get: ") + error.what()).of("get-failed"));
     }
   }
 }
@@ -335,7 +335,8 @@ Task<void> GetQueue::run_detached(GetTaskPtr task) {
     const auto lost = std::ranges::find_if(outcomes, [](const auto& one) { return one.status == Status::unreachable; });
     if (lost == outcomes.end() || task->cancelled) {
       for (const auto& one : outcomes)
-        if (one.status != Status::ok && !one.error.empty()) log_("get: " + one.error);
+        if (one.status != Status::ok && !one.error.empty())
+          log_(failure("get: " + one.error).of("get-failed", one.mesh_path, one.size));
       end(task, outcomes, false);
       co_return;
     }

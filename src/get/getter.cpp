@@ -325,7 +325,7 @@ Task<void> Getter::fulfil(GetTaskPtr task, Plan& plan, Results& results) {
       try {
         library_.installer().finish_directory(it->second.first, it->second.second);
       } catch (const Error& error) {
-        log_(error.what());
+        log_(failure(error.what()));
       }
     }
   };

@@ -90,7 +90,7 @@ Task<std::vector<Planned*>> SmallFiles::get_packed(GetTaskPtr task, std::vector<
   try {
     if (!run->directories.empty()) co_await sync_names(run);
   } catch (const std::exception& error) {
-    log_(std::string("directories cannot be synced: ") + error.what());
+    log_(failure(std::string("directories cannot be synced: ") + error.what()));
   }
   co_return rest;
 }
@@ -287,7 +287,9 @@ Task<void> SmallFiles::take(std::shared_ptr<Run> run, const std::string& node, s
       run->failed.emplace_back(planned, "on " + node + ": " + file.error);
     } else if (static_cast<std::int64_t>(file.data.size()) != wanted.size || !is_right) {
       run->failed.emplace_back(planned, node + " sent other bytes than it said");
-      log_(printable(wanted.path) + ": " + node + " sent other bytes than it said");
+      log_(warning(printable(wanted.path) + ": " + node + " sent other bytes than it said")
+               .of("wrong-bytes", wanted.path, wanted.size)
+               .by(node));
     } else if (const auto& sum = sums[i].sha256; sum != planned->sha256) {
       run->finish(*planned, Status::failed,
                   printable(wanted.path) + ": the mesh's copy has SHA-256 " + sum + ", not " + planned->sha256 +

@@ -86,7 +86,7 @@ void Library::apply(std::vector<TreeChange> changes) {
   say(inventory_.apply(std::move(changes)));
   for (const auto& path : files) tell_touched(path);
   if (!ends || !first) return;
-  log_("files directory scanned: " + std::to_string(inventory_.size()) + " entries");
+  log_(LogLine("files directory scanned: " + std::to_string(inventory_.size()) + " entries").of("scanned"));
   on_scanned();
 }
 
@@ -173,7 +173,7 @@ void Library::withdraw(const std::string& path, const std::string& why) {
   change.is_withdrawn = true;
   if (const auto* item = inventory_.find(path)) {
     change.withdrawn = item->entry.id;
-    log_(printable(path) + ": is not offered any more: " + why);
+    log_(warning(printable(path) + ": is not offered any more: " + why).of("not-offered", path));
     change.delta = inventory_.withdraw(path);
   }
   const bool was_known = !change.delta.removed.empty();

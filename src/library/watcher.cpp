@@ -200,9 +200,9 @@ bool Watcher::watch(const std::string& dir, int fd) {
       return true;
     }
     if (complete_)
-      log_("cannot watch " + gate_.absolute(dir) + ": " + std::strerror(errno) +
-           "; the files directory is scanned again every " + human_seconds(options_.rescan.count()) + " (mend: raise " +
-           no_watch_mend_ + ")");
+      log_(warning("cannot watch " + gate_.absolute(dir) + ": " + std::strerror(errno) +
+                   "; the files directory is scanned again every " + human_seconds(options_.rescan.count()) +
+                   " (mend: raise " + no_watch_mend_ + ")"));
     complete_ = false;
   }
   return false;
@@ -230,7 +230,9 @@ void Watcher::scan(const std::string& dir, int depth) {
   if (stop_) return;
   const Fd fd = gate_.open_directory(dir);
   if (!fd) {
-    if (errno != ENOENT) log_(gate_.absolute(printable(dir)) + ": cannot be read: " + std::strerror(errno));
+    if (errno != ENOENT)
+      log_(
+          warning(gate_.absolute(printable(dir)) + ": cannot be read: " + std::strerror(errno)).of("not-offered", dir));
     return;
   }
   struct stat own {};
@@ -238,8 +240,10 @@ void Watcher::scan(const std::string& dir, int depth) {
   const std::pair<std::uint64_t, std::uint64_t> self(own.st_dev, own.st_ino);
   if (gate_.is_state(directory_id(own))) return;
   if (depth > deepest || std::ranges::find(above_, self) != above_.end()) {
-    log_(gate_.absolute(printable(dir)) +
-         (depth > deepest ? ": is nested too deep; not offered" : ": leads back to a directory above it; not offered"));
+    log_(warning(gate_.absolute(printable(dir)) + (depth > deepest
+                                                       ? ": is nested too deep; not offered"
+                                                       : ": leads back to a directory above it; not offered"))
+             .of("not-offered", dir));
     return;
   }
   above_.push_back(self);
@@ -249,7 +253,8 @@ void Watcher::scan(const std::string& dir, int depth) {
     if (is_ignored(name)) continue;
     if (!is_mesh_path(path)) {
       if (path != reserved_part)
-        log_(printable(gate_.absolute(path)) + ": is not offered: the path " + std::string(path_fault(path)));
+        log_(warning(printable(gate_.absolute(path)) + ": is not offered: the path " + std::string(path_fault(path)))
+                 .of("not-offered", path));
       if (path != reserved_part) leave_out(path, true);
       continue;
     }
@@ -288,8 +293,10 @@ std::optional<Kind> Watcher::examine(const std::string& path) {
     }
   }
   if (found && found->entry.kind == Kind::outside)
-    log_(printable(gate_.absolute(path)) + ": leads out of the files directory, to " + printable(found->entry.target) +
-         "; it is not offered (start meshseed with --follow DIR for where it leads)");
+    log_(warning(printable(gate_.absolute(path)) + ": leads out of the files directory, to " +
+                 printable(found->entry.target) +
+                 "; it is not offered (start meshseed with --follow DIR for where it leads)")
+             .of("not-offered", path));
   leave_out(path, was_there ? !found : gate_.is_special(path));
   if (!found) {
     emit({TreeChange::Kind::gone, path, {}});

@@ -55,7 +55,7 @@ Gossip::Gossip(Workers& workers, Options options, Facts facts, Handlers& handler
       }
     }
   } catch (const std::exception&) {
-    facts_.log("the list of nodes that was remembered cannot be read; it is made anew");
+    facts_.log(warning("the list of nodes that was remembered cannot be read; it is made anew"));
   }
   handlers.on<Greet>([this](ChannelPtr channel, Greet said) -> Task<Greeted> {
     if (!is_proven(said.self.instance, said.public_key, Greet::name, channel->binding(), said.proof))
@@ -254,7 +254,7 @@ Task<void> Gossip::gossip() {
       co_await round(unmet, number);
     } catch (const std::exception& error) {
       if (alive.expired()) co_return;
-      facts_.log(std::string("other nodes cannot be greeted or remembered: ") + error.what());
+      facts_.log(warning(std::string("other nodes cannot be greeted or remembered: ") + error.what()));
     }
     if (alive.expired()) co_return;
     decide();
@@ -301,7 +301,7 @@ Task<void> Gossip::close() {
   try {
     co_await save();
   } catch (const std::exception& error) {
-    facts_.log(std::string("other nodes cannot be remembered: ") + error.what());
+    facts_.log(warning(std::string("other nodes cannot be remembered: ") + error.what()));
   }
 }
 

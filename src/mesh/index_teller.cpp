@@ -337,8 +337,9 @@ Task<void> IndexTeller::compare(KeeperPtr keeper, ChannelPtr channel) {
 /// What a keeper says of itself beside its answer.
 void IndexTeller::note(Keeper& keeper, const IndexTold& heard) {
   if (heard.is_full && !std::exchange(said_full_, true))
-    facts_.log("the index of " + keeper.member.node +
-               " has no room for all that this node has; where no tracker answers, some of it may not be found");
+    facts_.log(
+        warning("the index of " + keeper.member.node +
+                " has no room for all that this node has; where no tracker answers, some of it may not be found"));
   keeper.hangs_up = keeper.hangs_up || heard.hang_up;
 }
 

@@ -348,14 +348,15 @@ Task<void> PathIndex::make() {
     any = any && tracker_links_.is_told(channel_);
   } catch (const std::exception& error) {
     if (alive.expired()) co_return;
-    facts_.log(std::string("the other nodes cannot be asked: ") + error.what());
+    facts_.log(warning(std::string("the other nodes cannot be asked: ") + error.what()));
     any = false;
   }
   opening_ = false;
   if (any && !closed_) {
     if (!tracker_links_.names().empty())
-      facts_.log("no tracker answers; the path index is asked instead (other nodes known: " +
-                 std::to_string(gossip_.members().size()) + ")");
+      facts_.log(warning("no tracker answers; the path index is asked instead (other nodes known: " +
+                         std::to_string(gossip_.members().size()) + ")")
+                     .of("no-tracker"));
     spawn(workers_.loop(), tend_view());
   } else {
     failed_ = Clock::now();

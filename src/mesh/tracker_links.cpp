@@ -105,8 +105,10 @@ Task<void> TrackerLinks::keep(std::shared_ptr<Shared> shared, std::shared_ptr<Li
   std::string said;
   const auto say = [&] {
     if (!shared->closed && said != link->trouble)
-      shared->facts.log("tracker " + link->address + ": " + link->trouble +
-                        (link->known_by.empty() ? "; trying again" : ""));
+      shared->facts.log(
+          warning("tracker " + link->address + ": " + link->trouble + (link->known_by.empty() ? "; trying again" : ""))
+              .of("tracker-lost")
+              .by(link->address));
     said = link->trouble;
   };
   while (!shared->closed) {
@@ -157,8 +159,8 @@ Task<void> TrackerLinks::enlist(std::shared_ptr<Shared> shared, std::shared_ptr<
     }
     shared->facts.welcomed(welcome);
     if (!welcome.known_as.empty())
-      shared->facts.log("another node of the mesh is called " + hello.node + ", too: this one is known as " +
-                        welcome.known_as + " meanwhile; give each a --name of its own");
+      shared->facts.log(warning("another node of the mesh is called " + hello.node + ", too: this one is known as " +
+                                welcome.known_as + " meanwhile; give each a --name of its own"));
     if (!link->told_all) {
       link->told = true;
       shared->finish(*link);
@@ -188,7 +190,9 @@ Task<void> TrackerLinks::enlist(std::shared_ptr<Shared> shared, std::shared_ptr<
       }
       if (trouble && !channel->is_open()) throw *trouble;
     }
-    if (!link->address.empty()) shared->facts.log("tracker " + link->address + ": registered");
+    if (!link->address.empty())
+      shared->facts.log(
+          LogLine("tracker " + link->address + ": registered").of("tracker-registered").by(link->address));
   } catch (const Error& error) {
     link->trouble = error.what();
     channel->close();

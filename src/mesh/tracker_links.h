@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "core/log.h"
 #include "core/mesh_path.h"
 #include "wire/channel.h"
 #include "wire/flow.h"
@@ -37,7 +38,7 @@ class TrackerLinks {
     std::function<Task<ChannelPtr>(std::chrono::milliseconds limit)> fallback;
     /// Nobody else is known, nor named. May be unset.
     std::function<bool()> is_alone;
-    std::function<void(const std::string&)> log;
+    Log log;
     Access access;
   };
 

@@ -74,7 +74,7 @@ Keeper::Keeper(Workers& workers, Options options, Log log, Library& library, Tra
     if (const auto text = library_.db().find_note(note_name); !text.empty())
       for (auto& one : from_bencode<Remembered>(text).all) known_[one.path] = std::move(one);
   } catch (const CodecError&) {
-    log_("what --keep has dealt with cannot be read; it begins anew");
+    log_(warning("what --keep has dealt with cannot be read; it begins anew"));
   }
 }
 
@@ -239,8 +239,10 @@ Task<void> Keeper::begin() {
     if (const auto grows = std::max<std::int64_t>(size - credit, 0); grows > room) {
       const auto [told, fresh] = too_large_.try_emplace(path, version);
       if (fresh || std::exchange(told->second, version) != version)
-        log_(printable(path) + ": is not kept here: " + human_bytes(size) + ", and of --keep-max, " +
-             human_bytes(options_.most_bytes) + ", " + human_bytes(std::max<std::int64_t>(room, 0)) + " are left");
+        log_(warning(printable(path) + ": is not kept here: " + human_bytes(size) + ", and of --keep-max, " +
+                     human_bytes(options_.most_bytes) + ", " + human_bytes(std::max<std::int64_t>(room, 0)) +
+                     " are left")
+                 .of("not-kept", path, size));
       continue;
     } else if (budget_) {
       room -= grows;
@@ -284,7 +286,7 @@ void Keeper::end(std::int64_t number, const std::vector<GetOutcome>& outcomes) {
     if (one.status == Status::ok && !one.kept && known_.size() < 2 * most_paths) known_[one.mesh_path].brought = true;
     if (one.status != Status::ok && one.kept) conflicts.insert(one.mesh_path);
     if (one.status != Status::ok && one.status != Status::interrupted && !one.error.empty())
-      log_("--keep: " + one.error);
+      log_(warning("--keep: " + one.error));
   }
   unsaved_ = true;
   for (const auto& [path, version] : begun->second.files) {
@@ -332,7 +334,7 @@ Task<void> Keeper::run() {
       co_await begin();
       worked = Clock::now() - begun;
     } catch (const std::exception& error) {
-      log_(std::string("--keep: ") + error.what());
+      log_(warning(std::string("--keep: ") + error.what()));
     }
     const auto pause = milliseconds(std::uniform_int_distribution<int>(static_cast<int>(every_.count() / 2),
                                                                        static_cast<int>(every_.count()))(random_));
@@ -346,7 +348,7 @@ Task<void> Keeper::run() {
         if (more_ && begun_.size() < std::max<std::size_t>(under_way, 1)) co_await begin();
         co_await remember();
       } catch (const std::exception& error) {
-        log_(std::string("--keep: ") + error.what());
+        log_(warning(std::string("--keep: ") + error.what()));
         more_ = false;
       }
     }

@@ -204,10 +204,11 @@ void Node::give_up_identity() {
     unwritten = std::string(" until the node ends, as it cannot be written down: ") + error.what();
   }
   remember_identity();
-  log_(state_->path().string() +
-       ": another node is in the mesh by this one's identity, as its state directory was copied; it has a new one from "
-       "now on, " +
-       identity_->instance() + unwritten);
+  log_(warning(
+      state_->path().string() +
+      ": another node is in the mesh by this one's identity, as its state directory was copied; it has a new one from "
+      "now on, " +
+      identity_->instance() + unwritten));
   check_head();
   gossip_->identity_changed();
   if (index_) index_->identity_changed();
@@ -315,9 +316,10 @@ bool Node::is_in_place() {
   const auto place = library_->gate().place();
   const bool was_missing = std::exchange(missing_, place == Place::missing);
   if (place == Place::here || (place == Place::missing && !was_missing)) return true;
-  log_(options_.files.string() + ": the files directory was " +
-       (place == Place::missing ? "moved away or deleted; it is made anew"
-                                : "moved, or something was mounted over it; the node begins anew with what is there"));
+  log_(warning(options_.files.string() + ": the files directory was " +
+               (place == Place::missing
+                    ? "moved away or deleted; it is made anew"
+                    : "moved, or something was mounted over it; the node begins anew with what is there")));
   return false;
 }
 
@@ -336,13 +338,13 @@ bool Node::look_after_state() {
       lost += (lost.empty() ? "" : ", ") + std::string("its local socket");
     }
     if (!lost.empty())
-      log_(state_->path().string() + ": somebody took away " + lost +
-           "; made anew (a cleaner of /tmp? --state names another place)");
+      log_(warning(state_->path().string() + ": somebody took away " + lost +
+                   "; made anew (a cleaner of /tmp? --state names another place)"));
   } catch (const NodeRunsHere& error) {
-    log_(std::string("cannot go on: ") + error.what());
+    log_(failure(std::string("cannot go on: ") + error.what()));
     return false;
   } catch (const std::exception& error) {
-    log_(std::string("the state directory is not as it should be; looking again soon: ") + error.what());
+    log_(failure(std::string("the state directory is not as it should be; looking again soon: ") + error.what()));
   }
   return true;
 }
@@ -472,7 +474,7 @@ Task<void> Node::tick() {
       guests_->tend();
       session_->hang_up_on_unauthenticated();
     } catch (const std::exception& error) {
-      log_(std::string("upkeep: ") + error.what());
+      log_(warning(std::string("upkeep: ") + error.what()));
     }
     profiles_->tend();
     if (count % 60 == 0) trimmer.give_back();

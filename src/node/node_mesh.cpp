@@ -239,7 +239,9 @@ void Node::serve_mesh() {
     co_return out;
   });
   mesh_handlers_.on_note<Notice>([this](const ChannelPtr& channel, const Notice& notice) {
-    log_(channel->where() + " says: " + printable(std::string_view(notice.text).substr(0, most_notice_bytes)));
+    log_(warning(channel->where() + " says: " + printable(std::string_view(notice.text).substr(0, most_notice_bytes)))
+             .of("notice")
+             .by(channel->where()));
   });
   mesh_handlers_.on_note<UrlMembers>(
       [this](const ChannelPtr&, UrlMembers now) { session_->set_getters(now.id, now.getters); });

@@ -65,8 +65,10 @@ Task<Ordered> RemoteCommands::execute(Order order) {
   const char* wanted = order.kind == Delete::name ? "delete" : "get";
   if (refuses(wanted))
     throw Error(Status::refused, "does not " + std::string(wanted) + " for other nodes (its --refuse says so)");
-  log_("order from " + printable(order.asker.empty() ? "a command at the tracker" : order.asker) + ": " +
-       printable(order.kind));
+  log_(LogLine("order from " + printable(order.asker.empty() ? "a command at the tracker" : order.asker) + ": " +
+               printable(order.kind))
+           .of("order")
+           .by(order.asker));
   Ordered out;
   if (order.kind == Get::name) {
     auto request = from_bencode<Get>(order.body);
@@ -200,7 +202,9 @@ Task<Deleted> RemoteCommands::remove_now(Delete asked) {
   }
   std::ranges::sort(out.paths);
   if (out.count > 0)
-    log_("deleted " + std::to_string(out.count) + (out.count == 1 ? " name, " : " names, ") + human_bytes(out.bytes));
+    log_(LogLine("deleted " + std::to_string(out.count) + (out.count == 1 ? " name, " : " names, ") +
+                 human_bytes(out.bytes))
+             .of("deleted", {}, out.bytes));
   co_return out;
 }
 

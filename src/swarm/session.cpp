@@ -265,8 +265,8 @@ void Session::hang_up_on_unauthenticated() {
     return out;
   };
   if (const int count = unauthenticated_.hang_up(port_, UnauthenticatedConnections::Clock::now(), peers); count > 0)
-    log_("hung up on " + std::to_string(count) + " that connected as peers and did not " +
-         (keys_ ? "prove the mesh key" : "become any, or are too many"));
+    log_(warning("hung up on " + std::to_string(count) + " that connected as peers and did not " +
+                 (keys_ ? "prove the mesh key" : "become any, or are too many")));
 }
 
 /// libtorrent's listen_interfaces: an s behind a port wants TLS.
@@ -525,7 +525,7 @@ void Session::say_refused(const lt::tcp::endpoint& peer, const lt::error_code& w
   auto& said = refused_[peer.address()];
   if (said && now - *said < std::chrono::minutes(1)) return;
   said = now;
-  log_("peer " + to_text(peer) + ": no TLS connection: " + why.message());
+  log_(warning("peer " + to_text(peer) + ": no TLS connection: " + why.message()).of("refused").by(to_text(peer)));
 }
 
 void Session::handle(lt::alert* alert) {
@@ -555,14 +555,17 @@ void Session::handle(lt::alert* alert) {
     if (const auto torrent = find(failed->handle)) {
       ++torrent->hash_failures;
       ++pieces_failed_;
-      log_("piece " + std::to_string(static_cast<int>(failed->piece_index)) + " of " +
-           torrent->torrent.id.hex().substr(0, 12) + " failed its hash; it is asked for again");
+      log_(warning("piece " + std::to_string(static_cast<int>(failed->piece_index)) + " of " +
+                   torrent->torrent.id.hex().substr(0, 12) + " failed its hash; it is asked for again")
+               .of("piece-failed", torrent->path));
     }
   } else if (const auto* ban = lt::alert_cast<lt::peer_ban_alert>(alert)) {
     // Of what it had on the way several pieces may turn out bad.
     if (const auto torrent = find(ban->handle); torrent && torrent->banned.insert(ban->endpoint).second)
-      log_("peer " + to_text(ban->endpoint) + " sent wrong bytes of " + torrent->torrent.id.hex().substr(0, 12) +
-           "; it is banned from this swarm");
+      log_(warning("peer " + to_text(ban->endpoint) + " sent wrong bytes of " +
+                   torrent->torrent.id.hex().substr(0, 12) + "; it is banned from this swarm")
+               .of("wrong-bytes", torrent->path)
+               .by(to_text(ban->endpoint)));
   } else if (const auto* file_error = lt::alert_cast<lt::file_error_alert>(alert)) {
     // A peer asked for what a spool dropped: libtorrent tells it, and nothing is wrong.
     const bool dropped = file_error->error == boost::system::errc::no_message_available;
@@ -581,7 +584,7 @@ void Session::handle(lt::alert* alert) {
   } else if (const auto* hung_up = lt::alert_cast<lt::peer_disconnected_alert>(alert)) {
     if (hung_up->op == lt::operation_t::ssl_handshake) say_refused(hung_up->endpoint, hung_up->error);
   } else if (const auto* listen = lt::alert_cast<lt::listen_failed_alert>(alert)) {
-    log_("cannot listen: " + listen->message());
+    log_(failure("cannot listen: " + listen->message()));
   }
 }
 

@@ -152,8 +152,10 @@ Task<void> BlockAsker::ask(std::vector<int> numbers, Take take) {
     }
     if (given_up) std::rethrow_exception(given_up);
     if (trouble.empty()) continue;
-    log_(printable(wanted_.path) + ": " + printable(node.name) + ": " + printable(trouble) +
-         "; it is not asked again what its blocks are");
+    log_(warning(printable(wanted_.path) + ": " + printable(node.name) + ": " + printable(trouble) +
+                 "; it is not asked again what its blocks are")
+             .of("not-told", wanted_.path)
+             .by(node.name));
     std::erase_if(nodes_, [&](const NodeRef& other) { return other.instance == node.instance; });
     if (!is_holder) {
       teller_.clear();

@@ -116,8 +116,9 @@ Task<std::int64_t> DeltaSource::search(FileOrder order, const HashedFile& file, 
   std::string tellers;
   for (const auto& name : asker->tellers()) tellers += (tellers.empty() ? "; told of by " : ", ") + printable(name);
   if (!tellers.empty()) tellers += " (" + human_bytes(asker->received()) + ")";
-  log_(printable(order.wanted.path) + ": " + human_bytes(bytes) + " of " + human_bytes(file.layout.size) +
-       " are here already, in " + names + tellers + (trouble.empty() ? "" : "; not looked further: " + trouble));
+  log_(LogLine(printable(order.wanted.path) + ": " + human_bytes(bytes) + " of " + human_bytes(file.layout.size) +
+               " are here already, in " + names + tellers + (trouble.empty() ? "" : "; not looked further: " + trouble))
+           .of("reused", order.wanted.path, bytes));
   co_return bytes;
 }
 

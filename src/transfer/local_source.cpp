@@ -17,12 +17,14 @@ Task<bool> LocalSource::tend() {
     trouble = error;
   }
   if (!trouble) {
-    log_(printable(wanted.path) + ": here; copied from " + printable(from));
+    log_(LogLine(printable(wanted.path) + ": here; copied from " + printable(from))
+             .of("here", wanted.path, wanted.size));
     co_return true;
   }
   download_.check_wanted();
-  log_(printable(wanted.path) + ": cannot be copied from " + printable(from) + ": " + trouble->what() +
-       "; it is fetched");
+  log_(warning(printable(wanted.path) + ": cannot be copied from " + printable(from) + ": " + trouble->what() +
+               "; it is fetched")
+           .of("not-copied", wanted.path));
   co_return false;
 }
 

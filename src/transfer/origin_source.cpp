@@ -113,7 +113,8 @@ Task<void> OriginSource::take_news() {
   if (news.error) {
     if (news.error->status() == Status::interrupted) download_->check_wanted();
     unable_ = news.error;
-    log_(printable(download_->wanted().path) + ": " + news.error->what());
+    log_(warning(printable(download_->wanted().path) + ": " + news.error->what())
+             .of("origin-failed", download_->wanted().path));
     next_turn_ = {};
   }
   if (news.facts) {
@@ -333,7 +334,8 @@ Task<void> OriginSource::offer_whole() {
   try {
     co_await download_->enter_swarm();
   } catch (const Error& error) {
-    log_(printable(download_->wanted().path) + ": " + error.what());
+    log_(warning(printable(download_->wanted().path) + ": " + error.what())
+             .of("origin-failed", download_->wanted().path));
   }
 }
 

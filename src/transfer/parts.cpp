@@ -159,11 +159,14 @@ Task<std::shared_ptr<Parts::Part>> Parts::open(std::string path, ContentId id, c
   };
   co_await run_on(workers_.reading(), check);
   if (const auto lost = claimed - std::ranges::count(part->have, '\1'); lost > 0)
-    log_(printable(path) + ": " + std::to_string(lost) +
-         " pieces of what had arrived are not what they should be; they are fetched again");
+    log_(warning(printable(path) + ": " + std::to_string(lost) +
+                 " pieces of what had arrived are not what they should be; they are fetched again")
+             .of("part-wrong", path));
   if (const auto lost = claimed_blocks - count(); lost > 0)
-    log_(printable(path) + ": " + std::to_string(lost) +
-         " blocks of what had arrived are not what they should be, or not known any more; they are fetched again");
+    log_(warning(
+             printable(path) + ": " + std::to_string(lost) +
+             " blocks of what had arrived are not what they should be, or not known any more; they are fetched again")
+             .of("part-wrong", path));
   co_return part;
 }
 

@@ -359,7 +359,9 @@ Task<void> RangeFetcher::ask_one(std::shared_ptr<RangeFetcher> self, std::shared
     else
       self->shun(key, node.is_holder);
     if (is_wrong && !std::exchange(self->records_[key].is_wrong, true))
-      self->log_(printable(self->wanted_.path) + ": " + fetch->trouble + "; nothing more of it is read there");
+      self->log_(warning(printable(self->wanted_.path) + ": " + fetch->trouble + "; nothing more of it is read there")
+                     .of("wrong-bytes", self->wanted_.path)
+                     .by(node.node.name));
   }
   --fetch->under_way;
   fetch->news.notify();

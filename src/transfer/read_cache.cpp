@@ -158,7 +158,7 @@ Task<void> ReadCache::tend() {
           co_await content->let_go();
         }
       } catch (const std::exception& error) {
-        log_(std::string("what readers have here: ") + error.what());
+        log_(warning(std::string("what readers have here: ") + error.what()));
       }
       if (alive.expired() || workers_.stopping()) co_return;
     }
@@ -168,7 +168,7 @@ Task<void> ReadCache::tend() {
       if (alive.expired() || workers_.stopping()) co_return;
       if (bytes_ > most_ - most_ / 16 || count_ > most_parts) co_await shrink(most_ - most_ / 8);
     } catch (const std::exception& error) {
-      log_(std::string("what readers have here: ") + error.what());
+      log_(warning(std::string("what readers have here: ") + error.what()));
     }
   }
 }

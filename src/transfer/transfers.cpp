@@ -198,10 +198,12 @@ void Transfers::note_arrival(const Download& download) {
   totals_.from_mesh += info.from_sources + info.from_getters;
   totals_.from_origin += info.from_origin;
   totals_.reused += info.reused;
-  log_(printable(info.path) + ": here; " + human_bytes(download.wanted().size) +
-       (info.reused > 0 ? ", of which " + human_bytes(info.reused) + " were here already" : "") + ", from sources " +
-       human_bytes(info.from_sources) + ", from other getters " + human_bytes(info.from_getters) +
-       (download.order().url ? ", from the origin " + human_bytes(info.from_origin) : ""));
+  log_(LogLine(printable(info.path) + ": here; " + human_bytes(download.wanted().size) +
+               (info.reused > 0 ? ", of which " + human_bytes(info.reused) + " were here already" : "") +
+               ", from sources " + human_bytes(info.from_sources) + ", from other getters " +
+               human_bytes(info.from_getters) +
+               (download.order().url ? ", from the origin " + human_bytes(info.from_origin) : ""))
+           .of("here", info.path, download.wanted().size));
 }
 
 Task<Download::End> Transfers::from_swarm(DownloadPtr download) {

@@ -924,3 +924,76 @@ TEST_CASE("a stream goes on over the end of its node, with the bytes that were n
   CHECK(stream->wait(seconds(60)) == 0);
   CHECK(read_file(out) == bytes);
 }
+
+TEST_CASE("what commands print with --json is as docs/json-schema.json says, and nothing else") {
+  Mesh mesh;
+  write_file(mesh.files("n0") / "d/a", noise(6 << 20, 1));
+  write_file(mesh.files("n0") / "d/b", "bytes");
+  fs::create_symlink("b", mesh.files("n0") / "d/link");
+  mesh.start_node("n0");
+  mesh.start_node("n1", {"--http", mesh.listen("http")});
+  mesh.start_tracker({"--http", mesh.listen("http of tracker")});
+  REQUIRE(mesh.lists("n1", "d/a", 6 << 20));
+  nlohmann::json said = nlohmann::json::array();
+  const auto note = [&](const std::string& of, const std::string& text) {
+    INFO(of << ": " << text);
+    said.push_back({{"of", of}, {"said", nlohmann::json::parse(text)}});
+  };
+  const auto file = [&](const std::string& of, std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), "--json");
+    note("meshfile " + of, mesh.file("n1", arguments).out);
+  };
+  note("meshget", mesh.get("n1", {"--json", "d"}).out);
+  note("meshget", mesh.get("n1", {"--json", "nothing", "d/b"}).out);
+  file("list", {"list", "-r"});
+  file("list", {"list", "--local", "d"});
+  file("info", {"info", "d/a"});
+  file("info", {"info", "d/link"});
+  file("diff", {"diff", "d/a"});
+  file("cache", {"cache"});
+  file("doctor", {"doctor"});
+  file("get", {"get", "d/b"});
+  file("get --on, wait --on, cancel --on", {"get", "--on", "n0", "d/b"});
+  file("get --on, wait --on, cancel --on", {"wait", "--on", "n0", "d/b"});
+  file("wait", {"wait", "d/b"});
+  file("get", {"get", "--wait", "later"});
+  file("status", {"status"});
+  file("status", {"status", "--mesh"});
+  file("cancel", {"cancel", "--discard", "later"});
+  file("torrent", {"torrent", "d/a", "-o", (mesh.root() / "a.torrent").string()});
+  auto stream = mesh.file("n1", {"--json", "stream", "d/a"});
+  note("meshfile stream", stream.err.substr(stream.err.find('{')));
+  file("delete", {"delete", "d/b"});
+  file("delete --mesh, delete --on", {"delete", "--mesh", "d/b"});
+  const auto get = [&](const std::string& at) {
+    return mesh.run({"curl", "-sS", "http://" + mesh.listen(at) + "/status.json"}).out;
+  };
+  note("/status.json of a node", get("http"));
+  note("/status.json of a tracker", get("http of tracker"));
+  // Each of them was asked for.
+  const auto schema = fs::path(MESH_SOURCE_DIR) / "docs/json-schema.json";
+  const auto definitions = nlohmann::json::parse(read_file(schema)).at("$defs");
+  for (const auto& [name, one] : definitions.items()) {
+    INFO(name);
+    CHECK((name == "transfer" || name == "get" ||
+           std::ranges::any_of(said, [&, of = name](const auto& pair) { return pair.at("of") == of; })));
+  }
+  write_file(mesh.root() / "said", said.dump());
+  const auto checked =
+      mesh.run({"/usr/bin/python3", "-c",
+                "import json, sys\n"
+                "try: import jsonschema\n"
+                "except ImportError: sys.exit(77)\n"
+                "schema = json.load(open(sys.argv[1]))\n"
+                "for one in json.load(open(sys.argv[2])):\n"
+                "  try: jsonschema.validate(one['said'], {**schema, '$ref': '#/$defs/' + one['of'].replace('/', "
+                "'~1').replace(' ', '%20')})\n"
+                "  except jsonschema.ValidationError as why: sys.exit(one['of'] + ': ' + str(why)[:2000])\n",
+                schema.string(), (mesh.root() / "said").string()});
+  if (checked.status == 77) {
+    WARN("SKIPPED: python3-jsonschema is not installed");
+    return;
+  }
+  INFO(checked.err);
+  CHECK(checked.status == 0);
+}

@@ -5,6 +5,7 @@
 
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
 #include "process.h"
@@ -204,4 +205,42 @@ TEST_CASE("meshkey init makes what a mesh takes, and leaves what is there") {
   fs::remove(dir + "/mesh.conf");
   ::chmod((dir + "/mesh.key").c_str(), 0644);
   CHECK(init().status == 2);
+}
+
+TEST_CASE("a log is lines for people, or objects for programs, of what is bad enough") {
+  Clinic mesh;
+  write_file(mesh.files("n1") / "x", "bytes");
+  mesh.start_node("n1", {"--log-format", "json"});
+  fs::create_directories(mesh.files("n2"));
+  const auto quiet = mesh.start({program("meshseed"), "--files", mesh.files("n2").string(), "--tracker", mesh.tracker(),
+                                 "--name", "n2", "--listen", mesh.listen("n2"), "--log-level", "warning"},
+                                "n2");
+  REQUIRE(eventually([&] { return mesh.file("n2", {"status"}).status == 0; }));
+  mesh.start_tracker({"--log-format", "json"});
+  write_file(mesh.files("n1") / "large", noise(6 << 20, 3));
+  REQUIRE(mesh.lists("n2", "large", 6 << 20));
+  REQUIRE(mesh.get("n2", {"large"}).status == 0);
+  REQUIRE(mesh.file("n2", {"delete", "--mesh", "large"}).status == 0);
+  std::set<std::string> events;
+  std::istringstream lines(mesh.log("n1"));
+  for (std::string line; std::getline(lines, line);) {
+    INFO(line);
+    const auto one = json::parse(line);
+    CHECK(one.at("program") == "meshseed");
+    CHECK(one.at("time").get<std::string>().size() == std::string("2026-01-31T12:00:05.123Z").size());
+    CHECK((one.at("level") == "info" || one.at("level") == "warning"));
+    CHECK_FALSE(one.at("message").get<std::string>().empty());
+    if (one.contains("event")) events.insert(one["event"].get<std::string>());
+    if (one.contains("event") && one["event"] == "deleted") CHECK(one.at("size") == 6 << 20);
+  }
+  CHECK(events.contains("scanned"));
+  CHECK(events.contains("tracker-registered"));
+  CHECK(events.contains("order"));
+  CHECK(events.contains("deleted"));
+  // That the tracker was restarted is a warning, that it is there again none; nor is a file that has come.
+  CHECK(says(mesh.log("n2"), "trying again"));
+  CHECK_FALSE(says(mesh.log("n2"), "registered"));
+  CHECK_FALSE(says(mesh.log("n2"), ": here; "));
+  CHECK(mesh.run({program("meshfile"), "--files", mesh.files("n3").string(), "status"}).err.find("meshfile doctor") !=
+        std::string::npos);
 }

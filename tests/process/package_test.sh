@@ -59,6 +59,12 @@ grep -q "^CapEff:.0*$" /proc/"$(pid meshtracker)"/status
 grep -q "^CapEff:.0*10000000$" /proc/"$(pid meshseed)"/status
 [ "$(stat -c %a:%U /run/mesh)" = 755:mesh ]
 
+# The journal has a priority for each line.
+systemctl stop meshtracker
+eventually sh -c 'journalctl -q -u meshseed -p warning | grep -q "tracker head:6969"'
+fails sh -c 'journalctl -q -u meshseed -p warning | grep -q scanned'
+systemctl start meshtracker
+
 # A member of the group puts a file there; another node has it; one who is no member gets nothing.
 useradd -m -G mesh alice
 useradd -m bob

@@ -32,7 +32,7 @@ struct Place {
   }
   /// A library that has been scanned, and keeps what it says in `said`.
   Library& open() {
-    library = std::make_unique<Library>(io, *state, options, [this](const std::string& line) { log += line + '\n'; });
+    library = std::make_unique<Library>(io, *state, options, [this](const LogLine& line) { log += line.text + '\n'; });
     library->on_change = [this](const Library::Change& change) { said.push_back(change); };
     library->on_scanned = [this] { scanned = true; };
     library->watch();
@@ -141,6 +141,6 @@ TEST_CASE("library: the state directory must be where renames reach the files") 
   std::string name = "/dev/shm/mesh-library-XXXXXX";
   REQUIRE(::mkdtemp(name.data()) != nullptr);
   place.state = std::make_unique<StateDir>(fs::path(name) / "state", Trust{});
-  CHECK_THROWS_AS(Library(place.io, *place.state, place.options, [](const std::string&) {}), Error);
+  CHECK_THROWS_AS(Library(place.io, *place.state, place.options, [](const LogLine&) {}), Error);
   fs::remove_all(name);
 }

@@ -26,9 +26,9 @@ class Watched {
           const std::lock_guard lock(mutex);
           static_cast<void>(holdings.apply(std::move(changes)));
         },
-        [this](const std::string& text) {
+        [this](const LogLine& line) {
           const std::lock_guard lock(mutex);
-          log += text + "\n";
+          log += line.text + "\n";
         });
   }
   ~Watched() {

@@ -183,7 +183,7 @@ struct SimNode {
     out.keepers = [this](std::uint64_t key) { return keepers(key, keepers_of_each); };
     out.changes = [this] { return list.changes() + own_changes; };
     out.may_rest = [](const std::string&) { return true; };
-    out.log = [](const std::string&) {};
+    out.log = [](const LogLine&) {};
     return out;
   }
   IndexWalk::Facts walk_facts() {

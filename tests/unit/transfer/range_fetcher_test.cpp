@@ -28,11 +28,11 @@ struct Holders {
     state = std::make_unique<StateDir>(root / "state", Trust{});
     Library::Options options;
     options.files = root / "files";
-    library = std::make_unique<Library>(workers.loop(), *state, options, [](const std::string&) {});
+    library = std::make_unique<Library>(workers.loop(), *state, options, [](const LogLine&) {});
     library->on_change = [](const Library::Change&) {};
     TrackerLinks::Facts facts;
     facts.hello = [] { return Hello{}; };
-    facts.log = [](const std::string&) {};
+    facts.log = [](const LogLine&) {};
     links = std::make_unique<TrackerLinks>(io, std::vector<std::string>{}, std::move(facts), none);
     Access access;
     access.open = true;
@@ -109,7 +109,7 @@ struct Holders {
   }
   RangeFetcherPtr fetcher(const std::vector<NodeRef>& nodes, NodeRef self = {}) {
     auto out = std::make_shared<RangeFetcher>(
-        workers, *library, *links, *channels, [this](const std::string& line) { log += line + "\n"; }, wanted,
+        workers, *library, *links, *channels, [this](const LogLine& line) { log += line.text + "\n"; }, wanted,
         [self] { return self; });
     out->add_holders(nodes);
     return out;
