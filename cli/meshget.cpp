@@ -163,21 +163,27 @@ void say_summary(const std::vector<GetOutcome>& outcomes, std::chrono::steady_cl
   std::int64_t bytes = 0;
   std::int64_t origin = 0;
   std::int64_t reused = 0;
+  std::int64_t mesh = 0;
   for (const auto& one : outcomes) {
     if (one.status != Status::ok || one.kept || one.size <= 0) continue;
     ++files;
     bytes += one.size;
     origin += one.from_origin;
     reused += one.reused;
+    // Of small files nobody says where from: it is the mesh.
+    const bool is_told = fetched(one) + one.reused > 0;
+    mesh += is_told ? one.from_sources + one.from_getters : one.size;
   }
   if (files == 0) return;
-  const auto mesh = std::max<std::int64_t>(bytes - origin - reused, 0);
+  // What a get that was stopped had left.
+  const auto before = bytes - mesh - origin - reused;
   const auto seconds = std::max(std::chrono::duration<double>(took).count(), 0.001);
   std::array<char, 32> time{};
   std::snprintf(time.data(), time.size(), seconds < 10 ? "%.1f s" : "%.0f s", seconds);
   say("meshget", std::to_string(files) + (files == 1 ? " file, " : " files, ") + human_bytes(bytes) + ": " +
                      human_bytes(mesh) + " from the mesh, " + human_bytes(origin) + " from origins, " +
-                     human_bytes(reused) + " reused; " + time.data() + ", " +
+                     human_bytes(reused) + " reused" + (before > 0 ? ", " + human_bytes(before) + " here before" : "") +
+                     "; " + time.data() + ", " +
                      human_bytes(static_cast<std::int64_t>(static_cast<double>(mesh + origin) / seconds)) + "/s");
 }
 

@@ -34,7 +34,8 @@ Terminal terminal_of(int fd) {
   out.draws = ::isatty(fd) == 1 && kind != nullptr && std::string_view(kind) != "dumb";
   winsize size{};
   if (::ioctl(fd, TIOCGWINSZ, &size) != 0) return out;
-  if (size.ws_col > least_width) out.width = size.ws_col;
+  if (size.ws_col > 0 && size.ws_col < least_width) out.draws = false;
+  if (size.ws_col >= least_width) out.width = size.ws_col;
   if (size.ws_row > 0) out.height = size.ws_row;
   return out;
 }

@@ -79,18 +79,18 @@ std::string names_of(const std::vector<std::string>& all) {
 }
 
 void check_key(const NodeOptions& node, Findings& findings) {
+  const std::string get_key = "on the head node: mesh-rollout THIS-HOST; or, of a mesh that is new, here: meshkey init";
   if (!node.key_trouble.empty() && ::geteuid() != 0)
     findings.ok("key", "is not for this user to read; the node has it");
   else if (!node.key_trouble.empty())
-    findings.fault("key", Error(Status::usage, node.key_trouble), "meshkey init makes one");
+    findings.fault("key", Error(Status::usage, node.key_trouble), get_key);
   else if (node.keys)
     findings.ok("key", "mesh key " + node.keys->first().name + " (every node has to show the same here)");
   else if (node.open)
     findings.warn("key", "open: everyone who reaches the ports may read, delete and send files",
                   "meshkey init, and take 'open' out of the configuration");
   else
-    findings.warn("key", "neither a key nor open: all stays on loopback, and other machines are not reached",
-                  "meshkey init");
+    findings.warn("key", "neither a key nor open: all stays on loopback, and other machines are not reached", get_key);
 }
 
 void check_kernel(Findings& findings) {
@@ -111,7 +111,9 @@ bool check_directory(const NodeOptions& node, bool is_served, Findings& findings
   const auto where = node.files.string();
   struct stat s {};
   if (::stat(where.c_str(), &s) != 0) {
-    findings.fault("files", where + ": " + std::generic_category().message(errno), "mkdir -p " + where);
+    findings.fault("files", where + ": " + std::generic_category().message(errno),
+                   node.user.empty() ? "mkdir -p " + where
+                                     : "install -d -o " + node.user + " -g " + node.user + " -m 2775 " + where);
     return false;
   }
   if (!S_ISDIR(s.st_mode)) {
@@ -133,7 +135,9 @@ bool check_directory(const NodeOptions& node, bool is_served, Findings& findings
   }
   if (!is_served && ::access(where.c_str(), R_OK | W_OK | X_OK) != 0) {
     findings.fault("files", where + ": this user may not write to it",
-                   s.st_uid == ::geteuid() ? "chmod u+rwx " + where : "run it as " + user_name(s.st_uid));
+                   s.st_uid == ::geteuid() ? "chmod u+rwx " + where
+                   : !node.user.empty()    ? "chown " + node.user + " " + where
+                                           : "run it as " + user_name(s.st_uid));
     return false;
   }
   findings.ok("files", where + ": a directory of " + user_name(s.st_uid));
@@ -201,6 +205,8 @@ void check_tree(const NodeOptions& node, Findings& findings) {
   };
   std::int64_t directories = 1;
   std::vector<std::string> out;
+  std::int64_t shut = 0;
+  std::string first_shut;
   std::size_t count = 0;
   bool is_whole = true;
   const auto options = fs::directory_options::skip_permission_denied;
@@ -216,10 +222,19 @@ void check_tree(const NodeOptions& node, Findings& findings) {
       continue;
     }
     directories += kind == fs::file_type::directory ? 1 : 0;
+    if (kind == fs::file_type::regular && ::access(it->path().c_str(), R_OK) != 0) {
+      ++shut;
+      if (first_shut.empty()) first_shut = it->path().string();
+    }
     if (kind != fs::file_type::symlink) continue;
     const auto target = fs::weakly_canonical(it->path(), why);
     if (!why && !lies_in(target)) out.push_back(it->path().lexically_relative(root).string());
   }
+  if (shut > 0)
+    findings.warn("readable",
+                  first_shut + (shut > 1 ? " and " + std::to_string(shut - 1) + " more files" : "") +
+                      ": cannot be read by user " + user_name(::geteuid()) + ", and are not in the mesh",
+                  "chmod a+r, or chgrp " + user_name(::geteuid()) + " and chmod g+r, what is to be there");
   if (out.empty()) {
     findings.ok("links",
                 "none leads out of the files directory" + std::string(is_whole ? "" : ", as far as was looked"));

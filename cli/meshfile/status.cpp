@@ -90,7 +90,7 @@ void draw_status(StatusReply reply, const Terminal& terminal) {
     lines.push_back("... and " + std::to_string(more) + " more lines");
   }
   std::string frame = "\x1b[H";
-  for (const auto& line : lines) frame += cut_to(line, terminal.width) + "\x1b[K\n";
+  for (const auto& line : lines) frame += cut_to(line, terminal.width - 1) + "\x1b[K\n";
   std::fputs((frame + "\x1b[J").c_str(), stdout);
 }
 

@@ -17,6 +17,7 @@ Task<bool> LocalSource::tend() {
     trouble = error;
   }
   if (!trouble) {
+    download_.show_reused(wanted.size);
     log_(LogLine(printable(wanted.path) + ": here; copied from " + printable(from))
              .of("here", wanted.path, wanted.size));
     co_return true;

@@ -89,7 +89,12 @@ fails has open.img $other
 for p in /proc/[0-9]*; do [ "$(cat $p/comm 2>/dev/null)" != sleep ] || kill "${p#/proc/}" || true; done
 eventually has open.img $other
 meshfile doctor
-meshfile doctor | cut -f1 | sort -u >/mnt/levels
+chmod 600 /var/lib/mesh/files/later.img && chown root /var/lib/mesh/files/later.img
+meshfile doctor | grep -q "^WARN.readable./var/lib/mesh/files/later.img: cannot be read by user mesh"
+(umask 077; echo 0123456789abcdef0123456789abcdef >/etc/mesh/http-token)
+printf 'http = "localhost:8080"\nhttp-token = "/etc/mesh/http-token"\ntracker-http = "localhost:8090"\ntracker-http-token = "/etc/mesh/http-token"\n' >>/etc/mesh/mesh.conf
+systemctl restart meshtracker meshseed
+eventually has x.img
 
 # An upgrade keeps the configuration, and has what runs begin anew.
 echo 'max-active = 3' >>/etc/mesh/mesh.conf

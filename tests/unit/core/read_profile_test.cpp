@@ -74,7 +74,10 @@ TEST_CASE("what is told is a profile of a content of that size, or nothing") {
   CHECK_FALSE(read_profile(tell_profile(Runs{{-1, 2}}), 1001 * 65'536));         // before the beginning
   CHECK_FALSE(read_profile(std::string("\x01") + std::string(20, '\xff'), 1001 * 65'536));
   constexpr auto most = std::numeric_limits<std::int64_t>::max();
-  CHECK_FALSE(read_profile(tell_profile(Runs{{5, most}}), 1001 * 65'536));
-  CHECK_FALSE(read_profile(tell_profile(Runs{{most - 5, 1}}), 1001 * 65'536));
+  // The largest numbers that can be written: as a distance, and as a length.
+  const std::string largest = std::string(8, '\xff') + '\x7f';
+  CHECK_FALSE(read_profile("\x01" + largest + "\x01", 1001 * 65'536));
+  CHECK_FALSE(read_profile(std::string("\x01\x02", 2) + largest, 1001 * 65'536));
+  CHECK_FALSE(read_profile(std::string("\x01\x02", 2) + largest, most));
   CHECK_FALSE(read_profile(std::string("\x01") + std::string(most_profile_bytes, '\x01'), most));
 }
