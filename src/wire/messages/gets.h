@@ -51,8 +51,8 @@ struct Progress {
   std::string phase;  ///< what is being waited for when nothing moves
   template <class V>
   void describe(V& v) {
-    v("active", active), v("more", more_active), v("done", done), v("total", total), v("rate", rate), v("fdone", files_done),
-        v("ftotal", files_total), v("peers", peers), v("phase", phase);
+    v("active", active), v("more", more_active), v("done", done), v("total", total), v("rate", rate),
+        v("fdone", files_done), v("ftotal", files_total), v("peers", peers), v("phase", phase);
   }
 };
 
