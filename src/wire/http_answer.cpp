@@ -1,5 +1,8 @@
 #include "wire/http_answer.h"
 
+// Which Boost's headers take, and do not include.
+#include <ostream>
+
 #include <boost/beast/http/status.hpp>
 #include <ctime>
 

@@ -17,7 +17,7 @@ void TimeHistogram::note(std::chrono::steady_clock::duration took) {
 struct Metrics::Families {
   std::vector<prometheus::MetricFamily> all;
 
-  prometheus::ClientMetric& add(const std::string& name, const std::string& help, prometheus::MetricType type,
+  prometheus::ClientMetric& add(const std::string& name, const std::string& help, prometheus::MetricType kind,
                                 Labels labels) {
     const auto full = "meshswarm_" + name;
     auto it = std::ranges::find(all, full, &prometheus::MetricFamily::name);
@@ -25,7 +25,7 @@ struct Metrics::Families {
       prometheus::MetricFamily family;
       family.name = full;
       family.help = help;
-      family.type = type;
+      family.type = kind;
       it = all.insert(all.end(), std::move(family));
     }
     auto& out = it->metric.emplace_back();
