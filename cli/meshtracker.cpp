@@ -122,16 +122,13 @@ int main(int argc, char** argv) {
     Figures figures{tracker};
     HttpListenerPtr http;
     if (!http_at.empty()) {
-      const auto at = parse_host_port(http_at);
-      const auto there = asio::ip::make_address(at.host == "localhost" ? "127.0.0.1" : at.host, ec);
-      if (ec) throw Error(Status::usage, "--http " + printable(http_at) + ": is no IP address and port");
       http_options.names = tracker_options.access.http_names;
-      http = HttpListener::open(io, {there, at.port}, std::move(http_options));
+      http = HttpListener::open(io, http_at, std::move(http_options));
       http->add_page("/metrics", Metrics::type, [&figures]() -> Task<std::string> { co_return figures.metrics(); });
       http->add_page("/status.json", "application/json",
                      [&figures]() -> Task<std::string> { co_return figures.status(); });
       tracker.set_on_answered([&figures](std::string_view request, std::chrono::steady_clock::duration took) {
-        figures.requests[std::string(request)].note(took);
+        note_request(figures.requests, request, took);
       });
       spawn(io, watch_loop(&figures));
     }

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -13,6 +14,7 @@
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "config.h"
 #include "core/format.h"
@@ -45,6 +47,12 @@ void check_owner(const fs::path& file) {
                                  (ours ? "everybody may write to it; mend that with: chmod o-w " + file.string()
                                        : "belongs to user " + user_name(s.st_uid) + "; --config " + file.string() +
                                              " takes it all the same"));
+}
+
+std::optional<std::chrono::milliseconds> test_time(const char* name) {
+  const char* ms = std::getenv(name);
+  if (ms == nullptr || std::atoi(ms) <= 0) return std::nullopt;
+  return std::chrono::milliseconds(std::atoi(ms));
 }
 
 void read_config(CLI::App& app, const fs::path& file) {
@@ -324,19 +332,12 @@ int parse(CLI::App& app, CommonOptions& options, int argc, char** argv) {
   if (options.node.discover && !options.node.keys)
     throw Error(Status::usage, "--discover: needs --key, by which members know each other's broadcasts");
   // For tests of what never gets better (docs/testing.md).
-  if (const char* ms = std::getenv("MESH_TEST_STALL_MS"); ms != nullptr && std::atoi(ms) > 0) {
-    auto& stall = options.node.stall;
-    stall.ask = std::chrono::milliseconds(std::atoi(ms));
-    stall.give_up = 2 * stall.ask;
-  }
-  if (const char* ms = std::getenv("MESH_TEST_SEARCH_MS"); ms != nullptr && std::atoi(ms) > 0)
-    options.node.search_patience = std::chrono::milliseconds(std::atoi(ms));
-  if (const char* ms = std::getenv("MESH_TEST_READ_MS"); ms != nullptr && std::atoi(ms) > 0)
-    options.node.read_patience = std::chrono::milliseconds(std::atoi(ms));
-  if (const char* ms = std::getenv("MESH_TEST_QUIET_MS"); ms != nullptr && std::atoi(ms) > 0)
-    options.node.quiet = std::chrono::milliseconds(std::atoi(ms));
-  if (const char* ms = std::getenv("MESH_TEST_KEEP_MS"); ms != nullptr && std::atoi(ms) > 0)
-    options.node.keep_look = std::chrono::milliseconds(std::atoi(ms));
+  if (const auto ms = test_time("MESH_TEST_STALL_MS"))
+    options.node.stall.ask = *ms, options.node.stall.give_up = 2 * *ms;
+  if (const auto ms = test_time("MESH_TEST_SEARCH_MS")) options.node.search_patience = *ms;
+  if (const auto ms = test_time("MESH_TEST_READ_MS")) options.node.read_patience = *ms;
+  if (const auto ms = test_time("MESH_TEST_QUIET_MS")) options.node.quiet = *ms;
+  if (const auto ms = test_time("MESH_TEST_KEEP_MS")) options.node.keep_look = *ms;
   return -1;
 }
 

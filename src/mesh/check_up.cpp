@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/redirect_error.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <chrono>
 #include <utility>
 
 #include "version.h"
+#include "wire/deadline.h"
 
 namespace mesh {
 namespace {
@@ -34,17 +34,11 @@ std::int64_t now() {
 /// Whether anybody listens there.
 Task<bool> is_reached(asio::ip::address address, std::uint16_t port) {
   if (port == 0) co_return false;
-  const auto executor = co_await asio::this_coro::executor;
-  const auto socket = std::make_shared<asio::ip::tcp::socket>(executor);
-  const auto timer = std::make_shared<asio::steady_timer>(executor, dial_limit);
-  timer->async_wait([socket, timer](boost::system::error_code ec) {
-    boost::system::error_code ignored;
-    if (!ec) socket->close(ignored);
-  });
+  asio::ip::tcp::socket socket(co_await asio::this_coro::executor);
+  Deadline deadline(socket, dial_limit);
   boost::system::error_code ec;
-  co_await socket->async_connect({address, port}, asio::redirect_error(asio::use_awaitable, ec));
-  timer->cancel();
-  co_return !ec;
+  co_await socket.async_connect({address, port}, asio::redirect_error(asio::use_awaitable, ec));
+  co_return !ec && deadline.met();
 }
 
 }  // namespace

@@ -117,16 +117,12 @@ std::string Node::metrics() {
 
 void Node::listen_for_http() {
   if (options_.http.empty()) return;
-  const auto where = parse_host_port(options_.http);
-  boost::system::error_code ec;
-  const auto address = asio::ip::make_address(where.host == "localhost" ? "127.0.0.1" : where.host, ec);
-  if (ec) throw Error(Status::usage, "--http " + printable(options_.http) + ": is no IP address and port");
   HttpListener::Options options;
   options.names = options_.access().http_names;
   options.token = !options_.http_secret.empty() ? options_.http_secret
                   : options_.http_token.empty() ? state_->secret("http-token", random_secret).hex()
                                                 : token_of(options_.http_token);
-  http_ = HttpListener::open(workers_->loop(), {address, where.port}, std::move(options));
+  http_ = HttpListener::open(workers_->loop(), options_.http, std::move(options));
   const auto timed = [this](std::string_view request, SelfWatch::Clock::duration took) {
     watch_.answered(request, took);
   };

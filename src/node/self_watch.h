@@ -17,11 +17,8 @@ class SelfWatch {
  public:
   using Clock = std::chrono::steady_clock;
   /// A timer of the loop was due then.
-  void due(Clock::time_point then, Clock::time_point now) { loop_.note(std::max(now - then, Clock::duration::zero())); }
-  void answered(std::string_view request, Clock::duration took) {
-    const auto it = requests_.find(request);
-    (it != requests_.end() ? it : requests_.emplace(request, TimeHistogram()).first)->second.note(took);
-  }
+  void due(Clock::time_point then, Clock::time_point now) { loop_.note(now - then); }
+  void answered(std::string_view request, Clock::duration took) { note_request(requests_, request, took); }
   /// What is under way.
   void look(const std::vector<TransferInfo>& transfers, Clock::time_point now) {
     std::map<std::string, Moving> next;

@@ -55,9 +55,13 @@ bool is_of_browser(const HttpRequest& request) {
 HttpListener::HttpListener(asio::io_context& io, Options options)
     : io_(io), acceptor_(io), options_(std::move(options)), counts_(bounded(options_.connections)) {}
 
-HttpListenerPtr HttpListener::open(asio::io_context& io, const tcp::endpoint& at, Options options) {
-  HttpListenerPtr out(new HttpListener(io, std::move(options)));
+HttpListenerPtr HttpListener::open(asio::io_context& io, const std::string& where, Options options) {
+  const auto named = parse_host_port(where);
   error_code ec;
+  const auto address = asio::ip::make_address(named.host == "localhost" ? "127.0.0.1" : named.host, ec);
+  if (ec) throw Error(Status::usage, "--http " + printable(where) + ": is no IP address and port");
+  const tcp::endpoint at(address, named.port);
+  HttpListenerPtr out(new HttpListener(io, std::move(options)));
   bind_to(out->acceptor_, at, ec);
   if (!ec) out->acceptor_.listen(asio::socket_base::max_listen_connections, ec);
   if (ec) throw Error(Status::failed, "--http: cannot listen on " + to_text(at) + ": " + ec.message());

@@ -61,8 +61,9 @@ class HttpListener : public std::enable_shared_from_this<HttpListener> {
       std::function<Task<std::optional<http_answer::Text>>(HttpConnectionPtr, const HttpRequest&, const HttpTarget&)>;
   using Make = std::function<Task<std::string>()>;
 
-  /// Listens at once; throws Error(failed) where it cannot. `where` is what the user calls it, for messages.
-  static std::shared_ptr<HttpListener> open(asio::io_context& io, const asio::ip::tcp::endpoint& at, Options options);
+  /// Listens at once at "ADDR:PORT", as the user gives it to --http; throws Error(usage) where that is none, and
+  /// Error(failed) where it cannot.
+  static std::shared_ptr<HttpListener> open(asio::io_context& io, const std::string& where, Options options);
   /// A page of this service's own at `path`, made for each request; before anybody asks.
   void add_page(std::string path, std::string type, Make make);
   void set_answer(Answer answer) { answer_ = std::move(answer); }

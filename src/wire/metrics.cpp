@@ -14,6 +14,11 @@ void TimeHistogram::note(std::chrono::steady_clock::duration took) {
   sum_ += seconds;
 }
 
+void note_request(RequestTimes& times, std::string_view request, std::chrono::steady_clock::duration took) {
+  const auto it = times.find(request);
+  (it != times.end() ? it : times.emplace(request, TimeHistogram()).first)->second.note(took);
+}
+
 struct Metrics::Families {
   std::vector<prometheus::MetricFamily> all;
 

@@ -32,6 +32,7 @@ class TimeHistogram {
 
 /// Of each kind of request. Their names are the handlers' own, never what a stranger sent.
 using RequestTimes = std::map<std::string, TimeHistogram, std::less<>>;
+void note_request(RequestTimes& times, std::string_view request, std::chrono::steady_clock::duration took);
 
 class Metrics {
  public:

@@ -1,7 +1,8 @@
 # A real systemd, as PID 1 of namespaces of its own on an overlay of a root, that runs one script as a unit and ends. Sourced by
 # the tests that take one.
 #
-#   boot_systemd PLACE ROOT     PLACE: a directory with `inner`, the script, whose /mnt is PLACE/out; and with `prepare`, which is
+#   boot_systemd PLACE ROOT     PLACE: a directory with `inner`, the script, whose /mnt is PLACE/out, and which has `eventually`
+#                               and `has`, and ends with "passed" in /mnt/result; and with `prepare`, which is
 #                               sourced beforehand with the root as the working directory, and $build. Says and exits as a test
 #                               does: 77 where it cannot run.
 skip() { echo "SKIPPED: $*"; exit 77; }
@@ -34,7 +35,16 @@ for unit in systemd-{udevd,udev-trigger,journal-flush,random-seed,sysctl,modules
     sys-fs-fuse-connections.mount proc-sys-fs-binfmt_misc.{automount,mount}; do
     ln -sf /dev/null "etc/systemd/system/$unit"
 done
-cp "$1/inner" usr/local/bin/inner
+cat >usr/local/bin/inner <<'PRELUDE'
+exec >/mnt/log 2>&1
+set -eu
+trap 'echo "failed: line $LINENO" >/mnt/result; systemctl --no-pager status meshtracker meshseed || true
+      journalctl --no-pager -u meshtracker -u meshseed -n 60 || true' ERR
+set -E
+eventually() { for _ in $(seq 150); do "$@" && return 0; sleep 0.2; done; echo "never: $*"; return 1; }
+has() { meshfile "${@:2}" list | grep -q "$1"; }
+PRELUDE
+cat "$1/inner" >>usr/local/bin/inner
 cat >etc/systemd/system/inner.service <<UNIT
 [Unit]
 After=basic.target

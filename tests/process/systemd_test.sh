@@ -16,13 +16,6 @@ chmod 755 "$place"
 
 # What happens within, as a unit of that systemd.
 cat >"$place/inner" <<'INNER'
-exec >/mnt/log 2>&1
-set -eu
-trap 'echo "failed: line $LINENO" >/mnt/result; systemctl --no-pager status meshtracker meshseed || true
-      journalctl --no-pager -u meshtracker -u meshseed -n 60 || true' ERR
-set -E
-eventually() { for _ in $(seq 150); do "$@" && return 0; sleep 0.2; done; echo "never: $*"; return 1; }
-has() { meshfile "${@:2}" list | grep -q "$1"; }
 is_another() { local now; now=$(systemctl show -p MainPID --value "$1"); [ "$now" -gt 1 ] && [ "$now" != "$2" ] && systemctl -q is-active "$1"; }
 mkdir -p /etc/mesh /tmp/minimega/files /tmp/other /etc/systemd/system/mesh{seed,tracker}.service.d
 (umask 077; meshkey new >/etc/mesh/mesh.key)
