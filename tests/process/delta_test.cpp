@@ -128,7 +128,7 @@ TEST_CASE("--seed names a file of any name, here or elsewhere on the machine; --
   const auto none = mesh.get("getter", {"a", "--seed", "nowhere"});
   CHECK(none.status == 3);
   CHECK(none.err.find("nowhere: is no file here") != std::string::npos);
-  CHECK(mesh.get("getter", {"a", "--seed", "../x"}).status == 2);
+  CHECK(mesh.get("getter", {"a", "--seed", "../no seed of this test"}).status == 2);
   CHECK(mesh.file("getter", {"get", "--on", "all", "a", "--seed", (mesh.root() / "elsewhere").string()}).status == 2);
 }
 
