@@ -20,7 +20,7 @@ namespace mesh {
 namespace fs = std::filesystem;
 using std::chrono::seconds;
 
-Task<ChannelPtr> find_node(const NodeOptions& options) {
+Task<ChannelPtr> find_node(const NodeOptions& options, std::string path) {
   const auto socket = options.control_socket();
   const auto group = group_number(options.control_group);
   Trust trust{group, true};
@@ -41,7 +41,7 @@ Task<ChannelPtr> find_node(const NodeOptions& options) {
   const auto shown = socket.string();
   ChannelPtr channel;
   try {
-    channel = co_await connect_local(dir.get(), name, shown, believes);
+    channel = co_await connect_local(dir.get(), name, shown, believes, path);
   } catch (const Error& error) {
     if (error.status() == Status::refused) throw;
     // Nothing listens: no node, or one that is just going.

@@ -15,7 +15,7 @@ namespace mesh {
 
 /// The node that runs on this files dir; null when none does. Only root's, this user's, or, with --control-group, that
 /// of whoever the socket's directory belongs to. Throws Error where one runs but cannot be asked, or is not believed.
-Task<ChannelPtr> find_node(const NodeOptions& options);
+Task<ChannelPtr> find_node(const NodeOptions& options, std::string path = "/local");
 
 /// The same, of one that may be just going or coming back: then it is waited for, `node_comes_back` at most. It is
 /// where its state directory is held by a process that does not listen, or where it ended without saying so; or, with

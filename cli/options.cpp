@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <syslog.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -317,7 +318,8 @@ int parse(CLI::App& app, CommonOptions& options, int argc, char** argv) {
   if (!options.key.empty()) {
     if (options.node.open) throw Error(Status::usage, "--key and --open contradict each other: give one of them");
     // What a configuration file says is said for everybody, and who may use the node's socket alone needs no key.
-    const bool is_asker = app.get_name() == "meshfile" || app.get_name() == "meshget";
+    const bool is_asker = app.get_name() == "meshfile" || app.get_name() == "meshget" ||
+                          app.get_name() == "meshmount";
     try {
       options.node.keys = read_keys(options.key);
     } catch (const Error& error) {
@@ -395,22 +397,45 @@ FilesDir files_dir(const NodeOptions& node) {
   return {node.files.string(), std::filesystem::canonical(node.files, ec).string()};
 }
 
-Log service_log(const std::string& program, const CommonOptions& options) {
+namespace {
+
+/// What is bad enough, and not too much of it.
+Log limited(const CommonOptions& options, std::function<void(const LogLine&)> write) {
   const auto worst = options.log_level == "error"     ? LogLevel::error
                      : options.log_level == "warning" ? LogLevel::warning
                                                       : LogLevel::info;
-  const bool is_journal = writes_to_journal();
-  const bool is_json = options.log_format == "json";
   return [=, limit = std::make_shared<LogLimit>(options.max_log_lines)](LogLine line) {
     if (line.level > worst) return;
-    for (const auto& text : limit->pass(line.text, LogLimit::Clock::now())) {
-      LogLine said = text == line.text ? line : warning(text);
-      std::string out = is_journal ? "<" + std::to_string(static_cast<int>(said.level)) + ">" : std::string();
-      // Whatever others have put into it: one line, and nothing that a terminal obeys.
-      out += is_json ? as_json(program, said) : program + ": " + printable(said.text);
-      std::fprintf(stderr, "%s\n", out.c_str());
-    }
+    for (const auto& text : limit->pass(line.text, LogLimit::Clock::now()))
+      write(text == line.text ? line : warning(text));
   };
+}
+
+/// Whatever others have put into it: one line, and nothing that a terminal obeys.
+std::string as_line(const std::string& program, bool is_json, const LogLine& said) {
+  return is_json ? as_json(program, said) : printable(said.text);
+}
+
+}  // namespace
+
+Log service_log(const std::string& program, const CommonOptions& options) {
+  const bool is_journal = writes_to_journal();
+  const bool is_json = options.log_format == "json";
+  return limited(options, [=](const LogLine& said) {
+    std::string out = is_journal ? "<" + std::to_string(static_cast<int>(said.level)) + ">" : std::string();
+    out += (is_json ? "" : program + ": ") + as_line(program, is_json, said);
+    std::fprintf(stderr, "%s\n", out.c_str());
+  });
+}
+
+Log system_log(const std::string& program, const CommonOptions& options) {
+  static std::string name;  // openlog(3) keeps the pointer
+  name = program;
+  ::openlog(name.c_str(), LOG_PID, LOG_DAEMON);
+  const bool is_json = options.log_format == "json";
+  return limited(options, [=](const LogLine& said) {
+    ::syslog(static_cast<int>(said.level), "%s", as_line(program, is_json, said).c_str());
+  });
 }
 
 namespace {

@@ -71,6 +71,8 @@ void say_failure(const std::string& program, Status status, const std::string& t
 /// The log of a service: as much of it as was asked for, on stderr; where that is systemd's journal, with priorities
 /// (sd-daemon(3)).
 Log service_log(const std::string& program, const CommonOptions& options);
+/// The same, in syslog(3), for what has no stderr.
+Log system_log(const std::string& program, const CommonOptions& options);
 
 /// Ends the program at once. What was printed and could not be written is a failure.
 [[noreturn]] void leave(const std::string& program, int status);

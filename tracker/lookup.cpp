@@ -397,6 +397,7 @@ Task<Listed> Lookup::list(List question) {
   }
   co_await members_.settle(false);
   std::string last;
+  const auto most = question.page();
   const auto add = [&](const std::string& path) {
     const auto all = copies(path);
     if (all.empty()) return true;
@@ -413,7 +414,7 @@ Task<Listed> Lookup::list(List question) {
     item.unsure = versions.unsure;
     out.items.push_back(std::move(item));
     last = path;
-    return out.items.size() < page_entries;
+    return out.items.size() < most;
   };
   What what{question.pattern, question.pattern, question.glob};
   const Catalog::Visit visit = add;
@@ -445,7 +446,7 @@ Task<Listed> Lookup::list(List question) {
     const bool empty_directory = !what.is_glob && (what.pattern.empty() || !copies(what.pattern).empty());
     if (out.items.empty() && !empty_directory) throw Error(Status::not_found, no_such(what.pattern, members_.count()));
   }
-  if (out.items.size() >= page_entries) out.next = last;
+  if (out.items.size() >= most) out.next = last;
   co_return out;
 }
 

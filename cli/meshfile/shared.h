@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "meshfile/commands.h"
-#include "serve/to_json.h"
+#include "wire/to_json.h"
 #include "wire/codec.h"
 
 namespace mesh::meshfile {

@@ -63,6 +63,7 @@ bool MemberList::hear(const Member& member, Time now) {
     if (itself) fresh.said = now;
     if (member.keeps >= 0) fresh.keeps_since = now - seconds(std::min(member.keeps, longest_keeping));
     ++changes_;
+    note(fresh, What::joined, now);
     return true;
   }
   auto& known = it->second;
@@ -70,7 +71,7 @@ bool MemberList::hear(const Member& member, Time now) {
   const bool moved = known.member.addresses != member.addresses || known.member.channel_port != member.channel_port;
   if (!itself && moved && !known.missed && known.said && now - *known.said < own_word_for) return false;
   // A rumour does not undo the failure to reach it, unless it is said to be elsewhere, or to have spoken since.
-  if (itself || moved || heard > known.missed_at + miss_margin) set_missed(known, false);
+  if (itself || moved || heard > known.missed_at + miss_margin) set_missed(known, false, now);
   if (itself) known.said = now;
   // That a keeper is none any more is for itself to say, while it is heard of.
   const bool says = member.keeps != Member::keeps_unsaid &&
@@ -86,20 +87,26 @@ bool MemberList::hear(const Member& member, Time now) {
   return moved;
 }
 
-void MemberList::set_missed(Known& known, bool missed) {
-  if (known.missed != missed) ++changes_;
-  known.missed = missed;
+void MemberList::set_missed(Known& known, bool missed, Time now) {
+  if (std::exchange(known.missed, missed) == missed) return;
+  ++changes_;
+  note(known, missed ? What::gone : What::back, now);
+}
+
+void MemberList::note(const Known& known, What what, Time now) {
+  recent_.push_front({now, known.member.node, what});
+  if (recent_.size() > most_recent) recent_.pop_back();
 }
 
 void MemberList::missed(const std::string& instance, Time now) {
   const auto it = known_.find(instance);
   if (it == known_.end()) return;
-  set_missed(it->second, true);
+  set_missed(it->second, true, now);
   it->second.missed_at = now;
 }
 
-void MemberList::reached(const std::string& instance) {
-  if (const auto it = known_.find(instance); it != known_.end()) set_missed(it->second, false);
+void MemberList::reached(const std::string& instance, Time now) {
+  if (const auto it = known_.find(instance); it != known_.end()) set_missed(it->second, false, now);
 }
 
 bool MemberList::is_missed(const std::string& instance) const {

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <optional>
 #include <random>
@@ -34,7 +35,7 @@ class MemberList {
   bool hear(const Member& member, Time now);
   /// It did not answer where it was said to be, or did.
   void missed(const std::string& instance, Time now);
-  void reached(const std::string& instance);
+  void reached(const std::string& instance, Time now);
   /// At most `most` members to tell another node of, at random: were it those that were heard of last, everybody would
   /// tell of the same, and the others would not get around. `to_loopback`: the other is on this machine, and may be
   /// told addresses that are of use only here.
@@ -54,6 +55,15 @@ class MemberList {
   /// Forgets members that nobody has heard of for a day.
   void expire(Time now);
   [[nodiscard]] std::size_t size() const { return known_.size(); }
+  /// Who came and went, as seen from here: the last of it, the latest first.
+  enum class What { joined, gone, back };
+  struct Change {
+    Time when{};
+    std::string node;
+    What what = What::joined;
+  };
+  static constexpr std::size_t most_recent = 20;
+  [[nodiscard]] const std::deque<Change>& recent() const { return recent_; }
 
  private:
   struct Known {
@@ -65,10 +75,12 @@ class MemberList {
     std::optional<Time> keeps_since{};
   };
   [[nodiscard]] static Member as_of(const Known& known, Time now);
-  void set_missed(Known& known, bool missed);
+  void set_missed(Known& known, bool missed, Time now);
+  void note(const Known& known, What what, Time now);
   std::string self_;
   std::map<std::string, Known> known_;  ///< by instance
   std::uint64_t changes_ = 0;
+  std::deque<Change> recent_;
 };
 
 }  // namespace mesh

@@ -17,13 +17,15 @@ class ReadAhead {
   /// What a kernel's or a client's own read-ahead has out of order is no jump.
   static constexpr std::int64_t slack = 256 * 1024;
 
+  explicit ReadAhead(std::int64_t given_slack = slack) : slack_(given_slack) {}
+
   /// Bytes [offset, offset + length) are read now, and all up to `sure` will be. Up to where (a byte's number) they and
   /// what follows should be on their way: `most` bytes beyond them at most.
   [[nodiscard]] std::int64_t read(std::int64_t offset, std::int64_t length, std::int64_t sure,
                                   std::int64_t most = most_bytes) {
     const auto end = offset + length;
     const bool is_first = !std::exchange(begun_, true);
-    if (!is_first && (offset > next_ + slack || offset < next_ - slack)) {
+    if (!is_first && !is_near(offset)) {
       gone_on_ = length;
       next_ = end;
     } else if (is_first || end > next_) {
@@ -34,8 +36,11 @@ class ReadAhead {
     const auto may_be = next_ + (gone_on_ > some_way ? std::min(gone_on_ / 2, most) : 0);
     return std::max(will_be, may_be);
   }
+  /// A read there is no jump.
+  [[nodiscard]] bool is_near(std::int64_t offset) const { return offset <= next_ + slack_ && offset >= next_ - slack_; }
 
  private:
+  std::int64_t slack_;
   bool begun_ = false;
   std::int64_t next_ = 0;     ///< where the last read ended
   std::int64_t gone_on_ = 0;  ///< bytes that were read without a jump

@@ -122,7 +122,7 @@ Listed Inventory::list(const List& asked) const {
   question.pattern = what.pattern;
   const auto add = [&](Items::const_iterator at) {
     out.items.push_back({at->second.entry, 1, 1, false});
-    return out.items.size() < page_entries;
+    return out.items.size() < question.page();
   };
   const auto own = items_.find(question.pattern);
   const Slice slice;
@@ -139,7 +139,7 @@ Listed Inventory::list(const List& asked) const {
   if (out.items.empty() && question.after.empty() && own == items_.end() && !question.pattern.empty() &&
       question.prefix.empty())
     throw Error(Status::not_found, printable(question.pattern) + ": not found on this node");
-  if (out.items.size() >= page_entries) out.next = out.items.back().entry.path;
+  if (out.items.size() >= question.page()) out.next = out.items.back().entry.path;
   return out;
 }
 

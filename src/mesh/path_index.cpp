@@ -305,7 +305,7 @@ Task<bool> PathIndex::reach_any() {
     co_await self->keeper_links_.to(member);
     if (alive.expired()) co_return;
     *any = true;
-    self->gossip_.members().reached(member.instance);
+    self->gossip_.members().reached(member.instance, Clock::now());
     self->opened_.notify();
   };
   const auto alive = std::weak_ptr<bool>(alive_);

@@ -31,6 +31,7 @@ struct TrackerLinks::Link {
   std::optional<Clock::time_point> was_there{};  ///< when it was registered last
   std::string trouble = "not tried yet";
   std::string known_by;  ///< another name of the same tracker, by which this node is known there
+  bool is_over = false;  ///< it is named no more
 };
 
 struct TrackerLinks::Shared {
@@ -77,15 +78,33 @@ struct TrackerLinks::Shared {
 
 TrackerLinks::TrackerLinks(asio::io_context& io, std::vector<std::string> trackers, Facts facts,
                            const Handlers& handlers)
-    : shared_(std::make_shared<Shared>(io, std::move(facts), handlers)), names_(std::move(trackers)) {
+    : shared_(std::make_shared<Shared>(io, std::move(facts), handlers)) {
+  replace(std::move(trackers));
+}
+
+void TrackerLinks::add(const std::string& name) {
+  auto link = std::make_shared<Link>();
+  link->address = name;
+  shared_->links.push_back(link);
+  spawn(shared_->io, keep(shared_, link));
+}
+
+void TrackerLinks::replace(std::vector<std::string> trackers) {
+  names_ = std::move(trackers);
   std::ranges::sort(names_);
   names_.erase(std::unique(names_.begin(), names_.end()), names_.end());
-  for (const auto& name : names_) {
-    auto link = std::make_shared<Link>();
-    link->address = name;
-    shared_->links.push_back(link);
-    spawn(io, keep(shared_, link));
-  }
+  auto& links = shared_->links;
+  for (const auto& link : links)
+    if (!std::ranges::binary_search(names_, link->address)) {
+      link->is_over = true;
+      if (link->channel) link->channel->close();
+    }
+  std::erase_if(links, [](const auto& link) { return link->is_over; });
+  for (const auto& name : names_)
+    if (std::ranges::find(links, name, [](const auto& link) { return link->address; }) == links.end()) add(name);
+  // In sorted order, as the first that knows this node is asked.
+  std::ranges::sort(links, {}, [](const auto& link) { return link->address; });
+  shared_->changed.notify();
 }
 
 TrackerLinks::~TrackerLinks() { close(); }
@@ -103,17 +122,19 @@ void TrackerLinks::close() {
 Task<void> TrackerLinks::keep(std::shared_ptr<Shared> shared, std::shared_ptr<Link> link) {
   int wait = 100;
   std::string said;
+  const auto is_over = [&] { return shared->closed || link->is_over; };
   const auto say = [&] {
-    if (!shared->closed && said != link->trouble)
+    if (!is_over() && said != link->trouble)
       shared->facts.log(
           warning("tracker " + link->address + ": " + link->trouble + (link->known_by.empty() ? "; trying again" : ""))
               .of("tracker-lost")
               .by(link->address));
     said = link->trouble;
   };
-  while (!shared->closed) {
+  while (!is_over()) {
     try {
       link->channel = co_await connect_channel(link->address, "/control", seconds(5), shared->facts.access);
+      if (is_over()) break;
       link->told = link->registered = false;
       link->trouble = "registering";
       spawn(shared->io, enlist(shared, link));
@@ -130,11 +151,11 @@ Task<void> TrackerLinks::keep(std::shared_ptr<Shared> shared, std::shared_ptr<Li
     if (std::exchange(link->registered, false)) link->was_there = link->lost = Clock::now();
     shared->changed.notify();
     const auto again = Clock::now() + milliseconds(std::uniform_int_distribution<int>(wait / 2, wait)(shared->random));
-    while (!shared->closed && Clock::now() < again)
+    while (!is_over() && Clock::now() < again)
       co_await shared->changed.wait_for(std::chrono::ceil<milliseconds>(again - Clock::now()));
     wait = std::min(wait * 2, 2000);
     // Where another link leads to the same tracker, this one is for when that is lost.
-    for (const auto until = Clock::now() + same_again; !shared->closed && shared->serves(link->known_by);) {
+    for (const auto until = Clock::now() + same_again; !is_over() && shared->serves(link->known_by);) {
       if (Clock::now() >= until) break;
       co_await shared->changed.wait_for(std::chrono::ceil<milliseconds>(until - Clock::now()));
     }

@@ -47,6 +47,8 @@ class TrackerLinks {
   ~TrackerLinks();
   /// This node is another one from now on: it says hello anew everywhere.
   void reconnect();
+  /// These trackers from now on; those that were named before and are not among them are let go of.
+  void replace(std::vector<std::string> trackers);
   TrackerLinks(const TrackerLinks&) = delete;
   TrackerLinks& operator=(const TrackerLinks&) = delete;
 
@@ -96,6 +98,7 @@ class TrackerLinks {
   static constexpr int most_tries = 3;
   struct Link;
   struct Shared;
+  void add(const std::string& name);
   static Task<void> keep(std::shared_ptr<Shared> shared, std::shared_ptr<Link> link);
   static Task<void> enlist(std::shared_ptr<Shared> shared, std::shared_ptr<Link> link);
   std::shared_ptr<Shared> shared_;

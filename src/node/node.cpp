@@ -26,6 +26,7 @@
 #include "serve/block_teller.h"
 #include "serve/guests.h"
 #include "serve/http_gateway.h"
+#include "serve/mount_teller.h"
 #include "serve/pack_maker.h"
 #include "serve/range_teller.h"
 #include "serve/seeder.h"
@@ -131,6 +132,7 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
   gets_ =
       std::make_unique<GetQueue>(*workers_, options_.max_gets, log_, *library_, *room_, *transfers_, *getter_, pipe);
   remote_commands_ = std::make_unique<RemoteCommands>(*workers_, options_, log_, *library_, *links_, *gets_);
+  mounts_ = make_mount_teller();
   serve_mesh();
   serve_commands();
   gossip_ = make_gossip();
@@ -371,6 +373,7 @@ std::vector<std::string> Node::guest_addresses(const Hello& self) const {
 void Node::serve_commands() {
   auto& h = command_handlers_;
   remote_commands_->serve_commands(h);
+  mounts_->serve(h);
   h.on<Stream>(
       [this](ChannelPtr channel, Stream asked) { return streamer_->stream(std::move(channel), std::move(asked)); });
   h.on<MeshCheckAsk>([this](ChannelPtr, MeshCheckAsk) -> Task<MeshChecked> {

@@ -34,6 +34,7 @@ class Getter;
 class Guests;
 class Library;
 class LocalServer;
+class MountTeller;
 class NodeChannels;
 class Differ;
 class Gossip;
@@ -44,6 +45,7 @@ class RangeTeller;
 class Prefetcher;
 class ReadCache;
 class ReadProfiles;
+struct ReadFrom;
 class RemoteCommands;
 class Room;
 class Server;
@@ -100,10 +102,14 @@ class Node {
   [[nodiscard]] std::vector<std::string> guest_addresses(const Hello& self) const;
   void serve_mesh();
   void serve_commands();
+  [[nodiscard]] std::unique_ptr<MountTeller> make_mount_teller();
+  [[nodiscard]] ClusterTold cluster() const;
+  void set_trackers(const std::vector<std::string>& trackers);
   Task<void> call(Call asked);
   Task<void> serve_channel(std::string path, ChannelPtr channel, const Handlers& handlers);
   Task<void> tick();
   NodeStatus status() const;
+  [[nodiscard]] ReadFrom read_from();
 
   asio::io_context& io_;
   std::unique_ptr<StateDir> state_;
@@ -137,6 +143,7 @@ class Node {
   std::unique_ptr<Streamer> streamer_;
   std::unique_ptr<GetQueue> gets_;
   std::unique_ptr<RemoteCommands> remote_commands_;
+  std::unique_ptr<MountTeller> mounts_;
   std::unique_ptr<Keeper> keeper_;
   std::unique_ptr<Gossip> gossip_;
   std::unique_ptr<PathIndex> index_;

@@ -7,7 +7,7 @@
 #include "node/node.h"
 #include "serve/http_gateway.h"
 #include "serve/range_teller.h"
-#include "serve/to_json.h"
+#include "wire/to_json.h"
 #include "swarm/session.h"
 #include "transfer/prefetcher.h"
 #include "transfer/read_cache.h"
@@ -150,8 +150,7 @@ void Node::listen_for_http() {
   });
   gateway_ = std::make_unique<HttpGateway>(
       *http_, HttpGateway::Options{options_.read_patience},
-      ReadFrom{*workers_, *library_, *session_, *links_, *node_channels_, *read_cache_, *profiles_, *prefetcher_},
-      *getter_);
+      read_from(), *getter_);
 }
 
 }  // namespace mesh

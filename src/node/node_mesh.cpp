@@ -12,6 +12,7 @@
 #include "node/own_identity.h"
 #include "serve/block_teller.h"
 #include "serve/guests.h"
+#include "serve/mount_teller.h"
 #include "serve/range_teller.h"
 #include "serve/seeder.h"
 #include "transfer/transfers.h"
@@ -218,6 +219,8 @@ Task<void> Node::serve_channel(std::string path, ChannelPtr channel, const Handl
   } else if (wanted == Wanted::registration) {
     links_->adopt(channel, false);
     co_await channel->run(tracker_handlers_);
+  } else if (command && path.starts_with(MountTeller::descriptors)) {
+    co_await mounts_->take(path.substr(MountTeller::descriptors.size()), channel);
   } else {
     co_await channel->run(handlers);
   }

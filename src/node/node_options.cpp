@@ -23,6 +23,11 @@ std::string host_name() {
 
 }  // namespace
 
+bool may_be_tracker(const NodeOptions& options, const std::string& tracker) {
+  const auto at = parse_host_port(tracker);
+  return options.is_on_network() || is_loopback_host(at.host);
+}
+
 NodeOptions checked(NodeOptions options) {
   std::error_code ec;
   options.files = fs::absolute(options.files, ec).lexically_normal();
@@ -36,7 +41,7 @@ NodeOptions checked(NodeOptions options) {
                                       "who reaches the ports may use them), all stays on loopback");
     };
     for (const auto& tracker : options.trackers)
-      if (!is_loopback_host(parse_host_port(tracker).host)) throw refuse("--tracker " + tracker);
+      if (!may_be_tracker(options, tracker)) throw refuse("--tracker " + tracker);
     for (const auto& peer : options.peers)
       if (!is_loopback_host(parse_host_port(peer, default_peer_port).host)) throw refuse("--peer " + peer);
     for (const auto& address : options.advertise)
@@ -54,7 +59,7 @@ NodeOptions checked(NodeOptions options) {
       throw Error(Status::usage, "--keep " + printable(glob) + ": is no path or glob of the mesh (** is all of it)");
     glob = portable_text(what);
   }
-  for (const auto& tracker : options.trackers) static_cast<void>(parse_host_port(tracker));
+  for (const auto& tracker : options.trackers) static_cast<void>(may_be_tracker(options, tracker));
   for (const auto& peer : options.peers) static_cast<void>(parse_host_port(peer, default_peer_port));
   for (const auto& address : options.advertise)
     if (boost::system::error_code bad; asio::ip::make_address(address, bad), bad)

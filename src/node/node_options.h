@@ -76,5 +76,7 @@ struct NodeOptions {
 
 /// Makes `options` whole. Throws Error(usage) for what cannot be.
 [[nodiscard]] NodeOptions checked(NodeOptions options);
+/// Whether a node of these options may speak to a tracker at "host:port". Throws Error(usage) where it is no such.
+[[nodiscard]] bool may_be_tracker(const NodeOptions& options, const std::string& tracker);
 
 }  // namespace mesh

@@ -1,4 +1,6 @@
 // What a node says of itself to `meshfile status`.
+#include <sys/statvfs.h>
+
 #include "get/get_queue.h"
 #include "library/library.h"
 #include "mesh/gossip.h"
@@ -9,6 +11,7 @@
 #include "transfer/read_cache.h"
 #include "transfer/spools.h"
 #include "transfer/transfers.h"
+#include "version.h"
 
 namespace mesh {
 
@@ -21,6 +24,11 @@ NodeStatus Node::status() const {
   out.members = static_cast<int>(gossip_->members().size());
   out.gets = gets_->list();
   out.cached = read_cache_->bytes();
+  out.version = MESH_VERSION;
+  if (struct statvfs disk {}; ::statvfs(options_.files.c_str(), &disk) == 0) {
+    out.space = static_cast<std::int64_t>(disk.f_blocks * disk.f_frsize);
+    out.free = static_cast<std::int64_t>(disk.f_bavail * disk.f_frsize);
+  }
   out.transfers = transfers_->infos();
   for (auto& info : spools_->infos()) out.transfers.push_back(std::move(info));
   auto loaded = session_->all();

@@ -17,7 +17,7 @@
 #include "core/format.h"
 #include "core/piece_plan.h"
 #include "serve/listed_file.h"
-#include "serve/to_json.h"
+#include "wire/to_json.h"
 #include "wire/access.h"
 #include "wire/deadline.h"
 #include "wire/endpoint.h"

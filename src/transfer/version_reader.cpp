@@ -182,9 +182,13 @@ Task<std::size_t> VersionReader::read_content(std::int64_t offset, std::span<cha
   if (candidate_ && !candidate_->given.empty() && !std::exchange(candidate_->is_proving, true))
     spawn(from_.workers.loop(), Candidate::prove(candidate_, content_));
   const auto content = content_;
-  const auto to = ahead_.read(offset, std::ssize(out), sure_, content->most_ahead());
-  content->want(offset, std::max(std::min(to, end_), offset + std::ssize(out)));
+  content->want(offset, read_ahead(offset, std::ssize(out), content->most_ahead()));
   co_return co_await content->read(offset, out, until, options_.is_stopped);
+}
+
+std::int64_t VersionReader::read_ahead(std::int64_t offset, std::int64_t length, std::int64_t most) {
+  auto& ahead = options_.streams ? options_.streams->at(offset) : ahead_;
+  return std::max(std::min(ahead.read(offset, length, sure_, most), end_), offset + length);
 }
 
 void VersionReader::take_id() {
@@ -217,7 +221,7 @@ Task<std::size_t> VersionReader::read_candidate(std::int64_t offset, std::span<c
   ask.mtime = wanted_.mtime;
   ask.ctime = candidate->ctime;
   ask.offset = offset / block_bytes * block_bytes;
-  const auto to = std::max(std::min(ahead_.read(offset, std::ssize(out), sure_), end_), offset + std::ssize(out));
+  const auto to = read_ahead(offset, std::ssize(out), ReadAhead::most_bytes);
   ask.length = std::min(
       {(to - ask.offset + grain_bytes - 1) / grain_bytes * grain_bytes, most_range_bytes, wanted_.size - ask.offset});
   const auto channel = co_await from_.channels.to(holder);

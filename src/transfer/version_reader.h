@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "core/read_ahead.h"
+#include "core/read_streams.h"
 #include "mesh/node_channels.h"
 #include "mesh/tracker_links.h"
 #include "swarm/session.h"
@@ -42,6 +42,8 @@ class VersionReader final : public Reader {
     std::chrono::milliseconds patience{20'000};  ///< with one read
     std::function<bool()> is_stopped = [] { return false; };
     Prefetch prefetch = Prefetch::none;
+    /// Of several that read one open file side by side: what they read, together. Null: this one reads by itself.
+    std::shared_ptr<ReadStreams> streams;
   };
   /// `holders`: nodes that have it; of a candidate the one that is to be asked, and its key at the trackers.
   VersionReader(ReadFrom from, FileEntry wanted, std::vector<NodeRef> holders, Options options);
@@ -69,6 +71,8 @@ class VersionReader final : public Reader {
   Task<std::size_t> read_torrent(std::int64_t offset, std::span<char> out, Clock::time_point until);
   Task<std::size_t> read_content(std::int64_t offset, std::span<char> out, Clock::time_point until);
   Task<std::size_t> read_candidate(std::int64_t offset, std::span<char> out, Clock::time_point until);
+  /// Up to where what follows a read should be on its way.
+  std::int64_t read_ahead(std::int64_t offset, std::int64_t length, std::int64_t most);
   void take_id();
   void check_stopped() const;
 

@@ -399,7 +399,7 @@ void run_to_ask(ChannelPtr channel) {
 }
 
 Task<ChannelPtr> connect_local(int directory, std::string name, std::string shown,
-                               std::function<bool(uid_t)> believes) {
+                               std::function<bool(uid_t)> believes, std::string path) {
   const auto executor = co_await asio::this_coro::executor;
   // A sockaddr_un holds 107 bytes; the directory's descriptor makes any path short.
   error_code ec;
@@ -418,7 +418,7 @@ Task<ChannelPtr> connect_local(int directory, std::string name, std::string show
   auto channel = std::make_shared<Channel>(Link(Link::Socket(std::move(socket))), "this node", asio::ip::address{});
   std::optional<Error> trouble;
   try {
-    co_await channel->connect("localhost", "/local");
+    co_await channel->connect("localhost", std::move(path));
   } catch (const Error& error) {
     trouble = error;
   }

@@ -89,7 +89,7 @@ class Channel : public std::enable_shared_from_this<Channel> {
   /// The bytes under it (wire/link.h).
   [[nodiscard]] Link& link();
   /// What belongs to this channel and no other, known to both ends, once its handshake is over: of the TLS connection
-  /// under it, where there is one, and of a random text of either side's. 32 bytes; of a local socket, empty.
+  /// under it, where there is one, and of a random text of either side's. 32 bytes.
   [[nodiscard]] const std::string& binding() const { return binding_; }
   void set_binding(std::string binding) { binding_ = std::move(binding); }
 
@@ -160,9 +160,11 @@ Task<ChannelPtr> connect_channel(std::string host_port, std::string path, std::c
 /// Runs a channel on its own executor until it closes, for a side that asks and answers nothing.
 void run_to_ask(ChannelPtr channel);
 /// Connects to the local socket `name` in the open directory, whatever the length of its path, which is `shown` in
-/// messages. The kernel is asked who serves it (SO_PEERCRED): `believes` is told that user. Throws Error(unreachable);
-/// Error(refused) where that user is not believed, or does not believe this one.
-Task<ChannelPtr> connect_local(int directory, std::string name, std::string shown, std::function<bool(uid_t)> believes);
+/// messages. The kernel is asked who serves it (SO_PEERCRED): `believes` is told that user. `path`: "/local" but for
+/// what is no conversation (serve/mount_teller.h). Throws Error(unreachable); Error(refused) where that user is not
+/// believed, or does not believe this one.
+Task<ChannelPtr> connect_local(int directory, std::string name, std::string shown, std::function<bool(uid_t)> believes,
+                               std::string path);
 
 /// Both ends of a channel within this process, each named as the other end shall see it; their handshake is over.
 struct ChannelPair {

@@ -389,6 +389,22 @@ LocalServer::LocalServer(asio::io_context& io, LocalPlace place, std::optional<g
   spawn(io, accept_all(shared_));
 }
 
+Task<void> LocalServer::begin(std::shared_ptr<Shared> shared, ChannelPtr channel) {
+  error_code ec;
+  beast::flat_buffer buffer(16 * 1024);
+  http::request_parser<http::empty_body> parser;
+  parser.header_limit(8 * 1024);
+  auto& link = channel->link();
+  {
+    const Deadline deadline(link.next_layer(), head_limit);
+    co_await http::async_read(link, buffer, parser, asio::redirect_error(asio::use_awaitable, ec));
+  }
+  if (ec || !beast::websocket::is_upgrade(parser.get())) co_return;
+  const std::string path(parser.get().target());
+  UpgradeRequest upgrade{parser.release()};
+  if (co_await channel->accept(std::move(upgrade))) co_await shared->on_channel(path, channel);
+}
+
 LocalServer::~LocalServer() { close(); }
 bool LocalServer::is_in(int directory) const { return shared_->is_in(directory); }
 void LocalServer::close() {
@@ -416,8 +432,8 @@ Task<void> LocalServer::accept_all(std::shared_ptr<Shared> shared) {
     auto serve = [](std::shared_ptr<Shared> owner, ChannelPtr served, bool welcome) -> Task<void> {
       if (!welcome)
         co_await refuse(served->link());
-      else if (co_await served->accept())
-        co_await owner->on_channel("/local", served);
+      else
+        co_await begin(owner, served);
       served->close();
     };
     spawn(shared->acceptor.get_executor(), serve(shared, channel, admitted));

@@ -74,6 +74,7 @@ class LocalServer {
  private:
   struct Shared;
   static Task<void> accept_all(std::shared_ptr<Shared> shared);
+  static Task<void> begin(std::shared_ptr<Shared> shared, ChannelPtr channel);
   std::shared_ptr<Shared> shared_;
 };
 

@@ -21,7 +21,9 @@ using All =
                Delete, Ordered, Order, Relayed, Relay, StreamEnd, StreamBegin, StreamData, Stream, Progress, Notice,
                Pack, PreparePack, MakePack, IndexTell, IndexTold, IndexAsk, Indexed, IndexRest, AnnounceAsk, Announced,
                Leaves, LeavesAsk, SketchTold, SketchAsk, Teller, TellerAsk, Difference, DiffAsk, RangeTold, RangeAsk,
-               ProfileTold, ProfileAsk, CacheUsage, CacheAsk, CheckUpTold, CheckUpAsk, MeshChecked, MeshCheckAsk>;
+               ProfileTold, ProfileAsk, CacheUsage, CacheAsk, CheckUpTold, CheckUpAsk, MeshChecked, MeshCheckAsk, MountTold,
+               MountAsk, EntryTold, EntryAsk, OpenTold, OpenAsk, ReadTold, ReadAsk, CloseNote, ClusterTold, ClusterAsk,
+               SetTrackers>;
 
 template <class Message>
 void read(const std::string& bytes) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/digest.h"
@@ -102,10 +103,14 @@ struct List {
   bool recursive = false;
   bool local = false;
   std::string after;
+  int most = 0;  ///< in one answer; 0: a page
+  [[nodiscard]] std::size_t page() const {
+    return most > 0 && std::cmp_less(most, page_entries) ? static_cast<std::size_t>(most) : page_entries;
+  }
   template <class V>
   void describe(V& v) {
     v("pattern", pattern), v("prefix", prefix), v("glob", glob), v("recursive", recursive), v("local", local),
-        v("after", after);
+        v("after", after), v("most", most);
   }
 };
 

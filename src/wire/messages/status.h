@@ -45,12 +45,15 @@ struct NodeStatus {
   int torrents_loaded = 0;
   std::int64_t cached = 0;  ///< bytes on the disk that readers alone wanted
   int members = 0;          ///< other nodes that it knows of, for when no tracker answers
+  std::string version;      ///< of its program
+  std::int64_t space = 0;   ///< bytes of the file system of its files directory
+  std::int64_t free = 0;    ///< of which these are free
   std::vector<GetInfo> gets;
   std::vector<TransferInfo> transfers;
   template <class V>
   void describe(V& v) {
     v("node", node), v("error", error), v("tracker", tracker_connected), v("no-tracker", has_no_tracker),
-        v("files", files), v("loaded", torrents_loaded), v("members", members), v("cached", cached), v("gets", gets),
+        v("files", files), v("loaded", torrents_loaded), v("members", members), v("cached", cached), v("version", version), v("space", space), v("free", free), v("gets", gets),
         v("transfers", transfers);
   }
 };

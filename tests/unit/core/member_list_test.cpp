@@ -64,7 +64,7 @@ TEST_CASE("members: who does not answer is not told of, and asked last, until it
   list.hear(member(1), at(7));
   CHECK(list.tell(10, false, at(8), random).size() == 2);
   list.missed(member(1).instance, at(8));
-  list.reached(member(1).instance);
+  list.reached(member(1).instance, at(8));
   CHECK(list.tell(10, false, at(8), random).size() == 2);
   // It has spoken to somebody since.
   list.missed(member(1).instance, at(9));

@@ -296,7 +296,7 @@ void SimMesh::part(std::size_t count) {
 void SimMesh::heal() {
   for (const auto& node : nodes) node->half = 0;
   for (const auto& node : nodes)
-    for (const auto& other : nodes) node->list.reached(other->self.instance);
+    for (const auto& other : nodes) node->list.reached(other->self.instance, Clock::now());
 }
 
 std::set<std::string> SimMesh::live_paths() const {

@@ -1,4 +1,4 @@
-#include "serve/to_json.h"
+#include "wire/to_json.h"
 
 #include <algorithm>
 
@@ -77,6 +77,9 @@ json to_json(const NodeStatus& status) {
           {"tracker_connected", status.tracker_connected},
           {"members_known", status.members},
           {"bytes_cached", status.cached},
+          {"version", status.version},
+          {"bytes_space", status.space},
+          {"bytes_free", status.free},
           {"entries", status.files},
           {"torrents_loaded", status.torrents_loaded},
           {"gets", gets},

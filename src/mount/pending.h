@@ -1,0 +1,61 @@
+// A request of the kernel's that waits for its answer. Whoever answers first does: the work that it asked for, or the
+// clock. Any thread.
+#pragma once
+
+#define FUSE_USE_VERSION 314
+#include <fuse_lowlevel.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+
+namespace mesh {
+
+class Pending {
+ public:
+  using Clock = std::chrono::steady_clock;
+  Pending(fuse_req_t request, Clock::time_point until) : request_(request), until_(until) {}
+
+  /// True for the one who is to answer; `request` is theirs then.
+  [[nodiscard]] bool take() { return !answered_.exchange(true); }
+  [[nodiscard]] bool is_answered() const { return answered_; }
+  [[nodiscard]] fuse_req_t request() const { return request_; }
+  [[nodiscard]] Clock::time_point until() const { return until_; }
+  void fail(int error) {
+    if (take()) fuse_reply_err(request_, error);
+  }
+
+ private:
+  friend class PendingRequests;
+  fuse_req_t request_;
+  Clock::time_point until_;
+  std::atomic<bool> answered_ = false;
+  std::uintptr_t number_ = 0;
+  std::optional<Clock::time_point> interrupted_;  ///< guarded by PendingRequests
+};
+using PendingPtr = std::shared_ptr<Pending>;
+
+class PendingRequests {
+ public:
+  using Clock = Pending::Clock;
+  /// The session's user data points to this (fuse_session_new).
+  [[nodiscard]] PendingPtr add(fuse_req_t request, Clock::time_point until);
+  /// It was answered, or nobody will.
+  void remove(const PendingPtr& pending);
+  /// Answers those whose time is up, and those that were interrupted so long ago. Returns how many wait on.
+  std::size_t look(Clock::time_point now, std::chrono::milliseconds grace);
+  /// Answers all of them.
+  void fail_all(int error);
+
+ private:
+  static void interrupted(fuse_req_t request, void* number);
+  std::mutex mutex_;
+  std::map<std::uintptr_t, PendingPtr> waiting_;
+  std::uintptr_t last_ = 0;
+};
+
+}  // namespace mesh
