@@ -318,8 +318,7 @@ int parse(CLI::App& app, CommonOptions& options, int argc, char** argv) {
   if (!options.key.empty()) {
     if (options.node.open) throw Error(Status::usage, "--key and --open contradict each other: give one of them");
     // What a configuration file says is said for everybody, and who may use the node's socket alone needs no key.
-    const bool is_asker = app.get_name() == "meshfile" || app.get_name() == "meshget" ||
-                          app.get_name() == "meshmount";
+    const bool is_asker = app.get_name() == "meshfile" || app.get_name() == "meshget" || app.get_name() == "meshmount";
     try {
       options.node.keys = read_keys(options.key);
     } catch (const Error& error) {

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "meshfile/commands.h"
-#include "wire/to_json.h"
 #include "wire/codec.h"
+#include "wire/to_json.h"
 
 namespace mesh::meshfile {
 

@@ -35,9 +35,7 @@ class DirectoryPages {
     return static_cast<std::int64_t>((at.page << place_bits) | at.place);
   }
   /// Null: it is not the one that is kept.
-  [[nodiscard]] PagePtr find(std::size_t number) const {
-    return page_ && page_->number == number ? page_ : nullptr;
-  }
+  [[nodiscard]] PagePtr find(std::size_t number) const { return page_ && page_->number == number ? page_ : nullptr; }
   /// Behind which path page `number` begins; nothing where nobody has come so far.
   [[nodiscard]] std::optional<std::string> after(std::size_t number) const {
     if (number == 0) return std::string();

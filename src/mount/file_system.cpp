@@ -76,7 +76,7 @@ constexpr const char* node_info_name = "info";
 constexpr const char* node_json_name = "info.json";
 
 constexpr std::size_t longest_name = 255;
-constexpr double short_while = 1;   // seconds that the kernel believes a name
+constexpr double short_while = 1;    // seconds that the kernel believes a name
 constexpr double listed_while = 10;  // of a listing: until who lists has looked at what is listed
 constexpr double long_while = 3600;  // what a version is does not change
 constexpr auto status_kept = milliseconds(2000);
@@ -112,8 +112,9 @@ struct LocalFile {
 };
 
 struct OpenFile {
-  explicit OpenFile(fuse_ino_t of) : number(of) {}
+  OpenFile(fuse_ino_t of, std::string its_path) : number(of), path(std::move(its_path)) {}
   const fuse_ino_t number;
+  const std::string path;
   /// Where it is read without the node; neither: it is read through it.
   struct Source {
     std::shared_ptr<const LocalFile> local{};
@@ -211,7 +212,9 @@ struct FileSystem::Shared : PendingRequests {
     return *static_cast<Shared*>(static_cast<PendingRequests*>(fuse_req_userdata(request)));
   }
   [[nodiscard]] static bool is_mesh_file(fuse_ino_t number) { return number >= first_of_files; }
-  [[nodiscard]] static bool is_of_node(fuse_ino_t number) { return number >= first_of_nodes && number < first_of_files; }
+  [[nodiscard]] static bool is_of_node(fuse_ino_t number) {
+    return number >= first_of_nodes && number < first_of_files;
+  }
   /// Of what is in the tree's two growing parts.
   [[nodiscard]] std::optional<Inodes::Inode> find(fuse_ino_t number) {
     const std::lock_guard lock(mutex);
@@ -287,13 +290,13 @@ struct FileSystem::Shared : PendingRequests {
   /// Has `work` answer the request on the loop. What it throws is an answer, too: `path` names it in the log.
   using Work = std::function<Task<void>(PendingPtr)>;
   void answer_later(fuse_req_t request, std::string path, Work work) {
-    auto pending = add(request, Clock::now() + options.timeout);
-    post_to(loop, [this, pending, path = std::move(path), work = std::move(work)]() mutable {
-      spawn(loop, run(pending, std::move(path), std::move(work)));
+    auto pending = add(request, Clock::now() + options.timeout, std::move(path));
+    post_to(loop, [this, pending, work = std::move(work)]() mutable {
+      spawn(loop, run(pending, std::move(work)));
       if (!std::exchange(is_watching, true)) spawn(loop, watch());
     });
   }
-  Task<void> run(PendingPtr pending, std::string path, Work work) {
+  Task<void> run(PendingPtr pending, Work work) {
     int error = 0;
     std::string why;
     try {
@@ -305,16 +308,23 @@ struct FileSystem::Shared : PendingRequests {
       error = EIO;
       why = failed.what();
     }
-    const bool is_late = pending->is_answered();
-    if (error != 0) pending->fail(error);
+    if (error != 0 && pending->take()) {
+      fuse_reply_err(pending->request(), error);
+      if (error == EIO) say_failed(pending->about(), why);
+    }
     remove(pending);
-    if (error == EIO && !is_late) log(failure(about(path, why)).of("mount-failed", path));
-    if (error == EIO && is_late && Clock::now() >= pending->until())
-      log(failure(about(path, "did not come in time: " + why)).of("mount-failed", path));
+  }
+  void say_failed(const std::string& path, const std::string& why) const {
+    log(failure(about(path, why)).of("mount-failed", path));
   }
   /// While anything waits.
   Task<void> watch() {
-    while (look(Clock::now(), options.grace) > 0) co_await sleep_for(milliseconds(50));
+    for (std::size_t left = 1; left > 0;) {
+      const auto looked = look(Clock::now(), options.grace);
+      for (const auto& path : looked.timed_out) say_failed(path, "did not come in time");
+      left = looked.left;
+      if (left > 0) co_await sleep_for(milliseconds(50));
+    }
     is_watching = false;
   }
 
@@ -399,9 +409,9 @@ Task<void> FileSystem::Shared::look_up_file(PendingPtr to, std::string path) {
 /// `parent`: of node/ empty, of a node's directory its name.
 Task<void> FileSystem::Shared::look_up_node(PendingPtr to, std::string parent, std::string name) {
   const auto known = co_await mesh_status(to->until());
-  const bool is_there = parent.empty() ? find(*known, name) != nullptr
-                                       : find(*known, parent) != nullptr &&
-                                             (name == node_info_name || name == node_json_name);
+  const bool is_there = parent.empty()
+                            ? find(*known, name) != nullptr
+                            : find(*known, parent) != nullptr && (name == node_info_name || name == node_json_name);
   if (!is_there)
     to->fail(ENOENT);
   else
@@ -425,10 +435,9 @@ void FileSystem::Shared::op_lookup(fuse_req_t request, fuse_ino_t parent, const 
     const auto directory = parent == node ? std::optional<Inodes::Inode>() : self.find(parent);
     auto above = directory ? directory->entry.path : std::string();
     if (parent != node && !directory) return static_cast<void>(fuse_reply_err(request, ESTALE));
-    self.answer_later(request, "node/" + std::string(name),
-                      [&self, above, name = std::string(name)](PendingPtr to) {
-                        return self.look_up_node(std::move(to), above, name);
-                      });
+    self.answer_later(request, "node/" + std::string(name), [&self, above, name = std::string(name)](PendingPtr to) {
+      return self.look_up_node(std::move(to), above, name);
+    });
     return;
   }
   const auto directory = self.mesh_path(parent);
@@ -466,8 +475,7 @@ void FileSystem::Shared::op_setattr(fuse_req_t request, fuse_ino_t number, struc
                                     fuse_file_info* info) {
   constexpr int harmless = FUSE_SET_ATTR_SIZE | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_CTIME |
                            FUSE_SET_ATTR_MTIME_NOW | FUSE_SET_ATTR_ATIME_NOW;
-  if (number != config_tracker || (to_set & ~harmless) != 0)
-    return static_cast<void>(fuse_reply_err(request, EROFS));
+  if (number != config_tracker || (to_set & ~harmless) != 0) return static_cast<void>(fuse_reply_err(request, EROFS));
   op_getattr(request, number, info);
 }
 
@@ -508,10 +516,11 @@ Task<std::string> FileSystem::Shared::page_of(fuse_ino_t number, Clock::time_poi
 
 void FileSystem::Shared::op_open(fuse_req_t request, fuse_ino_t number, fuse_file_info* info) {
   auto& self = of(request);
-  const bool is_read = (info->flags & O_ACCMODE) == O_RDONLY;
+  const bool is_read = (info->flags & (O_ACCMODE | O_TRUNC)) == O_RDONLY;
   if (!is_read && number != config_tracker) return static_cast<void>(fuse_reply_err(request, EROFS));
   if (!is_mesh_file(number)) {
-    auto file = std::make_shared<OpenFile>(number);
+    const auto* own = own_entry(number);
+    auto file = std::make_shared<OpenFile>(number, own != nullptr ? own->name : "node");
     const auto given = *info;
     auto work = [&self, file, given](PendingPtr to) -> Task<void> {
       auto opened = given;
@@ -525,8 +534,7 @@ void FileSystem::Shared::op_open(fuse_req_t request, fuse_ino_t number, fuse_fil
       opened.fh = to_handle(file);
       if (fuse_reply_open(to->request(), &opened) != 0) delete &from_handle<OpenFile>(opened.fh);
     };
-    const auto* own = own_entry(number);
-    self.answer_later(request, own != nullptr ? own->name : "node", std::move(work));
+    self.answer_later(request, file->path, std::move(work));
     return;
   }
   const auto found = self.find(number);
@@ -537,7 +545,9 @@ void FileSystem::Shared::op_open(fuse_req_t request, fuse_ino_t number, fuse_fil
 }
 
 void FileSystem::Shared::take_opened(OpenFile& file, OpenTold told, std::int64_t connection) {
+  const auto id = file.entry.id;
   file.entry = told.entry;
+  if (!file.entry.id.is_set()) file.entry.id = id;
   file.handle = told.handle;
   file.connection = connection;
   OpenFile::Source source;
@@ -575,7 +585,7 @@ Task<bool> FileSystem::Shared::open_at_node(OpenFilePtr file, bool is_again, Clo
 }
 
 Task<void> FileSystem::Shared::open_file(PendingPtr to, FileEntry entry, fuse_ino_t number, fuse_file_info info) {
-  auto file = std::make_shared<OpenFile>(number);
+  auto file = std::make_shared<OpenFile>(number, entry.path);
   file->entry = entry;
   if (entry.kind != Kind::file) throw Error(Status::usage, printable(entry.path) + ": is no file");
   std::optional<Error> trouble;
@@ -636,7 +646,7 @@ void FileSystem::Shared::op_read(fuse_req_t request, fuse_ino_t /*number*/, std:
       return;
     }
   }
-  self.answer_later(request, "files", [&self, file, size, offset](PendingPtr to) {
+  self.answer_later(request, file->path, [&self, file, size, offset](PendingPtr to) {
     return self.read_file(std::move(to), file, size, offset);
   });
 }
@@ -670,7 +680,15 @@ Task<void> FileSystem::Shared::read_file(PendingPtr to, OpenFilePtr file, std::s
       const std::function<Task<bool>()> open = [this, file, until = to->until()] {
         return open_at_node(file, true, until);
       };
-      static_cast<void>(co_await file->opening.run(0, open));
+      bool is_gone = false;
+      try {
+        static_cast<void>(co_await file->opening.run(0, open));
+      } catch (const Error& error) {
+        if (error.status() != Status::not_found) throw;
+        is_gone = true;
+      }
+      // Whoever has it may be coming back.
+      if (is_gone) co_await sleep_for(milliseconds(300));
       continue;
     }
     ReadAsk question;
@@ -856,8 +874,8 @@ bool FileSystem::Shared::fill(const PendingPtr& to, fuse_ino_t number, const Dir
   return true;
 }
 
-Task<void> FileSystem::Shared::read_directory(PendingPtr to, OpenDirectoryPtr directory, std::size_t size,
-                                              off_t offset, bool is_plus) {
+Task<void> FileSystem::Shared::read_directory(PendingPtr to, OpenDirectoryPtr directory, std::size_t size, off_t offset,
+                                              bool is_plus) {
   auto at = DirectoryPages::position(offset);
   for (;;) {
     const auto page = co_await page_of(directory, at.page, to->until());
@@ -899,7 +917,7 @@ void FileSystem::Shared::list(fuse_req_t request, std::size_t size, off_t offset
   }
   if (page) {
     // Most answers are of a page that is here.
-    const auto now = std::make_shared<Pending>(request, Clock::now());
+    const auto now = std::make_shared<Pending>(request, Clock::now(), std::string());
     if (self.fill(now, number, *page, at.place, size, is_plus)) return;
   }
   auto path = self.mesh_path(number).value_or("node");

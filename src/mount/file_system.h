@@ -1,5 +1,5 @@
-// The mesh as a file system (fuse(4), libfuse3's low-level interface): files/ is the catalog, read-only; cluster/, node/
-// and transfers say how the mesh is; config/tracker names this node's trackers (docs/decisions/0031).
+// The mesh as a file system (fuse(4), libfuse3's low-level interface): files/ is the catalog, read-only; cluster/,
+// node/ and transfers say how the mesh is; config/tracker names this node's trackers (docs/decisions/0031).
 //
 // The kernel's requests come on libfuse's threads. What can be answered without the node (a file that is here, by its
 // descriptor; attributes) is answered there; everything else on the loop, which has a thread of its own. Each request

@@ -2,7 +2,7 @@
 
 #include <spawn.h>
 #include <sys/mount.h>
-#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -111,8 +111,9 @@ std::string mount_point(const std::string& directory) {
 }
 
 bool is_dead(const std::string& directory) {
-  struct stat s {};
-  return ::stat(directory.c_str(), &s) != 0 && errno == ENOTCONN;
+  // Whose answer is not kept, as attributes are.
+  struct statvfs s {};
+  return ::statvfs(directory.c_str(), &s) != 0 && errno == ENOTCONN;
 }
 
 void unmount(const std::string& directory, bool is_lazy) {

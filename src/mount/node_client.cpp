@@ -30,7 +30,8 @@ Task<ChannelPtr> NodeClient::connected(Clock::time_point until) {
     const bool is_connected = co_await connecting_.run(0, work);
     if (is_connected) break;
     if (Clock::now() >= until) throw Error(Status::unreachable, trouble_);
-    co_await sleep_for(std::min(pause, std::max(std::chrono::ceil<milliseconds>(until - Clock::now()), milliseconds(1))));
+    co_await sleep_for(
+        std::min(pause, std::max(std::chrono::ceil<milliseconds>(until - Clock::now()), milliseconds(1))));
   }
   co_return channel_;
 }

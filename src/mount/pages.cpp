@@ -63,8 +63,8 @@ std::string cluster_info(const ClusterTold& cluster, const StatusReply& mesh) {
   out += line("space", human_bytes(free) + " free of " + human_bytes(all));
   for (std::size_t i = 0; i < cluster.trackers.size(); ++i) {
     const bool is_well = i >= cluster.troubles.size() || cluster.troubles[i].empty();
-    out += line("tracker", printable(cluster.trackers[i]) +
-                               (is_well ? ", registered" : ": " + printable(cluster.troubles[i])));
+    out += line("tracker",
+                printable(cluster.trackers[i]) + (is_well ? ", registered" : ": " + printable(cluster.troubles[i])));
   }
   if (cluster.trackers.empty()) out += line("tracker", "none is named; the nodes keep the index");
   if (!mesh.view.empty()) out += line("view", printable(mesh.view));

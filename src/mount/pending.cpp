@@ -1,12 +1,11 @@
 #include "mount/pending.h"
 
 #include <cerrno>
-#include <vector>
 
 namespace mesh {
 
-PendingPtr PendingRequests::add(fuse_req_t request, Clock::time_point until) {
-  auto pending = std::make_shared<Pending>(request, until);
+PendingPtr PendingRequests::add(fuse_req_t request, Clock::time_point until, std::string about) {
+  auto pending = std::make_shared<Pending>(request, until, std::move(about));
   {
     const std::lock_guard lock(mutex_);
     pending->number_ = ++last_;
@@ -29,9 +28,9 @@ void PendingRequests::interrupted(fuse_req_t request, void* number) {
   if (it != self->waiting_.end() && !it->second->interrupted_) it->second->interrupted_ = Clock::now();
 }
 
-std::size_t PendingRequests::look(Clock::time_point now, std::chrono::milliseconds grace) {
+PendingRequests::Looked PendingRequests::look(Clock::time_point now, std::chrono::milliseconds grace) {
   std::vector<std::pair<PendingPtr, int>> over;
-  std::size_t left = 0;
+  Looked out;
   {
     const std::lock_guard lock(mutex_);
     for (auto it = waiting_.begin(); it != waiting_.end();) {
@@ -44,10 +43,14 @@ std::size_t PendingRequests::look(Clock::time_point now, std::chrono::millisecon
         ++it;
       }
     }
-    left = waiting_.size();
+    out.left = waiting_.size();
   }
-  for (const auto& [one, error] : over) one->fail(error);
-  return left;
+  for (const auto& [one, error] : over) {
+    if (!one->take()) continue;
+    fuse_reply_err(one->request(), error);
+    if (error == EIO) out.timed_out.push_back(one->about());
+  }
+  return out;
 }
 
 void PendingRequests::fail_all(int error) {

@@ -12,19 +12,25 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace mesh {
 
 class Pending {
  public:
   using Clock = std::chrono::steady_clock;
-  Pending(fuse_req_t request, Clock::time_point until) : request_(request), until_(until) {}
+  /// `about`: what it is about, for the log.
+  Pending(fuse_req_t request, Clock::time_point until, std::string about)
+      : request_(request), until_(until), about_(std::move(about)) {}
 
   /// True for the one who is to answer; `request` is theirs then.
   [[nodiscard]] bool take() { return !answered_.exchange(true); }
   [[nodiscard]] bool is_answered() const { return answered_; }
   [[nodiscard]] fuse_req_t request() const { return request_; }
   [[nodiscard]] Clock::time_point until() const { return until_; }
+  [[nodiscard]] const std::string& about() const { return about_; }
   void fail(int error) {
     if (take()) fuse_reply_err(request_, error);
   }
@@ -33,6 +39,7 @@ class Pending {
   friend class PendingRequests;
   fuse_req_t request_;
   Clock::time_point until_;
+  std::string about_;
   std::atomic<bool> answered_ = false;
   std::uintptr_t number_ = 0;
   std::optional<Clock::time_point> interrupted_;  ///< guarded by PendingRequests
@@ -43,11 +50,15 @@ class PendingRequests {
  public:
   using Clock = Pending::Clock;
   /// The session's user data points to this (fuse_session_new).
-  [[nodiscard]] PendingPtr add(fuse_req_t request, Clock::time_point until);
+  [[nodiscard]] PendingPtr add(fuse_req_t request, Clock::time_point until, std::string about);
   /// It was answered, or nobody will.
   void remove(const PendingPtr& pending);
-  /// Answers those whose time is up, and those that were interrupted so long ago. Returns how many wait on.
-  std::size_t look(Clock::time_point now, std::chrono::milliseconds grace);
+  /// Answers those whose time is up, and those that were interrupted so long ago.
+  struct Looked {
+    std::size_t left = 0;                ///< wait on
+    std::vector<std::string> timed_out;  ///< what these were about
+  };
+  Looked look(Clock::time_point now, std::chrono::milliseconds grace);
   /// Answers all of them.
   void fail_all(int error);
 

@@ -7,7 +7,6 @@
 #include "node/node.h"
 #include "serve/http_gateway.h"
 #include "serve/range_teller.h"
-#include "wire/to_json.h"
 #include "swarm/session.h"
 #include "transfer/prefetcher.h"
 #include "transfer/read_cache.h"
@@ -17,6 +16,7 @@
 #include "wire/endpoint.h"
 #include "wire/http_token.h"
 #include "wire/mesh_key.h"
+#include "wire/to_json.h"
 
 namespace mesh {
 namespace {
@@ -148,9 +148,7 @@ void Node::listen_for_http() {
     out["ranges_sent"] = range_teller_->sent();
     co_return to_text(out, 1) + "\n";
   });
-  gateway_ = std::make_unique<HttpGateway>(
-      *http_, HttpGateway::Options{options_.read_patience},
-      read_from(), *getter_);
+  gateway_ = std::make_unique<HttpGateway>(*http_, HttpGateway::Options{options_.read_patience}, read_from(), *getter_);
 }
 
 }  // namespace mesh

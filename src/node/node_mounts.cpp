@@ -10,9 +10,12 @@ namespace {
 
 const char* to_text(MemberList::What what) {
   switch (what) {
-    case MemberList::What::joined: return "joined";
-    case MemberList::What::gone: return "gone";
-    case MemberList::What::back: return "back";
+    case MemberList::What::joined:
+      return "joined";
+    case MemberList::What::gone:
+      return "gone";
+    case MemberList::What::back:
+      return "back";
   }
   return "unknown";
 }

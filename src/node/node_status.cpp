@@ -25,7 +25,7 @@ NodeStatus Node::status() const {
   out.gets = gets_->list();
   out.cached = read_cache_->bytes();
   out.version = MESH_VERSION;
-  if (struct statvfs disk {}; ::statvfs(options_.files.c_str(), &disk) == 0) {
+  if (struct statvfs disk{}; ::statvfs(options_.files.c_str(), &disk) == 0) {
     out.space = static_cast<std::int64_t>(disk.f_blocks * disk.f_frsize);
     out.free = static_cast<std::int64_t>(disk.f_bavail * disk.f_frsize);
   }

@@ -17,11 +17,11 @@
 #include "core/format.h"
 #include "core/piece_plan.h"
 #include "serve/listed_file.h"
-#include "wire/to_json.h"
 #include "wire/access.h"
 #include "wire/deadline.h"
 #include "wire/endpoint.h"
 #include "wire/http_answer.h"
+#include "wire/to_json.h"
 #include "wire/while_checking.h"
 
 namespace mesh {

@@ -207,14 +207,21 @@ Task<OpenTold> MountTeller::open(ChannelPtr channel, OpenAsk asked) {
   // Which version it is to be, and who has it.
   Get request;
   Plan plan;
-  What what{path, path, false};
   if (asked.is_again && asked.entry.id.is_set()) {
-    what.id = asked.entry.id;
-    what.pattern = "id:" + asked.entry.id.hex();
+    const What by_id{path, "id:" + asked.entry.id.hex(), false, {}, asked.entry.id};
+    try {
+      co_await getter_.resolver().resolve_what(request, 0, by_id, plan, false, nullptr, true);
+    } catch (const Error& error) {
+      // Who has it may have begun anew, and hashed nothing since.
+      if (error.status() != Status::not_found) throw;
+    }
   }
-  co_await getter_.resolver().resolve_what(request, 0, what, plan, false, nullptr, true);
-  const auto is_it = [&](const auto& pair) { return what.id.is_set() || pair.first == path; };
-  const auto found = std::ranges::find_if(plan.files, is_it);
+  auto found = plan.files.begin();
+  if (plan.files.empty()) {
+    const What by_path{path, path, false};
+    co_await getter_.resolver().resolve_what(request, 0, by_path, plan, false, nullptr, true);
+    found = plan.files.find(path);
+  }
   if (found == plan.files.end()) throw Error(Status::not_found, printable(path) + ": not found");
   const auto& chosen = found->second.file;
   if (!chosen.problem.empty()) throw Error(Status::failed, printable(path) + ": " + chosen.problem);
@@ -268,7 +275,8 @@ Task<ReadTold> MountTeller::read(ChannelPtr channel, ReadAsk asked) {
   // What nobody has hashed and is here, where there was no room for its descriptor.
   if (const auto* item = own(file->entry); item != nullptr && !file->entry.id.is_set()) {
     ReadTold out;
-    out.data.resize(static_cast<std::size_t>(std::min({asked.length, most_mount_read_bytes, item->entry.size - asked.offset})));
+    out.data.resize(
+        static_cast<std::size_t>(std::min({asked.length, most_mount_read_bytes, item->entry.size - asked.offset})));
     LocalReader local(from_.workers, from_.library, LocalEntry{item->entry, item->stamp}, true);
     const std::span<char> into(out.data);
     const auto n = co_await local.read(asked.offset, into);

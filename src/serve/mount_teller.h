@@ -20,8 +20,8 @@ namespace mesh {
 class MountTeller {
  public:
   struct Options {
-    std::string node;                             ///< its name
-    std::function<ClusterTold()> cluster;         ///< how the mesh looks from here
+    std::string node;                                                   ///< its name
+    std::function<ClusterTold()> cluster;                               ///< how the mesh looks from here
     std::function<void(const std::vector<std::string>&)> set_trackers;  ///< these from now on
   };
   MountTeller(ReadFrom from, Getter& getter, Options options);

@@ -398,8 +398,8 @@ void run_to_ask(ChannelPtr channel) {
   spawn(executor, run(std::move(channel)));
 }
 
-Task<ChannelPtr> connect_local(int directory, std::string name, std::string shown,
-                               std::function<bool(uid_t)> believes, std::string path) {
+Task<ChannelPtr> connect_local(int directory, std::string name, std::string shown, std::function<bool(uid_t)> believes,
+                               std::string path) {
   const auto executor = co_await asio::this_coro::executor;
   // A sockaddr_un holds 107 bytes; the directory's descriptor makes any path short.
   error_code ec;

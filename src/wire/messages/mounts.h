@@ -77,10 +77,10 @@ struct OpenTold {
 struct OpenAsk {
   static constexpr const char* name = "open";
   using Reply = OpenTold;
-  FileEntry entry;           ///< as it was told
-  bool is_again = false;     ///< it was open before: that version or none
-  std::string prefetch;      ///< as the gateway's
-  int patience = 0;          ///< seconds that an answer about it may take
+  FileEntry entry;        ///< as it was told
+  bool is_again = false;  ///< it was open before: that version or none
+  std::string prefetch;   ///< as the gateway's
+  int patience = 0;       ///< seconds that an answer about it may take
   template <class V>
   void describe(V& v) {
     v("entry", entry), v("again", is_again), v("prefetch", prefetch), v("patience", patience);
@@ -134,9 +134,9 @@ struct MembershipChange {
 
 struct ClusterTold {
   static constexpr const char* name = "cluster-told";
-  std::string node;                    ///< who tells
-  std::vector<std::string> trackers;   ///< as they are named
-  std::vector<std::string> troubles;   ///< of each of these; empty: this node is registered there
+  std::string node;                       ///< who tells
+  std::vector<std::string> trackers;      ///< as they are named
+  std::vector<std::string> troubles;      ///< of each of these; empty: this node is registered there
   std::vector<MembershipChange> changes;  ///< the last ones, the latest first
   template <class V>
   void describe(V& v) {

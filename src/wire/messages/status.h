@@ -53,8 +53,8 @@ struct NodeStatus {
   template <class V>
   void describe(V& v) {
     v("node", node), v("error", error), v("tracker", tracker_connected), v("no-tracker", has_no_tracker),
-        v("files", files), v("loaded", torrents_loaded), v("members", members), v("cached", cached), v("version", version), v("space", space), v("free", free), v("gets", gets),
-        v("transfers", transfers);
+        v("files", files), v("loaded", torrents_loaded), v("members", members), v("cached", cached),
+        v("version", version), v("space", space), v("free", free), v("gets", gets), v("transfers", transfers);
   }
 };
 
