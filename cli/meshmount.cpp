@@ -1,5 +1,6 @@
 // meshmount: the mesh as a mounted tree. Parse, mount, serve.
 #include <csignal>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,12 +22,20 @@ struct Asked {
   std::string prefetch = "none";
   int timeout = 120;
   std::vector<std::string> places;
+  bool names_files = false;
 };
 
 int unmount_place(const std::string& directory) {
   if (!is_meshmount(directory)) throw Error(Status::failed, printable(directory) + ": no meshmount is mounted there");
+  std::optional<Error> trouble;
+  try {
+    unmount(directory, false);
+  } catch (const Error& error) {
+    trouble = error;
+  }
   // What nobody serves any more goes, whoever stands in it.
-  unmount(directory, is_dead(directory));
+  if (trouble && !is_dead(directory)) throw Error(*trouble);
+  if (trouble) unmount(directory, true);
   return 0;
 }
 
@@ -59,7 +68,7 @@ int mount_place(Asked asked, CommonOptions options) {
     throw Error(Status::usage, "prefetch is boot, all or none");
   // fstab names what is mounted: the node's files directory, or anything.
   const auto source = asked.places.size() > 1 ? asked.places.front() : std::string("mesh");
-  if (source.starts_with('/')) options.node.files = source;
+  if (source.starts_with('/') && !asked.names_files && !given.files) options.node.files = source;
   options.node = checked(std::move(options.node));
   const auto directory = mount_point(asked.places.back());
   make_way(directory);
@@ -91,6 +100,7 @@ int main(int argc, char** argv) {
     CommonOptions options;
     Asked asked;
     add_common(app, options);
+    add_control_group(app, options);
     under(app, "Mount");
     app.add_flag("-f,--foreground", asked.is_foreground, "Stay in the foreground, and log to stderr");
     app.add_flag("-u,--unmount", asked.is_unmount, "Unmount DIR");
@@ -105,7 +115,7 @@ int main(int argc, char** argv) {
     app.add_option("--timeout", asked.timeout, "Seconds that a reader waits, at most (default: 120)")
         ->check(CLI::Range(1, 86'400).description(""))
         ->type_name("SECONDS");
-    app.add_option("place", asked.places, "Where to mount it; mount(8) names before it what it is called")
+    app.add_option("DIR", asked.places, "Where to mount it; mount(8) names before it what it is called")
         ->type_name("DIR")
         ->required()
         ->expected(1, 2);
@@ -114,6 +124,7 @@ int main(int argc, char** argv) {
         "this machine (meshseed), and waits for one that restarts.\n\n"
         "Exit status: 0 mounted, or unmounted; 1 failed, 2 usage.");
     if (const int status = parse(app, options, argc, argv); status >= 0) return status;
+    asked.names_files = !app.get_option("--files")->empty();
     if (asked.is_unmount) return unmount_place(mount_point(asked.places.back()));
     return mount_place(std::move(asked), std::move(options));
   });

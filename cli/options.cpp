@@ -109,6 +109,12 @@ void add_common(CLI::App& app, CommonOptions& options) {
   add_count(app, "--max-log-lines", options.max_log_lines, "Lines in the log of a service, a minute");
 }
 
+void add_control_group(CLI::App& app, CommonOptions& options) {
+  app.add_option("--control-group", options.node.control_group,
+                 "Let this group's members use the local socket, too, which has to be at a --control that they reach")
+      ->type_name("GROUP");
+}
+
 void add_node(CLI::App& app, CommonOptions& options, std::string& hash, const char* heading) {
   auto& node = options.node;
   under(app, heading);
@@ -134,9 +140,7 @@ void add_node(CLI::App& app, CommonOptions& options, std::string& hash, const ch
       ->type_name("HOST:PORT")
       ->delimiter(',')
       ->allow_extra_args(false);
-  app.add_option("--control-group", node.control_group,
-                 "Let this group's members use the local socket, too, which has to be at a --control that they reach")
-      ->type_name("GROUP");
+  add_control_group(app, options);
   app.add_flag("--discover", node.discover,
                "Find other nodes of the mesh by broadcast on the local networks; needs --key");
   app.add_option("--listen", node.listen,

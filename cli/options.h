@@ -35,6 +35,8 @@ void add_common(CLI::App& app, CommonOptions& options);
 /// The flags of a node: --listen, --advertise, --name, --head, --follow, --ignore, --hash, --max-down, --max-up,
 /// --max-active, --refuse.
 void add_node(CLI::App& app, CommonOptions& options, std::string& hash, const char* heading = "Node");
+/// --control-group, which add_node adds as well.
+void add_control_group(CLI::App& app, CommonOptions& options);
 /// --user: of a service.
 void add_user(CLI::App& app, std::string& user);
 /// WHAT... and the flags of a get: --from, --strict, --force, --wait, --no-backing, --seed, --no-seed.

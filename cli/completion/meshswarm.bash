@@ -1,4 +1,4 @@
-# bash completion for meshget, meshfile, meshseed, meshtracker and mm-disk: commands, flags, and mesh paths, directory by directory,
+# bash completion for meshget, meshfile, meshmount, meshseed, meshtracker and mm-disk: commands, flags, and mesh paths, directory by directory,
 # with and without the file: prefix. Flags come from --help, so that they are always those of the installed programs.
 
 _meshswarm_flags() {  # COMMAND [SUBCOMMAND]
@@ -69,7 +69,14 @@ _meshswarm() {
             mapfile -t COMPREPLY < <(compgen -d -- "$word")
             compopt -o filenames
             return ;;
-        --control | --config | --key | --cacert | --seed | -o | --output)
+        --control | --config | --key | --cacert | --seed | --output)
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            compopt -o filenames
+            return ;;
+        --prefetch) mapfile -t COMPREPLY < <(compgen -W "all boot none" -- "$word"); return ;;
+        -o)
+            # Of meshfile torrent a file, of meshmount what no list has.
+            [[ ${program##*/} == meshmount ]] && return
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             compopt -o filenames
             return ;;
@@ -93,10 +100,13 @@ _meshswarm() {
     case ${program##*/}:$command in
         meshfile:) mapfile -t COMPREPLY < <(compgen -W "cache cancel delete diff doctor get info list status stream torrent wait" -- "$word") ;;
         meshfile:status) ;;
+        meshmount:)
+            mapfile -t COMPREPLY < <(compgen -d -- "$word")
+            compopt -o filenames ;;
         meshfile:delete)
             if [[ " ${COMP_WORDS[*]} " == *" --mesh "* || " ${COMP_WORDS[*]} " == *" --on "* ]]; then _meshswarm_paths "$word" "$lead" "$quote"; else _meshswarm_paths "$word" "$lead" "$quote" --local; fi ;;
         meshfile:* | meshget: | mm-disk:) _meshswarm_paths "$word" "$lead" "$quote" ;;
     esac
 }
 
-complete -F _meshswarm meshget meshfile meshseed meshtracker mm-disk
+complete -F _meshswarm meshget meshfile meshmount meshseed meshtracker mm-disk

@@ -25,12 +25,16 @@ class ReadAhead {
                                   std::int64_t most = most_bytes) {
     const auto end = offset + length;
     const bool is_first = !std::exchange(begun_, true);
-    if (!is_first && !is_near(offset)) {
+    if (is_first || !is_near(offset)) {
       gone_on_ = length;
       next_ = end;
-    } else if (is_first || end > next_) {
-      gone_on_ += is_first ? length : end - next_;
+    } else if (end > next_) {
+      // What was passed over counts against it: who jumps about in a small place does not go on.
+      const auto gap = std::max<std::int64_t>(offset - next_, 0);
+      gone_on_ = std::max<std::int64_t>(gone_on_ - gap, 0) + std::min(length, end - next_);
       next_ = end;
+    } else if (end < next_ && next_ - offset <= 4 * length) {
+      gone_on_ += length;  // a gap that the last one left; the last one itself, asked for again, ends where it ended
     }
     const auto will_be = std::min(sure, next_ + std::min(at_first + gone_on_, most));
     const auto may_be = next_ + (gone_on_ > some_way ? std::min(gone_on_ / 2, most) : 0);

@@ -86,7 +86,7 @@ PathIndex::PathIndex(Workers& workers, Options options, Facts facts, Gossip& gos
                           });
                  },
              .known = [this] { return gossip_.members().size(); },
-             .has_trackers = !links.names().empty()},
+             .has_trackers = [&links] { return !links.names().empty(); }},
             keeper_links_),
       opened_(workers.loop()) {
   EmbeddedRole role;

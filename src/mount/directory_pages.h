@@ -43,9 +43,13 @@ class DirectoryPages {
   }
   /// `next`: behind which path the page after it begins.
   void put(PagePtr page, std::string next) {
+    // What comes behind it is as it is now, too.
+    if (ends_.size() > page->number) ends_.resize(page->number);
     if (page->number == ends_.size() && !page->is_last) ends_.push_back(std::move(next));
     page_ = std::move(page);
   }
+  /// It is listed from its beginning again.
+  void begin_anew() { page_.reset(); }
 
  private:
   PagePtr page_;

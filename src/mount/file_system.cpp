@@ -76,12 +76,16 @@ constexpr const char* node_info_name = "info";
 constexpr const char* node_json_name = "info.json";
 
 constexpr std::size_t longest_name = 255;
-constexpr double short_while = 1;    // seconds that the kernel believes a name
-constexpr double listed_while = 10;  // of a listing: until who lists has looked at what is listed
-constexpr double long_while = 3600;  // what a version is does not change
+constexpr std::int64_t always_now = 0;  ///< the mtime of what is made when it is read
+constexpr double short_while = 1;       // seconds that the kernel believes a name
+constexpr double listed_while = 10;     // of a listing: until who lists has looked at what is listed
+constexpr double long_while = 3600;     // what a version is does not change
 constexpr auto status_kept = milliseconds(2000);
-constexpr auto status_limit = seconds(20);
+constexpr auto status_limit = milliseconds(20'000);
 constexpr auto upgrade_every = seconds(5);
+constexpr auto chosen_for = seconds(3);
+constexpr std::size_t most_chosen = 1000;
+constexpr auto fails_again = seconds(2);
 
 int errno_of(const Error& error) {
   switch (error.status()) {
@@ -91,8 +95,6 @@ int errno_of(const Error& error) {
       return EACCES;
     case Status::usage:
       return EINVAL;
-    case Status::interrupted:
-      return EINTR;
     default:
       return EIO;
   }
@@ -119,6 +121,7 @@ struct OpenFile {
   struct Source {
     std::shared_ptr<const LocalFile> local{};
     std::shared_ptr<const std::string> text{};  ///< all of it
+    bool is_proven = false;                     ///< the text is what its content id says
   };
   // On the loop:
   FileEntry entry;
@@ -127,6 +130,14 @@ struct OpenFile {
   SingleFlight<int, bool> opening;
   Clock::time_point upgraded{};
   bool is_closed = false;
+  /// Reads that wait, and those whose time was up a moment ago: the kernel asks once more for what its read-ahead did
+  /// not get, and that need not take as long again.
+  struct Read {
+    PendingPtr pending;
+    off_t offset = 0;
+    std::size_t size = 0;
+  };
+  std::vector<Read> reads;
 
   [[nodiscard]] Source source() {
     const std::lock_guard lock(mutex_);
@@ -186,7 +197,10 @@ std::string_view part_of(const std::string& text, std::size_t size, off_t offset
 struct FileSystem::Shared : PendingRequests {
   explicit Shared(Options given) : options(std::move(given)), loop(1) {}
   ~Shared() {
-    if (session != nullptr) fuse_session_destroy(session);
+    if (session == nullptr) return;
+    if (is_mounted) fuse_session_unmount(session);
+    fuse_remove_signal_handlers(session);
+    fuse_session_destroy(session);
   }
   Shared(const Shared&) = delete;
   Shared& operator=(const Shared&) = delete;
@@ -194,6 +208,7 @@ struct FileSystem::Shared : PendingRequests {
   Options options;
   std::string mounted_at;  ///< where it is mounted
   fuse_session* session = nullptr;
+  bool is_mounted = false;
   asio::io_context loop;
   std::unique_ptr<NodeClient> client;
   Log log;
@@ -207,6 +222,8 @@ struct FileSystem::Shared : PendingRequests {
     Clock::time_point when{};
   } status;
   SingleFlight<int, bool> asking_status;
+  /// Versions that were chosen of paths when they were opened, and are others than were listed.
+  std::map<std::string, std::pair<FileEntry, Clock::time_point>> chosen;
 
   static Shared& of(fuse_req_t request) {
     return *static_cast<Shared*>(static_cast<PendingRequests*>(fuse_req_userdata(request)));
@@ -228,9 +245,9 @@ struct FileSystem::Shared : PendingRequests {
     const auto found = find(number);
     return found ? std::optional(found->entry.path) : std::nullopt;
   }
-  [[nodiscard]] static struct stat stat_of(fuse_ino_t number, const FileEntry& entry) {
+  [[nodiscard]] static struct stat stat_of(std::uint64_t stat_number, const FileEntry& entry) {
     struct stat out {};
-    out.st_ino = is_mesh_file(number) ? stat_number(entry) : number;
+    out.st_ino = stat_number;
     const mode_t type = entry.kind == Kind::directory ? S_IFDIR : entry.kind == Kind::link ? S_IFLNK : S_IFREG;
     out.st_mode = type | (entry.kind == Kind::link ? 0777U : entry.mode & 0777U);
     out.st_nlink = 1;
@@ -242,6 +259,7 @@ struct FileSystem::Shared : PendingRequests {
     out.st_blocks = (out.st_size + 511) / 512;
     const auto second = std::int64_t{1'000'000'000};
     auto at = entry.mtime / second;
+    if (entry.mtime == always_now) at = ::time(nullptr);
     auto rest = entry.mtime % second;
     if (rest < 0) --at, rest += second;
     out.st_mtim.tv_sec = at;
@@ -271,8 +289,8 @@ struct FileSystem::Shared : PendingRequests {
     fuse_entry_param out{};
     const std::lock_guard lock(mutex);
     out.ino = inodes.look_up(entry);
-    out.attr = stat_of(out.ino, entry);
-    out.attr_timeout = entry.kind == Kind::file ? long_while : name_while;
+    out.attr = stat_of(inodes.find(out.ino)->stat_number, entry);
+    out.attr_timeout = entry.kind == Kind::file && is_mesh_file(out.ino) ? long_while : name_while;
     out.entry_timeout = name_while;
     return out;
   }
@@ -333,12 +351,22 @@ struct FileSystem::Shared : PendingRequests {
       const std::function<Task<bool>()> ask = [this, until]() -> Task<bool> {
         StatusAsk question;
         question.mesh = true;
-        StatusReply reply = co_await client->ask(question, std::min(until, Clock::now() + status_limit));
+        StatusReply reply = co_await client->ask(question, until, status_limit);
         status.reply = std::move(reply);
         status.when = Clock::now();
         co_return true;
       };
-      static_cast<void>(co_await asking_status.run(0, ask));
+      // Who asks beside somebody else may have more time than that one.
+      bool is_there = false;
+      while (!is_there) {
+        std::optional<Error> trouble;
+        try {
+          is_there = co_await asking_status.run(0, ask);
+        } catch (const Error& error) {
+          trouble = error;
+        }
+        if (trouble && (Clock::now() >= until || trouble->status() != Status::unreachable)) throw Error(*trouble);
+      }
     }
     co_return std::make_shared<const StatusReply>(*status.reply);
   }
@@ -352,7 +380,7 @@ struct FileSystem::Shared : PendingRequests {
     out.path = std::move(path);
     out.kind = is_directory ? Kind::directory : Kind::file;
     out.mode = is_directory ? 0755 : 0444;
-    out.mtime = std::int64_t{::time(nullptr)} * 1'000'000'000;
+    out.mtime = always_now;
     return out;
   }
   Task<std::string> page_of(fuse_ino_t number, Clock::time_point until);
@@ -363,8 +391,11 @@ struct FileSystem::Shared : PendingRequests {
   Task<bool> open_at_node(OpenFilePtr file, bool is_again, Clock::time_point until);
   Task<void> read_file(PendingPtr to, OpenFilePtr file, std::size_t size, off_t offset);
   Task<void> upgrade(OpenFilePtr file);
-  void take_opened(OpenFile& file, OpenTold told, std::int64_t connection);
-  void close_at_node(const OpenFilePtr& file);
+  static bool has_failed(OpenFile& file, off_t offset, std::size_t size);
+  void take_opened(OpenFile& file, OpenTold told, std::int64_t handle, std::int64_t connection);
+  void close_at_node(std::int64_t handle, std::int64_t connection);
+  void close_file(OpenFile& file);
+  void keep_nothing(fuse_ino_t number);
 
   Task<void> read_directory(PendingPtr to, OpenDirectoryPtr directory, std::size_t size, off_t offset, bool is_plus);
   Task<DirectoryPages::PagePtr> page_of(OpenDirectoryPtr directory, std::size_t number, Clock::time_point until);
@@ -397,6 +428,15 @@ struct FileSystem::Shared : PendingRequests {
 // Names
 
 Task<void> FileSystem::Shared::look_up_file(PendingPtr to, std::string path) {
+  // Which it is was decided for who opened it a moment ago.
+  if (const auto it = chosen.find(path); it != chosen.end()) {
+    const auto [entry, when] = it->second;
+    if (Clock::now() - when < chosen_for) {
+      reply_entry(to, file_inodes, entry);
+      co_return;
+    }
+    chosen.erase(it);
+  }
   EntryAsk question;
   question.path = std::move(path);
   const EntryTold told = co_await client->ask(question, to->until());
@@ -466,8 +506,8 @@ void FileSystem::Shared::op_getattr(fuse_req_t request, fuse_ino_t number, fuse_
   }
   const auto found = self.find(number);
   if (!found) return static_cast<void>(fuse_reply_err(request, ESTALE));
-  const auto attr = stat_of(number, found->entry);
-  fuse_reply_attr(request, &attr, found->entry.kind == Kind::file ? long_while : short_while);
+  const auto attr = stat_of(found->stat_number, found->entry);
+  fuse_reply_attr(request, &attr, found->entry.kind == Kind::file && is_mesh_file(number) ? long_while : short_while);
 }
 
 /// To write to config/tracker may begin with making it empty; nothing else changes.
@@ -544,18 +584,19 @@ void FileSystem::Shared::op_open(fuse_req_t request, fuse_ino_t number, fuse_fil
   });
 }
 
-void FileSystem::Shared::take_opened(OpenFile& file, OpenTold told, std::int64_t connection) {
+void FileSystem::Shared::take_opened(OpenFile& file, OpenTold told, std::int64_t handle, std::int64_t connection) {
   const auto id = file.entry.id;
   file.entry = told.entry;
   if (!file.entry.id.is_set()) file.entry.id = id;
-  file.handle = told.handle;
+  file.handle = handle;
   file.connection = connection;
   OpenFile::Source source;
   if (told.is_all) source.text = std::make_shared<const std::string>(std::move(told.data));
+  source.is_proven = told.entry.id.is_set();
   file.set_source(source);
   if (!told.has_descriptor) return;
   auto local = std::make_shared<LocalFile>();
-  local->fd = client->take_descriptor(told.handle, connection);
+  local->fd = client->take_descriptor(handle, connection);
   struct stat now {};
   if (!local->fd || ::fstat(local->fd.get(), &now) != 0) {
     file.connection = 0;  // it is asked for again
@@ -577,10 +618,29 @@ Task<bool> FileSystem::Shared::open_at_node(OpenFilePtr file, bool is_again, Clo
   question.is_again = is_again;
   question.prefetch = options.prefetch;
   question.patience = static_cast<int>(options.timeout.count());
-  OpenTold told = co_await client->ask(question, until);
+  question.handle = client->new_handle();
+  const auto handle = question.handle;
+  std::optional<OpenTold> told;
+  std::optional<Error> trouble;
+  try {
+    told = co_await client->ask(question, until);
+  } catch (const Error& error) {
+    trouble = error;
+  }
   const auto connection = client->connection();
-  if (told.handle == 0) throw Error(Status::not_found, printable(file->entry.path) + ": is another version by now");
-  take_opened(*file, std::move(told), connection);
+  if (told && !told->is_open) {
+    if (chosen.size() >= most_chosen) chosen.clear();
+    if (told->entry.path == file->path && is_shown(told->entry)) chosen[file->path] = {told->entry, Clock::now()};
+    trouble = Error(Status::not_found, printable(file->path) + ": is another version by now");
+  }
+  if (trouble) {
+    close_at_node(handle, connection);  // the node may be about to open it
+    throw Error(*trouble);
+  }
+  close_at_node(file->handle, file->connection);
+  take_opened(*file, std::move(*told), handle, connection);
+  if (!file->source().local) client->drop(handle);
+  if (file->is_closed) close_at_node(handle, connection);
   co_return file->connection != 0;
 }
 
@@ -601,40 +661,53 @@ Task<void> FileSystem::Shared::open_file(PendingPtr to, FileEntry entry, fuse_in
     co_return;
   }
   if (trouble) throw Error(*trouble);
-  std::string of;
-  if (file->entry.id.is_set())
-    of = file->entry.id.hex();
-  else if (const auto source = file->source(); source.local)
-    of = "ctime " + std::to_string(source.local->stamp.ctime);
+  if (!to->take()) {
+    close_file(*file);
+    co_return;
+  }
+  // Pages of it that the kernel has from before are right where they were read of the same: of a content, as the node
+  // proved it, or of a file that is here and is as it was then.
+  const auto source = file->source();
+  const bool is_sure = source.local || source.is_proven;
+  auto of = is_sure && file->entry.id.is_set() ? file->entry.id.hex() : std::string();
+  if (source.local) of += " " + std::to_string(source.local->stamp.ctime);
   {
     const std::lock_guard lock(mutex);
     file_inodes.learn(number, file->entry.id);
     info.keep_cache = file_inodes.keep(number, of) ? 1 : 0;
   }
-  if (!to->take()) {
-    close_at_node(file);
-    co_return;
-  }
   info.fh = to_handle(file);
-  if (fuse_reply_open(to->request(), &info) != 0) {
-    delete &from_handle<OpenFile>(info.fh);
-    close_at_node(file);
-  }
+  if (fuse_reply_open(to->request(), &info) == 0) co_return;
+  delete &from_handle<OpenFile>(info.fh);
+  close_file(*file);
+  keep_nothing(number);
 }
 
-void FileSystem::Shared::close_at_node(const OpenFilePtr& file) {
-  file->is_closed = true;
+void FileSystem::Shared::close_at_node(std::int64_t handle, std::int64_t connection) {
+  if (handle == 0) return;
   CloseNote note;
-  note.handle = file->handle;
-  if (file->handle != 0) client->note(note, file->connection);
+  note.handle = handle;
+  client->note(note, connection);
+  client->drop(handle);
 }
 
-void FileSystem::Shared::op_read(fuse_req_t request, fuse_ino_t /*number*/, std::size_t size, off_t offset,
+void FileSystem::Shared::close_file(OpenFile& file) {
+  file.is_closed = true;
+  close_at_node(file.handle, file.connection);
+}
+
+void FileSystem::Shared::keep_nothing(fuse_ino_t number) {
+  const std::lock_guard lock(mutex);
+  file_inodes.keep_nothing(number);
+}
+
+void FileSystem::Shared::op_read(fuse_req_t request, fuse_ino_t number, std::size_t size, off_t offset,
                                  fuse_file_info* info) {
   auto& self = of(request);
   const auto& file = from_handle<OpenFile>(info->fh);
   const auto source = file->source();
   if (source.text) {
+    if (!source.is_proven && is_mesh_file(number)) self.keep_nothing(number);
     const auto bytes = part_of(*source.text, size, offset);
     fuse_reply_buf(request, bytes.data(), bytes.size());
     return;
@@ -651,6 +724,18 @@ void FileSystem::Shared::op_read(fuse_req_t request, fuse_ino_t /*number*/, std:
   });
 }
 
+/// Whether the time of a read of some of this was up a moment ago.
+bool FileSystem::Shared::has_failed(OpenFile& file, off_t offset, std::size_t size) {
+  std::erase_if(file.reads, [](const OpenFile::Read& read) {
+    return read.pending->is_answered() &&
+           (!read.pending->is_timed_out() || Clock::now() - read.pending->until() > fails_again);
+  });
+  return std::ranges::any_of(file.reads, [&](const OpenFile::Read& read) {
+    return read.pending->is_timed_out() && offset < read.offset + static_cast<off_t>(read.size) &&
+           read.offset < offset + static_cast<off_t>(size);
+  });
+}
+
 Task<void> FileSystem::Shared::read_file(PendingPtr to, OpenFilePtr file, std::size_t size, off_t offset) {
   const auto left = file->entry.size - offset;
   if (left <= 0) {
@@ -658,10 +743,14 @@ Task<void> FileSystem::Shared::read_file(PendingPtr to, OpenFilePtr file, std::s
     co_return;
   }
   size = std::min(size, static_cast<std::size_t>(left));
+  if (has_failed(*file, offset, size)) throw Error(Status::unreachable, "did not come in time, a moment ago");
+  file->reads.push_back({to, offset, size});
   std::string bytes;
+  auto pause = milliseconds(10);
   while (bytes.size() < size && !to->is_answered()) {
     const auto source = file->source();
     if (source.text) {
+      if (!source.is_proven) keep_nothing(file->number);
       bytes = part_of(*source.text, size, offset);
       break;
     }
@@ -676,19 +765,21 @@ Task<void> FileSystem::Shared::read_file(PendingPtr to, OpenFilePtr file, std::s
       file->set_source({});
       file->connection = 0;
     }
-    if (file->connection != client->connection() || file->connection == 0) {
+    if (file->connection == 0 || !client->is_connected(file->connection)) {
       const std::function<Task<bool>()> open = [this, file, until = to->until()] {
         return open_at_node(file, true, until);
       };
-      bool is_gone = false;
+      std::optional<Error> trouble;
       try {
         static_cast<void>(co_await file->opening.run(0, open));
       } catch (const Error& error) {
-        if (error.status() != Status::not_found) throw;
-        is_gone = true;
+        trouble = error;
       }
-      // Whoever has it may be coming back.
-      if (is_gone) co_await sleep_for(milliseconds(300));
+      // Whoever has it may be coming back; and who opened it for this one may have had less time.
+      const bool may_come = trouble && (trouble->status() == Status::not_found ||
+                                        (trouble->status() == Status::unreachable && Clock::now() < to->until()));
+      if (trouble && !may_come) throw Error(*trouble);
+      if (trouble) co_await sleep_for(milliseconds(300));
       continue;
     }
     ReadAsk question;
@@ -696,23 +787,30 @@ Task<void> FileSystem::Shared::read_file(PendingPtr to, OpenFilePtr file, std::s
     question.offset = offset + std::ssize(bytes);
     question.length = static_cast<std::int64_t>(size - bytes.size());
     std::optional<ReadTold> told;
+    std::optional<Error> trouble;
     try {
-      told = co_await client->ask(question, to->until(), file->connection);
-    } catch (const NodeClient::Lost&) {
-      file->connection = 0;  // it is opened again
+      told = co_await client->ask_on(question, to->until(), file->connection);
     } catch (const Error& error) {
-      if (error.status() != Status::not_found) throw;
-      file->connection = 0;
+      trouble = error;
     }
+    const bool is_final = trouble && trouble->status() != Status::unreachable &&
+                          trouble->status() != Status::not_found && trouble->status() != Status::interrupted;
+    if (is_final) throw Error(*trouble);
     if (!told) {
-      co_await sleep_for(milliseconds(10));
+      // The node is gone, or has closed it, or nobody it knows brings this: it is opened anew, by whoever has it now.
+      if (file->handle == question.handle) {
+        close_at_node(file->handle, file->connection);
+        file->connection = 0;
+      }
+      co_await sleep_for(pause);
+      pause = std::min(pause * 2, milliseconds(1000));
       continue;
     }
     if (told->data.empty() || std::ssize(told->data) > question.length)
-      throw Error(Status::failed, printable(file->entry.path) + ": the node sent no sensible answer");
-    bytes += told->data;
+      throw Error(Status::failed, printable(file->path) + ": the node sent no sensible answer");
     if (told->id.is_set() && file->entry.id.is_set() && told->id != file->entry.id)
-      throw Error(Status::failed, printable(file->entry.path) + ": the node sent another version");
+      throw Error(Status::failed, printable(file->path) + ": the node sent another version");
+    bytes += told->data;
     if (told->id.is_set()) file->entry.id = told->id;
     {
       const std::lock_guard lock(mutex);
@@ -729,8 +827,6 @@ Task<void> FileSystem::Shared::read_file(PendingPtr to, OpenFilePtr file, std::s
 
 /// It is here by now: from its descriptor it is read without the node.
 Task<void> FileSystem::Shared::upgrade(OpenFilePtr file) {
-  const auto before = file->handle;
-  const auto on = file->connection;
   try {
     const std::function<Task<bool>()> open = [this, file] {
       return open_at_node(file, true, Clock::now() + seconds(10));
@@ -739,11 +835,6 @@ Task<void> FileSystem::Shared::upgrade(OpenFilePtr file) {
   } catch (const std::exception&) {
     // It is read as before.
   }
-  if (file->handle == before) co_return;
-  CloseNote note;
-  note.handle = before;
-  client->note(note, on);
-  if (file->is_closed) close_at_node(file);
 }
 
 /// What is written to config/tracker are this node's trackers from then on.
@@ -773,7 +864,7 @@ void FileSystem::Shared::op_release(fuse_req_t request, fuse_ino_t /*number*/, f
   auto& self = of(request);
   auto* handle = &from_handle<OpenFile>(info->fh);
   post_to(self.loop, [&self, file = *handle] {
-    if (is_mesh_file(file->number)) self.close_at_node(file);
+    if (is_mesh_file(file->number)) self.close_file(*file);
   });
   delete handle;
   fuse_reply_err(request, 0);
@@ -824,6 +915,7 @@ Task<DirectoryPages::PagePtr> FileSystem::Shared::page_of(OpenDirectoryPtr direc
       if (is_shown(item.entry) && parent_path(item.entry.path) == *path && is_mesh_path(item.entry.path))
         page->entries.push_back(std::move(item.entry));
     next = std::move(listed.next);
+    if (next <= *after) next.clear();  // else it would go on for ever
     page->is_last = next.empty();
   }
   const std::lock_guard lock(directory->mutex);
@@ -861,7 +953,7 @@ bool FileSystem::Shared::fill(const PendingPtr& to, fuse_ino_t number, const Dir
       param = look_up(inodes, *entry, listed_while);
       told.push_back(param.ino);
     } else {
-      param.attr = stat_of(&inodes == &file_inodes ? first_of_files : first_of_nodes, *entry);
+      param.attr = stat_of(stat_number(*entry), *entry);
     }
     const auto offset = DirectoryPages::offset(next);
     if (is_plus)
@@ -877,7 +969,7 @@ bool FileSystem::Shared::fill(const PendingPtr& to, fuse_ino_t number, const Dir
 Task<void> FileSystem::Shared::read_directory(PendingPtr to, OpenDirectoryPtr directory, std::size_t size, off_t offset,
                                               bool is_plus) {
   auto at = DirectoryPages::position(offset);
-  for (;;) {
+  while (!to->is_answered()) {
     const auto page = co_await page_of(directory, at.page, to->until());
     if (fill(to, directory->number, *page, at.place, size, is_plus)) co_return;
     at = {at.page + 1, 0};
@@ -913,6 +1005,7 @@ void FileSystem::Shared::list(fuse_req_t request, std::size_t size, off_t offset
   DirectoryPages::PagePtr page;
   {
     const std::lock_guard lock(directory->mutex);
+    if (offset == 0) directory->pages.begin_anew();
     page = directory->pages.find(at.page);
   }
   if (page) {
@@ -950,8 +1043,9 @@ void FileSystem::Shared::op_init(void* /*data*/, fuse_conn_info* connection) {
                                              FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_AUTO_INVAL_DATA);
   connection->want |= connection->capable & (FUSE_CAP_READDIRPLUS | FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS |
                                              FUSE_CAP_EXPLICIT_INVAL_DATA);
-  connection->max_background = 64;
-  connection->congestion_threshold = 48;
+  // What waits for a mesh that is gone must not hold up what is here.
+  connection->max_background = 1024;
+  connection->congestion_threshold = 768;
 }
 
 /// The kernel's read-ahead is known once it has heard of the mount's wishes: with the first real request.
@@ -1007,8 +1101,11 @@ FileSystem::FileSystem(Options options, const std::string& directory)
   fuse_opt_free_args(&args);
   if (shared.session == nullptr)
     throw Error(Status::usage, "-o " + printable(shared.options.mount_options) + ": is refused");
+  // Who is ended from here on unmounts first.
+  fuse_set_signal_handlers(shared.session);
   if (fuse_session_mount(shared.session, directory.c_str()) != 0)
     throw Error(Status::failed, printable(directory) + ": cannot be mounted on");
+  shared.is_mounted = true;
 }
 
 FileSystem::~FileSystem() = default;
@@ -1021,7 +1118,6 @@ void FileSystem::serve(NodeClient::Connect connect, Log log) {
   auto& shared = *shared_;
   shared.log = std::move(log);
   shared.client = std::make_unique<NodeClient>(shared.loop, std::move(connect), shared.log);
-  fuse_set_signal_handlers(shared.session);
   // Signals are for this thread.
   sigset_t all;
   sigset_t before;
@@ -1042,8 +1138,6 @@ void FileSystem::serve(NodeClient::Connect connect, Log log) {
     shared.loop.stop();
   });
   loop.join();
-  fuse_session_unmount(shared.session);
-  fuse_remove_signal_handlers(shared.session);
 }
 
 }  // namespace mesh

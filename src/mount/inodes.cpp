@@ -10,6 +10,7 @@
 namespace mesh {
 
 std::uint64_t Inodes::look_up(const FileEntry& entry) {
+  auto stat = stat_number(entry);
   if (const auto it = current_.find(entry.path); it != current_.end()) {
     auto& known = inodes_.at(it->second);
     if (is_same_version(known.inode.entry, entry)) {
@@ -19,10 +20,12 @@ std::uint64_t Inodes::look_up(const FileEntry& entry) {
       ++known.lookups;
       return it->second;
     }
+    // Of the same size and time, and yet another one.
+    if (known.inode.stat_number == stat) ++stat;
   }
   const auto number = next_++;
   current_[entry.path] = number;
-  inodes_[number] = {{entry, {}}, 1};
+  inodes_[number] = {{entry, stat, {}}, 1};
   return number;
 }
 
@@ -59,8 +62,7 @@ void Inodes::keep_nothing(std::uint64_t number) {
 
 std::uint64_t stat_number(const FileEntry& entry) {
   auto text = entry.path + '\0';
-  if (entry.kind == Kind::file)
-    text += entry.id.is_set() ? entry.id.hex() : std::to_string(entry.size) + " " + std::to_string(entry.mtime);
+  if (entry.kind == Kind::file) text += std::to_string(entry.size) + " " + std::to_string(entry.mtime);
   const std::uint64_t number = XXH3_64bits(text.data(), text.size());
   return number < 1024 ? number + 1024 : number;  // the lowest are the mount's own
 }

@@ -20,8 +20,8 @@ class Inodes {
  public:
   struct Inode {
     FileEntry entry;
-    /// Of what the kernel may have pages of: of the content with this id, or of an unhashed file that is here, as of
-    /// this ctime; empty: of nothing that is certain.
+    std::uint64_t stat_number = 0;  ///< what stat(2) calls it
+    /// Of what the kernel may have pages, in words of who keeps them; empty: of nothing that is certain.
     std::string kept;
   };
   /// Numbers from `first` on.
@@ -51,8 +51,7 @@ class Inodes {
   std::unordered_map<std::string, std::uint64_t> current_;  ///< by path
 };
 
-/// What stat(2) calls the inode's number: the same for the same path and version in every mount, and whenever it is
-/// looked up.
+/// Of a path with a file of this size and time: the same in every mount, and whenever it is looked up.
 [[nodiscard]] std::uint64_t stat_number(const FileEntry& entry);
 
 }  // namespace mesh

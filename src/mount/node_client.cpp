@@ -1,6 +1,5 @@
 #include "mount/node_client.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "wire/descriptors.h"
@@ -11,78 +10,113 @@ namespace mesh {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
+namespace {
+
+constexpr auto hello_limit = seconds(10);
+
+}  // namespace
+
 NodeClient::NodeClient(asio::io_context& io, Connect connect, Log log)
     : io_(io), connect_(std::move(connect)), log_(std::move(log)) {}
 
 NodeClient::~NodeClient() { close(); }
 
 void NodeClient::close() {
-  *alive_ = false;
+  is_closed_ = true;
   if (channel_) channel_->close();
   if (descriptors_) descriptors_->close();
 }
 
 Task<ChannelPtr> NodeClient::connected(Clock::time_point until) {
-  const auto alive = alive_;
-  for (auto pause = least_pause; !channel_ || !channel_->is_open(); pause = std::min(pause * 2, most_pause)) {
-    if (!*alive) throw Error(Status::interrupted, "unmounted");
+  for (auto pause = least_pause; !is_connected(connection_); pause = std::min(pause * 2, most_pause)) {
+    if (is_closed_) throw Error(Status::failed, "unmounted");
     const std::function<Task<bool>()> work = [this] { return connect(); };
-    const bool is_connected = co_await connecting_.run(0, work);
-    if (is_connected) break;
+    const bool is_there = co_await connecting_.run(0, work);
+    if (is_there) break;
     if (Clock::now() >= until) throw Error(Status::unreachable, trouble_);
-    co_await sleep_for(
-        std::min(pause, std::max(std::chrono::ceil<milliseconds>(until - Clock::now()), milliseconds(1))));
+    co_await sleep_for(std::min(pause, left(until)));
   }
   co_return channel_;
 }
 
 /// One try.
 Task<bool> NodeClient::connect() {
-  const auto alive = alive_;
   channel_.reset();
+  if (descriptors_) descriptors_->close();
   descriptors_.reset();
   arrived_.clear();
+  awaited_.clear();
+  ChannelPtr channel;
+  ChannelPtr descriptors;
   std::string trouble;
   try {
-    const std::string local = "/local";
-    ChannelPtr channel = co_await connect_(local);
-    if (!channel) throw Error(Status::unreachable, "no node runs here; it is waited for");
-    run_to_ask(channel);
-    const MountAsk hello;
-    const MountTold told = co_await channel->request(hello, seconds(10));
-    const std::string second = "/descriptors/" + told.session;
-    ChannelPtr descriptors = co_await connect_(second);
-    // Both are there once the node says so.
-    for (bool is_ready = false; !is_ready && descriptors;) {
-      const MountTold now = co_await channel->request(hello, seconds(10));
-      is_ready = now.is_ready;
-      if (!is_ready) co_await sleep_for(milliseconds(5));
-    }
-    if (!*alive) co_return false;
-    channel_ = std::move(channel);
-    descriptors_ = std::move(descriptors);
-    ++connection_;
+    co_await connect_both(channel, descriptors);
   } catch (const Error& error) {
     trouble = error.what();
   }
-  if (trouble != trouble_) {
-    if (!trouble.empty())
-      log_(warning(trouble).of("node-lost"));
-    else
-      log_(LogLine("the node answers again").of("node-found"));
+  if (!trouble.empty() || is_closed_) {
+    if (channel) channel->close();
+    if (descriptors) descriptors->close();
+  } else {
+    channel_ = std::move(channel);
+    descriptors_ = std::move(descriptors);
+    ++connection_;
   }
+  if (trouble != trouble_ && !trouble.empty()) log_(warning(trouble).of("node-lost"));
+  if (trouble.empty() && !trouble_.empty()) log_(LogLine("the node answers again").of("node-found"));
   trouble_ = trouble;
-  co_return trouble.empty();
+  co_return trouble.empty() && !is_closed_;
 }
 
-Fd NodeClient::take_descriptor(std::int64_t number, std::int64_t on) {
-  if (on != connection_ || !descriptors_ || !descriptors_->is_open()) return {};
-  if (!receive_descriptors(descriptors_->link().next_layer().native_handle(), arrived_)) descriptors_->close();
-  const auto it = arrived_.find(number);
+Task<void> NodeClient::connect_both(ChannelPtr& channel, ChannelPtr& descriptors) {
+  const std::string local = "/local";
+  channel = co_await connect_(local);
+  if (!channel) throw Error(Status::unreachable, "no node runs here; it is waited for");
+  run_to_ask(channel);
+  const MountAsk hello;
+  const MountTold told = co_await channel->request(hello, hello_limit);
+  const std::string second = "/descriptors/" + told.session;
+  descriptors = co_await connect_(second);
+  if (!descriptors) throw Error(Status::unreachable, "the node is just going");
+  // Both are there once the node says so.
+  for (const auto until = Clock::now() + hello_limit;;) {
+    const MountTold now = co_await channel->request(hello, hello_limit);
+    if (now.is_ready) break;
+    if (Clock::now() > until) throw Error(Status::unreachable, "the node takes no second connection");
+    co_await sleep_for(milliseconds(5));
+  }
+}
+
+std::int64_t NodeClient::new_handle() {
+  awaited_.insert(++last_handle_);
+  return last_handle_;
+}
+
+void NodeClient::receive() {
+  if (!descriptors_ || !descriptors_->is_open()) return;
+  if (!receive_descriptors(descriptors_->link().next_layer().native_handle(), arrived_)) {
+    // Without it half of a mount is missing: both are made anew.
+    log_(warning("no more open files come from the node; it is connected to anew").of("descriptors-lost"));
+    descriptors_->close();
+    if (channel_) channel_->close();
+  }
+  std::erase_if(arrived_, [&](const auto& pair) { return !awaited_.contains(pair.first); });
+}
+
+Fd NodeClient::take_descriptor(std::int64_t handle, std::int64_t connection) {
+  if (connection != connection_) return {};
+  receive();
+  awaited_.erase(handle);
+  const auto it = arrived_.find(handle);
   if (it == arrived_.end()) return {};
   auto out = std::move(it->second);
   arrived_.erase(it);
   return out;
+}
+
+void NodeClient::drop(std::int64_t handle) {
+  awaited_.erase(handle);
+  arrived_.erase(handle);
 }
 
 }  // namespace mesh

@@ -31,6 +31,8 @@ class Pending {
   [[nodiscard]] fuse_req_t request() const { return request_; }
   [[nodiscard]] Clock::time_point until() const { return until_; }
   [[nodiscard]] const std::string& about() const { return about_; }
+  /// It was answered because its time was up.
+  [[nodiscard]] bool is_timed_out() const { return timed_out_; }
   void fail(int error) {
     if (take()) fuse_reply_err(request_, error);
   }
@@ -41,6 +43,7 @@ class Pending {
   Clock::time_point until_;
   std::string about_;
   std::atomic<bool> answered_ = false;
+  std::atomic<bool> timed_out_ = false;
   std::uintptr_t number_ = 0;
   std::optional<Clock::time_point> interrupted_;  ///< guarded by PendingRequests
 };

@@ -83,6 +83,7 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
       library_(std::make_unique<Library>(io, *state_, library_options(options_), log_)),
       room_(std::make_unique<Room>([this] { return library_->installer().free_bytes(); })),
       lost_place_(io) {
+  if (!legacy.trackers.empty()) options_.trackers = legacy.trackers;
   if (legacy.identity) static_cast<void>(keep_identity(*state_, *legacy.identity));
   identity_ = identity_of(*state_, log_);
   remember_identity();
@@ -480,6 +481,7 @@ Task<void> Node::tick() {
       log_(warning(std::string("upkeep: ") + error.what()));
     }
     profiles_->tend();
+    mounts_->tend();
     if (count % 60 == 0) trimmer.give_back();
     if (count % 5 == 0 && http_) watch_.look(transfers_->infos(), Clock::now());
     if (count % 5 == 0) session_->unload_idle();
@@ -524,7 +526,7 @@ Task<void> Node::until_it_begins_anew() {
   while (!begins_anew_ && !workers_->stopping()) co_await lost_place_.wait();
 }
 
-Node::Legacy Node::legacy() const { return {identity_, gets_->requests()}; }
+Node::Legacy Node::legacy() const { return {identity_, gets_->requests(), options_.trackers}; }
 
 Task<void> Node::stop() {
   if (begins_anew_)

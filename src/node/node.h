@@ -61,6 +61,7 @@ class Node {
   struct Legacy {
     IdentityPtr identity;   ///< null: nobody was here before
     std::vector<Get> gets;  ///< that had not ended
+    std::vector<std::string> trackers{};  ///< that it was told to have in place of those that it began with; or none
   };
   /// Opens the files dir and listens; `state` is take_state's, `options` are checked. Throws Error.
   Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> state, Log log, const Legacy& legacy);

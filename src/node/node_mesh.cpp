@@ -223,6 +223,7 @@ Task<void> Node::serve_channel(std::string path, ChannelPtr channel, const Handl
     co_await mounts_->take(path.substr(MountTeller::descriptors.size()), channel);
   } else {
     co_await channel->run(handlers);
+    if (command) mounts_->is_over(channel);
   }
   channels_.erase(channel);
   if (command) {

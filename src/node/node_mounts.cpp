@@ -62,6 +62,7 @@ void Node::set_trackers(const std::vector<std::string>& trackers) {
     names += " " + printable(tracker);
   }
   links_->replace(trackers);
+  options_.trackers = links_->names();
   log_(LogLine("from now on, and until this node ends, its trackers are:" + names).of("trackers-set"));
 }
 

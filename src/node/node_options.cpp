@@ -31,6 +31,7 @@ bool may_be_tracker(const NodeOptions& options, const std::string& tracker) {
 NodeOptions checked(NodeOptions options) {
   std::error_code ec;
   options.files = fs::absolute(options.files, ec).lexically_normal();
+  if (!options.control.empty()) options.control = fs::absolute(options.control, ec).lexically_normal();
   if (!options.state.empty()) options.state = fs::absolute(options.state, ec).lexically_normal();
   if (options.name.empty()) options.name = host_name();
   if (const auto fault = node_name_fault(options.name); !fault.empty()) throw Error(Status::usage, "--name " + fault);

@@ -53,7 +53,8 @@ bool receive_descriptors(int socket, std::map<std::int64_t, Fd>& arrived) {
       std::memcpy(&raw, CMSG_DATA(head), sizeof raw);
       fd = Fd(raw);
     }
-    if (size != sizeof number || !fd) return false;
+    if (size != sizeof number) return false;
+    if (!fd) continue;  // this process has no room for another one
     arrived.insert_or_assign(number, std::move(fd));
   }
 }

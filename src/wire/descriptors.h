@@ -11,7 +11,8 @@ namespace mesh {
 
 /// False where the socket has no room at the moment, or is gone.
 [[nodiscard]] bool send_descriptor(int socket, std::int64_t number, int fd);
-/// Adds what has arrived. False where the other side is gone, or speaks of something else.
+/// Adds what has arrived; what this process has no room for is lost. False where the other side is gone, or speaks of
+/// something else.
 [[nodiscard]] bool receive_descriptors(int socket, std::map<std::int64_t, Fd>& arrived);
 
 }  // namespace mesh

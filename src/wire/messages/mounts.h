@@ -15,6 +15,8 @@ namespace mesh {
 inline constexpr std::int64_t most_mount_read_bytes = std::int64_t{1} << 20;
 /// Of one mount, at once.
 inline constexpr std::size_t most_mount_opens = 65'536;
+/// Of a node, at once.
+inline constexpr std::size_t most_mounts = 64;
 
 struct MountTold {
   static constexpr const char* name = "mount-told";
@@ -60,7 +62,7 @@ struct EntryAsk {
 
 struct OpenTold {
   static constexpr const char* name = "open-told";
-  std::int64_t handle = 0;  ///< 0: it is not open, as it is another version by now: `entry`
+  bool is_open = false;  ///< else it is another version by now: `entry`
   FileEntry entry;
   bool is_all = false;          ///< `data` is all of it
   bool has_descriptor = false;  ///< it was sent, under the handle's number, before this answer
@@ -68,7 +70,7 @@ struct OpenTold {
   std::string data;
   template <class V>
   void describe(V& v) {
-    v("handle", handle), v("entry", entry), v("all", is_all), v("fd", has_descriptor), v("ctime", ctime),
+    v("open", is_open), v("entry", entry), v("all", is_all), v("fd", has_descriptor), v("ctime", ctime),
         v("data", data);
   }
 };
@@ -77,13 +79,14 @@ struct OpenTold {
 struct OpenAsk {
   static constexpr const char* name = "open";
   using Reply = OpenTold;
-  FileEntry entry;        ///< as it was told
-  bool is_again = false;  ///< it was open before: that version or none
-  std::string prefetch;   ///< as the gateway's
-  int patience = 0;       ///< seconds that an answer about it may take
+  std::int64_t handle = 0;  ///< by which it is read and closed: never the same twice on a connection, above 0
+  FileEntry entry;          ///< as it was told
+  bool is_again = false;    ///< it was open before: that version or none
+  std::string prefetch;     ///< as the gateway's
+  int patience = 0;         ///< seconds that an answer about it may take
   template <class V>
   void describe(V& v) {
-    v("entry", entry), v("again", is_again), v("prefetch", prefetch), v("patience", patience);
+    v("handle", handle), v("entry", entry), v("again", is_again), v("prefetch", prefetch), v("patience", patience);
   }
 };
 
@@ -111,7 +114,7 @@ struct ReadAsk {
   }
 };
 
-/// A note: it is read no more.
+/// A note: it is read no more, or is not to be opened any more.
 struct CloseNote {
   static constexpr const char* name = "close";
   std::int64_t handle = 0;

@@ -207,3 +207,21 @@ TEST_CASE("members: nonsense is passed over, the list stays bounded, and old mem
   }
   CHECK(list.size() == 20'000);
 }
+
+TEST_CASE("members: who came and went last, the latest first, twenty of them") {
+  MemberList list("self");
+  list.hear(member(1), at(1));
+  list.missed(member(1).instance, at(2));
+  list.missed(member(1).instance, at(3));
+  list.reached(member(1).instance, at(4));
+  const auto& recent = list.recent();
+  REQUIRE(recent.size() == 3);
+  CHECK(recent[0].what == MemberList::What::back);
+  CHECK(recent[1].what == MemberList::What::gone);
+  CHECK(recent[1].when == at(2));
+  CHECK(recent[2].what == MemberList::What::joined);
+  CHECK(recent[2].node == member(1).node);
+  for (int i = 2; i < 40; ++i) list.hear(member(i), at(i));
+  CHECK(recent.size() == MemberList::most_recent);
+  CHECK(recent[0].node == member(39).node);
+}
