@@ -22,7 +22,6 @@ struct Asked {
   std::string prefetch = "none";
   int timeout = 120;
   std::vector<std::string> places;
-  bool names_files = false;
 };
 
 int unmount_place(const std::string& directory) {
@@ -66,15 +65,14 @@ int mount_place(Asked asked, CommonOptions options) {
   if (given.control) options.node.control = *given.control;
   if (asked.prefetch != "none" && asked.prefetch != "boot" && asked.prefetch != "all")
     throw Error(Status::usage, "prefetch is boot, all or none");
-  // fstab names what is mounted: the node's files directory, or anything.
-  const auto source = asked.places.size() > 1 ? asked.places.front() : std::string("mesh");
-  if (source.starts_with('/') && !asked.names_files && !given.files) options.node.files = source;
+  // What fstab says is mounted is no more than a name.
+  const auto source = asked.places.size() > 1 ? asked.places.front() : std::string("meshswarm");
   options.node = checked(std::move(options.node));
   const auto directory = mount_point(asked.places.back());
   make_way(directory);
   look_for_node(options.node);
   FileSystem::Options how;
-  how.mount_options = "fsname=" + std::string(source.find_first_of(",\\") == std::string::npos ? source : "mesh") +
+  how.mount_options = "fsname=" + std::string(source.find_first_of(",\\") == std::string::npos ? source : "meshswarm") +
                       ",subtype=meshmount,default_permissions,nosuid,nodev" + given.for_kernel;
   how.prefetch = asked.prefetch;
   how.timeout = std::chrono::seconds(asked.timeout);
@@ -124,7 +122,6 @@ int main(int argc, char** argv) {
         "this machine (meshseed), and waits for one that restarts.\n\n"
         "Exit status: 0 mounted, or unmounted; 1 failed, 2 usage.");
     if (const int status = parse(app, options, argc, argv); status >= 0) return status;
-    asked.names_files = !app.get_option("--files")->empty();
     if (asked.is_unmount) return unmount_place(mount_point(asked.places.back()));
     return mount_place(std::move(asked), std::move(options));
   });

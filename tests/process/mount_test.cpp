@@ -616,8 +616,9 @@ TEST_CASE("mount(8), as from fstab, mounts it, with options of its own and of ev
   const auto table = mesh.root() / "fstab";
   write_file(
       table,
-      mesh.files("reader").string() + " " + mesh.at("").parent_path().string() +
-          " fuse.meshmount ro,allow_other,noatime,_netdev,nofail,x-systemd.automount,prefetch=boot,timeout=9 0 0\n");
+      "meshswarm " + mesh.at("").parent_path().string() +
+          " fuse.meshmount ro,allow_other,noatime,_netdev,nofail,x-systemd.automount,prefetch=boot,timeout=9,files=" +
+          mesh.files("reader").string() + " 0 0\n");
   // mount(8) looks for it where programs are installed: in this namespace it is there.
   const auto bin = fs::path(program("meshmount")).parent_path();
   REQUIRE(::mount(bin.c_str(), "/usr/local/bin", nullptr, MS_BIND, nullptr) == 0);

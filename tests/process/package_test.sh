@@ -17,10 +17,12 @@ chmod 755 "$place"
 
 "$source/scripts/package" --built --version 0.0.1 --out "$place/packages" >"$place/old"
 "$source/scripts/package" --built --version 0.0.2 --out "$place/packages" >"$place/new"
-said=$(lintian --allow-root --fail-on error,warning "$(cat "$place/new")" 2>&1) || { echo "FAILED: lintian: $said"; exit 1; }
-mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,iproute2 \
-    --customize-hook="cp $(cat "$place/old") \"\$1/tmp/old.deb\"" \
-    --customize-hook="cp $(cat "$place/new") \"\$1/root/new.deb\"" \
+said=$(lintian --allow-root --fail-on error,warning $(cat "$place/new") 2>&1) || { echo "FAILED: lintian: $said"; exit 1; }
+mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,iproute2,fuse3 \
+    --customize-hook="cp $(head -n 1 "$place/old") \"\$1/tmp/old.deb\"" \
+    --customize-hook="cp $(head -n 1 "$place/new") \"\$1/root/new.deb\"" \
+    --customize-hook="cp $(tail -n 1 "$place/new") \"\$1/root/fuse.deb\"" \
+    --customize-hook="cp $source/contrib/mount/mesh.mount \"\$1/root\"" \
     --customize-hook='find "$1/etc" "$1/usr" "$1/var" -iname "*mesh*" | sort >"$1/root/before"' \
     --customize-hook='chroot "$1" apt-get install -y -qq --no-install-recommends /tmp/old.deb >/dev/null' \
     bookworm "$place/root" >"$place/mmdebstrap.log" 2>&1 ||
@@ -111,6 +113,26 @@ kill %1
 wait || true
 [ "$(dpkg-query -W -f='${Version}' meshswarm)" = 0.0.2 ]
 
+# The mesh as a tree, by a unit of systemd, for everybody; it outlives a restart of the node, and is there again after its own end.
+fails test -e /usr/bin/meshmount
+dpkg -i /root/fuse.deb
+cp /root/mesh.mount /etc/systemd/system/
+systemctl daemon-reload
+systemctl start mesh.mount
+grep -q "^meshswarm /mesh fuse.meshmount ro,nosuid,nodev," /proc/mounts
+runuser -u bob -- cmp /mesh/files/x.img /var/lib/mesh/files/x.img
+runuser -u bob -- grep -q "head:6969, registered" /mesh/cluster/info
+systemctl restart meshseed
+eventually runuser -u bob -- cmp /mesh/files/x.img /var/lib/mesh/files/x.img
+kill -9 "$(cat /sys/fs/cgroup/system.slice/mesh.mount/cgroup.procs)"
+fails ls /mesh
+systemctl restart mesh.mount
+runuser -u bob -- cmp /mesh/files/x.img /var/lib/mesh/files/x.img
+systemctl stop mesh.mount
+fails grep -q fuse.meshmount /proc/mounts
+rm /etc/systemd/system/mesh.mount
+rmdir /mesh
+
 # As it is beside minimega; a rollout that changes nothing cuts nobody off.
 sed -i 's#^files = .*#files = "/tmp/minimega/files"#; s#^user = .*#user = "root"#' /etc/mesh/mesh.conf
 systemctl restart meshseed
@@ -128,10 +150,11 @@ runuser -u bob -- meshseed --config /tmp/bob.conf --files /home/bob/files --prin
 # Removed, it is gone but for what is the user's; purged, all of it is.
 apt-get remove -y -qq meshswarm
 fails test -e /usr/bin/meshget
+fails test -e /usr/bin/meshmount
 [ -e /var/lib/mesh/files/x.img ]
 [ -e /etc/mesh/mesh.conf ]
 usermod -G '' alice # a group that has members is the administrator's, and stays
-apt-get purge -y -qq meshswarm
+apt-get purge -y -qq meshswarm meshswarm-fuse
 fails getent passwd mesh
 fails getent group mesh
 [ ! -e /run/mesh ]
