@@ -70,6 +70,7 @@ int mount_place(Asked asked, CommonOptions options) {
   options.node = checked(std::move(options.node));
   const auto directory = mount_point(asked.places.back());
   make_way(directory);
+  check_directory(directory);
   look_for_node(options.node);
   FileSystem::Options how;
   how.mount_options = "fsname=" + std::string(source.find_first_of(",\\") == std::string::npos ? source : "meshswarm") +

@@ -1,5 +1,7 @@
 #include "mount/file_system.h"
 
+#include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -8,6 +10,8 @@
 #include <boost/asio/io_context.hpp>
 #include <cerrno>
 #include <csignal>
+#include <cstdarg>
+#include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <functional>
@@ -99,6 +103,46 @@ int errno_of(const Error& error) {
       return EIO;
   }
 }
+
+/// What libfuse had to say last: it is part of this program's own line.
+std::string& said() {
+  static std::string last;
+  return last;
+}
+void keep_what_is_said(fuse_log_level /*level*/, const char* format, va_list arguments) {
+  static std::mutex mutex;
+  char text[512];
+  std::vsnprintf(text, sizeof text, format, arguments);
+  std::string_view line(text);
+  if (line.starts_with("fuse: ")) line.remove_prefix(6);
+  while (line.ends_with("\n")) line.remove_suffix(1);
+  const std::lock_guard lock(mutex);
+  said() = line;
+}
+
+/// What fusermount3 says, which has this process's stderr: it is part of this program's own line, too. While it lives.
+class StderrKept {
+ public:
+  StderrKept() : file_(::memfd_create("stderr", MFD_CLOEXEC)), before_(::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3)) {
+    if (file_ && before_) ::dup2(file_.get(), STDERR_FILENO);
+  }
+  ~StderrKept() {
+    if (before_) ::dup2(before_.get(), STDERR_FILENO);
+  }
+  StderrKept(const StderrKept&) = delete;
+  StderrKept& operator=(const StderrKept&) = delete;
+  [[nodiscard]] std::string last_line() const {
+    char text[512];
+    const auto n = file_ ? ::pread(file_.get(), text, sizeof text, 0) : -1;
+    std::string_view all(text, static_cast<std::size_t>(std::max<ssize_t>(n, 0)));
+    while (all.ends_with("\n")) all.remove_suffix(1);
+    return std::string(all.substr(all.rfind('\n') + 1));
+  }
+
+ private:
+  Fd file_;
+  Fd before_;
+};
 
 /// What the kernel can be shown: no link out of the mount, no name that it does not take.
 bool is_shown(const FileEntry& entry) {
@@ -910,6 +954,7 @@ Task<DirectoryPages::PagePtr> FileSystem::Shared::page_of(OpenDirectoryPtr direc
     List question;
     question.pattern = *path;
     question.after = *after;
+    question.local_if_alone = true;
     Listed listed = co_await client->ask(question, until);
     for (auto& item : listed.items)
       if (is_shown(item.entry) && parent_path(item.entry.path) == *path && is_mesh_path(item.entry.path))
@@ -1092,6 +1137,7 @@ FileSystem::FileSystem(Options options, const std::string& directory)
     : shared_(std::make_unique<Shared>(std::move(options))) {
   auto& shared = *shared_;
   shared.mounted_at = directory;
+  fuse_set_log_func(&keep_what_is_said);
   std::vector<std::string> words{"meshmount", "-o", shared.options.mount_options};
   std::vector<char*> pointers;
   for (auto& word : words) pointers.push_back(word.data());
@@ -1103,8 +1149,12 @@ FileSystem::FileSystem(Options options, const std::string& directory)
     throw Error(Status::usage, "-o " + printable(shared.options.mount_options) + ": is refused");
   // Who is ended from here on unmounts first.
   fuse_set_signal_handlers(shared.session);
-  if (fuse_session_mount(shared.session, directory.c_str()) != 0)
-    throw Error(Status::failed, printable(directory) + ": cannot be mounted on");
+  const StderrKept kept;
+  if (fuse_session_mount(shared.session, directory.c_str()) != 0) {
+    const auto by_helper = kept.last_line();
+    const auto& why = by_helper.empty() ? said() : by_helper;
+    throw Error(Status::failed, about(directory, "cannot be mounted on" + (why.empty() ? "" : ": " + why)));
+  }
   shared.is_mounted = true;
 }
 

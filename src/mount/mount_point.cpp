@@ -2,6 +2,7 @@
 
 #include <spawn.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -108,6 +109,12 @@ std::string mount_point(const std::string& directory) {
   // A link to a directory is that directory, where it can be asked.
   const auto real = fs::canonical(whole, ec);
   return ec ? whole.string() : real.string();
+}
+
+void check_directory(const std::string& directory) {
+  struct stat s {};
+  if (::stat(directory.c_str(), &s) != 0) throw Error(Status::failed, printable(directory) + ": " + reason(errno));
+  if (!S_ISDIR(s.st_mode)) throw Error(Status::failed, printable(directory) + ": is no directory");
 }
 
 bool is_dead(const std::string& directory) {

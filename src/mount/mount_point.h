@@ -11,6 +11,8 @@ namespace mesh {
 [[nodiscard]] bool is_meshmount(const std::string& directory);
 /// Absolute, links resolved but for the directory itself, of which whatever is mounted on it may not answer.
 [[nodiscard]] std::string mount_point(const std::string& directory);
+/// Throws Error(failed) where nothing can be mounted on it.
+void check_directory(const std::string& directory);
 /// Whether whoever served it is gone.
 [[nodiscard]] bool is_dead(const std::string& directory);
 /// Throws Error(failed) with the reason. `is_lazy`: it goes from its place at once, and for those who have it open when

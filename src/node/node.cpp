@@ -426,7 +426,7 @@ void Node::serve_commands() {
     co_return out;
   });
   h.on<List>([this](ChannelPtr, List question) -> Task<Listed> {
-    if (question.local) {
+    if (question.local || (question.local_if_alone && links_->is_alone())) {
       while (!library_->inventory().is_complete()) co_await sleep_for(milliseconds(20));
       // A page that a slice of time ended before it had anything says nothing.
       const bool begins = question.after.empty();

@@ -338,6 +338,18 @@ TEST_CASE("a node that restarts is waited for, and so are its source and its tra
   CHECK(says(mesh.mount_log(), "the node answers again"));
 }
 
+TEST_CASE("a node by itself, without any tracker, is a mesh of its own files") {
+  if (!can_mount()) return;
+  Mounts mesh;
+  mesh.has("here", "hello\n", "reader");
+  mesh.start_node_with("reader", {}, "scanned");
+  mesh.mount();
+  std::vector<std::string> names;
+  for (const auto& one : fs::directory_iterator(mesh.in_mesh(""))) names.push_back(one.path().filename().string());
+  CHECK(names == std::vector<std::string>{"here"});
+  CHECK(read_file(mesh.in_mesh("here")) == "hello\n");
+}
+
 TEST_CASE(
     "in a mesh that is dead a reader gets EIO when its time is up, EINTR when it is interrupted, and can be killed") {
   if (!can_mount()) return;

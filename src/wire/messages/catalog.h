@@ -102,6 +102,7 @@ struct List {
   bool glob = false;
   bool recursive = false;
   bool local = false;
+  bool local_if_alone = false;  ///< what is here is all there is, where no tracker is named and no other node known
   std::string after;
   int most = 0;  ///< in one answer; 0: a page
   [[nodiscard]] std::size_t page() const {
@@ -110,7 +111,7 @@ struct List {
   template <class V>
   void describe(V& v) {
     v("pattern", pattern), v("prefix", prefix), v("glob", glob), v("recursive", recursive), v("local", local),
-        v("after", after), v("most", most);
+        v("after", after), v("most", most), v("alone", local_if_alone);
   }
 };
 
