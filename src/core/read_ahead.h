@@ -37,7 +37,7 @@ class ReadAhead {
       gone_on_ += length;  // a gap that the last one left; the last one itself, asked for again, ends where it ended
     }
     const auto will_be = std::min(sure, next_ + std::min(at_first + gone_on_, most));
-    const auto may_be = next_ + (gone_on_ > some_way ? std::min(gone_on_ / 2, most) : 0);
+    const auto may_be = gone_on_ > some_way ? next_ + std::min(gone_on_ / 2, most) : end;
     return std::max(will_be, may_be);
   }
   /// A read there is no jump.

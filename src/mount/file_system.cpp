@@ -250,7 +250,6 @@ struct FileSystem::Shared : PendingRequests {
   Shared& operator=(const Shared&) = delete;
 
   Options options;
-  std::string mounted_at;  ///< where it is mounted
   fuse_session* session = nullptr;
   bool is_mounted = false;
   asio::io_context loop;
@@ -259,7 +258,6 @@ struct FileSystem::Shared : PendingRequests {
   std::mutex mutex;  ///< of the inodes
   Inodes file_inodes{first_of_files};
   Inodes node_inodes{first_of_nodes};
-  std::once_flag tuned;
   bool is_watching = false;  ///< on the loop
   struct KnownStatus {
     std::optional<StatusReply> reply;
@@ -445,7 +443,6 @@ struct FileSystem::Shared : PendingRequests {
   Task<DirectoryPages::PagePtr> page_of(OpenDirectoryPtr directory, std::size_t number, Clock::time_point until);
   bool fill(const PendingPtr& to, fuse_ino_t number, const DirectoryPages::Page& page, std::size_t place,
             std::size_t size, bool is_plus);
-  void tune();
 
   static void op_init(void* data, fuse_conn_info* connection);
   static void op_lookup(fuse_req_t request, fuse_ino_t parent, const char* name);
@@ -504,7 +501,6 @@ Task<void> FileSystem::Shared::look_up_node(PendingPtr to, std::string parent, s
 
 void FileSystem::Shared::op_lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
   auto& self = of(request);
-  std::call_once(self.tuned, [&] { self.tune(); });
   if (const auto* own = own_entry(parent); own != nullptr && parent != files && parent != node) {
     for (const auto& entry : own_entries)
       if (entry.parent == parent && entry.number != root && std::strcmp(entry.name, name) == 0) {
@@ -917,7 +913,6 @@ void FileSystem::Shared::op_release(fuse_req_t request, fuse_ino_t /*number*/, f
 // Directories
 
 void FileSystem::Shared::op_opendir(fuse_req_t request, fuse_ino_t number, fuse_file_info* info) {
-  std::call_once(of(request).tuned, [&] { of(request).tune(); });
   info->fh = to_handle(std::make_shared<OpenDirectory>(number));
   if (fuse_reply_open(request, info) != 0) delete &from_handle<OpenDirectory>(info->fh);
 }
@@ -1088,17 +1083,10 @@ void FileSystem::Shared::op_init(void* /*data*/, fuse_conn_info* connection) {
                                              FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_AUTO_INVAL_DATA);
   connection->want |= connection->capable & (FUSE_CAP_READDIRPLUS | FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS |
                                              FUSE_CAP_EXPLICIT_INVAL_DATA);
+  connection->max_readahead = grain_bytes;  // further ahead the node reads, which knows who reads on
   // What waits for a mesh that is gone must not hold up what is here.
   connection->max_background = 1024;
   connection->congestion_threshold = 768;
-}
-
-/// The kernel's read-ahead is known once it has heard of the mount's wishes: with the first real request.
-void FileSystem::Shared::tune() {
-  const auto device = device_of_mount(mounted_at);
-  if (device.empty()) return;
-  std::ofstream out("/sys/class/bdi/" + device + "/read_ahead_kb");
-  out << options.read_ahead_kb;  // only root may; else it is as it is
 }
 
 fuse_lowlevel_ops FileSystem::Shared::operations() {
@@ -1136,7 +1124,6 @@ fuse_lowlevel_ops FileSystem::Shared::operations() {
 FileSystem::FileSystem(Options options, const std::string& directory)
     : shared_(std::make_unique<Shared>(std::move(options))) {
   auto& shared = *shared_;
-  shared.mounted_at = directory;
   fuse_set_log_func(&keep_what_is_said);
   std::vector<std::string> words{"meshmount", "-o", shared.options.mount_options};
   std::vector<char*> pointers;

@@ -23,7 +23,6 @@ class FileSystem {
     std::string prefetch = "none";
     std::chrono::seconds timeout{120};
     std::chrono::milliseconds grace{200};  ///< what comes within this time after an interruption is an answer still
-    int read_ahead_kb = 1024;              ///< of the kernel, where this user may set it
   };
   /// Mounts it on `directory`. Throws Error.
   FileSystem(Options options, const std::string& directory);

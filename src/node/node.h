@@ -59,8 +59,8 @@ class Node {
  public:
   /// What a node that ends leaves to the one that begins in its place.
   struct Legacy {
-    IdentityPtr identity;   ///< null: nobody was here before
-    std::vector<Get> gets;  ///< that had not ended
+    IdentityPtr identity;                 ///< null: nobody was here before
+    std::vector<Get> gets;                ///< that had not ended
     std::vector<std::string> trackers{};  ///< that it was told to have in place of those that it began with; or none
   };
   /// Opens the files dir and listens; `state` is take_state's, `options` are checked. Throws Error.

@@ -168,6 +168,16 @@ TEST_CASE("read streams: readers at several places are told apart, and the kerne
       for (const std::int64_t offset : {place + at + part, place + at})
         ahead = std::max(ahead, streams.at(offset).read(offset, part, 0) - (offset + part));
   CHECK(ahead > std::int64_t{1} << 20);
+  // One that jumps about in a place of some MiB: nothing but what it reads.
+  ReadStreams near;
+  ahead = 0;
+  std::uint32_t random = 1;
+  for (int i = 0; i < 10'000; ++i) {
+    random = random * 1'664'525 + 1'013'904'223;
+    const auto offset = std::int64_t{random >> 20} * 4096;  // of 16 MiB
+    ahead = std::max(ahead, near.at(offset).read(offset, 16'384, 0) - (offset + 16'384));
+  }
+  CHECK(ahead == 0);
   // One that jumps about, among more places than are remembered.
   ReadStreams jumping;
   ahead = 0;
