@@ -84,8 +84,8 @@ int mount_place(Asked asked, CommonOptions options) {
   const auto connect = [node = options.node](std::string path) -> Task<ChannelPtr> {
     co_return co_await find_node(node, std::move(path));
   };
-  mounted.serve(connect, asked.is_foreground ? service_log("meshmount", options) : system_log("meshmount", options));
-  return 0;
+  const auto log = asked.is_foreground ? service_log("meshmount", options) : system_log("meshmount", options);
+  return mounted.serve(connect, log) ? 0 : 1;
 }
 
 }  // namespace

@@ -75,8 +75,10 @@ _meshswarm() {
             return ;;
         --prefetch) mapfile -t COMPREPLY < <(compgen -W "all boot none" -- "$word"); return ;;
         -o)
-            # Of meshfile torrent a file, of meshmount what no list has.
-            [[ ${program##*/} == meshmount ]] && return
+            if [[ ${program##*/} == meshmount ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "ro allow_other noexec noatime" -- "$word")
+                return
+            fi
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             compopt -o filenames
             return ;;
@@ -84,7 +86,7 @@ _meshswarm() {
         --refuse) mapfile -t COMPREPLY < <(compgen -W "get delete url" -- "$word"); return ;;
         --log-level) mapfile -t COMPREPLY < <(compgen -W "error warning info" -- "$word"); return ;;
         --log-format) mapfile -t COMPREPLY < <(compgen -W "text json" -- "$word"); return ;;
-        --tracker | --listen | --advertise | --name | --from | --on | --linger | --timeout | --max-* | --spool | --ignore) return ;;
+        --tracker | --listen | --advertise | --name | --from | --on | --linger | --timeout | --max-* | --spool | --ignore | --control-group) return ;;
     esac
     if [[ ${program##*/} == meshfile ]]; then
         for ((i = 1; i < COMP_CWORD; i++)); do

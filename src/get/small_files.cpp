@@ -406,6 +406,7 @@ Task<void> SmallFiles::place_all(std::shared_ptr<Run> run) {
 
 Task<std::string> SmallFiles::fetch_one(FileEntry wanted, std::vector<std::uint32_t> holders, Nodes nodes) {
   std::string trouble = "no node holds it any more";
+  auto status = Status::unreachable;  // whoever has it may be coming back
   for (const auto key : holders) {
     const auto it = nodes.find(key);
     if (it == nodes.end()) continue;
@@ -426,9 +427,10 @@ Task<std::string> SmallFiles::fetch_one(FileEntry wanted, std::vector<std::uint3
       co_return std::move(file.data);
     } catch (const Error& error) {
       trouble = error.what();
+      if (error.status() != Status::unreachable) status = Status::failed;
     }
   }
-  throw Error(Status::failed, printable(wanted.path) + ": " + trouble);
+  throw Error(status, printable(wanted.path) + ": " + trouble);
 }
 
 }  // namespace mesh

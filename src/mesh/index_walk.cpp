@@ -345,7 +345,7 @@ Task<Covered> IndexWalk::cover(CoverAsk asked) {
   if (round->unanswered > 0) gaps.push_back("the keepers of " + directories(round->unanswered) + " do not answer");
   if (round->cut > 0) gaps.push_back("the index has no room for all of " + directories(round->cut));
   // Where there never was a tracker, that none answers is no news.
-  if (facts_.has_trackers())
+  if (facts_.has_trackers && facts_.has_trackers())
     out.view = "no tracker answers: this is what the path index of this node and " + std::to_string(out.known) +
                (out.known == 1 ? " other node" : " other nodes") + " knows";
   for (const auto& gap : gaps) out.view += (out.view.empty() ? "incomplete: " : "; incomplete: ") + gap;

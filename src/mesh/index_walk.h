@@ -32,7 +32,7 @@ class IndexWalk {
     std::function<std::optional<Member>(const std::string& instance)> find;
     std::function<bool(const Member&)> may_ask;  ///< of one that a keeper names
     std::function<std::size_t()> known;          ///< other nodes
-    std::function<bool()> has_trackers;          ///< that might have answered
+    std::function<bool()> has_trackers;          ///< that might have answered; may be unset
   };
   IndexWalk(asio::io_context& io, Facts facts, KeeperLinks& links) : io_(io), facts_(std::move(facts)), links_(links) {}
 

@@ -87,6 +87,7 @@ constexpr double long_while = 3600;     // what a version is does not change
 constexpr auto status_kept = milliseconds(2000);
 constexpr auto status_limit = milliseconds(20'000);
 constexpr auto upgrade_every = seconds(5);
+constexpr auto look_every = milliseconds(50);
 constexpr auto chosen_for = seconds(3);
 constexpr std::size_t most_chosen = 1000;
 constexpr auto fails_again = seconds(2);
@@ -174,6 +175,7 @@ struct OpenFile {
   SingleFlight<int, bool> opening;
   Clock::time_point upgraded{};
   bool is_closed = false;
+  bool no_descriptor = false;  ///< it is of no use: a disk that cannot be read, or no room for one more
   /// Reads that wait, and those whose time was up a moment ago: the kernel asks once more for what its read-ahead did
   /// not get, and that need not take as long again.
   struct Read {
@@ -215,14 +217,15 @@ std::shared_ptr<T>& from_handle(std::uint64_t handle) {
   return *reinterpret_cast<std::shared_ptr<T>*>(handle);
 }
 
-/// The bytes, if the file is still what it was when they had been read; else nothing.
+/// The bytes, if the file is still what it was when they had been read; else nothing, and whether they cannot be read.
 std::optional<std::string_view> read_local(const LocalFile& file, std::vector<char>& buffer, std::size_t size,
-                                           off_t offset) {
+                                           off_t offset, bool* is_bad = nullptr) {
   if (buffer.size() < size) buffer.resize(size);
   std::size_t got = 0;
   while (got < size) {
     const auto n = ::pread(file.fd.get(), buffer.data() + got, size - got, offset + static_cast<off_t>(got));
     if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && is_bad != nullptr) *is_bad = true;
     if (n < 0) return std::nullopt;  // others may have it
     if (n == 0) break;
     got += static_cast<std::size_t>(n);
@@ -369,6 +372,7 @@ struct FileSystem::Shared : PendingRequests {
       why = failed.what();
     }
     if (error != 0 && pending->take()) {
+      if (Clock::now() + look_every >= pending->until()) pending->note_timed_out();
       fuse_reply_err(pending->request(), error);
       if (error == EIO) say_failed(pending->about(), why);
     }
@@ -383,7 +387,7 @@ struct FileSystem::Shared : PendingRequests {
       const auto looked = look(Clock::now(), options.grace);
       for (const auto& path : looked.timed_out) say_failed(path, "did not come in time");
       left = looked.left;
-      if (left > 0) co_await sleep_for(milliseconds(50));
+      if (left > 0) co_await sleep_for(look_every);
     }
     is_watching = false;
   }
@@ -598,6 +602,7 @@ void FileSystem::Shared::op_open(fuse_req_t request, fuse_ino_t number, fuse_fil
   auto& self = of(request);
   const bool is_read = (info->flags & (O_ACCMODE | O_TRUNC)) == O_RDONLY;
   if (!is_read && number != config_tracker) return static_cast<void>(fuse_reply_err(request, EROFS));
+  if ((info->flags & O_APPEND) != 0 && !is_read) return static_cast<void>(fuse_reply_err(request, EINVAL));
   if (!is_mesh_file(number)) {
     const auto* own = own_entry(number);
     auto file = std::make_shared<OpenFile>(number, own != nullptr ? own->name : "node");
@@ -639,6 +644,7 @@ void FileSystem::Shared::take_opened(OpenFile& file, OpenTold told, std::int64_t
   local->fd = client->take_descriptor(handle, connection);
   struct stat now {};
   if (!local->fd || ::fstat(local->fd.get(), &now) != 0) {
+    file.no_descriptor = true;
     file.connection = 0;  // it is asked for again
     return;
   }
@@ -656,6 +662,7 @@ Task<bool> FileSystem::Shared::open_at_node(OpenFilePtr file, bool is_again, Clo
   OpenAsk question;
   question.entry = file->entry;
   question.is_again = is_again;
+  question.no_descriptor = file->no_descriptor;
   question.prefetch = options.prefetch;
   question.patience = static_cast<int>(options.timeout.count());
   question.handle = client->new_handle();
@@ -786,20 +793,22 @@ Task<void> FileSystem::Shared::read_file(PendingPtr to, OpenFilePtr file, std::s
   if (has_failed(*file, offset, size)) throw Error(Status::unreachable, "did not come in time, a moment ago");
   file->reads.push_back({to, offset, size});
   std::string bytes;
+  bool is_proven = true;
   auto pause = milliseconds(10);
   while (bytes.size() < size && !to->is_answered()) {
     const auto source = file->source();
     if (source.text) {
-      if (!source.is_proven) keep_nothing(file->number);
+      is_proven = source.is_proven;
       bytes = part_of(*source.text, size, offset);
       break;
     }
     if (source.local) {
       // It has changed, or is here since a moment ago.
       std::vector<char> buffer;
-      const auto all = read_local(*source.local, buffer, size, offset);
+      const auto all = read_local(*source.local, buffer, size, offset, &file->no_descriptor);
       if (all && all->size() == size) {
         bytes = *all;
+        is_proven = true;
         break;
       }
       file->set_source({});
@@ -852,16 +861,17 @@ Task<void> FileSystem::Shared::read_file(PendingPtr to, OpenFilePtr file, std::s
       throw Error(Status::failed, printable(file->path) + ": the node sent another version");
     bytes += told->data;
     if (told->id.is_set()) file->entry.id = told->id;
+    is_proven = is_proven && told->is_proven;
     {
       const std::lock_guard lock(mutex);
       file_inodes.learn(file->number, told->id);
-      if (!told->is_proven) file_inodes.keep_nothing(file->number);
     }
-    if (told->is_here && Clock::now() - file->upgraded > upgrade_every) {
+    if (told->is_here && !file->no_descriptor && Clock::now() - file->upgraded > upgrade_every) {
       file->upgraded = Clock::now();
       spawn(loop, upgrade(file));
     }
   }
+  if (!is_proven) keep_nothing(file->number);
   if (to->take()) fuse_reply_buf(to->request(), bytes.data(), bytes.size());
 }
 
@@ -1151,7 +1161,7 @@ void FileSystem::go_to_background() {
   if (fuse_daemonize(0) != 0) throw Error(Status::failed, "cannot go to the background");
 }
 
-void FileSystem::serve(NodeClient::Connect connect, Log log) {
+bool FileSystem::serve(NodeClient::Connect connect, Log log) {
   auto& shared = *shared_;
   shared.log = std::move(log);
   shared.client = std::make_unique<NodeClient>(shared.loop, std::move(connect), shared.log);
@@ -1166,7 +1176,7 @@ void FileSystem::serve(NodeClient::Connect connect, Log log) {
   auto* how = fuse_loop_cfg_create();
   fuse_loop_cfg_set_clone_fd(how, 1);
   fuse_loop_cfg_set_max_threads(how, 16);
-  fuse_session_loop_mt(shared.session, how);
+  const int ended = fuse_session_loop_mt(shared.session, how);
   fuse_loop_cfg_destroy(how);
   // All that waits is answered while the mount is there to hear it.
   post_to(shared.loop, [&shared] {
@@ -1175,6 +1185,9 @@ void FileSystem::serve(NodeClient::Connect connect, Log log) {
     shared.loop.stop();
   });
   loop.join();
+  // Positive: by a signal.
+  if (ended < 0) shared.log(failure("ends: " + std::generic_category().message(-ended)).of("mount-ended"));
+  return ended >= 0;
 }
 
 }  // namespace mesh

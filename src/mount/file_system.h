@@ -33,7 +33,8 @@ class FileSystem {
   /// The process goes on in the background; who started it is told that it is mounted. Before there are threads.
   static void go_to_background();
   /// Serves until it is unmounted, or SIGTERM, SIGINT or SIGHUP; then it is unmounted. To be called once.
-  void serve(NodeClient::Connect connect, Log log);
+  /// False where it could not go on.
+  bool serve(NodeClient::Connect connect, Log log);
 
  private:
   struct Shared;

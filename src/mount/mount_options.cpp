@@ -12,11 +12,17 @@ namespace mesh {
 namespace {
 
 /// Known to the kernel, or to libfuse.
-constexpr std::array passed_on{"allow_other", "ro", "noexec", "noatime", "nodiratime", "relatime", "sync", "dirsync"};
+constexpr std::array passed_on{"allow_other", "ro", "noexec", "noatime", "sync", "dirsync"};
 /// What is so anyway, what cannot be had (nosuid and nodev are always so), and what is for mount(8) and systemd.
-constexpr std::array passed_over{
-    "rw",     "exec", "suid",  "nosuid", "dev",   "nodev",  "atime",  "diratime", "async",    "auto",
-    "noauto", "user", "users", "group",  "owner", "nouser", "nofail", "_netdev",  "defaults", "default_permissions"};
+constexpr std::array passed_over{"rw",         "exec",        "suid",
+                                 "nosuid",     "dev",         "nodev",
+                                 "atime",      "diratime",    "async",
+                                 "auto",       "noauto",      "relatime",
+                                 "norelatime", "strictatime", "nostrictatime",
+                                 "lazytime",   "nolazytime",  "nodiratime",
+                                 "user",       "users",       "group",
+                                 "owner",      "nouser",      "nofail",
+                                 "_netdev",    "defaults",    "default_permissions"};
 
 std::vector<std::string> split(std::string_view text) {
   std::vector<std::string> out(1);

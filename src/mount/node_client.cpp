@@ -45,7 +45,6 @@ Task<bool> NodeClient::connect() {
   if (descriptors_) descriptors_->close();
   descriptors_.reset();
   arrived_.clear();
-  awaited_.clear();
   ChannelPtr channel;
   ChannelPtr descriptors;
   std::string trouble;

@@ -47,7 +47,7 @@ PendingRequests::Looked PendingRequests::look(Clock::time_point now, std::chrono
   }
   for (const auto& [one, error] : over) {
     if (!one->take()) continue;
-    one->timed_out_ = error == EIO;
+    if (error == EIO) one->note_timed_out();
     fuse_reply_err(one->request(), error);
     if (error == EIO) out.timed_out.push_back(one->about());
   }

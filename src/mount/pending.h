@@ -33,6 +33,7 @@ class Pending {
   [[nodiscard]] const std::string& about() const { return about_; }
   /// It was answered because its time was up.
   [[nodiscard]] bool is_timed_out() const { return timed_out_; }
+  void note_timed_out() { timed_out_ = true; }
   void fail(int error) {
     if (take()) fuse_reply_err(request_, error);
   }

@@ -49,6 +49,11 @@ struct MountTeller::OpenFile {
   Event changed;
 
   [[nodiscard]] std::size_t most() const { return is_candidate ? 1 : most_reads; }
+  void close() {
+    is_closed = true;
+    idle.clear();
+    changed.notify();
+  }
 };
 
 struct MountTeller::Mount {
@@ -100,17 +105,13 @@ void MountTeller::close(Mount& mount, std::int64_t handle) {
   mount.opening.erase(handle);
   const auto file = mount.files.extract(handle);
   if (file.empty()) return;
-  file.mapped()->is_closed = true;
-  file.mapped()->changed.notify();
+  file.mapped()->close();
 }
 
 void MountTeller::is_over(const ChannelPtr& channel) {
   const auto mount = mounts_.extract(channel.get());
   if (mount.empty()) return;
-  for (const auto& [handle, file] : mount.mapped()->files) {
-    file->is_closed = true;
-    file->changed.notify();
-  }
+  for (const auto& [handle, file] : mount.mapped()->files) file->close();
   if (mount.mapped()->descriptors) mount.mapped()->descriptors->close();
 }
 
@@ -170,7 +171,7 @@ Task<EntryTold> MountTeller::entry(std::string path) {
       const Listed listed = co_await from_.links.ask(question, tracker_limit, seconds(60));
       for (const auto& item : listed.items)
         if (item.entry.path == path && entry_fault(item.entry).empty()) found = item.entry;
-      if (!found) found = co_await list_one(path);
+      if (!found) found = co_await list_one(path);  // a directory, then
     }
     if (found) out.entry.push_back(*found);
   } catch (const Error& error) {
@@ -297,24 +298,18 @@ Task<OpenTold> MountTeller::open(ChannelPtr channel, OpenAsk asked) {
       out.entry = now.entry.front();
       if (!is_same_version(out.entry, asked.entry)) co_return out;
     }
-    const bool is_here = co_await open_own(mount, handle, asked.entry, out);
+    const bool is_here = !asked.no_descriptor && co_await open_own(mount, handle, asked.entry, out);
     if (is_here) co_return out;
   }
   const auto patience = seconds(std::clamp(asked.patience, 1, most_patience));
   const OpenFilePtr file = co_await choose(asked, patience, *prefetch, out);
   check();
   if (!file) co_return out;
-  if (const bool is_own = co_await open_own(mount, handle, file->entry, out); is_own) co_return out;
+  const bool is_own = !asked.no_descriptor && co_await open_own(mount, handle, file->entry, out);
+  if (is_own) co_return out;
   out.is_open = true;
   if (file->entry.size <= small_file_bytes && !file->keys.empty()) {
-    std::optional<std::string> trouble;
-    try {
-      out.data = co_await getter_.small_files().fetch_one(file->entry, file->keys, file->nodes);
-    } catch (const Error& error) {
-      trouble = error.what();
-    }
-    // Whoever has it may be coming back.
-    if (trouble) throw Error(Status::unreachable, *trouble);
+    out.data = co_await getter_.small_files().fetch_one(file->entry, file->keys, file->nodes);
     out.is_all = true;
     co_return out;
   }
@@ -331,9 +326,11 @@ Task<ReadTold> MountTeller::read(ChannelPtr channel, ReadAsk asked) {
   if (asked.offset < 0 || asked.length <= 0 || asked.offset >= file->entry.size)
     throw Error(Status::usage, printable(file->entry.path) + ": no such range");
   const std::weak_ptr<Channel> weak = channel;
-  const std::function<bool()> is_stopped = [file, weak] {
+  // The file's readers keep it.
+  const std::function<bool()> is_stopped = [of = std::weak_ptr<OpenFile>(file), weak] {
+    const auto read_of = of.lock();
     const auto asking = weak.lock();
-    return file->is_closed || !asking || !asking->is_open();
+    return !read_of || read_of->is_closed || !asking || !asking->is_open();
   };
   const auto until = Clock::now() + file->patience;
   const auto length = std::min({asked.length, most_mount_read_bytes, file->entry.size - asked.offset});
@@ -344,6 +341,7 @@ Task<ReadTold> MountTeller::read(ChannelPtr channel, ReadAsk asked) {
     if (Clock::now() > until) throw Error(Status::unreachable, printable(file->entry.path) + ": did not come in time");
   };
   for (;;) {
+    co_await channel->drained();
     check();
     const bool is_files_turn = file->busy < file->most();
     if (is_files_turn && bytes_ + length <= most_bytes) break;
@@ -355,7 +353,6 @@ Task<ReadTold> MountTeller::read(ChannelPtr channel, ReadAsk asked) {
   ReadTold out;
   std::optional<Error> trouble;
   try {
-    co_await channel->drained();
     out.data.resize(static_cast<std::size_t>(length));
     co_await read_into(file, is_stopped, asked.offset, out);
   } catch (const Error& error) {

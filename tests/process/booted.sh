@@ -39,7 +39,7 @@ cat >usr/local/bin/inner <<'PRELUDE'
 exec >/mnt/log 2>&1
 set -eu
 trap 'echo "failed: line $LINENO" >/mnt/result; systemctl --no-pager status meshtracker meshseed || true
-      journalctl --no-pager -u meshtracker -u meshseed -n 60 || true' ERR
+      journalctl --no-pager -u meshtracker -u meshseed -u mesh.mount -t meshmount -n 60 || true' ERR
 set -E
 eventually() { for _ in $(seq 150); do "$@" && return 0; sleep 0.2; done; echo "never: $*"; return 1; }
 has() { meshfile "${@:2}" list | grep -q "$1"; }

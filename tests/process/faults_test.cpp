@@ -456,6 +456,14 @@ TEST_CASE("the systemd units are sound") {
     CHECK(ran.err.find(service) == std::string::npos);
     CHECK(unit.find(std::string(service) == "meshseed" ? "PrivateTmp=no" : "DynamicUser=yes") != std::string::npos);
   }
+  // A mount that is to be there before what it takes would never be.
+  const auto mount = mesh.root() / "mesh.mount";
+  fs::copy_file(fs::path(MESH_SOURCE_DIR) / "contrib/mount/mesh.mount", mount);
+  const auto both =
+      mesh.run({"systemd-analyze", "verify", "--man=no", mount.string(), (mesh.root() / "meshseed.service").string()});
+  INFO(both.err);
+  CHECK(both.err.find("cycle") == std::string::npos);
+  CHECK(both.err.find("mesh.mount") == std::string::npos);
 }
 
 TEST_CASE("gets into a directory that is exchanged with a link to outside meanwhile") {

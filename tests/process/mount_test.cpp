@@ -164,9 +164,10 @@ TEST_CASE("the catalog is a tree: attributes, links, empty directories, odd name
   const auto theirs = listing(source);
   CHECK(theirs.size() > 15);
   CHECK(listing(mesh.in_mesh("")) == theirs);
-  CHECK(mesh.run({"diff", "-r", "--no-dereference", "--exclude=.mesh", "--exclude=out", source.string(),
-                  mesh.in_mesh("").string()})
-            .out.empty());
+  const auto differs = mesh.run({"diff", "-r", "--no-dereference", "--exclude=.mesh", "--exclude=out", source.string(),
+                                 mesh.in_mesh("").string()});
+  INFO(differs.out << differs.err);
+  CHECK(differs.status == 0);
   CHECK(read_file(mesh.in_mesh("deep/link")) == read_file(source / "disk.img"));
   CHECK(error_of_open(mesh.in_mesh("out")) == ENOENT);
   CHECK(error_of_open(mesh.in_mesh("dangling")) == ENOENT);
@@ -563,6 +564,41 @@ TEST_CASE("a directory of more than a page is listed whole, in one go and by hal
   CHECK(right == count);
 }
 
+TEST_CASE("a disk that cannot be read is no end where others have the file; what was closed is let go of") {
+  if (!can_mount()) return;
+  Mounts mesh;
+  const auto bytes = noise(4 * mb, 18);
+  for (const auto* node : {"source", "reader"}) {
+    mesh.has("disk.img", bytes, node);
+    fs::last_write_time(mesh.files(node) / "disk.img", fs::file_time_type::clock::now() - std::chrono::hours(1));
+  }
+  mesh.start_node("source");
+  mesh.start_node("reader", {"--hash=eager"});
+  // To meshmount what is here fails, and is then read through the node.
+  const auto preload = std::string("LD_PRELOAD=") + MESH_FAULT_SHIM;
+  auto words = mesh.command({"-f", "--timeout", "20", mesh.at().string()});
+  words.insert(words.begin(),
+               {"env", preload, "ASAN_OPTIONS=verify_asan_link_order=0", "MESH_FAULT=eio", "MESH_FAULT_FILE=disk.img"});
+  const auto mount = mesh.start(words, "mount");
+  REQUIRE(eventually([&] { return mesh.is_mounted(); }));
+  REQUIRE(mesh.shows("disk.img"));
+  REQUIRE(eventually([&] { return says(mesh.file("reader", {"list", "--local", "--json"}).out, "content_id"); }));
+  CHECK(read_file(mesh.in_mesh("disk.img")) == bytes);
+  mount->signal(SIGTERM);
+  CHECK(mount->wait(seconds(10)) == 0);
+  // Of what was read through the node nothing is in use when it is closed.
+  mesh.has("other.img", noise(2 * mb, 19));
+  mesh.mount();
+  REQUIRE(mesh.shows("other.img"));
+  CHECK(mesh.sum_of(mesh.in_mesh("other.img")) == mesh.sum_of(mesh.files("source") / "other.img"));
+  const auto cache = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"cache", "--json"});
+    return json::parse(mesh.file("reader", more).out);
+  };
+  CHECK(cache({})["contents"] == 1);
+  CHECK(eventually([&] { return cache({"--drop"})["contents"] == 0; }));
+}
+
 TEST_CASE("wrong bytes are an error and a line in the log, and right ones come as soon as somebody has them") {
   if (!can_mount()) return;
   Mounts mesh;
@@ -586,7 +622,7 @@ TEST_CASE("wrong bytes are an error and a line in the log, and right ones come a
   mesh.has("disk.img", bytes);
   fs::last_write_time(mesh.files("source") / "disk.img", fs::last_write_time(mesh.files("liar") / "disk.img"));
   mesh.start_node("source");
-  CHECK(eventually([&] { return read_file(mesh.in_mesh("disk.img")) == bytes; }));
+  CHECK(eventually([&] { return read_file(mesh.in_mesh("disk.img")) == bytes; }, seconds(60)));
 }
 
 TEST_CASE("allow_other: others see what the modes let them see, and config/tracker is none of it") {

@@ -79,14 +79,16 @@ struct OpenTold {
 struct OpenAsk {
   static constexpr const char* name = "open";
   using Reply = OpenTold;
-  std::int64_t handle = 0;  ///< by which it is read and closed: never the same twice on a connection, above 0
-  FileEntry entry;          ///< as it was told
-  bool is_again = false;    ///< it was open before: that version or none
-  std::string prefetch;     ///< as the gateway's
-  int patience = 0;         ///< seconds that an answer about it may take
+  std::int64_t handle = 0;     ///< by which it is read and closed: never the same twice on a connection, above 0
+  FileEntry entry;             ///< as it was told
+  bool is_again = false;       ///< it was open before: that version or none
+  bool no_descriptor = false;  ///< what came by one could not be read, or none could be taken
+  std::string prefetch;        ///< as the gateway's
+  int patience = 0;            ///< seconds that an answer about it may take
   template <class V>
   void describe(V& v) {
-    v("handle", handle), v("entry", entry), v("again", is_again), v("prefetch", prefetch), v("patience", patience);
+    v("handle", handle), v("entry", entry), v("again", is_again), v("nofd", no_descriptor), v("prefetch", prefetch),
+        v("patience", patience);
   }
 };
 
