@@ -1,6 +1,7 @@
 #include "core/member_list.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/address.h"
 #include "core/format.h"

@@ -16,8 +16,7 @@ constexpr auto hello_limit = seconds(10);
 
 }  // namespace
 
-NodeClient::NodeClient(asio::io_context& io, Connect connect, Log log)
-    : io_(io), connect_(std::move(connect)), log_(std::move(log)) {}
+NodeClient::NodeClient(Connect connect, Log log) : connect_(std::move(connect)), log_(std::move(log)) {}
 
 NodeClient::~NodeClient() { close(); }
 

@@ -26,7 +26,7 @@ class NodeClient {
   using Milliseconds = std::chrono::milliseconds;
   /// Connects to the node's local socket, at that path; null where no node runs. Throws Error.
   using Connect = std::function<Task<ChannelPtr>(std::string path)>;
-  NodeClient(asio::io_context& io, Connect connect, Log log);
+  NodeClient(Connect connect, Log log);
   ~NodeClient();
   NodeClient(const NodeClient&) = delete;
   NodeClient& operator=(const NodeClient&) = delete;
@@ -97,7 +97,6 @@ class NodeClient {
   Task<void> connect_both(ChannelPtr& channel, ChannelPtr& descriptors);
   void receive();
 
-  asio::io_context& io_;
   Connect connect_;
   Log log_;
   ChannelPtr channel_;

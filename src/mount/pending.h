@@ -2,7 +2,6 @@
 // clock. Any thread.
 #pragma once
 
-#define FUSE_USE_VERSION 314
 #include <fuse_lowlevel.h>
 
 #include <atomic>

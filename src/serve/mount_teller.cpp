@@ -86,8 +86,7 @@ void MountTeller::serve(Handlers& handlers) {
   handlers.on<EntryAsk>([this](ChannelPtr, EntryAsk asked) { return entry(std::move(asked.path)); });
   handlers.on<OpenAsk>(
       [this](ChannelPtr channel, OpenAsk asked) { return open(std::move(channel), std::move(asked)); });
-  handlers.on<ReadAsk>(
-      [this](ChannelPtr channel, ReadAsk asked) { return read(std::move(channel), std::move(asked)); });
+  handlers.on<ReadAsk>([this](ChannelPtr channel, ReadAsk asked) { return read(std::move(channel), asked); });
   handlers.on_note<CloseNote>([this](const ChannelPtr& channel, CloseNote note) {
     if (const auto mount = mounts_.find(channel.get()); mount != mounts_.end()) close(*mount->second, note.handle);
   });

@@ -18,7 +18,7 @@ chmod 755 "$place"
 "$source/scripts/package" --built --version 0.0.1 --out "$place/packages" >"$place/old"
 "$source/scripts/package" --built --version 0.0.2 --out "$place/packages" >"$place/new"
 said=$(lintian --allow-root --fail-on error,warning $(cat "$place/new") 2>&1) || { echo "FAILED: lintian: $said"; exit 1; }
-has_file() { dpkg-deb -c "$1" | grep -q " ./usr/$2$"; }
+has_file() { dpkg-deb -c "$1" | grep " ./usr/$2$" >/dev/null; }
 for file in bin/meshmount share/man/man1/meshmount.1.gz share/bash-completion/completions/meshmount; do
     has_file "$(tail -n 1 "$place/new")" "$file" || { echo "FAILED: $file is not in the second package"; exit 1; }
     ! has_file "$(head -n 1 "$place/new")" "$file" || { echo "FAILED: $file is in the first package"; exit 1; }
