@@ -106,7 +106,7 @@ Task<void> FileSystem::Shared::run(PendingPtr pending, Work work) {
   if (error != 0 && pending->take()) {
     if (Clock::now() + look_every >= pending->until()) pending->note_timed_out();
     fuse_reply_err(pending->request(), error);
-    if (error == EIO) say_failed(pending->about(), why);
+    if (error == EIO && !why.empty()) say_failed(pending->about(), why);
   }
   remove(pending);
 }

@@ -110,7 +110,8 @@ Task<bool> FileSystem::Shared::open_at_node(OpenFilePtr file, bool is_again, Clo
   question.is_again = is_again;
   question.no_descriptor = file->no_descriptor;
   question.prefetch = options.prefetch;
-  question.patience = static_cast<int>(options.timeout.count());
+  // A little less than there is here, so that the node has the time to say why.
+  question.patience = std::max(1, static_cast<int>(options.timeout.count()) - 1);
   question.handle = client->new_handle();
   const auto handle = question.handle;
   std::optional<OpenTold> told;
@@ -236,11 +237,12 @@ Task<void> FileSystem::Shared::read_file(PendingPtr to, OpenFilePtr file, std::s
     co_return;
   }
   size = std::min(size, static_cast<std::size_t>(left));
-  if (has_failed(*file, offset, size)) throw Error(Status::unreachable, "did not come in time, a moment ago");
+  if (has_failed(*file, offset, size)) throw Error(Status::unreachable, "");  // as was said
   file->reads.push_back({to, offset, size});
   std::string bytes;
   bool is_proven = true;
   auto pause = milliseconds(10);
+  std::string why;  ///< the last try came to nothing
   while (bytes.size() < size && !to->is_answered()) {
     const auto source = file->source();
     if (source.text) {
@@ -273,7 +275,11 @@ Task<void> FileSystem::Shared::read_file(PendingPtr to, OpenFilePtr file, std::s
       // Whoever has it may be coming back; and who opened it for this one may have had less time.
       const bool may_come = trouble && (trouble->status() == Status::not_found ||
                                         (trouble->status() == Status::unreachable && Clock::now() < to->until()));
+      // The last try has hardly any time: what was wrong before says more.
+      if (trouble && !may_come && trouble->status() == Status::unreachable && !why.empty())
+        throw Error(Status::unreachable, "did not come in time: " + why);
       if (trouble && !may_come) throw Error(*trouble);
+      if (trouble) why = trouble->what();
       if (trouble) co_await sleep_for(milliseconds(300));
       continue;
     }
@@ -291,6 +297,7 @@ Task<void> FileSystem::Shared::read_file(PendingPtr to, OpenFilePtr file, std::s
     const bool is_final = trouble && trouble->status() != Status::unreachable &&
                           trouble->status() != Status::not_found && trouble->status() != Status::interrupted;
     if (is_final) throw Error(*trouble);
+    if (trouble) why = trouble->what();
     if (!told) {
       // The node is gone, or has closed it, or nobody it knows brings this: it is opened anew, by whoever has it now.
       if (file->handle == question.handle) {

@@ -151,8 +151,25 @@ Task<HttpGateway::Shared::Found> HttpGateway::Shared::find(ConnectionPtr to, std
   }
   std::string any;
   auto choosing = getter.resolver().choose(path, std::move(any), false);
-  auto chosen = co_await in_time(to, std::move(choosing));
+  Resolver::Chosen chosen;
   Found out;
+  std::optional<Error> trouble;
+  try {
+    chosen = co_await in_time(to, std::move(choosing));
+  } catch (const Resolver::IsDirectory&) {
+    throw;
+  } catch (const Error& error) {
+    trouble = error;
+  }
+  if (trouble) {
+    // What is here is here, whoever else can be asked.
+    const auto* item = from.library.inventory().find(std::string_view(path));
+    if (trouble->status() != Status::unreachable || item == nullptr || item->entry.kind != Kind::file)
+      throw Error(*trouble);
+    out.entry = item->entry;
+    out.own = LocalEntry{item->entry, item->stamp};
+    co_return out;
+  }
   out.entry = chosen.file.entry;
   const auto* own = chosen.file.own_wins ? from.library.inventory().find(std::string_view(out.entry.path)) : nullptr;
   if (own != nullptr && own->entry.kind == Kind::file) {

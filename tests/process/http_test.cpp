@@ -225,6 +225,14 @@ TEST_CASE("who is another user needs the token; a page of another origin gets no
   CHECK(as_nobody({"-G", "-d", "token=" + token}) == "401");
 }
 
+TEST_CASE("what is here is read where nobody else can be asked") {
+  Gateways mesh;
+  mesh.has("x", "hello", "reader");
+  mesh.start_node_with("reader", {"--http", mesh.listen("http of reader")}, "scanned");
+  CHECK(mesh.curl("/files/x").out == "hello");
+  CHECK(mesh.status("/files/y") == "503");
+}
+
 TEST_CASE("--http-token: a file of one's own, made where there is none, and none that others may read") {
   Gateways mesh;
   const auto file = mesh.root() / "token";
