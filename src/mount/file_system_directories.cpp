@@ -13,12 +13,13 @@ constexpr double listed_while = 10;  // seconds of a listing: until who lists ha
 }  // namespace
 
 void FileSystem::Shared::op_opendir(fuse_req_t request, fuse_ino_t number, fuse_file_info* info) {
-  info->fh = to_handle(std::make_shared<OpenDirectory>(number));
-  if (fuse_reply_open(request, info) != 0) delete &from_handle<OpenDirectory>(info->fh);
+  auto& self = of(request);
+  info->fh = self.open_directories.add(std::make_shared<OpenDirectory>(number));
+  if (fuse_reply_open(request, info) != 0) self.open_directories.remove(info->fh);
 }
 
 void FileSystem::Shared::op_releasedir(fuse_req_t request, fuse_ino_t /*number*/, fuse_file_info* info) {
-  delete &from_handle<OpenDirectory>(info->fh);
+  of(request).open_directories.remove(info->fh);
   fuse_reply_err(request, 0);
 }
 
@@ -118,7 +119,7 @@ Task<void> FileSystem::Shared::read_directory(PendingPtr to, OpenDirectoryPtr di
 
 void FileSystem::Shared::list(fuse_req_t request, std::size_t size, off_t offset, fuse_file_info* info, bool is_plus) {
   auto& self = of(request);
-  const auto& directory = from_handle<OpenDirectory>(info->fh);
+  const auto& directory = Handles<OpenDirectory>::at(info->fh);
   const auto number = directory->number;
   if (own_entry(number) != nullptr && number != files && number != node) {
     std::string out;

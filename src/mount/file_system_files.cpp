@@ -62,8 +62,8 @@ void FileSystem::Shared::op_open(fuse_req_t request, fuse_ino_t number, fuse_fil
       if (!is_for_writing) text = co_await self.page_of(file->number, to->until());
       file->set_source({{}, std::make_shared<const std::string>(std::move(text))});
       if (!to->take()) co_return;
-      opened.fh = to_handle(file);
-      if (fuse_reply_open(to->request(), &opened) != 0) delete &from_handle<OpenFile>(opened.fh);
+      opened.fh = self.open_files.add(file);
+      if (fuse_reply_open(to->request(), &opened) != 0) self.open_files.remove(opened.fh);
     };
     self.answer_later(request, file->path, std::move(work));
     return;
@@ -170,9 +170,9 @@ Task<void> FileSystem::Shared::open_file(PendingPtr to, FileEntry entry, fuse_in
     file_inodes.learn(number, file->entry.id);
     info.keep_cache = file_inodes.keep(number, of) ? 1 : 0;
   }
-  info.fh = to_handle(file);
+  info.fh = open_files.add(file);
   if (fuse_reply_open(to->request(), &info) == 0) co_return;
-  delete &from_handle<OpenFile>(info.fh);
+  open_files.remove(info.fh);
   close_file(*file);
   keep_nothing(number);
 }
@@ -198,7 +198,7 @@ void FileSystem::Shared::keep_nothing(fuse_ino_t number) {
 void FileSystem::Shared::op_read(fuse_req_t request, fuse_ino_t number, std::size_t size, off_t offset,
                                  fuse_file_info* info) {
   auto& self = of(request);
-  const auto& file = from_handle<OpenFile>(info->fh);
+  const auto& file = Handles<OpenFile>::at(info->fh);
   const auto source = file->source();
   if (source.text) {
     if (!source.is_proven && is_mesh_file(number)) self.keep_nothing(number);
@@ -365,11 +365,10 @@ void FileSystem::Shared::op_write(fuse_req_t request, fuse_ino_t number, const c
 
 void FileSystem::Shared::op_release(fuse_req_t request, fuse_ino_t /*number*/, fuse_file_info* info) {
   auto& self = of(request);
-  auto* handle = &from_handle<OpenFile>(info->fh);
-  post_to(self.loop, [&self, file = *handle] {
+  post_to(self.loop, [&self, file = Handles<OpenFile>::at(info->fh)] {
     if (is_mesh_file(file->number)) self.close_file(*file);
   });
-  delete handle;
+  self.open_files.remove(info->fh);
   fuse_reply_err(request, 0);
 }
 

@@ -48,6 +48,8 @@ struct FileSystem::Shared : PendingRequests {
   std::mutex mutex;  ///< of the inodes
   Inodes file_inodes{tree::first_of_files};
   Inodes node_inodes{tree::first_of_nodes};
+  Handles<OpenFile> open_files;
+  Handles<OpenDirectory> open_directories;
   bool is_watching = false;  ///< on the loop
   struct KnownStatus {
     std::optional<StatusReply> reply;

@@ -12,6 +12,8 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "core/entry.h"
@@ -78,14 +80,30 @@ struct OpenDirectory {
 };
 using OpenDirectoryPtr = std::shared_ptr<OpenDirectory>;
 
+/// What the kernel has handles of. What it has not let go of when the mount ends goes with this. Any thread.
 template <class T>
-std::uint64_t to_handle(std::shared_ptr<T> object) {
-  return reinterpret_cast<std::uint64_t>(new std::shared_ptr<T>(std::move(object)));
-}
-template <class T>
-std::shared_ptr<T>& from_handle(std::uint64_t handle) {
-  return *reinterpret_cast<std::shared_ptr<T>*>(handle);
-}
+class Handles {
+ public:
+  [[nodiscard]] std::uint64_t add(std::shared_ptr<T> object) {
+    auto owned = std::make_unique<std::shared_ptr<T>>(std::move(object));
+    const auto handle = reinterpret_cast<std::uint64_t>(owned.get());
+    const std::lock_guard lock(mutex_);
+    objects_.emplace(handle, std::move(owned));
+    return handle;
+  }
+  /// While the kernel has it.
+  [[nodiscard]] static std::shared_ptr<T>& at(std::uint64_t handle) {
+    return *reinterpret_cast<std::shared_ptr<T>*>(handle);
+  }
+  void remove(std::uint64_t handle) {
+    const std::lock_guard lock(mutex_);
+    objects_.erase(handle);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::unordered_map<std::uint64_t, std::unique_ptr<std::shared_ptr<T>>> objects_;
+};
 
 /// The bytes, if the file is still what it was when they had been read; else nothing, and whether they cannot be read.
 [[nodiscard]] inline std::optional<std::string_view> read_local(const LocalFile& file, std::vector<char>& buffer,
