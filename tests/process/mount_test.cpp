@@ -599,6 +599,33 @@ TEST_CASE("a disk that cannot be read is no end where others have the file; what
   CHECK(eventually([&] { return cache({"--drop"})["contents"] == 0; }));
 }
 
+TEST_CASE("a full disk costs no byte; a file that vanishes while it is open is an error when its time is up") {
+  if (!can_mount()) return;
+  Mounts mesh;
+  const auto here = mesh.files("reader");
+  fs::create_directories(here);
+  REQUIRE(::mount("tmpfs", here.c_str(), "tmpfs", 0, "size=8m") == 0);
+  const std::shared_ptr<void> unmounted(nullptr, [&](void*) { ::umount2(here.c_str(), MNT_DETACH); });
+  const auto bytes = noise(24 * mb, 20);
+  mesh.has("disk.img", bytes);
+  mesh.has("gone.img", noise(24 * mb, 21));
+  mesh.begin();
+  mesh.mount({"--timeout", "3"});
+  REQUIRE(mesh.shows("disk.img"));
+  REQUIRE(mesh.shows("gone.img"));
+  CHECK(mesh.run({"dd", "if=/dev/zero", "of=" + (here / "fill").string(), "bs=64k"}).status == 1);
+  CHECK(read_file(mesh.in_mesh("disk.img")) == bytes);
+  const Descriptor file(mesh.in_mesh("gone.img"));
+  CHECK(bytes_at(file.fd, 0, 10).size() == 10);
+  fs::remove(mesh.files("source") / "gone.img");
+  CHECK(eventually([&] { return error_of_open(mesh.in_mesh("gone.img")) == ENOENT; }));
+  char byte = 0;
+  errno = 0;
+  CHECK(::pread(file.fd, &byte, 1, off_t{20} << 20) < 0);
+  CHECK(errno == EIO);
+  CHECK(eventually([&] { return says(mesh.mount_log(), "meshmount: gone.img: "); }));
+}
+
 TEST_CASE("wrong bytes are an error and a line in the log, and right ones come as soon as somebody has them") {
   if (!can_mount()) return;
   Mounts mesh;
