@@ -10,6 +10,7 @@
 #include "mount/mount_options.h"
 #include "mount/mount_point.h"
 #include "options.h"
+#include "transfer/prefetcher.h"
 #include "wire/server.h"
 
 namespace mesh {
@@ -63,8 +64,7 @@ int mount_place(Asked asked, CommonOptions options) {
   if (given.timeout) asked.timeout = *given.timeout;
   if (given.files) options.node.files = *given.files;
   if (given.control) options.node.control = *given.control;
-  if (asked.prefetch != "none" && asked.prefetch != "boot" && asked.prefetch != "all")
-    throw Error(Status::usage, "prefetch is boot, all or none");
+  if (!read_prefetch(asked.prefetch)) throw Error(Status::usage, "prefetch is boot, all or none");
   // What fstab says is mounted is no more than a name.
   const auto source = asked.places.size() > 1 ? asked.places.front() : std::string("meshswarm");
   options.node = checked(std::move(options.node));

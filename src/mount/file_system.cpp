@@ -41,6 +41,9 @@ int errno_of(const Error& error) {
   }
 }
 
+/// Nothing is changed in a mount.
+void deny(fuse_req_t request) { fuse_reply_err(request, EROFS); }
+
 /// What libfuse had to say last: it is part of this program's own line.
 std::string& said() {
   static std::string last;
@@ -170,8 +173,6 @@ void FileSystem::Shared::op_init(void* /*data*/, fuse_conn_info* connection) {
 }
 
 fuse_lowlevel_ops FileSystem::Shared::operations() {
-  const auto read_only = [](fuse_req_t request) { fuse_reply_err(request, EROFS); };
-  static const auto deny = read_only;
   fuse_lowlevel_ops out{};
   out.init = op_init;
   out.lookup = op_lookup;

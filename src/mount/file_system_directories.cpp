@@ -6,6 +6,7 @@
 namespace mesh {
 
 using namespace tree;
+
 namespace {
 
 constexpr double listed_while = 10;  // seconds of a listing: until who lists has looked at what is listed

@@ -149,7 +149,12 @@ Task<std::optional<FileEntry>> MountTeller::list_one(std::string path) {
   List question;
   question.pattern = std::string(parent_path(path));
   question.prefix = std::string(last_part(path));
-  question.most = 1;  // what has the name itself comes first of those that begin with it
+  co_return co_await list_one(std::move(question), std::move(path));
+}
+
+/// Of what the answer lists, what is at that path. What has a name itself comes first of those that begin with it.
+Task<std::optional<FileEntry>> MountTeller::list_one(List question, std::string path) {
+  question.most = 1;
   const Listed listed = co_await from_.links.ask(question, tracker_limit, seconds(60));
   for (const auto& item : listed.items)
     if (item.entry.path == path && entry_fault(item.entry).empty()) co_return item.entry;
@@ -166,10 +171,7 @@ Task<EntryTold> MountTeller::entry(std::string path) {
       // By its whole path: then whoever is just coming back is waited for before it is said not to be there.
       List question;
       question.pattern = path;
-      question.most = 1;
-      const Listed listed = co_await from_.links.ask(question, tracker_limit, seconds(60));
-      for (const auto& item : listed.items)
-        if (item.entry.path == path && entry_fault(item.entry).empty()) found = item.entry;
+      found = co_await list_one(question, path);
       if (!found) found = co_await list_one(path);  // a directory, then
     }
     if (found) out.entry.push_back(*found);

@@ -47,6 +47,7 @@ class MountTeller {
   static void close(Mount& mount, std::int64_t handle);
   Task<EntryTold> entry(std::string path);
   Task<std::optional<FileEntry>> list_one(std::string path);
+  Task<std::optional<FileEntry>> list_one(List question, std::string path);
   Task<OpenTold> open(ChannelPtr channel, OpenAsk asked);
   Task<OpenFilePtr> choose(const OpenAsk& asked, std::chrono::seconds patience, Prefetch prefetch, OpenTold& out);
   Task<ReadTold> read(ChannelPtr channel, ReadAsk asked);
