@@ -157,12 +157,11 @@ void Channel::close() {
   for (auto& [number, pending] : state_->pending) pending->wake.cancel();
 }
 
-Task<void> Channel::run(const Handlers& handlers) {
-  const auto self = shared_from_this();
+Task<void> Channel::run(ChannelPtr self, const Handlers& handlers) {
   boost::beast::flat_buffer buffer;
-  while (open_) {
+  while (self->open_) {
     error_code ec;
-    co_await state_->stream.async_read(buffer, asio::redirect_error(asio::use_awaitable, ec));
+    co_await self->state_->stream.async_read(buffer, asio::redirect_error(asio::use_awaitable, ec));
     if (ec) break;
     std::string frame = boost::beast::buffers_to_string(buffer.data());
     buffer.consume(buffer.size());
@@ -171,9 +170,9 @@ Task<void> Channel::run(const Handlers& handlers) {
       const auto node = parse_bencode(frame);
       if (node.type() != lt::bdecode_node::dict_t) throw CodecError("no dictionary");
       if (const auto reply_to = node.dict_find_int("r")) {
-        take_reply(reply_to.int_value(), std::move(frame));
+        self->take_reply(reply_to.int_value(), std::move(frame));
       } else if (node.dict_find_int("i")) {
-        spawn(executor(), answer(handlers, std::move(frame)));
+        spawn(self->executor(), answer(self, handlers, std::move(frame)));
       } else {
         const auto it = handlers.notes_.find(std::string(node.dict_find_string_value("t")));
         const auto body = node.dict_find_dict("b");
@@ -183,7 +182,7 @@ Task<void> Channel::run(const Handlers& handlers) {
       break;  // the other side does not speak this protocol
     }
   }
-  close();
+  self->close();
 }
 
 void Channel::take_reply(std::int64_t number, std::string frame) {
@@ -194,13 +193,13 @@ void Channel::take_reply(std::int64_t number, std::string frame) {
   it->second->wake.cancel();
 }
 
-Task<void> Channel::answer(const Handlers& handlers, std::string text) {
-  const auto self = shared_from_this();
-  ++state_->answering;
+Task<void> Channel::answer(ChannelPtr self, const Handlers& handlers, std::string text) {
+  const auto& state = self->state_;
+  ++state->answering;
   const auto bytes = text.size();
-  state_->answering_bytes += bytes;
+  state->answering_bytes += bytes;
   answering_everywhere += bytes;
-  const bool too_much = state_->answering_bytes > max_answering_bytes ||
+  const bool too_much = state->answering_bytes > max_answering_bytes ||
                         (bytes > few_bytes && answering_everywhere > max_answering_bytes_everywhere);
   lt::entry reply(lt::entry::dictionary_t);
   const auto fail = [&reply](Status status, const std::string& why) {
@@ -216,7 +215,7 @@ Task<void> Channel::answer(const Handlers& handlers, std::string text) {
     const auto body = node.dict_find_dict("b");
     if (it == handlers.requests_.end() || !body)
       fail(Status::failed, "does not serve '" + printable(std::string(node.dict_find_string_value("t"))) + "'");
-    else if (state_->answering > max_answering || too_much)
+    else if (state->answering > max_answering || too_much)
       fail(Status::failed, "too many requests at once; try again later");
     else {
       request = it->first;
@@ -231,10 +230,10 @@ Task<void> Channel::answer(const Handlers& handlers, std::string text) {
     fail(Status::failed, error.what());
   }
   if (request && handlers.on_answered) handlers.on_answered(*request, std::chrono::steady_clock::now() - begun);
-  --state_->answering;
-  state_->answering_bytes -= bytes;
+  --state->answering;
+  state->answering_bytes -= bytes;
   answering_everywhere -= bytes;
-  send(reply);
+  self->send(reply);
 }
 
 void Channel::send(const lt::entry& frame) {
@@ -246,25 +245,25 @@ void Channel::send(const lt::entry& frame) {
   if (state_->outgoing_bytes > max_outgoing_bytes) return close();
   if (!state_->writing) {
     state_->writing = true;
-    spawn(executor(), write_all());
+    spawn(executor(), write_all(shared_from_this()));
   }
 }
 
-Task<void> Channel::write_all() {
-  const auto self = shared_from_this();
-  while (open_ && !state_->outgoing.empty()) {
+Task<void> Channel::write_all(ChannelPtr self) {
+  const auto& state = self->state_;
+  while (self->open_ && !state->outgoing.empty()) {
     error_code ec;
-    co_await state_->stream.async_write(asio::buffer(state_->outgoing.front()),
+    co_await state->stream.async_write(asio::buffer(state->outgoing.front()),
                                         asio::redirect_error(asio::use_awaitable, ec));
     if (ec) {
-      close();
+      self->close();
       break;
     }
-    state_->outgoing_bytes -= state_->outgoing.front().size();
-    state_->outgoing.pop_front();
-    if (state_->outgoing_bytes < drained_bytes) state_->changed.cancel();
+    state->outgoing_bytes -= state->outgoing.front().size();
+    state->outgoing.pop_front();
+    if (state->outgoing_bytes < drained_bytes) state->changed.cancel();
   }
-  state_->writing = false;
+  state->writing = false;
 }
 
 Task<void> Channel::drained() {

@@ -101,7 +101,7 @@ class Channel : public std::enable_shared_from_this<Channel> {
   Task<void> connect(std::string host, std::string path);
 
   /// Reads and answers until either side closes; then every pending request has failed. Once per channel.
-  Task<void> run(const Handlers& handlers);
+  Task<void> run(const Handlers& handlers) { return run(shared_from_this(), handlers); }
 
   template <class Note>
   void note(const Note& note) {
@@ -138,10 +138,12 @@ class Channel : public std::enable_shared_from_this<Channel> {
   }
 
   Task<std::string> exchange(const char* name, lt::entry body, std::chrono::milliseconds limit);
-  Task<void> answer(const Handlers& handlers, std::string frame);
+  // What runs by itself begins later than it is made: it owns the channel from the start.
+  static Task<void> run(ChannelPtr self, const Handlers& handlers);
+  static Task<void> answer(ChannelPtr self, const Handlers& handlers, std::string frame);
   void take_reply(std::int64_t number, std::string frame);
   void send(const lt::entry& frame);
-  Task<void> write_all();
+  static Task<void> write_all(ChannelPtr self);
 
   struct State;  ///< the stream, and what waits
   std::unique_ptr<State> state_;
