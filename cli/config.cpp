@@ -57,8 +57,9 @@ const std::set<std::string> known_keys = {"files",
 
 }  // namespace
 
-void apply_config(CLI::App& app, std::istream& in, const std::string& name) {
+std::vector<ConfigItem> apply_config(CLI::App& app, std::istream& in, const std::string& name) {
   std::vector<CLI::ConfigItem> items;
+  std::vector<ConfigItem> volumes;
   // Some editors begin UTF-8 with a mark.
   for (const char byte : {'\xef', '\xbb', '\xbf'}) {
     if (in.peek() != static_cast<unsigned char>(byte)) break;
@@ -74,6 +75,16 @@ void apply_config(CLI::App& app, std::istream& in, const std::string& name) {
   constexpr std::string_view of_tracker = "tracker-";
   std::ranges::stable_partition(items, [&](const auto& item) { return item.name.starts_with(of_tracker); });
   for (const auto& item : items) {
+    if (!item.parents.empty() && item.parents.front() == "volumes") {
+      // CLI11 marks the ends of sections so.
+      if (item.name == "++" || item.name == "--") continue;
+      if (item.inputs.size() != 1)
+        throw Error(Status::usage, name + ": [volumes]: " + printable(item.name) + " is to have one value");
+      std::string key;
+      for (auto part = item.parents.begin() + 1; part != item.parents.end(); ++part) key += *part + ".";
+      volumes.push_back({key + item.name, item.inputs.front()});
+      continue;
+    }
     if (!item.parents.empty() || !known_keys.contains(item.name))
       throw Error(Status::usage, name + ": unknown key '" + printable(item.fullname()) + "'");
     if (is_tracker && (item.name == "http" || item.name == "http-token")) continue;
@@ -93,6 +104,7 @@ void apply_config(CLI::App& app, std::istream& in, const std::string& name) {
       throw Error(Status::usage, name + ": " + error.what());
     }
   }
+  return volumes;
 }
 
 }  // namespace mesh

@@ -69,7 +69,7 @@ std::map<std::string, std::string> read_settings(const fs::path& file) {
   if (!in) throw trouble(file, "cannot be read");
   try {
     for (const auto& item : CLI::ConfigBase().from_config(in))
-      if (!item.inputs.empty()) out[item.name] = item.inputs.front();
+      if (!item.inputs.empty() && item.parents.empty()) out[item.name] = item.inputs.front();
   } catch (const CLI::Error& error) {
     throw Error(Status::usage, file.string() + ": " + error.what());
   }
@@ -139,7 +139,13 @@ void init_mesh(KeyInit init) {
       if (!text.str().empty() && !text.str().ends_with('\n')) text << '\n';
       text << '\n';
     }
-    text << "# By meshkey init.\n" << added;
+    // What stands behind the first section belongs to that.
+    auto before = text.str();
+    auto section = before.starts_with("[") ? 0 : before.find("\n[");
+    if (section != std::string::npos && section != 0) ++section;
+    const auto behind = section == std::string::npos ? std::string() : before.substr(section);
+    if (section != std::string::npos) before.resize(section);
+    text.str(before + "# By meshkey init.\n" + added + (behind.empty() ? "" : "\n") + behind);
     // Where the name is a link, what it leads to is written anew.
     write_whole(is_there ? fs::canonical(config) : config, text.str(), mode, true, is_there ? &s : nullptr);
     std::printf("%s: now says\n", config.c_str());

@@ -1,5 +1,6 @@
 // meshmount: the mesh as a mounted tree. Parse, mount, serve.
 #include <csignal>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
@@ -22,6 +23,7 @@ struct Asked {
   std::vector<std::string> mount_options;
   std::string prefetch = "none";
   int timeout = 120;
+  std::string place;
   std::vector<std::string> places;
 };
 
@@ -56,12 +58,34 @@ void look_for_node(const NodeOptions& options) {
         "no node runs on " + options.files.string() + "; it is waited for (--files or --control name another)");
 }
 
+/// meshvol beside this program, for the same node.
+std::vector<std::string> meshvol_words(const Asked& asked, const CommonOptions& options) {
+  std::error_code ec;
+  const auto beside = std::filesystem::read_symlink("/proc/self/exe", ec).parent_path() / "meshvol";
+  std::vector<std::string> words{std::filesystem::exists(beside, ec) ? beside.string() : "meshvol"};
+  const auto add = [&](const char* flag, const std::string& value) {
+    if (!value.empty()) words.insert(words.end(), {flag, value});
+  };
+  // From the directory in which it was typed, this process goes away.
+  const auto whole = [&](const std::string& path) {
+    return path.empty() ? path : std::filesystem::absolute(path, ec).lexically_normal().string();
+  };
+  const bool is_path = asked.place.starts_with('.') || asked.place.starts_with('/');
+  add("--place", is_path ? whole(asked.place) : asked.place);
+  add("--files", whole(options.node.files.string()));
+  add("--control", options.node.control.string());
+  add("--state", whole(options.node.state.string()));
+  add("--config", whole(options.config));
+  return words;
+}
+
 int mount_place(Asked asked, CommonOptions options) {
   std::string all;
   for (const auto& one : asked.mount_options) all += (all.empty() ? "" : ",") + one;
   const auto given = read_mount_options(all);
   if (given.prefetch) asked.prefetch = *given.prefetch;
   if (given.timeout) asked.timeout = *given.timeout;
+  if (given.place) asked.place = *given.place;
   if (given.files) options.node.files = *given.files;
   if (given.control) options.node.control = *given.control;
   if (!read_prefetch(asked.prefetch)) throw Error(Status::usage, "prefetch is boot, all or none");
@@ -77,6 +101,7 @@ int mount_place(Asked asked, CommonOptions options) {
                       ",subtype=meshmount,default_permissions,nosuid,nodev" + given.for_kernel;
   how.prefetch = asked.prefetch;
   how.timeout = std::chrono::seconds(asked.timeout);
+  how.meshvol = meshvol_words(asked, options);
   raise_descriptor_limit();
   std::signal(SIGPIPE, SIG_IGN);
   FileSystem mounted(std::move(how), directory);
@@ -104,7 +129,7 @@ int main(int argc, char** argv) {
     app.add_flag("-f,--foreground", asked.is_foreground, "Stay in the foreground, and log to stderr");
     app.add_flag("-u,--unmount", asked.is_unmount, "Unmount DIR");
     app.add_option("-o", asked.mount_options,
-                   "As for mount(8): ro, allow_other, noexec, ...; and prefetch=, timeout=, files=, control=")
+                   "As for mount(8): ro, allow_other, noexec, ...; and prefetch=, timeout=, files=, control=, place=")
         ->type_name("OPTIONS")
         ->allow_extra_args(false);
     app.add_option("--prefetch", asked.prefetch,
@@ -114,6 +139,7 @@ int main(int argc, char** argv) {
     app.add_option("--timeout", asked.timeout, "Seconds that a reader waits, at most (default: 120)")
         ->check(CLI::Range(1, 86'400).description(""))
         ->type_name("SECONDS");
+    app.add_option("--place", asked.place, "Where vdi/ has its volumes: as for meshvol -c")->type_name("FILE|NAME");
     app.add_option("DIR", asked.places, "Where to mount it; mount(8) names before it what it is called")
         ->type_name("DIR")
         ->required()

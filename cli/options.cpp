@@ -56,10 +56,11 @@ std::optional<std::chrono::milliseconds> test_time(const char* name) {
   return std::chrono::milliseconds(std::atoi(ms));
 }
 
-void read_config(CLI::App& app, const fs::path& file) {
+void read_config(CLI::App& app, const fs::path& file, CommonOptions& options) {
   std::ifstream in(file);
   if (!in) throw Error(Status::usage, file.string() + ": cannot be read");
-  apply_config(app, in, file.string());
+  for (auto& item : apply_config(app, in, file.string()))
+    options.volumes.push_back({std::move(item.key), std::move(item.value), file});
 }
 
 }  // namespace
@@ -310,19 +311,20 @@ int parse(CLI::App& app, CommonOptions& options, int argc, char** argv) {
   }
   const bool gave_key = !options.key.empty();
   if (!options.config.empty()) {
-    read_config(app, options.config);
+    read_config(app, options.config, options);
   } else {
     std::error_code ec;
     for (const auto& file : default_configs())
       if (fs::exists(file, ec)) {
         check_owner(file);
-        read_config(app, file);
+        read_config(app, file, options);
       }
   }
   if (!options.key.empty()) {
     if (options.node.open) throw Error(Status::usage, "--key and --open contradict each other: give one of them");
     // What a configuration file says is said for everybody, and who may use the node's socket alone needs no key.
-    const bool is_asker = app.get_name() == "meshfile" || app.get_name() == "meshget" || app.get_name() == "meshmount";
+    const bool is_asker = app.get_name() == "meshfile" || app.get_name() == "meshget" ||
+                          app.get_name() == "meshmount" || app.get_name() == "meshvol";
     try {
       options.node.keys = read_keys(options.key);
     } catch (const Error& error) {

@@ -23,6 +23,12 @@ struct CommonOptions {
   std::string log_level = "info";
   std::string log_format = "text";
   int max_log_lines = 1000;  ///< a minute
+  /// [volumes] of the configuration files, the first of which wins: key, value, and the file.
+  struct VolumeItem {
+    std::string key, value;
+    std::filesystem::path file;
+  };
+  std::vector<VolumeItem> volumes;
 };
 
 /// As the node of these options spells it.

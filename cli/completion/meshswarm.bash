@@ -1,4 +1,4 @@
-# bash completion for meshget, meshfile, meshmount, meshseed, meshtracker and mm-disk: commands, flags, and mesh paths, directory by directory,
+# bash completion for meshget, meshfile, meshmount, meshvol, meshseed, meshtracker and mm-disk: commands, flags, and mesh paths, directory by directory,
 # with and without the file: prefix. Flags come from --help, so that they are always those of the installed programs.
 
 _meshswarm_flags() {  # COMMAND [SUBCOMMAND]
@@ -69,7 +69,7 @@ _meshswarm() {
             mapfile -t COMPREPLY < <(compgen -d -- "$word")
             compopt -o filenames
             return ;;
-        --control | --config | --key | --cacert | --seed | --output)
+        --control | --config | --key | --cacert | --seed | --output | -c | --place)
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             compopt -o filenames
             return ;;
@@ -95,6 +95,13 @@ _meshswarm() {
             esac
         done
     fi
+    if [[ ${program##*/} == meshvol ]]; then
+        for ((i = 1; i < COMP_CWORD; i++)); do
+            case ${COMP_WORDS[i]} in
+                attach | clone | commit | detach | drop | have | info | list | mount | new | resize | umount) command=${COMP_WORDS[i]}; break ;;
+            esac
+        done
+    fi
     if [[ $word == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$(_meshswarm_flags "$program" $command)" -- "$word")
         return
@@ -105,10 +112,15 @@ _meshswarm() {
         meshmount:)
             mapfile -t COMPREPLY < <(compgen -d -- "$word")
             compopt -o filenames ;;
+        meshvol:) mapfile -t COMPREPLY < <(compgen -W "attach clone commit detach drop have info list mount new resize umount" -- "$word") ;;
+        meshvol:clone | meshvol:commit) _meshswarm_paths "$word" "$lead" "$quote" ;;
+        meshvol:mount | meshvol:umount)
+            mapfile -t COMPREPLY < <(compgen -d -- "$word")
+            compopt -o filenames ;;
         meshfile:delete)
             if [[ " ${COMP_WORDS[*]} " == *" --mesh "* || " ${COMP_WORDS[*]} " == *" --on "* ]]; then _meshswarm_paths "$word" "$lead" "$quote"; else _meshswarm_paths "$word" "$lead" "$quote" --local; fi ;;
         meshfile:* | meshget: | mm-disk:) _meshswarm_paths "$word" "$lead" "$quote" ;;
     esac
 }
 
-complete -F _meshswarm meshget meshfile meshmount meshseed meshtracker mm-disk
+complete -F _meshswarm meshget meshfile meshmount meshvol meshseed meshtracker mm-disk

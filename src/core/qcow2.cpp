@@ -31,6 +31,38 @@ std::optional<BackingName> find_backing_name(std::string_view head) {
   return BackingName{offset, static_cast<std::uint32_t>(size)};
 }
 
+std::optional<Qcow2Facts> read_qcow2(std::string_view head) {
+  constexpr std::uint64_t smallest_v3 = 104;
+  constexpr std::uint32_t backing_format = 0xe2792aca;
+  constexpr std::uint64_t has_data_file = 4;
+  constexpr std::size_t longest_format = 32;
+  if (head.size() < smallest_header || !head.starts_with(magic)) return std::nullopt;
+  const auto version = big_endian(head.substr(4, 4));
+  const auto cluster_bits = big_endian(head.substr(20, 4));
+  const auto size = big_endian(head.substr(24, 8));
+  if ((version != 2 && version != 3) || cluster_bits < 9 || cluster_bits > 21) return std::nullopt;
+  if (size > std::uint64_t{1} << 60) return std::nullopt;
+  Qcow2Facts out;
+  out.size = static_cast<std::int64_t>(size);
+  auto at = smallest_header;
+  if (version == 3) {
+    if (head.size() < smallest_v3) return std::nullopt;
+    out.is_elsewhere = (big_endian(head.substr(72, 8)) & has_data_file) != 0;
+    at = big_endian(head.substr(100, 4));
+    if (at < smallest_v3) return std::nullopt;
+  }
+  // The header's extensions: a type, a length, and so many bytes, padded to eight.
+  while (at + 8 <= head.size()) {
+    const auto type = big_endian(head.substr(at, 4));
+    const auto length = big_endian(head.substr(at + 4, 4));
+    at += 8;
+    if (type == 0 || length > head.size() - at) break;
+    if (type == backing_format && length <= longest_format) out.backing_format = head.substr(at, length);
+    at += (length + 7) / 8 * 8;
+  }
+  return out;
+}
+
 Backing locate_backing(std::string_view image, std::string_view name, const FilesDir& files_dir) {
   const auto fault = [](std::string_view why) { return Backing{{}, std::string(why)}; };
   if (name.starts_with("file:")) name.remove_prefix(5);

@@ -24,6 +24,16 @@ struct BackingName {
 /// Nothing when `head` is not the beginning of a sound qcow2 image of version 2 or 3, or the image has no backing file.
 [[nodiscard]] std::optional<BackingName> find_backing_name(std::string_view head);
 
+/// What else a header says that matters to who makes a disk of the image.
+struct Qcow2Facts {
+  std::int64_t size = 0;         ///< of the disk in it, bytes
+  bool is_elsewhere = false;     ///< its bytes are in another file (an external data file)
+  std::string backing_format{};  ///< as the image names it; empty where it does not
+};
+/// `head`: the image's first bytes, most_qcow2_head_bytes or all. Nothing when it is no sound image.
+inline constexpr std::size_t most_qcow2_head_bytes = 4096;
+[[nodiscard]] std::optional<Qcow2Facts> read_qcow2(std::string_view head);
+
 /// Where a backing file lies. `name` is as read from the image at mesh path `image`; QEMU takes a relative one as
 /// relative to the image.
 struct Backing {

@@ -86,12 +86,17 @@ class StderrKept {
 
 }  // namespace
 
-void FileSystem::Shared::answer_later(fuse_req_t request, std::string path, Work work) {
-  auto pending = add(request, Clock::now() + options.timeout, std::move(path));
-  post_to(loop, [this, pending, work = std::move(work)]() mutable {
-    spawn(loop, run(pending, std::move(work)));
+PendingPtr FileSystem::Shared::wait_for(fuse_req_t request, Clock::time_point until, std::string about) {
+  auto pending = add(request, until, std::move(about));
+  post_to(loop, [this] {
     if (!std::exchange(is_watching, true)) spawn(loop, watch());
   });
+  return pending;
+}
+
+void FileSystem::Shared::answer_later(fuse_req_t request, std::string path, Work work) {
+  const auto pending = wait_for(request, Clock::now() + options.timeout, std::move(path));
+  post_to(loop, [this, pending, work = std::move(work)]() mutable { spawn(loop, run(pending, std::move(work))); });
 }
 
 Task<void> FileSystem::Shared::run(PendingPtr pending, Work work) {
@@ -190,7 +195,9 @@ fuse_lowlevel_ops FileSystem::Shared::operations() {
   out.readdirplus = op_readdirplus;
   out.releasedir = op_releasedir;
   out.statfs = op_statfs;
-  out.fsync = [](fuse_req_t request, fuse_ino_t, int, fuse_file_info*) { fuse_reply_err(request, 0); };
+  out.fsync = op_fsync;
+  out.fallocate = op_fallocate;
+  out.lseek = op_lseek;
   out.mknod = [](fuse_req_t request, fuse_ino_t, const char*, mode_t, dev_t) { deny(request); };
   out.mkdir = [](fuse_req_t request, fuse_ino_t, const char*, mode_t) { deny(request); };
   out.unlink = [](fuse_req_t request, fuse_ino_t, const char*) { deny(request); };
@@ -203,7 +210,7 @@ fuse_lowlevel_ops FileSystem::Shared::operations() {
 }
 
 FileSystem::FileSystem(Options options, const std::string& directory)
-    : shared_(std::make_unique<Shared>(std::move(options))) {
+    : shared_(std::make_unique<Shared>(std::move(options), directory)) {
   auto& shared = *shared_;
   fuse_set_log_func(&keep_what_is_said);
   std::vector<std::string> words{"meshmount", "-o", shared.options.mount_options};
@@ -232,6 +239,15 @@ void FileSystem::go_to_background() {
   if (fuse_daemonize(0) != 0) throw Error(Status::failed, "cannot go to the background");
 }
 
+int FileSystem::Shared::serve_until_ended() const {
+  auto* how = fuse_loop_cfg_create();
+  fuse_loop_cfg_set_clone_fd(how, 1);
+  fuse_loop_cfg_set_max_threads(how, 16);
+  const int ended = fuse_session_loop_mt(session, how);
+  fuse_loop_cfg_destroy(how);
+  return ended;
+}
+
 bool FileSystem::serve(NodeClient::Connect connect, Log log) {
   auto& shared = *shared_;
   shared.log = std::move(log);
@@ -241,14 +257,20 @@ bool FileSystem::serve(NodeClient::Connect connect, Log log) {
   sigset_t before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
+  shared.volumes = std::make_unique<VolumeFiles>(VolumeFiles::Options{shared.mounted_on, shared.options.meshvol});
   auto guard = asio::make_work_guard(shared.loop);
   std::thread loop([&shared] { shared.loop.run(); });
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  auto* how = fuse_loop_cfg_create();
-  fuse_loop_cfg_set_clone_fd(how, 1);
-  fuse_loop_cfg_set_max_threads(how, 16);
-  const int ended = fuse_session_loop_mt(shared.session, how);
-  fuse_loop_cfg_destroy(how);
+  const int ended = shared.serve_until_ended();
+  if (ended > 0) {
+    // By a signal. Whoever shows a volume may have to read in this mount to bring it to its end.
+    fuse_session_reset(shared.session);
+    std::thread goes_on([&shared] { static_cast<void>(shared.serve_until_ended()); });
+    shared.volumes->stop();
+    fuse_session_exit(shared.session);
+    ::pthread_kill(goes_on.native_handle(), SIGHUP);  // it looks up
+    goes_on.join();
+  }
   // All that waits is answered while the mount is there to hear it.
   post_to(shared.loop, [&shared] {
     shared.fail_all(ENOTCONN);
@@ -256,6 +278,7 @@ bool FileSystem::serve(NodeClient::Connect connect, Log log) {
     shared.loop.stop();
   });
   loop.join();
+  shared.volumes->stop();
   // Positive: by a signal.
   if (ended < 0) shared.log(failure("ends: " + std::generic_category().message(-ended)).of("mount-ended"));
   return ended >= 0;

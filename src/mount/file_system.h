@@ -1,5 +1,6 @@
 // The mesh as a file system (fuse(4), libfuse3's low-level interface): files/ is the catalog, read-only; cluster/,
-// node/ and transfers say how the mesh is; config/tracker names this node's trackers (docs/decisions/0031).
+// node/ and transfers say how the mesh is; config/tracker names this node's trackers (docs/decisions/0031); vdi/ and
+// volume/ are this machine's disks over images of the mesh (0032).
 //
 // The kernel's requests come on libfuse's threads. What can be answered without the node (a file that is here, by its
 // descriptor; attributes) is answered there; everything else on the loop, which has a thread of its own. Each request
@@ -10,6 +11,7 @@
 #include <chrono>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/log.h"
 #include "mount/node_client.h"
@@ -22,6 +24,7 @@ class FileSystem {
     std::string mount_options;  ///< as for -o of mount(8), for libfuse
     std::string prefetch = "none";
     std::chrono::seconds timeout{120};
+    std::vector<std::string> meshvol{"meshvol"};  ///< the program for volumes, and its flags
     std::chrono::milliseconds grace{200};  ///< what comes within this time after an interruption is an answer still
   };
   /// Mounts it on `directory`. Throws Error.

@@ -125,9 +125,8 @@ void FileSystem::Shared::list(fuse_req_t request, std::size_t size, off_t offset
   if (own_entry(number) != nullptr && number != files && number != node) {
     std::string out;
     std::size_t place = 0;
-    const auto add = [&](const char* name, const OwnEntry& entry) {
+    const auto add_param = [&](const char* name, const fuse_entry_param& param) {
       if (static_cast<off_t>(place++) < offset) return true;
-      const auto param = self.param_of(entry);
       const auto room = size - out.size();
       const auto next = static_cast<off_t>(place);
       std::string one(512, '\0');
@@ -137,9 +136,13 @@ void FileSystem::Shared::list(fuse_req_t request, std::size_t size, off_t offset
       out.append(one, 0, needed);
       return true;
     };
+    const auto add = [&](const char* name, const OwnEntry& entry) { return add_param(name, param_of(entry)); };
     bool goes_on = add(".", *own_entry(number)) && add("..", *own_entry(root));
     for (const auto& entry : own_entries)
       if (goes_on && entry.parent == number && entry.number != root) goes_on = add(entry.name, entry);
+    if (number == volume)
+      for (const auto& shown : self.volumes->all())
+        if (goes_on) goes_on = add_param(shown->name.c_str(), param_of(*shown));
     fuse_reply_buf(request, out.data(), out.size());
     return;
   }

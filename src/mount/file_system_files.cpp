@@ -37,6 +37,9 @@ Task<std::string> FileSystem::Shared::page_of(fuse_ino_t number, Clock::time_poi
     const auto known = co_await mesh_status(until);
     co_return number == cluster_nodes_text ? cluster_nodes(*known) : cluster_nodes_json(*known);
   }
+  if (number == vdi_status) co_return volumes->status();
+  if (number == vdi_mount) co_return std::string("write PATH [NAME] here: volume/NAME is its disk\n");
+  if (number == vdi_unmount) co_return std::string("write NAME here: volume/NAME goes, its writes stay (meshvol)\n");
   const ClusterAsk question;
   const ClusterTold told = co_await client->ask(question, until);
   if (number == config_tracker) co_return trackers(told);
@@ -47,8 +50,25 @@ Task<std::string> FileSystem::Shared::page_of(fuse_ino_t number, Clock::time_poi
 void FileSystem::Shared::op_open(fuse_req_t request, fuse_ino_t number, fuse_file_info* info) {
   auto& self = of(request);
   const bool is_read = (info->flags & (O_ACCMODE | O_TRUNC)) == O_RDONLY;
-  if (!is_read && number != config_tracker) return static_cast<void>(fuse_reply_err(request, EROFS));
+  if (is_volume(number)) return self.open_volume(request, number, *info);
+  if (!is_read && !is_told(number)) return static_cast<void>(fuse_reply_err(request, EROFS));
   if ((info->flags & O_APPEND) != 0 && !is_read) return static_cast<void>(fuse_reply_err(request, EINVAL));
+  if (number == vdi_list) {
+    // On a thread that may wait.
+    const auto pending = self.wait_for(request, Clock::now() + self.options.timeout, "vdi/list");
+    self.volumes->list([&self, pending, given = *info](std::string text) {
+      auto opened = given;
+      opened.direct_io = 1;
+      auto file = std::make_shared<OpenFile>(vdi_list, "vdi/list");
+      file->set_source({{}, std::make_shared<const std::string>(std::move(text))});
+      if (pending->take()) {
+        opened.fh = self.open_files.add(file);
+        if (fuse_reply_open(pending->request(), &opened) != 0) self.open_files.remove(opened.fh);
+      }
+      self.remove(pending);
+    });
+    return;
+  }
   if (!is_mesh_file(number)) {
     const auto* own = own_entry(number);
     auto file = std::make_shared<OpenFile>(number, own != nullptr ? own->name : "node");
@@ -145,13 +165,15 @@ Task<void> FileSystem::Shared::open_file(PendingPtr to, FileEntry entry, fuse_in
   std::optional<Error> trouble;
   try {
     bool is_open = false;
-    while (!is_open && !to->is_answered()) is_open = co_await open_at_node(file, false, to->until());
+    // One version for ever is that one or none.
+    const bool is_again = is_version(number);
+    while (!is_open && !to->is_answered()) is_open = co_await open_at_node(file, is_again, to->until());
   } catch (const Error& error) {
     trouble = error;
   }
   // The path is looked up again then: by what it stands for by now, or by that it is gone (open(2), ESTALE within).
   if (trouble && trouble->status() == Status::not_found) {
-    to->fail(ESTALE);
+    to->fail(is_version(number) ? ENOENT : ESTALE);
     co_return;
   }
   if (trouble) throw Error(*trouble);
@@ -167,8 +189,8 @@ Task<void> FileSystem::Shared::open_file(PendingPtr to, FileEntry entry, fuse_in
   if (source.local) of += " " + std::to_string(source.local->stamp.ctime);
   {
     const std::lock_guard lock(mutex);
-    file_inodes.learn(number, file->entry.id);
-    info.keep_cache = file_inodes.keep(number, of) ? 1 : 0;
+    inodes_of(number).learn(number, file->entry.id);
+    info.keep_cache = inodes_of(number).keep(number, of) ? 1 : 0;
   }
   info.fh = open_files.add(file);
   if (fuse_reply_open(to->request(), &info) == 0) co_return;
@@ -192,12 +214,13 @@ void FileSystem::Shared::close_file(OpenFile& file) {
 
 void FileSystem::Shared::keep_nothing(fuse_ino_t number) {
   const std::lock_guard lock(mutex);
-  file_inodes.keep_nothing(number);
+  inodes_of(number).keep_nothing(number);
 }
 
 void FileSystem::Shared::op_read(fuse_req_t request, fuse_ino_t number, std::size_t size, off_t offset,
                                  fuse_file_info* info) {
   auto& self = of(request);
+  if (is_volume(number)) return self.read_volume(request, size, offset, *info);
   const auto& file = Handles<OpenFile>::at(info->fh);
   const auto source = file->source();
   if (source.text) {
@@ -317,7 +340,7 @@ Task<void> FileSystem::Shared::read_file(PendingPtr to, OpenFilePtr file, std::s
     is_proven = is_proven && told->is_proven;
     {
       const std::lock_guard lock(mutex);
-      file_inodes.learn(file->number, told->id);
+      inodes_of(file->number).learn(file->number, told->id);
     }
     if (told->is_here && !file->no_descriptor && Clock::now() - file->upgraded > upgrade_every) {
       file->upgraded = Clock::now();
@@ -340,13 +363,15 @@ Task<void> FileSystem::Shared::upgrade(OpenFilePtr file) {
   }
 }
 
-/// What is written to config/tracker are this node's trackers from then on.
+/// What is written to config/tracker are this node's trackers from then on; to vdi/, an order.
 void FileSystem::Shared::op_write(fuse_req_t request, fuse_ino_t number, const char* data, std::size_t size,
-                                  off_t offset, fuse_file_info* /*info*/) {
+                                  off_t offset, fuse_file_info* info) {
   constexpr std::size_t most = 64 * 1024;
   auto& self = of(request);
-  if (number != config_tracker) return static_cast<void>(fuse_reply_err(request, EROFS));
+  if (is_volume(number)) return self.write_volume(request, std::string(data, size), offset, *info);
+  if (!is_told(number)) return static_cast<void>(fuse_reply_err(request, EROFS));
   if (offset != 0 || size > most) return static_cast<void>(fuse_reply_err(request, EINVAL));
+  if (number != config_tracker) return self.order(request, number, std::string(data, size));
   auto work = [&self, text = std::string(data, size)](PendingPtr to) -> Task<void> {
     SetTrackers order;
     std::optional<Error> trouble;
@@ -363,8 +388,14 @@ void FileSystem::Shared::op_write(fuse_req_t request, fuse_ino_t number, const c
   self.answer_later(request, "config/tracker", std::move(work));
 }
 
-void FileSystem::Shared::op_release(fuse_req_t request, fuse_ino_t /*number*/, fuse_file_info* info) {
+void FileSystem::Shared::op_release(fuse_req_t request, fuse_ino_t number, fuse_file_info* info) {
   auto& self = of(request);
+  if (is_volume(number)) {
+    self.volumes->close(Handles<VolumeFiles::File>::at(info->fh));
+    self.open_volumes.remove(info->fh);
+    fuse_reply_err(request, 0);
+    return;
+  }
   post_to(self.loop, [&self, file = Handles<OpenFile>::at(info->fh)] {
     if (is_mesh_file(file->number)) self.close_file(*file);
   });

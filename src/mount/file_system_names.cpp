@@ -5,6 +5,7 @@
 #include <cstring>
 #include <ctime>
 
+#include "core/version_name.h"
 #include "mount/file_system_shared.h"
 
 namespace mesh {
@@ -23,7 +24,7 @@ constexpr auto chosen_for = seconds(3);
 
 std::optional<Inodes::Inode> FileSystem::Shared::find(fuse_ino_t number) {
   const std::lock_guard lock(mutex);
-  const auto* found = (is_mesh_file(number) ? file_inodes : node_inodes).find(number);
+  const auto* found = inodes_of(number).find(number);
   return found == nullptr ? std::nullopt : std::optional(*found);
 }
 
@@ -87,9 +88,9 @@ fuse_entry_param FileSystem::Shared::look_up(Inodes& inodes, const FileEntry& en
 }
 
 void FileSystem::Shared::forget(fuse_ino_t number, std::uint64_t lookups) {
-  if (number < first_of_nodes) return;
+  if (number < first_of_nodes || is_volume(number)) return;
   const std::lock_guard lock(mutex);
-  (is_mesh_file(number) ? file_inodes : node_inodes).forget(number, lookups);
+  inodes_of(number).forget(number, lookups);
 }
 
 void FileSystem::Shared::reply_entry(const PendingPtr& to, Inodes& inodes, const FileEntry& entry) {
@@ -146,6 +147,18 @@ Task<void> FileSystem::Shared::look_up_node(PendingPtr to, std::string parent, s
 void FileSystem::Shared::op_lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
   auto& self = of(request);
   if (const auto* own = own_entry(parent); own != nullptr && parent != files && parent != node) {
+    const auto shown = parent == volume ? self.volumes->find(std::string_view(name)) : nullptr;
+    if (shown) {
+      const auto param = param_of(*shown);
+      fuse_reply_entry(request, &param);
+      return;
+    }
+    if (const auto one = parent == version ? read_version_name(name) : std::nullopt) {
+      // Whether anybody has it is asked when it is opened.
+      const auto param = self.look_up(self.version_inodes, *one, long_while);
+      if (fuse_reply_entry(request, &param) != 0) self.forget(param.ino, 1);
+      return;
+    }
     for (const auto& entry : own_entries)
       if (entry.parent == parent && entry.number != root && std::strcmp(entry.name, name) == 0) {
         const auto param = self.param_of(entry);
@@ -188,18 +201,33 @@ void FileSystem::Shared::op_getattr(fuse_req_t request, fuse_ino_t number, fuse_
     fuse_reply_attr(request, &attr, short_while);
     return;
   }
+  if (is_volume(number)) {
+    const auto shown = self.volumes->find(number);
+    if (!shown) return static_cast<void>(fuse_reply_err(request, ESTALE));
+    const auto attr = VolumeFiles::stat_of(*shown);
+    fuse_reply_attr(request, &attr, 0);
+    return;
+  }
   const auto found = self.find(number);
   if (!found) return static_cast<void>(fuse_reply_err(request, ESTALE));
   const auto attr = stat_of(found->stat_number, found->entry);
   fuse_reply_attr(request, &attr, found->entry.kind == Kind::file && is_mesh_file(number) ? long_while : short_while);
 }
 
-/// To write to config/tracker may begin with making it empty; nothing else changes.
-void FileSystem::Shared::op_setattr(fuse_req_t request, fuse_ino_t number, struct stat* /*attr*/, int to_set,
+/// Writing may begin with making empty what is written to. A volume is as large as it is, like a device; nothing else
+/// changes.
+void FileSystem::Shared::op_setattr(fuse_req_t request, fuse_ino_t number, struct stat* attr, int to_set,
                                     fuse_file_info* info) {
   constexpr int harmless = FUSE_SET_ATTR_SIZE | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_CTIME |
                            FUSE_SET_ATTR_MTIME_NOW | FUSE_SET_ATTR_ATIME_NOW;
-  if (number != config_tracker || (to_set & ~harmless) != 0) return static_cast<void>(fuse_reply_err(request, EROFS));
+  if (is_volume(number)) {
+    const auto shown = of(request).volumes->find(number);
+    const bool is_resized =
+        (to_set & FUSE_SET_ATTR_SIZE) != 0 && attr->st_size != 0 && (!shown || attr->st_size != shown->size);
+    if (is_resized || (to_set & ~harmless) != 0) return static_cast<void>(fuse_reply_err(request, EPERM));
+    return op_getattr(request, number, info);
+  }
+  if (!is_told(number) || (to_set & ~harmless) != 0) return static_cast<void>(fuse_reply_err(request, EROFS));
   op_getattr(request, number, info);
 }
 

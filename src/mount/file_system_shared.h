@@ -23,13 +23,14 @@
 #include "mount/open_file.h"
 #include "mount/pending.h"
 #include "mount/tree.h"
+#include "mount/volume_files.h"
 #include "wire/flow.h"
 #include "wire/messages.h"
 
 namespace mesh {
 
 struct FileSystem::Shared : PendingRequests {
-  explicit Shared(Options given) : options(std::move(given)), loop(1) {}
+  Shared(Options given, std::string at) : options(std::move(given)), mounted_on(std::move(at)), loop(1) {}
   ~Shared() {
     if (session == nullptr) return;
     if (is_mounted) fuse_session_unmount(session);
@@ -40,6 +41,7 @@ struct FileSystem::Shared : PendingRequests {
   Shared& operator=(const Shared&) = delete;
 
   Options options;
+  std::string mounted_on;
   fuse_session* session = nullptr;
   bool is_mounted = false;
   asio::io_context loop;
@@ -47,8 +49,11 @@ struct FileSystem::Shared : PendingRequests {
   Log log;
   std::mutex mutex;  ///< of the inodes
   Inodes file_inodes{tree::first_of_files};
+  Inodes version_inodes{tree::first_of_versions};
   Inodes node_inodes{tree::first_of_nodes};
   Handles<OpenFile> open_files;
+  Handles<VolumeFiles::File> open_volumes;
+  std::unique_ptr<VolumeFiles> volumes;  ///< while it is served: it has threads
   Handles<OpenDirectory> open_directories;
   bool is_watching = false;  ///< on the loop
   struct KnownStatus {
@@ -62,7 +67,17 @@ struct FileSystem::Shared : PendingRequests {
   static Shared& of(fuse_req_t request) {
     return *static_cast<Shared*>(static_cast<PendingRequests*>(fuse_req_userdata(request)));
   }
-  [[nodiscard]] static bool is_mesh_file(fuse_ino_t number) { return number >= tree::first_of_files; }
+  [[nodiscard]] static bool is_mesh_file(fuse_ino_t number) {
+    return number >= tree::first_of_files && number < tree::first_of_volumes;
+  }
+  [[nodiscard]] static bool is_version(fuse_ino_t number) {
+    return number >= tree::first_of_versions && number < tree::first_of_volumes;
+  }
+  [[nodiscard]] static bool is_volume(fuse_ino_t number) { return number >= tree::first_of_volumes; }
+  /// That knows the number; one of the mesh's, or of a node.
+  [[nodiscard]] Inodes& inodes_of(fuse_ino_t number) {
+    return is_version(number) ? version_inodes : is_mesh_file(number) ? file_inodes : node_inodes;
+  }
   [[nodiscard]] static bool is_of_node(fuse_ino_t number) {
     return number >= tree::first_of_nodes && number < tree::first_of_files;
   }
@@ -75,11 +90,14 @@ struct FileSystem::Shared : PendingRequests {
   [[nodiscard]] static fuse_entry_param param_of(const tree::OwnEntry& entry);
   /// The kernel is told of it by who calls this.
   [[nodiscard]] fuse_entry_param look_up(Inodes& inodes, const FileEntry& entry, double name_while);
+  [[nodiscard]] int serve_until_ended() const;
   void forget(fuse_ino_t number, std::uint64_t lookups);
   void reply_entry(const PendingPtr& to, Inodes& inodes, const FileEntry& entry);
 
   /// Has `work` answer the request on the loop. What it throws is an answer, too: `path` names it in the log.
   using Work = std::function<Task<void>(PendingPtr)>;
+  /// For what is done elsewhere: it is answered in time, or when its process is interrupted, whatever becomes of that.
+  [[nodiscard]] PendingPtr wait_for(fuse_req_t request, Clock::time_point until, std::string about);
   void answer_later(fuse_req_t request, std::string path, Work work);
   Task<void> run(PendingPtr pending, Work work);
   void say_failed(const std::string& path, const std::string& why) const;
@@ -108,6 +126,18 @@ struct FileSystem::Shared : PendingRequests {
   Task<DirectoryPages::PagePtr> page_of(OpenDirectoryPtr directory, std::size_t number, Clock::time_point until);
   bool fill(const PendingPtr& to, fuse_ino_t number, const DirectoryPages::Page& page, std::size_t place,
             std::size_t size, bool is_plus);
+
+  [[nodiscard]] static fuse_entry_param param_of(const VolumeFiles::File& file);
+  void order(fuse_req_t request, fuse_ino_t number, std::string text);
+  void open_volume(fuse_req_t request, fuse_ino_t number, const fuse_file_info& given);
+  using VolumeWork = std::function<void(Pending&, const VolumeFiles::File&)>;
+  void with_volume(fuse_req_t request, const fuse_file_info& info, VolumeWork work);
+  void read_volume(fuse_req_t request, std::size_t size, off_t offset, const fuse_file_info& info);
+  void write_volume(fuse_req_t request, std::string bytes, off_t offset, const fuse_file_info& info);
+  static void op_fsync(fuse_req_t request, fuse_ino_t number, int is_data, fuse_file_info* info);
+  static void op_fallocate(fuse_req_t request, fuse_ino_t number, int mode, off_t offset, off_t length,
+                           fuse_file_info* info);
+  static void op_lseek(fuse_req_t request, fuse_ino_t number, off_t offset, int whence, fuse_file_info* info);
 
   static void op_init(void* data, fuse_conn_info* connection);
   static void op_lookup(fuse_req_t request, fuse_ino_t parent, const char* name);

@@ -55,6 +55,8 @@ MountOptions read_mount_options(std::string_view text) {
       out.files = value;
     } else if (name == "control") {
       out.control = value;
+    } else if (name == "place") {
+      out.place = value;
     } else if (name == "timeout") {
       int seconds = 0;
       const auto [end, failed] = std::from_chars(value.data(), value.data() + value.size(), seconds);

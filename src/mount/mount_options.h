@@ -14,6 +14,7 @@ struct MountOptions {
   std::optional<int> timeout{};  ///< seconds
   std::optional<std::string> files{};
   std::optional<std::string> control{};
+  std::optional<std::string> place{};
 };
 
 /// Commas separate; a backslash takes the meaning from what follows it. Throws Error(usage) for what nobody knows.

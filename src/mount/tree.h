@@ -26,9 +26,19 @@ enum Own : fuse_ino_t {
   transfers_as_json,
   config,
   config_tracker,
+  version,
+  vdi,
+  vdi_list,
+  vdi_mount,
+  vdi_unmount,
+  vdi_status,
+  volume,
+  end_of_own,
 };
 inline constexpr std::uint64_t first_of_nodes = std::uint64_t{1} << 10;
 inline constexpr std::uint64_t first_of_files = std::uint64_t{1} << 40;
+inline constexpr std::uint64_t first_of_versions = std::uint64_t{1} << 52;  ///< files, too: each one version's for ever
+inline constexpr std::uint64_t first_of_volumes = std::uint64_t{1} << 56;
 
 struct OwnEntry {
   fuse_ino_t number;
@@ -49,9 +59,21 @@ inline constexpr std::array own_entries{
     OwnEntry{transfers_as_json, root, "transfers.json", S_IFREG | 0444},
     OwnEntry{config, root, "config", S_IFDIR | 0755},
     OwnEntry{config_tracker, config, "tracker", S_IFREG | 0600},
+    // Whoever knows the name of a version reads that: meshvol's clones do. There is no list of them.
+    OwnEntry{version, root, "version", S_IFDIR | 0711},
+    OwnEntry{vdi, root, "vdi", S_IFDIR | 0755},
+    OwnEntry{vdi_list, vdi, "list", S_IFREG | 0444},
+    OwnEntry{vdi_mount, vdi, "mount", S_IFREG | 0600},
+    OwnEntry{vdi_unmount, vdi, "unmount", S_IFREG | 0600},
+    OwnEntry{vdi_status, vdi, "status", S_IFREG | 0444},
+    OwnEntry{volume, root, "volume", S_IFDIR | 0755},
 };
 [[nodiscard]] inline const OwnEntry* own_entry(fuse_ino_t number) {
-  return number >= root && number <= config_tracker ? &own_entries[number - root] : nullptr;
+  return number >= root && number < end_of_own ? &own_entries[number - root] : nullptr;
+}
+/// Files that something is told by writing to them.
+[[nodiscard]] inline bool is_told(fuse_ino_t number) {
+  return number == config_tracker || number == vdi_mount || number == vdi_unmount;
 }
 inline constexpr const char* node_info_name = "info";
 inline constexpr const char* node_json_name = "info.json";

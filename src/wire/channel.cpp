@@ -254,7 +254,7 @@ Task<void> Channel::write_all(ChannelPtr self) {
   while (self->open_ && !state->outgoing.empty()) {
     error_code ec;
     co_await state->stream.async_write(asio::buffer(state->outgoing.front()),
-                                        asio::redirect_error(asio::use_awaitable, ec));
+                                       asio::redirect_error(asio::use_awaitable, ec));
     if (ec) {
       self->close();
       break;

@@ -611,6 +611,9 @@ TEST_CASE("completion: commands, flags, mesh paths with and without file:, in ba
   CHECK(bash("meshfile get --fi") == "--files|");
   CHECK(bash("meshget --stri") == "--strict|");
   CHECK(bash("meshmount --fo") == "--foreground|");
+  CHECK(bash("meshvol cl") == "clone|");
+  CHECK(bash("meshvol clone vm/b") == "vm/b.qcow2|");
+  CHECK(bash("meshvol clone --la") == "--lazy|");
   CHECK(bash("meshmount --prefetch ''") == "all|boot|none|");
   CHECK(bash("meshmount " + mesh.files("n1").string()) == mesh.files("n1").string() + "|");
   CHECK(bash("meshseed --refuse ''") == "get|delete|url|");
@@ -846,7 +849,8 @@ std::set<std::string> flags_in(const std::string& text, const std::string& begin
 
 TEST_CASE("manual pages name the flags that there are, and no others") {
   Mesh mesh;
-  for (const char* page : {"meshget.1", "meshfile.1", "meshkey.1", "meshmount.1", "meshseed.8", "meshtracker.8"}) {
+  for (const char* page :
+       {"meshget.1", "meshfile.1", "meshkey.1", "meshmount.1", "meshvol.1", "meshseed.8", "meshtracker.8"}) {
     const std::string name = std::string(page).substr(0, std::string(page).find('.'));
     const auto text = read_file(fs::path(MESH_SOURCE_DIR) / "docs/man" / (std::string(page) + ".md"));
     auto help = mesh.run({program(name), "--help"}).out;

@@ -196,6 +196,14 @@ TEST_CASE("meshkey init makes what a mesh takes, and leaves what is there") {
   CHECK(mesh.run({program("meshseed"), "--files", (mesh.root() / "f").string(), "--config", dir + "/mesh.conf",
                   "--print-identity"})
             .status == 0);
+  // A section stays at the end.
+  write_file(dir + "/mesh.conf", "name = \"n1\"\n\n[volumes]\ntype = \"auto\"\nlocation = \"/srv\"\n");
+  ran = init({"--tracker", "[::1]:7000"});
+  CHECK(ran.status == 0);
+  CHECK(read_file(dir + "/mesh.conf").ends_with("mesh.key\"\n\n[volumes]\ntype = \"auto\"\nlocation = \"/srv\"\n\n"));
+  CHECK(mesh.run({program("meshseed"), "--files", (mesh.root() / "f").string(), "--config", dir + "/mesh.conf",
+                  "--print-identity"})
+            .status == 0);
   for (const auto* other : {"open = true\n", "key = \"/elsewhere\"\n"}) {
     INFO(other);
     write_file(dir + "/mesh.conf", other);

@@ -1,7 +1,6 @@
 // The mesh as a mounted tree (meshmount): real processes and the kernel's FUSE, in a mount namespace of the test's own.
 #include <dirent.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -27,17 +26,15 @@ using std::chrono::seconds;
 
 namespace {
 
-constexpr std::size_t mb = 1 << 20;
-
-bool says(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
-/// A namespace in which this process, which runs one test, may mount what nobody else sees.
-bool can_mount() {
-  static const bool can = ::geteuid() == 0 && ::access("/dev/fuse", R_OK | W_OK) == 0 && ::unshare(CLONE_NEWNS) == 0 &&
-                          ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0;
+bool may_mount() {
+  const bool can = can_mount();
   if (!can) WARN("SKIPPED: needs root, /dev/fuse and mount namespaces");
   return can;
 }
+
+constexpr std::size_t mb = 1 << 20;
+
+bool says(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 /// A source, and a reader on whose machine the mesh is mounted.
 struct Mounts : Mesh {
@@ -120,7 +117,7 @@ std::uint64_t inode_of(const fs::path& path) {
 }  // namespace
 
 TEST_CASE("the catalog is a tree: attributes, links, empty directories, odd names; and nothing in it can be changed") {
-  if (!can_mount()) return;
+  if (!may_mount()) return;
   Mounts mesh;
   const auto source = mesh.files("source");
   mesh.has("disk.img", noise(3 * mb, 1));
@@ -193,7 +190,7 @@ TEST_CASE("the catalog is a tree: attributes, links, empty directories, odd name
 }
 
 TEST_CASE("bytes that are here, elsewhere, small, none, not hashed: all of them right, read by anybody in any way") {
-  if (!can_mount()) return;
+  if (!may_mount()) return;
   Mounts mesh;
   mesh.has("there.img", noise(40 * mb, 2));
   mesh.has("small", noise(1000, 3));
@@ -220,7 +217,7 @@ TEST_CASE("bytes that are here, elsewhere, small, none, not hashed: all of them 
 }
 
 TEST_CASE("random reads by several at once, past the page cache, through it and mapped, are what was written there") {
-  if (!can_mount()) return;
+  if (!may_mount()) return;
   Mounts mesh;
   const auto fio = [&](const fs::path& file, std::vector<std::string> how) {
     how.insert(how.begin(), {"fio", "--name=v", "--filename=" + file.string(), "--size=16m", "--bs=64k",
@@ -255,7 +252,7 @@ TEST_CASE("random reads by several at once, past the page cache, through it and 
 }
 
 TEST_CASE("a new version is a new inode for who opens next; who has the old one open keeps it") {
-  if (!can_mount()) return;
+  if (!may_mount()) return;
   Mounts mesh;
   const auto first = noise(8 * mb, 7);
   const auto second = noise(8 * mb, 8);
@@ -305,7 +302,7 @@ TEST_CASE("a new version is a new inode for who opens next; who has the old one 
 }
 
 TEST_CASE("a node that restarts is waited for, and so are its source and its tracker: no wrong byte, no error") {
-  if (!can_mount()) return;
+  if (!may_mount()) return;
   Mounts mesh;
   mesh.has("disk.img", noise(48 * mb, 9));
   mesh.start_node("source", {"--max-up", megabytes_a_second(8)});
@@ -340,7 +337,7 @@ TEST_CASE("a node that restarts is waited for, and so are its source and its tra
 }
 
 TEST_CASE("a node by itself, without any tracker, is a mesh of its own files") {
-  if (!can_mount()) return;
+  if (!may_mount()) return;
   Mounts mesh;
   mesh.has("here", "hello\n", "reader");
   mesh.start_node_with("reader", {}, "scanned");
@@ -353,7 +350,7 @@ TEST_CASE("a node by itself, without any tracker, is a mesh of its own files") {
 
 TEST_CASE(
     "in a mesh that is dead a reader gets EIO when its time is up, EINTR when it is interrupted, and can be killed") {
-  if (!can_mount()) return;
+  if (!may_mount()) return;
   Mounts mesh;
   mesh.has("disk.img", noise(4 * mb, 10));
   mesh.has("here", noise(2 * mb, 11), "reader");
@@ -405,7 +402,7 @@ TEST_CASE(
 }
 
 TEST_CASE("a meshmount that is killed leaves ENOTCONN, a new one mounts over it; -u, SIGTERM and umount end it") {
-  if (!can_mount()) return;
+  if (!may_mount()) return;
   Mounts mesh;
   mesh.has("disk.img", noise(4 * mb, 12));
   mesh.has("other.img", noise(4 * mb, 17));
@@ -470,7 +467,7 @@ TEST_CASE("a meshmount that is killed leaves ENOTCONN, a new one mounts over it;
 }
 
 TEST_CASE("cluster/, node/ and transfers say how the mesh is, and config/tracker leads it elsewhere") {
-  if (!can_mount()) return;
+  if (!may_mount()) return;
   Mounts mesh;
   mesh.has("disk.img", noise(2 * mb, 13));
   mesh.begin();
@@ -516,7 +513,7 @@ TEST_CASE("cluster/, node/ and transfers say how the mesh is, and config/tracker
 }
 
 TEST_CASE("a directory of more than a page is listed whole, in one go and by halves; ten thousand are open at once") {
-  if (!can_mount()) return;
+  if (!may_mount()) return;
   Mounts mesh;
   constexpr std::size_t count = 10'000;
   for (std::size_t i = 0; i < count; ++i) mesh.has("many/" + std::to_string(100'000 + i), std::to_string(i), "reader");
@@ -565,7 +562,7 @@ TEST_CASE("a directory of more than a page is listed whole, in one go and by hal
 }
 
 TEST_CASE("a disk that cannot be read is no end where others have the file; what was closed is let go of") {
-  if (!can_mount()) return;
+  if (!may_mount()) return;
   Mounts mesh;
   const auto bytes = noise(4 * mb, 18);
   for (const auto* node : {"source", "reader"}) {
@@ -600,7 +597,7 @@ TEST_CASE("a disk that cannot be read is no end where others have the file; what
 }
 
 TEST_CASE("a full disk costs no byte; a file that vanishes while it is open is an error when its time is up") {
-  if (!can_mount()) return;
+  if (!may_mount()) return;
   Mounts mesh;
   const auto here = mesh.files("reader");
   fs::create_directories(here);
@@ -627,7 +624,7 @@ TEST_CASE("a full disk costs no byte; a file that vanishes while it is open is a
 }
 
 TEST_CASE("wrong bytes are an error and a line in the log, and right ones come as soon as somebody has them") {
-  if (!can_mount()) return;
+  if (!may_mount()) return;
   Mounts mesh;
   const auto bytes = noise(6 * mb, 14);
   mesh.has("disk.img", bytes, "liar");
@@ -653,7 +650,7 @@ TEST_CASE("wrong bytes are an error and a line in the log, and right ones come a
 }
 
 TEST_CASE("allow_other: others see what the modes let them see, and config/tracker is none of it") {
-  if (!can_mount()) return;
+  if (!may_mount()) return;
   Mounts mesh;
   mesh.has("open", "for everybody");
   mesh.has("closed", "for the owner");
@@ -680,7 +677,7 @@ TEST_CASE("allow_other: others see what the modes let them see, and config/track
 }
 
 TEST_CASE("mount(8), as from fstab, mounts it, with options of its own and of everybody") {
-  if (!can_mount()) return;
+  if (!may_mount()) return;
   Mounts mesh;
   if (mesh.run({"sh", "-c", "test -x /sbin/mount.fuse3"}).status != 0) {
     WARN("SKIPPED: mount.fuse3 (package fuse3) is not there");
@@ -707,7 +704,7 @@ TEST_CASE("mount(8), as from fstab, mounts it, with options of its own and of ev
 }
 
 TEST_CASE("images are read by qemu where they are, and through an overlay on them, while they arrive") {
-  if (!can_mount()) return;
+  if (!may_mount()) return;
   Mounts mesh;
   const auto raw = noise(24 * mb, 16);
   mesh.has("base.img", raw);

@@ -2,7 +2,9 @@
 
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -299,6 +301,12 @@ std::size_t partials(const Mesh& mesh, const std::string& node) {
   for (const auto& item : fs::directory_iterator(mesh.files(node) / ".mesh/parts", ec))
     if (item.exists(ec)) ++count;
   return count;
+}
+
+bool can_mount() {
+  static const bool can = ::geteuid() == 0 && ::access("/dev/fuse", R_OK | W_OK) == 0 && ::unshare(CLONE_NEWNS) == 0 &&
+                          ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0;
+  return can;
 }
 
 bool eventually(const std::function<bool()>& done, std::chrono::seconds limit) {

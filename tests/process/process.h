@@ -108,6 +108,9 @@ class Mesh {
 [[nodiscard]] std::string image(const std::string& backing, std::size_t size, std::uint64_t seed);
 /// How many downloads this node has a part of.
 [[nodiscard]] std::size_t partials(const Mesh& mesh, const std::string& node);
+/// A namespace in which this process, which runs one test, may mount what nobody else sees. False: it may not, or there
+/// is no FUSE.
+[[nodiscard]] bool can_mount();
 /// Polls until `done` or the time is up; returns what it said last.
 bool eventually(const std::function<bool()>& done, std::chrono::seconds limit = std::chrono::seconds(20));
 
