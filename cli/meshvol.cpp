@@ -164,7 +164,7 @@ class MeshFiles {
       for (const auto& file : out["files"])
         if (file.value("what", "") == without_secrets(what) && (only == nullptr)) only = &file;
     if (only == nullptr) throw Error(Status::failed, printable(without_secrets(what)) + ": could not be got");
-    const auto path = only->value("mesh_path", "");
+    auto path = only->value("mesh_path", "");
     if (!path.empty()) return path;
     const auto below = files_.relative(only->value("path", ""));
     if (!below) throw Error(Status::failed, printable(without_secrets(what)) + ": is outside the files directory");

@@ -45,7 +45,7 @@ std::string find(const std::string& name) {
     if (one.starts_with("PATH=")) path = one.substr(5);
   for (std::size_t at = 0; at <= path.size();) {
     const auto end = std::min(path.find(':', at), path.size());
-    const auto whole = path.substr(at, end - at) + "/" + name;
+    auto whole = path.substr(at, end - at) + "/" + name;
     if (end > at && ::access(whole.c_str(), X_OK) == 0) return whole;
     at = end + 1;
   }

@@ -227,7 +227,7 @@ std::string why_in_use(const Place& place, const Volume& volume) {
   }
   const auto open = is_disk(volume.form) ? is_open(data) : std::nullopt;
   if (open && !*open) return {};
-  if (const auto opener = open_in(data); !opener.empty()) return opener;
+  if (auto opener = open_in(data); !opener.empty()) return opener;
   return open ? "is open in some process" : std::string();
 }
 

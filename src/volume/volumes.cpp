@@ -279,7 +279,7 @@ std::string Volumes::pin(const MeshImage& image, Place::Making& for_whom, std::v
   const auto below = backing_of(image);
   for (;;) {
     std::optional<Place::Making> making;
-    const auto id = content.empty() ? "s" + sha256(std::to_string(stamp.device) + " " + std::to_string(stamp.inode) +
+    auto id = content.empty() ? "s" + sha256(std::to_string(stamp.device) + " " + std::to_string(stamp.inode) +
                                                    " " + std::to_string(stamp.size) + " " +
                                                    std::to_string(stamp.mtime) + " " + std::to_string(stamp.ctime))
                                                 .hex()
@@ -471,7 +471,7 @@ std::string Volumes::pin_tree(const MeshImage& archive, const Unpack& unpack, Pl
   const auto stamp = stamp_of(s);
   const auto content = archive.entry.id.is_set() ? archive.entry.id.hex() : std::string();
   const bool on_btrfs = place_.is_btrfs();
-  const auto id =
+  auto id =
       "t" + sha256(archive.path + " " + std::to_string(stamp.device) + " " + std::to_string(stamp.inode) + " " +
                    std::to_string(stamp.size) + " " + std::to_string(stamp.mtime) + " " + std::to_string(stamp.ctime))
                 .hex()
