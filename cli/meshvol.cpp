@@ -18,10 +18,12 @@
 #include "core/mesh_path.h"
 #include "core/url.h"
 #include "core/version_name.h"
+#include "disk/copy_bytes.h"
 #include "disk/directory.h"
 #include "disk/mount_table.h"
 #include "disk/tool.h"
 #include "library/path_gate.h"
+#include "library/temporary.h"
 #include "options.h"
 #include "unpack/unpacker.h"
 #include "volume/use.h"
@@ -133,6 +135,27 @@ std::int64_t read_size(const std::string& text) {
   return static_cast<std::int64_t>(number) << shift;
 }
 
+/// Root reads and writes in the files directory as whom that belongs to: what its owner, who is no trusted one, could
+/// make of paths in it leads root nowhere. While it lives.
+class AsOwner {
+ public:
+  explicit AsOwner(const fs::path& files) {
+    struct stat s {};
+    if (::geteuid() != 0 || ::stat(files.c_str(), &s) != 0 || s.st_uid == 0) return;
+    if (::setegid(s.st_gid) != 0 || ::seteuid(s.st_uid) != 0)
+      throw Error(Status::failed, "cannot become the owner of " + printable(files.string()));
+    is_other_ = true;
+  }
+  ~AsOwner() {
+    if (is_other_ && (::seteuid(0) != 0 || ::setegid(0) != 0)) std::abort();
+  }
+  AsOwner(const AsOwner&) = delete;
+  AsOwner& operator=(const AsOwner&) = delete;
+
+ private:
+  bool is_other_ = false;
+};
+
 /// What this machine's files directory has, and how to get what it has not.
 class MeshFiles {
  public:
@@ -141,17 +164,53 @@ class MeshFiles {
   [[nodiscard]] const FilesDir& dir() const { return files_; }
 
   [[nodiscard]] std::optional<MeshImage> open(const std::string& path) {
-    std::error_code ec;
-    if (!gate_ && !fs::is_directory(options_.node.files, ec)) return std::nullopt;
-    if (!gate_) gate_.emplace(options_.node.files, -1, options_.node.follow, group_number(options_.node.control_group));
-    const auto local = gate_->look(path);
-    if (!local || local->entry.kind == Kind::directory) return std::nullopt;
-    auto opened = gate_->open_file_with_entry(path);
-    if (PathGate::is_being_written(opened.fd.get()))
+    std::optional<PathGate::Opened> opened;
+    {
+      const AsOwner owner(options_.node.files);
+      std::error_code ec;
+      if (!gate_ && !fs::is_directory(options_.node.files, ec)) return std::nullopt;
+      const auto local = gate().look(path);
+      if (!local || local->entry.kind == Kind::directory) return std::nullopt;
+      opened = gate().open_file_with_entry(path);
+    }
+    if (PathGate::is_being_written(opened->fd.get()))
       throw Error(Status::refused, printable(path) + ": somebody has it open for writing");
-    MeshImage out{path, std::move(opened.fd), opened.local.entry};
+    MeshImage out{path, std::move(opened->fd), opened->local.entry};
     out.entry.id = known_id(out.entry);
     return out;
+  }
+
+  /// Puts what `in` has there, `size` bytes, under a name that nobody has, or, with `is_force`, any. Returns its path.
+  std::string put(const std::string& path, int in, std::int64_t size, bool is_force) {
+    const AsOwner owner(options_.node.files);
+    const auto shown = gate().absolute(path);
+    const auto fail = [&](int error) {
+      return Error(
+          error == EEXIST ? Status::refused : Status::failed,
+          printable(shown) + ": " +
+              (error == EEXIST ? "is there already; --force replaces it" : std::generic_category().message(error)));
+    };
+    const auto parent = gate().open_parent(path);
+    const auto name = std::string(last_part(path));
+    const auto temporary = std::string(own_temporary_prefix) + new_once();  // is not offered
+    const Fd out(::openat(parent.get(), temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+    if (!out) throw fail(errno);
+    try {
+      copy_bytes(in, out.get(), size, [] { return false; });
+      if (::fchmod(out.get(), 0644) != 0 || ::fsync(out.get()) != 0) throw fail(errno);
+      const int failed = is_force ? ::renameat(parent.get(), temporary.c_str(), parent.get(), name.c_str())
+                                  : move_to_free_name(parent.get(), temporary, parent.get(), name);
+      if (failed != 0) throw fail(errno);
+    } catch (const Error&) {
+      ::unlinkat(parent.get(), temporary.c_str(), 0);
+      throw;
+    }
+    ::fsync(parent.get());
+    return shown;
+  }
+  [[nodiscard]] bool has(const std::string& path) {
+    const AsOwner owner(options_.node.files);
+    return gate().look(path) || gate().is_special(path);
   }
 
   /// Has the node bring it; returns its mesh path.
@@ -179,6 +238,10 @@ class MeshFiles {
   }
 
  private:
+  PathGate& gate() {
+    if (!gate_) gate_.emplace(options_.node.files, -1, options_.node.follow, group_number(options_.node.control_group));
+    return *gate_;
+  }
   [[nodiscard]] std::vector<std::string> get_words(std::vector<std::string> more) const {
     std::error_code ec;
     const auto beside = fs::read_symlink("/proc/self/exe", ec).parent_path() / "meshget";
@@ -347,31 +410,13 @@ class Command {
     const auto what = parse_what("path:" + path, files_.dir());
     if (const auto fault = path_fault(what.pattern); !fault.empty())
       throw Error(Status::usage, printable(asked_.path) + ": " + std::string(fault));
-    const PathGate gate(files_.dir().given, -1, {});
-    const auto parent = gate.open_parent(what.pattern);
-    const auto name = std::string(last_part(what.pattern));
-    const bool is_there = ::faccessat(parent.get(), name.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0;
-    if (is_there && !asked_.is_force)
-      throw Error(Status::refused, printable(gate.absolute(what.pattern)) + ": is there already; --force replaces it");
-    // It is made under a name that is not offered, and locked while it is.
-    const auto temporary = ".mesh-commit-" + std::to_string(::getpid());
-    const auto at = fs::path("/proc/self/fd") / std::to_string(parent.get()) / temporary;
-    std::error_code ec;
-    const auto real = fs::read_symlink(at.parent_path(), ec) / temporary;
-    try {
-      volumes_.flatten(asked_.name, real);
-      if (::fchmodat(parent.get(), temporary.c_str(), 0644, 0) != 0) throw Error(Status::failed, "cannot set its mode");
-      const int failed = is_there ? ::renameat(parent.get(), temporary.c_str(), parent.get(), name.c_str())
-                                  : move_to_free_name(parent.get(), temporary, parent.get(), name);
-      if (failed != 0)
-        throw Error(errno == EEXIST ? Status::refused : Status::failed,
-                    printable(gate.absolute(what.pattern)) + ": " + std::generic_category().message(errno));
-    } catch (const Error&) {
-      ::unlinkat(parent.get(), temporary.c_str(), 0);
-      throw;
-    }
-    ::fsync(parent.get());
-    std::printf("%s\n", gate.absolute(what.pattern).c_str());
+    if (!asked_.is_force && files_.has(what.pattern))
+      throw Error(Status::refused, printable(what.pattern) + ": is there already; --force replaces it");
+    std::string shown;
+    volumes_.flatten(asked_.name, [&](int disk, std::int64_t size) {
+      shown = files_.put(what.pattern, disk, size, asked_.is_force);
+    });
+    std::printf("%s\n", shown.c_str());
   }
 
   [[nodiscard]] json described(const Volume& volume) const {

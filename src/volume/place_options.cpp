@@ -107,7 +107,7 @@ PlaceOptions read_place(const fs::path& file) {
 }
 
 fs::path default_location() {
-  if (::geteuid() == 0) return "/var/lib/mesh/volumes";
+  if (::geteuid() == 0) return "/var/lib/meshvol";
   if (const char* data = std::getenv("XDG_DATA_HOME"); data != nullptr && data[0] == '/')
     return fs::path(data) / "mesh/volumes";
   const char* home = std::getenv("HOME");

@@ -279,12 +279,12 @@ std::string Volumes::pin(const MeshImage& image, Place::Making& for_whom, std::v
   const auto below = backing_of(image);
   for (;;) {
     std::optional<Place::Making> making;
-    auto id = content.empty() ? "s" + sha256(std::to_string(stamp.device) + " " + std::to_string(stamp.inode) +
-                                                   " " + std::to_string(stamp.size) + " " +
-                                                   std::to_string(stamp.mtime) + " " + std::to_string(stamp.ctime))
-                                                .hex()
-                                                .substr(0, 40)
-                                    : content;
+    auto id = content.empty() ? "s" + sha256(std::to_string(stamp.device) + " " + std::to_string(stamp.inode) + " " +
+                                             std::to_string(stamp.size) + " " + std::to_string(stamp.mtime) + " " +
+                                             std::to_string(stamp.ctime))
+                                          .hex()
+                                          .substr(0, 40)
+                              : content;
     if (std::ranges::find(above, id) != above.end() || above.size() > most_backing_files)
       throw Error(Status::failed, shown + ": lies on itself, or on more than 64 others");
     {
@@ -626,41 +626,49 @@ void Volumes::settle() {
     if (volume.lazy && !volume.is_dropped) settle(volume);
 }
 
-void Volumes::flatten(const std::string& name, const fs::path& to) {
-  const auto lock = place_.lock();
-  const auto volume = place_.get(name);
+void Volumes::flatten(const std::string& name, const std::function<void(int file, std::int64_t size)>& take) {
   const auto shown = printable(name);
-  if (!is_disk(volume.form))
-    throw Error(Status::usage, shown + ": is a tree, and no file; tar -C makes an archive of it where it is mounted");
-  if (volume.lazy) throw Error(Status::refused, shown + ": its image is still arriving");
-  check_unused(volume);
-  // What lies on what, from the bottom up.
-  std::vector<std::pair<fs::path, Form>> layers{{place_.data(volume), volume.form}};
-  while (layers.back().second == Form::qcow2) {
-    const auto id = lies_on(layers.back().first);
-    if (id.empty()) break;
-    const auto base = place_.find_base(id);
-    if (!base) throw Error(Status::failed, shown + ": what it lies on is gone");
-    layers.emplace_back(place_.base(id), base->form);
-  }
-  std::ranges::reverse(layers);
-  copy_disk(layers.front().first, to, false);
-  // The bytes of what it was cloned from stay as and where they are, and what was written since goes on top: so whoever
-  // has the former gets no more than that.
-  for (std::size_t i = 1; i < layers.size(); ++i) {
-    const auto part = to.string() + ".layer";
-    ::unlink(part.c_str());
-    copy_disk(layers[i].first, part, false);
-    try {
-      rebase(part, to.string(), layers.front().second);
-      must_run({"qemu-img", "commit", "-q", "-f", "qcow2", part}, shown);
-    } catch (const Error&) {
-      ::unlink(part.c_str());
-      throw;
+  std::optional<Place::Making> making;
+  std::vector<std::pair<fs::path, Form>> layers;
+  FileStamp before;
+  {
+    const auto lock = place_.lock();
+    const auto volume = place_.get(name);
+    if (!is_disk(volume.form))
+      throw Error(Status::usage, shown + ": is a tree, and no file; tar -C makes an archive of it where it is mounted");
+    if (volume.lazy) throw Error(Status::refused, shown + ": its image is still arriving");
+    check_unused(volume);
+    making = Place::Making::begin(place_, "commit-" + record_name(name));
+    if (!making) throw Error(Status::refused, shown + ": another command makes a file of it");
+    // What lies on what, from the bottom up.
+    layers.emplace_back(place_.data(volume), volume.form);
+    while (layers.back().second == Form::qcow2) {
+      const auto id = lies_on(layers.back().first);
+      if (id.empty()) break;
+      const auto base = place_.find_base(id);
+      if (!base) throw Error(Status::failed, shown + ": what it lies on is gone");
+      making->needs(id);
+      layers.emplace_back(place_.base(id), base->form);
     }
-    ::unlink(part.c_str());
+    std::ranges::reverse(layers);
+    before = stamp_at(layers.back().first);
   }
-  sync_file(to);
+  // The bytes of what it was cloned from stay as and where they are, and what was written since goes on top: so whoever
+  // has the former gets little more than that.
+  const auto whole = making->data() / "disk";
+  const auto part = making->data() / "layer";
+  if (::mkdir(making->data().c_str(), 0700) != 0) throw failed(making->data());
+  copy_disk(layers.front().first, whole, false);
+  for (std::size_t i = 1; i < layers.size(); ++i) {
+    copy_disk(layers[i].first, part, false);
+    rebase(part, "./disk", layers.front().second);
+    must_run({"qemu-img", "commit", "-q", "-f", "qcow2", part.string()}, shown);
+    if (::unlink(part.c_str()) != 0) throw failed(part);
+  }
+  if (const auto volume = place_.get(name); stamp_at(place_.data(volume)) != before)
+    throw Error(Status::failed, shown + ": was changed meanwhile");
+  const auto file = open_to_read(whole);
+  take(file.get(), stamp_at(whole).size);
 }
 
 }  // namespace mesh

@@ -46,8 +46,9 @@ class Volumes {
   void check_clone_of_image() const { static_cast<void>(way_to_clone_disk()); }
   void check_clone_of_archive() const;
 
-  /// Its disk as one file, `to`, which is made, of the form of what it was cloned from. Nobody may use it meanwhile.
-  void flatten(const std::string& name, const std::filesystem::path& to);
+  /// Its disk as one file, which is made, of the form of what it was cloned from: `take` is given that, open, and its
+  /// size in bytes. Nobody may use the volume meanwhile.
+  void flatten(const std::string& name, const std::function<void(int file, std::int64_t size)>& take);
 
   /// Those over the mounted mesh whose image is whole here by now, and which nobody uses, lie on that from then on.
   void settle();

@@ -977,12 +977,22 @@ TEST_CASE("what commands print with --json is as docs/json-schema.json says, and
   };
   note("/status.json of a node", get("http"));
   note("/status.json of a tracker", get("http of tracker"));
+  write_file(mesh.root() / "place.yaml", "type: plain\nlocation: place\n");
+  const auto vol = [&](std::vector<std::string> words) {
+    words.insert(words.begin(), {program("meshvol"), "-c", (mesh.root() / "place.yaml").string(), "--files",
+                                 mesh.files("n0").string(), "--config", "/dev/null"});
+    return mesh.run(words);
+  };
+  for (const auto* name : {"web", "dir/web"}) CHECK(vol({"clone", "d/a", name}).status == 0);
+  note("meshvol list", vol({"list", "--json"}).out);
+  note("meshvol list", vol({"list", "-r", "--json"}).out);
+  note("meshvol info", vol({"info", "--json", "web"}).out);
   // Each of them was asked for.
   const auto schema = fs::path(MESH_SOURCE_DIR) / "docs/json-schema.json";
   const auto definitions = nlohmann::json::parse(read_file(schema)).at("$defs");
   for (const auto& [name, one] : definitions.items()) {
     INFO(name);
-    CHECK((name == "transfer" || name == "get" ||
+    CHECK((name == "transfer" || name == "get" || name == "volume" ||
            std::ranges::any_of(said, [&, of = name](const auto& pair) { return pair.at("of") == of; })));
   }
   write_file(mesh.root() / "said", said.dump());

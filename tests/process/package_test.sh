@@ -48,7 +48,7 @@ getent passwd mesh
 [ "$(stat -c %U:%G:%a /var/lib/mesh/files)" = mesh:mesh:2775 ]
 fails systemctl -q is-active meshseed
 fails systemctl -q is-enabled meshseed
-for page in meshseed.8 meshtracker.8 meshget.1 meshfile.1 meshkey.1 mesh-rollout.8 mm-disk.1; do [ -e /usr/share/man/man${page#*.}/$page.gz ] || grep -rq man /etc/dpkg/dpkg.cfg.d; done
+for page in meshseed.8 meshtracker.8 meshget.1 meshfile.1 meshkey.1 meshvol.1 mesh-rollout.8 mm-disk.1; do [ -e /usr/share/man/man${page#*.}/$page.gz ] || grep -rq man /etc/dpkg/dpkg.cfg.d; done
 
 meshkey init >/mnt/init
 grep -q "systemctl enable --now meshtracker meshseed" /mnt/init
@@ -117,6 +117,14 @@ eventually has x.img
 kill %1
 wait || true
 [ "$(dpkg-query -W -f='${Version}' meshswarm)" = 0.0.2 ]
+
+# A disk for a VM, where the package has room for them, of an image that belongs to another user. No tool of others is here: it is a copy.
+[ "$(meshvol clone x.img web1)" = /var/lib/meshvol/web1 ]
+cmp /var/lib/mesh/files/x.img /var/lib/meshvol/web1
+fails meshvol drop web2
+meshvol drop web1
+rm -r /var/lib/meshvol
+fails runuser -u bob -- meshvol --config /etc/mesh/mesh.conf -c /nonexistent list
 
 # The mesh as a tree, by a unit of systemd, for everybody; it outlives a restart of the node, and is there again after its own end.
 fails test -e /usr/bin/meshmount
