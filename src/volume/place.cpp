@@ -71,6 +71,23 @@ bool is_subvolume(const fs::path& path) {
          static_cast<unsigned long>(file_system.f_type) == BTRFS_SUPER_MAGIC;
 }
 
+namespace {
+
+/// With those in it, which a container's system makes (systemd-tmpfiles does): the innermost first.
+void remove_subvolume(const fs::path& top) {
+  std::vector<fs::path> all{top};
+  std::error_code ec;
+  for (auto it = fs::recursive_directory_iterator(top, ec); !ec && it != fs::recursive_directory_iterator();
+       it.increment(ec))
+    if (is_subvolume(it->path())) all.push_back(it->path());
+  for (auto it = all.rbegin(); it != all.rend(); ++it) {
+    static_cast<void>(run_tool({"btrfs", "property", "set", "-f", "-ts", it->string(), "ro", "false"}));
+    must_run({"btrfs", "subvolume", "delete", it->string()}, printable(it->string()));
+  }
+}
+
+}  // namespace
+
 void remove_data(const fs::path& data) {
   struct stat s {};
   if (::lstat(data.c_str(), &s) != 0) {
@@ -78,11 +95,7 @@ void remove_data(const fs::path& data) {
     throw failed(data);
   }
   if (!S_ISDIR(s.st_mode)) return remove_file(data);
-  if (is_subvolume(data)) {
-    must_run({"btrfs", "property", "set", "-f", "-ts", data.string(), "ro", "false"}, printable(data.string()));
-    must_run({"btrfs", "subvolume", "delete", data.string()}, printable(data.string()));
-    return;
-  }
+  if (is_subvolume(data)) return remove_subvolume(data);
   std::error_code ec;
   fs::remove_all(data, ec);
   if (ec) throw Error(Status::failed, printable(data.string()) + ": cannot be removed: " + ec.message());
@@ -353,9 +366,13 @@ void Place::free_bases(const std::vector<Volume>& volumes, std::vector<Base> bas
 /// True where something was left to be done.
 bool Place::recover(Volume volume) const {
   const auto made = own_ / "making" / (record_name(volume.name) + ".data");
-  if (volume.is_dropped)
-    finish_removal(volume);
-  else if (!volume.under.empty())
+  if (volume.is_dropped) {
+    try {
+      finish_removal(volume);
+    } catch (const Error&) {
+      // What cannot be removed holds up nobody; it is tried again by the next one.
+    }
+  } else if (!volume.under.empty())
     take_over(volume);
   else if (is_there(made) && !is_there(data(volume)))
     move_into_place(made, volume);
