@@ -183,7 +183,7 @@ class MeshFiles {
   /// Puts what `in` has there, `size` bytes, under a name that nobody has, or, with `is_force`, any. Returns its path.
   std::string put(const std::string& path, int in, std::int64_t size, bool is_force) {
     const AsOwner owner(options_.node.files);
-    const auto shown = gate().absolute(path);
+    auto shown = gate().absolute(path);
     const auto fail = [&](int error) {
       return Error(
           error == EEXIST ? Status::refused : Status::failed,
