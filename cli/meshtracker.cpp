@@ -7,6 +7,7 @@
 #include "core/format.h"
 #include "core/memory.h"
 #include "options.h"
+#include "page/page.h"
 #include "run_as.h"
 #include "service.h"
 #include "tracker.h"
@@ -78,10 +79,10 @@ int main(int argc, char** argv) {
         ->type_name("ADDR:PORT");
     std::string http_at;
     std::string http_token;
-    app.add_option(
-           "--http", http_at,
-           "Serve /metrics (for Prometheus) and /status.json here, to who sends the token, and to this user and "
-           "root on this machine; in a configuration file it is tracker-http")
+    app.add_option("--http", http_at,
+                   "Serve a page for browsers that shows the mesh, /metrics (for Prometheus) and /status.json here, to "
+                   "who sends the token, and to this user and "
+                   "root on this machine; in a configuration file it is tracker-http")
         ->type_name("ADDR:PORT");
     app.add_option("--http-token", http_token, "The file of that token, made where there is none")->type_name("FILE");
     add_user(app, options.node.user);
@@ -121,9 +122,11 @@ int main(int argc, char** argv) {
     Tracker tracker(io, tracker_options);
     Figures figures{tracker};
     HttpListenerPtr http;
+    std::optional<Page> page;
     if (!http_at.empty()) {
       http_options.names = tracker_options.access.http_names;
       http = HttpListener::open(io, http_at, std::move(http_options));
+      page.emplace(io, *http, tracker.handlers(), Page::Options{options.node.name, "meshtracker", {}});
       http->add_page("/metrics", Metrics::type, [&figures]() -> Task<std::string> { co_return figures.metrics(); });
       http->add_page("/status.json", "application/json",
                      [&figures]() -> Task<std::string> { co_return figures.status(); });

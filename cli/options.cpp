@@ -171,10 +171,18 @@ void add_node(CLI::App& app, CommonOptions& options, std::string& hash, const ch
   app.add_option("--ignore", node.ignore, "Never offer files of this name (a glob); may be given several times")
       ->type_name("GLOB")
       ->allow_extra_args(false);
-  app.add_option("--http", node.http,
-                 "Serve the mesh's files over HTTP here, to who sends the token, and to this user and root on this "
-                 "machine: GET /files/PATH, whole or a range, whether it is here or not")
+  app.add_option(
+         "--http", node.http,
+         "Serve the mesh's files over HTTP here, to who sends the token, and to this user and root on this "
+         "machine: GET /files/PATH, whole or a range, whether it is here or not; and at / a page for browsers that "
+         "shows the mesh")
       ->type_name("ADDR:PORT");
+  app.add_option("--http-allow", node.http_allow,
+                 "What the page at --http may have this node do, for who sends the token: get, cancel, delete, cache "
+                 "(drop it); may be given several times (default: nothing, it only shows)")
+      ->check(CLI::IsMember({"get", "cancel", "delete", "cache"}).description(""))
+      ->type_name("WHAT")
+      ->allow_extra_args(false);
   app.add_option("--http-token", node.http_token,
                  "The file of that token, made where there is none (default: http-token in the state directory)")
       ->type_name("FILE");

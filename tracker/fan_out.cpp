@@ -7,6 +7,10 @@ namespace mesh {
 namespace {
 
 constexpr auto status_limit = std::chrono::seconds(2);
+constexpr auto least_between_glances = std::chrono::milliseconds(900);
+constexpr auto rest_of_a_glance = std::chrono::milliseconds(4);  // for each node
+constexpr auto least_between_hours = std::chrono::seconds(9);
+constexpr auto rest_of_an_hour = std::chrono::milliseconds(50);
 constexpr auto order_limit = std::chrono::minutes(10);  // a tree of millions of files takes a while to delete
 constexpr std::size_t most_answer_bytes = 16 * 1024;    // of one node, of which there may be a thousand
 
@@ -73,32 +77,92 @@ Task<Relayed> FanOut::relay(ChannelPtr channel, Relay asked) {
   co_return std::move(*reply);
 }
 
-Task<StatusReply> FanOut::status() {
-  const auto reply = std::make_shared<StatusReply>();
+template <class Answer, class Question, class Taken, class Failed>
+Task<std::vector<Answer>> FanOut::ask_all(Question question, Taken taken, Failed failed) {
+  const auto all = std::make_shared<std::vector<Answer>>();
   Together asked(io_);
   know_everybody();
-  auto ask = [](FanOut* self, NodeKey key, std::string name, std::shared_ptr<StatusReply> all) -> Task<void> {
-    NodeStatus one;
-    one.node = name;
+  auto ask = [](FanOut* self, NodeKey key, std::string name, Question what, Taken take, Failed fail,
+                std::shared_ptr<std::vector<Answer>> out) -> Task<void> {
+    Answer one;
     try {
-      const StatusAsk question;
-      StatusReply answer = co_await self->members_.request(key, question, status_limit);
-      if (!answer.nodes.empty()) one = std::move(answer.nodes.front());
-      one.node = name;
+      auto answer = co_await self->members_.request(key, what, status_limit);
+      one = take(std::move(answer));
     } catch (const Error& error) {
-      one.error = error.what();
+      one = fail(error);
     }
-    all->nodes.push_back(std::move(one));
+    one.node = std::move(name);
+    out->push_back(std::move(one));
   };
   std::vector<std::pair<NodeKey, std::string>> some;
   for (const auto& [key, node] : members_.all()) some.emplace_back(key, members_.name_of(node));
   for (const auto& [key, name] : some) {
     if (members_.is_brief()) co_await asked.fewer_than(most_asked_by_view);
-    asked.add(ask(this, key, name, reply));
+    asked.add(ask(this, key, name, question, taken, failed, all));
   }
   co_await asked.all();
-  std::ranges::sort(reply->nodes, {}, &NodeStatus::node);
-  co_return std::move(*reply);
+  std::ranges::sort(*all, {}, &Answer::node);
+  co_return std::move(*all);
+}
+
+Task<StatusReply> FanOut::status() {
+  const auto taken = [](StatusReply answer) {
+    return answer.nodes.empty() ? NodeStatus{} : std::move(answer.nodes.front());
+  };
+  const auto failed = [](const Error& error) {
+    NodeStatus one;
+    one.error = error.what();
+    return one;
+  };
+  StatusReply reply;
+  const StatusAsk question;
+  reply.nodes = co_await ask_all<NodeStatus>(question, taken, failed);
+  co_return reply;
+}
+
+Task<Glances> FanOut::glance(GlanceAsk asked) {
+  while (is_looking_) co_await looked_.wait();
+  // A second between two, and where there are many nodes as long as keeps this loop's work for it small.
+  const auto age = Clock::now() - looked_at_;
+  const auto rest = std::max<Clock::duration>(least_between_glances, members_.all().size() * rest_of_a_glance);
+  const auto hour_rest = std::max<Clock::duration>(least_between_hours, members_.all().size() * rest_of_an_hour);
+  const bool has_hour = hour_asked_at_ && Clock::now() - *hour_asked_at_ < hour_rest;
+  if (!last_ || age > rest || (asked.hour && !has_hour)) co_await look(asked.hour && !has_hour);
+  co_return *last_;
+}
+
+Task<void> FanOut::look(bool hour) {
+  is_looking_ = true;
+  const auto taken = [](Glances answer) {
+    auto one = answer.nodes.empty() ? Glance{} : std::move(answer.nodes.front());
+    bound(one);
+    return one;
+  };
+  const auto failed = [](const Error& error) {
+    Glance one;
+    one.error = error.what();
+    one.is_old = one.error.find("does not serve") != std::string::npos;
+    return one;
+  };
+  GlanceAsk question;
+  question.hour = hour;
+  auto out = std::make_shared<Glances>();
+  try {
+    out->nodes = co_await ask_all<Glance>(question, taken, failed);
+  } catch (const std::exception&) {
+    // Of what was asked for before.
+  }
+  for (auto& one : out->nodes) {
+    add(out->hour, one.hour);
+    one.hour = {};
+  }
+  if (!hour && last_) out->hour = last_->hour;
+  for (const auto& [name, since] : members_.absent()) out->absent.push_back(name);
+  last_ = std::move(out);
+  looked_at_ = Clock::now();
+  if (hour) hour_asked_at_ = looked_at_;
+  is_looking_ = false;
+  looked_.notify();
 }
 
 }  // namespace mesh

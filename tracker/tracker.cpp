@@ -147,6 +147,7 @@ Handlers Tracker::make_handlers() {
   });
   h.on<Relay>([this](ChannelPtr channel, Relay asked) { return fan_out_.relay(std::move(channel), std::move(asked)); });
   h.on<StatusAsk>([this](ChannelPtr, StatusAsk) { return fan_out_.status(); });
+  h.on<GlanceAsk>([this](ChannelPtr, GlanceAsk asked) { return fan_out_.glance(asked); });
   h.on<TorrentAsk>([this](ChannelPtr channel, TorrentAsk question) -> Task<TorrentFile> {
     if (options_.access.keys)
       throw Error(Status::refused, printable(question.path) +

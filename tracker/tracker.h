@@ -51,6 +51,8 @@ class Tracker {
     std::size_t swarms = 0;
   };
   [[nodiscard]] Counts counts() const;
+  /// What it answers; for this process itself, too.
+  [[nodiscard]] const Handlers& handlers() const { return handlers_; }
   /// Told what each request took.
   void set_on_answered(std::function<void(std::string_view, std::chrono::steady_clock::duration)> told) {
     handlers_.on_answered = std::move(told);

@@ -15,6 +15,7 @@
 #include <set>
 
 #include "core/format.h"
+#include "core/mends.h"
 #include "disk/trusted_dir.h"
 #include "meshfile/commands.h"
 #include "meshfile/shared.h"
@@ -26,12 +27,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::int64_t gib = std::int64_t{1} << 30;
 constexpr auto walk_limit = std::chrono::seconds(3);
 constexpr std::size_t most_walked = 500'000;
-/// Which of two versions is newer is told by their times: clocks that differ by more have the wrong one win.
-constexpr std::int64_t clock_warn_ms = 2'000;
-constexpr std::int64_t clock_fault_ms = 60'000;
 
 /// What was found, in the order in which it was looked for.
 class Findings {
@@ -163,10 +160,11 @@ void check_disk(const NodeOptions& node, Findings& findings) {
   const auto free = static_cast<std::int64_t>(s.f_bavail) * static_cast<std::int64_t>(s.f_frsize);
   const auto all = static_cast<std::int64_t>(s.f_blocks) * static_cast<std::int64_t>(s.f_frsize);
   const auto left = human_bytes(free) + " free of " + human_bytes(all);
-  const std::string mend = "meshfile cache --drop, or meshfile delete what is not needed";
-  if (free < gib / 16)
+  const std::string mend(mends::disk);
+  const auto room = mends::look_at_disk(free, all);
+  if (room == mends::Disk::full)
     findings.fault("disk", where + ": full: " + left, mend);
-  else if (free < gib || free < all / 50)
+  else if (room == mends::Disk::low)
     findings.warn("disk", where + ": nearly full: " + left, mend);
   else
     findings.ok("disk", left);
@@ -270,16 +268,16 @@ void check_clock(const MeshChecked& mesh, Findings& findings) {
     std::snprintf(text.data(), text.size(), "%.1f s", static_cast<double>(std::abs(ms)) / 1000);
     return std::string(text.data()) + (ms > 0 ? " behind" : " ahead of");
   };
-  const std::string mend = "timedatectl set-ntp true, here; without a network of its own, chrony with a common server";
-  if (std::abs(median) > clock_fault_ms)
+  const std::string mend = "here: " + std::string(mends::clock);
+  if (std::abs(median) > mends::clock_fault_ms)
     findings.fault("clock", "this clock is " + shown(median) + " the other nodes': older versions may win", mend);
-  else if (std::abs(median) > clock_warn_ms)
+  else if (std::abs(median) > mends::clock_warn_ms)
     findings.warn("clock", "this clock is " + shown(median) + " the other nodes'", mend);
   else
     findings.ok("clock", "as the other nodes'");
   for (const auto& node : mesh.nodes)
-    if (node.trouble.empty() && std::abs(node.clock_off - median) > clock_warn_ms) others.push_back(node.node);
-  if (!others.empty() && std::abs(median) <= clock_warn_ms)
+    if (node.trouble.empty() && std::abs(node.clock_off - median) > mends::clock_warn_ms) others.push_back(node.node);
+  if (!others.empty() && std::abs(median) <= mends::clock_warn_ms)
     findings.warn("clock", names_of(others) + ": other clocks than this one", "the same on those nodes");
 }
 
@@ -323,7 +321,7 @@ void check_mesh(const MeshChecked& mesh, Findings& findings) {
     findings.ok("versions", "all are of " + mesh.version);
   else
     findings.warn("versions", names_of(differ) + ": of another version than this node's " + mesh.version,
-                  "install the same package there, and restart meshseed");
+                  std::string(mends::version));
   const auto count = std::to_string(mesh.nodes.size());
   if (silent.size() == mesh.nodes.size())
     findings.fault("nodes", "none of " + count + " other nodes is reached: " + why,

@@ -110,6 +110,23 @@ void MemberList::reached(const std::string& instance, Time now) {
   if (const auto it = known_.find(instance); it != known_.end()) set_missed(it->second, false, now);
 }
 
+std::string MemberList::name_at(const std::string& address, std::uint16_t port) const {
+  std::string by_port;
+  std::string by_address;
+  int of_port = 0;
+  int of_address = 0;
+  for (const auto& [instance, known] : known_) {
+    const auto& member = known.member;
+    if (std::ranges::find(member.addresses, address) == member.addresses.end()) continue;
+    ++of_address;
+    by_address = member.node;
+    if (member.peer_port != port) continue;
+    ++of_port;
+    by_port = member.node;
+  }
+  return of_port == 1 ? by_port : of_port == 0 && of_address == 1 ? by_address : std::string();
+}
+
 bool MemberList::is_missed(const std::string& instance) const {
   const auto it = known_.find(instance);
   return it != known_.end() && it->second.missed;

@@ -49,6 +49,9 @@ class MemberList {
   [[nodiscard]] std::size_t keeper_count() const;
   /// Of this instance; nothing where it is not known.
   [[nodiscard]] std::optional<Member> find(const std::string& instance, Time now) const;
+  /// The name of the one that is there, where one alone is: by address and peer port; or, where none has that port, by
+  /// address, as who connects comes from any. Empty where that says nothing.
+  [[nodiscard]] std::string name_at(const std::string& address, std::uint16_t port) const;
   [[nodiscard]] bool is_missed(const std::string& instance) const;
   /// Another number than before: `keepers` may be others.
   [[nodiscard]] std::uint64_t changes() const { return changes_; }

@@ -23,6 +23,7 @@
 #include "node/own_addresses.h"
 #include "node/own_identity.h"
 #include "node/remote_commands.h"
+#include "page/page.h"
 #include "serve/block_teller.h"
 #include "serve/guests.h"
 #include "serve/http_gateway.h"
@@ -106,6 +107,9 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
                                            Transfers::Options{options_.stall, options_.search_patience, options_.keys,
                                                               options_.max_active, [this] { return as_teller(); }},
                                            log_, *library_, *session_, *links_, *node_channels_, *room_, download);
+  transfers_->on_arrived = [this](const TransferInfo& info) {
+    throughput_.arrived(info.path, {info.from_sources, info.from_getters, info.from_origin});
+  };
   spools_ = std::make_unique<Spools>(*workers_, Spools::Options{options_.stall, options_.keys}, *library_, *session_,
                                      *links_, *room_);
   read_cache_ =
@@ -383,7 +387,7 @@ void Node::serve_commands() {
     co_return out;
   });
   h.on<DiffAsk>([this](ChannelPtr channel, DiffAsk asked) {
-    remote_commands_->check_seeds(*channel, asked.seeds);
+    remote_commands_->check_seeds(channel, asked.seeds);
     return differ_->diff(std::move(channel), std::move(asked));
   });
   h.on<CacheAsk>([this](ChannelPtr, CacheAsk asked) -> Task<CacheUsage> {
@@ -413,16 +417,14 @@ void Node::serve_commands() {
     }
     ChannelPtr tracker;
     out = co_await links_->ask(question, tracker_limit, seconds(10), &tracker);
-    if (index_ && index_->is_view(tracker)) {
-      const auto others = out.nodes.size() - std::min<std::size_t>(out.nodes.size(), 1);
-      const auto silent = std::ranges::count_if(out.nodes, [](const NodeStatus& node) { return !node.error.empty(); });
-      const auto answers = std::to_string(others - static_cast<std::size_t>(silent)) + " of the " +
-                           std::to_string(others) + (others == 1 ? " other" : " others") + " that it knows";
-      if (!links_->names().empty())
-        out.view = "no tracker answers: this is the word of this node and of " + answers;
-      else if (silent > 0)
-        out.view = "incomplete: this is the word of this node and of " + answers;
-    }
+    const auto silent = std::ranges::count_if(out.nodes, [](const NodeStatus& node) { return !node.error.empty(); });
+    out.view = view_of(tracker, out.nodes.size(), static_cast<std::size_t>(silent));
+    co_return out;
+  });
+  h.on<GlanceAsk>([this](ChannelPtr, GlanceAsk asked) -> Task<Glances> {
+    if (asked.mesh) co_return co_await glance_at_mesh(asked);
+    Glances out;
+    out.nodes.push_back(glance(asked.hour));
     co_return out;
   });
   h.on<List>([this](ChannelPtr, List question) -> Task<Listed> {
@@ -483,6 +485,7 @@ Task<void> Node::tick() {
     profiles_->tend();
     mounts_->tend();
     if (count % 60 == 0) trimmer.give_back();
+    count_throughput();
     if (count % 5 == 0 && http_) watch_.look(transfers_->infos(), Clock::now());
     if (count % 5 == 0) session_->unload_idle();
     if (count % 5 == 0) range_teller_->tend();

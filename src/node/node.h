@@ -16,6 +16,7 @@
 #include "mesh/rivals.h"
 #include "node/node_options.h"
 #include "node/self_watch.h"
+#include "node/throughput.h"
 #include "wire/channel.h"
 #include "wire/flow.h"
 #include "wire/http_reply.h"
@@ -40,6 +41,7 @@ class Differ;
 class Gossip;
 class Seeder;
 class PackMaker;
+class Page;
 class PathIndex;
 class RangeTeller;
 class Prefetcher;
@@ -53,6 +55,7 @@ class Session;
 class Spools;
 class Streamer;
 class TrackerLinks;
+struct SwarmTorrent;
 class Transfers;
 
 class Node {
@@ -110,6 +113,12 @@ class Node {
   Task<void> serve_channel(std::string path, ChannelPtr channel, const Handlers& handlers);
   Task<void> tick();
   NodeStatus status() const;
+  [[nodiscard]] Glance glance(bool with_hour) const;
+  [[nodiscard]] std::vector<Giver> givers_of(const SwarmTorrent& torrent) const;
+  Task<Glances> glance_at_mesh(GlanceAsk asked);
+  void count_throughput();
+  /// Where no tracker answers, whose word an answer is; else empty.
+  [[nodiscard]] std::string view_of(const ChannelPtr& tracker, std::size_t nodes, std::size_t silent) const;
   [[nodiscard]] ReadFrom read_from();
 
   asio::io_context& io_;
@@ -151,7 +160,9 @@ class Node {
   std::unique_ptr<Server> server_;
   std::shared_ptr<HttpListener> http_;
   std::unique_ptr<HttpGateway> gateway_;
+  std::unique_ptr<Page> page_;
   SelfWatch watch_;
+  Throughput throughput_;
   std::unique_ptr<LocalServer> local_;
   std::set<ChannelPtr> channels_;     ///< that others opened
   std::multiset<std::string> calls_;  ///< to nodes that could not reach this one, by where they are

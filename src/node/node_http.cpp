@@ -5,6 +5,7 @@
 #include "get/getter.h"
 #include "mesh/tracker_links.h"
 #include "node/node.h"
+#include "page/page.h"
 #include "serve/http_gateway.h"
 #include "serve/range_teller.h"
 #include "swarm/session.h"
@@ -37,6 +38,7 @@ nlohmann::json config_of(const NodeOptions& options) {
           {"advertise", options.advertise},
           {"http", options.http},
           {"http_names", options.http_names},
+          {"http_allow", options.http_allow},
           {"head", options.head},
           {"open", options.open},
           {"has_key", options.keys != nullptr},
@@ -148,6 +150,9 @@ void Node::listen_for_http() {
     out["ranges_sent"] = range_teller_->sent();
     co_return to_text(out, 1) + "\n";
   });
+  page_ = std::make_unique<Page>(
+      workers_->loop(), *http_, command_handlers_,
+      Page::Options{options_.name, "meshseed", {options_.http_allow.begin(), options_.http_allow.end()}});
   gateway_ = std::make_unique<HttpGateway>(*http_, HttpGateway::Options{options_.read_patience}, read_from(), *getter_);
 }
 

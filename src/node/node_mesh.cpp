@@ -253,6 +253,11 @@ void Node::serve_mesh() {
     if (const auto torrent = session_->find(meet.id); torrent && torrent->checked)
       session_->connect(*torrent, meet.peers);
   });
+  mesh_handlers_.on<GlanceAsk>([this](ChannelPtr, GlanceAsk asked) -> Task<Glances> {
+    Glances out;
+    out.nodes.push_back(glance(asked.hour));
+    co_return out;
+  });
   mesh_handlers_.on<StatusAsk>([this](ChannelPtr, StatusAsk) -> Task<StatusReply> {
     StatusReply out;
     out.nodes.push_back(status());

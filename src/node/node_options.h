@@ -48,6 +48,7 @@ struct NodeOptions {
   int max_peers = 2'000;
   std::string http;                     ///< ADDR:PORT of the HTTP gateway; empty: none
   std::filesystem::path http_token;     ///< empty: "http-token" in the state dir
+  std::vector<std::string> http_allow;  ///< what its page may have done: get, cancel, delete, cache
   std::string http_secret;              ///< what that holds, where it had to be read by root
   std::string user;                     ///< that the service goes on as; empty: who starts it
   std::int64_t cache = -1;              ///< bytes that readers' parts may take; below 0: a tenth of the file system

@@ -31,7 +31,7 @@ std::string bounded(const Reply& reply, List&... lists) {
 void RemoteCommands::serve_commands(Handlers& handlers) {
   handlers.on<Get>([this](ChannelPtr channel, Get request) {
     request.ordered = false;
-    check_seeds(*channel, request.seeds);
+    check_seeds(channel, request.seeds);
     return gets_.get(std::move(channel), std::move(request));
   });
   handlers.on<Wait>(
@@ -48,8 +48,8 @@ void RemoteCommands::serve_commands(Handlers& handlers) {
   });
 }
 
-void RemoteCommands::check_seeds(const Channel& channel, const std::vector<std::string>& seeds) const {
-  if (!channel.is_of_own_user() && has_outside_seed(seeds, library_.gate().files_dir()))
+void RemoteCommands::check_seeds(const ChannelPtr& channel, const std::vector<std::string>& seeds) const {
+  if ((!channel || !channel->is_of_own_user()) && has_outside_seed(seeds, library_.gate().files_dir()))
     throw Error(Status::refused, "a seed outside of the files directory is for the user alone that the node runs as");
 }
 

@@ -24,8 +24,9 @@ class RemoteCommands {
 
   void serve_commands(Handlers& handlers);
   void serve_mesh(Handlers& handlers);
-  /// Whether a command may have these files read as seeds. Throws Error(refused).
-  void check_seeds(const Channel& channel, const std::vector<std::string>& seeds) const;
+  /// Whether a command may have these files read as seeds; `channel`: null where it came by HTTP. Throws
+  /// Error(refused).
+  void check_seeds(const ChannelPtr& channel, const std::vector<std::string>& seeds) const;
 
  private:
   Task<What> read(What what);

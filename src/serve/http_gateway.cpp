@@ -122,9 +122,9 @@ HttpGateway::HttpGateway(HttpListener& listener, Options options, ReadFrom from,
 Task<std::optional<Text>> HttpGateway::Shared::answer(ConnectionPtr to, const Request& request,
                                                       const HttpTarget& target) {
   const auto& path = target.path;
-  if (path == "/" || path == files) co_return found_at(std::string(files) + "/");
+  if (path == files) co_return found_at(std::string(files) + "/");
   if (!path.starts_with("/files/"))
-    co_return error_text(404, "there are /files/, /stats, /status.json, /metrics and /config");
+    co_return error_text(404, "there are / (a page for browsers), /files/, /stats, /status.json, /metrics and /config");
   auto rest = path.substr(files.size() + 1);
   const bool is_directory = rest.empty() || rest.ends_with('/');
   if (is_directory && !rest.empty()) rest.pop_back();

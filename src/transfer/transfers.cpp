@@ -198,6 +198,7 @@ void Transfers::note_arrival(const Download& download) {
   totals_.from_mesh += info.from_sources + info.from_getters;
   totals_.from_origin += info.from_origin;
   totals_.reused += info.reused;
+  if (on_arrived) on_arrived(info);
   log_(LogLine(printable(info.path) + ": here; " + human_bytes(download.wanted().size) +
                (info.reused > 0 ? ", of which " + human_bytes(info.reused) + " were here already" : "") +
                ", from sources " + human_bytes(info.from_sources) + ", from other getters " +

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -56,6 +57,8 @@ class Transfers {
     std::int64_t reused = 0;
   };
   [[nodiscard]] const Totals& totals() const { return totals_; }
+  /// Told of each file that has arrived. May be unset.
+  std::function<void(const TransferInfo&)> on_arrived;
 
  private:
   Task<void> run(DownloadPtr download);

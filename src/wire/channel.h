@@ -8,6 +8,7 @@
 // cut off.
 #pragma once
 
+#include <any>
 #include <boost/asio/ip/address.hpp>
 #include <chrono>
 #include <functional>
@@ -34,6 +35,7 @@ class Handlers {
  public:
   template <class Request>
   void on(std::function<Task<typename Request::Reply>(ChannelPtr, Request)> handler) {
+    typed_[Request::name] = handler;
     requests_[Request::name] = [handler = std::move(handler)](ChannelPtr channel,
                                                               const lt::bdecode_node& body) -> Task<lt::entry> {
       Request request;
@@ -50,6 +52,16 @@ class Handlers {
     };
   }
 
+  /// What is answered to this process itself, which has no channel: whose handlers need none. Throws what they throw,
+  /// and Error(failed) where there is none for it.
+  template <class Request>
+  Task<typename Request::Reply> answer(Request request) const {
+    using Handler = std::function<Task<typename Request::Reply>(ChannelPtr, Request)>;
+    const auto it = typed_.find(Request::name);
+    if (it == typed_.end()) throw Error(Status::failed, std::string("there is no ") + Request::name + " here");
+    return std::any_cast<const Handler&>(it->second)(nullptr, std::move(request));
+  }
+
   /// Told what each request took, from when it was read to when its answer was there. May be unset.
   std::function<void(std::string_view request, std::chrono::steady_clock::duration took)> on_answered;
 
@@ -60,6 +72,7 @@ class Handlers {
     const auto reply = co_await handler(std::move(channel), std::move(request));
     co_return codec::encode(reply);
   }
+  std::map<std::string, std::any, std::less<>> typed_;
   std::map<std::string, std::function<Task<lt::entry>(ChannelPtr, const lt::bdecode_node&)>, std::less<>> requests_;
   std::map<std::string, std::function<void(const ChannelPtr&, const lt::bdecode_node&)>, std::less<>> notes_;
 };

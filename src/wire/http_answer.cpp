@@ -16,7 +16,7 @@ std::string rendered(const Head& head, bool goes_on) {
   out.append(reason.data(), reason.size());
   out += "\r\nDate: " + http_date(::time(nullptr));
   for (const auto& [name, value] : head.fields) out += "\r\n" + name + ": " + value;
-  if (head.status != 304) out += "\r\nContent-Length: " + std::to_string(head.length);
+  if (head.status != 304 && head.length >= 0) out += "\r\nContent-Length: " + std::to_string(head.length);
   if (!goes_on) out += "\r\nConnection: close";
   return out + "\r\n\r\n";
 }
@@ -42,6 +42,19 @@ void add_guards(Head& head, bool is_own) {
                                                           "; default-src 'none'; style-src 'unsafe-inline'" +
                                                           (is_own ? "; img-src 'self'; media-src 'self'" : ""));
   head.fields.emplace_back("X-Content-Type-Options", "nosniff");
+  head.fields.emplace_back("Cross-Origin-Resource-Policy", "same-origin");
+  head.fields.emplace_back("Referrer-Policy", "no-referrer");
+}
+
+void add_page_guards(Head& head) {
+  head.fields.emplace_back(
+      "Content-Security-Policy",
+      "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+      "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for "
+      "'script'; trusted-types 'none'");
+  head.fields.emplace_back("X-Content-Type-Options", "nosniff");
+  head.fields.emplace_back("X-Frame-Options", "DENY");
+  head.fields.emplace_back("Cross-Origin-Opener-Policy", "same-origin");
   head.fields.emplace_back("Cross-Origin-Resource-Policy", "same-origin");
   head.fields.emplace_back("Referrer-Policy", "no-referrer");
 }

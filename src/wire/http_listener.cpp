@@ -7,11 +7,14 @@
 #include <array>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
 #include <cerrno>
+#include <charconv>
+#include <limits>
 
+#include "core/digest.h"
 #include "core/format.h"
+#include "core/merkle.h"
 #include "wire/endpoint.h"
 #include "wire/flow.h"
 #include "wire/http_token.h"
@@ -34,7 +37,8 @@ constexpr auto drain_limit = seconds(2);
 constexpr std::size_t most_drained = std::size_t{16} << 20;
 constexpr std::size_t drained_at_once = 64 * 1024;
 constexpr auto rest_limit = seconds(60);  // between two requests
-constexpr std::size_t most_head = 16 * 1024;
+constexpr auto most_head = HttpConnection::most_head;
+constexpr std::size_t most_body = 64 * 1024;
 
 /// Some descriptors are left to all else.
 ConnectionLimits bounded(ConnectionLimits limits) {
@@ -70,8 +74,24 @@ HttpListenerPtr HttpListener::open(asio::io_context& io, const std::string& wher
 }
 
 void HttpListener::add_page(std::string path, std::string type, Make make) {
-  pages_[std::move(path)] = {std::move(type), std::move(make)};
+  pages_[std::move(path)] = [type = std::move(type), make = std::move(make)](
+                                HttpConnectionPtr, const HttpRequest&,
+                                const HttpTarget&) -> Task<std::optional<http_answer::Text>> {
+    Text out;
+    out.head.fields = {{"Content-Type", type}, {"Cache-Control", "no-store"}};
+    add_guards(out.head, true);
+    out.body = co_await make();
+    co_return out;
+  };
 }
+
+void HttpListener::add_answer(std::string path, Answer answer) { pages_[std::move(path)] = std::move(answer); }
+
+void HttpListener::add_asset(std::string path, std::string type, std::string_view bytes) {
+  assets_[std::move(path)] = {std::move(type), bytes, "\"" + sha256(bytes).hex().substr(0, 32) + "\""};
+}
+
+void HttpListener::add_order(std::string path, Take take) { orders_[std::move(path)] = std::move(take); }
 
 void HttpListener::close() {
   is_closed_ = true;
@@ -106,15 +126,14 @@ Task<void> HttpListener::accept_all(HttpListenerPtr self) {
 
 Task<void> HttpListener::serve(HttpListenerPtr self, HttpConnectionPtr connection, std::shared_ptr<void> /*counted*/) {
   auto& stream = connection->stream;
-  beast::flat_buffer buffer(2 * most_head);
   try {
     for (bool first = true; connection->goes_on && !self->is_closed_; first = false) {
       error_code ec;
       http::request_parser<http::empty_body> parser;
       parser.header_limit(most_head);
-      parser.body_limit(boost::none);  // none is read
+      parser.body_limit(std::numeric_limits<std::uint64_t>::max());  // none is read with the head
       stream.expires_after(first ? head_limit : rest_limit);
-      co_await http::async_read_header(stream, buffer, parser, asio::redirect_error(asio::use_awaitable, ec));
+      co_await http::async_read_header(stream, connection->read, parser, asio::redirect_error(asio::use_awaitable, ec));
       stream.expires_never();
       connection->has_begun = false;
       const bool is_wrong = ec.category() == error_code(http::error::bad_method).category();
@@ -165,6 +184,10 @@ Task<void> HttpListener::serve(HttpListenerPtr self, HttpConnectionPtr connectio
   self->open_.erase(connection);
 }
 
+bool HttpListener::has_token(const HttpRequest& request) const {
+  return !options_.token.empty() && carries_token(http_header(request, http::field::authorization), options_.token);
+}
+
 /// Why a request is not answered; empty where it may be.
 std::string HttpListener::refusal(int socket, const HttpRequest& request, const HttpTarget& target, int& status) const {
   status = 403;
@@ -172,6 +195,9 @@ std::string HttpListener::refusal(int socket, const HttpRequest& request, const 
   head.is_http_1_0 = request.version() < 11;
   head.host = target.authority.empty() ? http_header(request, http::field::host) : std::string_view(target.authority);
   if (auto out = http_refusal(head, options_.names); !out.empty()) return out;
+  const bool is_asset = assets_.contains(target.path);
+  // Somebody followed a link, to what is the same everywhere.
+  if (is_asset && request["Sec-Fetch-Mode"] == "navigate" && request["Sec-Fetch-Dest"] == "document") return {};
   // Pages that were written elsewhere cannot read the answer, but what they ask for would come here and fill the disk.
   if (const auto site = request["Sec-Fetch-Site"]; !site.empty() && site != "none" && site != "same-origin")
     return "pages of other origins may not ask";
@@ -180,14 +206,70 @@ std::string HttpListener::refusal(int socket, const HttpRequest& request, const 
     if (scheme == std::string_view::npos || origin.substr(scheme + 3) != head.host)
       return "pages of other origins may not ask";
   }
-  if (!options_.token.empty() && carries_token(http_header(request, http::field::authorization), options_.token))
-    return {};
+  if (is_asset || has_token(request)) return {};
   // A browser does what pages from anywhere say, and where this is no loopback address to it, or it is an old one, it
-  // does not say which page it was.
+  // does not say which page it was. What changes something is for who has the token, whoever's process asks.
   const bool may_be_a_page = is_of_browser(request) && request["Sec-Fetch-Site"].empty();
-  if (!may_be_a_page && owner_of_other_end(socket).is == SocketOwner::Is::ours) return {};
+  if (!orders_.contains(target.path) && !may_be_a_page && owner_of_other_end(socket).is == SocketOwner::Is::ours) return {};
   status = 401;
   return "needs the token of the --http-token file, as Authorization: Bearer";
+}
+
+Text HttpListener::answer_asset(const Asset& asset, const HttpRequest& request) const {
+  Text out;
+  out.head.fields = {{"Content-Type", asset.type}, {"Cache-Control", "no-cache"}, {"ETag", asset.etag}};
+  add_page_guards(out.head);
+  if (http_header(request, http::field::if_none_match) == asset.etag)
+    out.head.status = 304;
+  else
+    out.body = asset.bytes;
+  return out;
+}
+
+Task<std::string> HttpListener::read_body(HttpConnectionPtr from, std::size_t size) {
+  std::string out(size, '\0');
+  const auto before = std::min(size, from->read.size());
+  asio::buffer_copy(asio::buffer(out), from->read.data(), before);
+  from->read.consume(before);
+  from->stream.expires_after(head_limit);
+  for (auto at = before; at < size;) {
+    error_code ec;
+    const auto rest = asio::buffer(out.data() + at, size - at);
+    at += co_await from->stream.async_read_some(rest, asio::redirect_error(asio::use_awaitable, ec));
+    if (ec) throw Error(Status::interrupted, "the client is gone");
+  }
+  from->stream.expires_never();
+  co_return out;
+}
+
+Task<Text> HttpListener::take_order(HttpConnectionPtr from, const HttpRequest& request, const Take& take) {
+  const auto refuse = [&](int status, const std::string& why) {
+    from->goes_on = false;
+    return error_text(status, why);
+  };
+  if (request.method() != http::verb::post) {
+    auto out = refuse(405, "is asked for by POST alone");
+    for (auto& [name, value] : out.head.fields)
+      if (name == "Allow") value = "POST";
+    co_return out;
+  }
+  // Which no form can send, and no page of elsewhere without having asked.
+  if (!http_header(request, http::field::content_type).starts_with("application/json"))
+    co_return refuse(415, "the body is application/json");
+  const auto said = http_header(request, http::field::content_length);
+  std::size_t size = 0;
+  const auto [end, fault] = std::from_chars(said.data(), said.data() + said.size(), size);
+  if (request.count(http::field::transfer_encoding) > 0 || said.empty() || fault != std::errc{} ||
+      end != said.data() + said.size())
+    co_return refuse(411, "the body needs a Content-Length");
+  if (size > most_body) co_return refuse(413, "the body is larger than 64 KiB");
+  std::string body = co_await read_body(from, size);
+  from->has_rest = false;
+  Text out;
+  out.head.fields = {{"Content-Type", "application/json"}, {"Cache-Control", "no-store"}};
+  add_guards(out.head, true);
+  out.body = co_await take(std::move(body));
+  co_return out;
 }
 
 Task<std::optional<Text>> HttpListener::answer(HttpConnectionPtr to, const HttpRequest& request) {
@@ -203,16 +285,17 @@ Task<std::optional<Text>> HttpListener::answer(HttpConnectionPtr to, const HttpR
   int status = 0;
   const auto refused = refusal(to->stream.socket().native_handle(), request, *target, status);
   if (!refused.empty()) co_return refuse(status, refused);
+  if (const auto order = orders_.find(target->path); order != orders_.end()) {
+    Text done = co_await take_order(to, request, order->second);
+    co_return done;
+  }
   if (to->has_rest) co_return refuse(400, "no body is taken");
   if (request.method() != http::verb::get && request.method() != http::verb::head)
     co_return error_text(405, "only GET and HEAD are served");
-  if (const auto page = pages_.find(target->path); page != pages_.end()) {
-    Text out;
-    out.head.fields = {{"Content-Type", page->second.first}, {"Cache-Control", "no-store"}};
-    add_guards(out.head, true);
-    out.body = co_await page->second.second();
-    co_return out;
-  }
+  if (const auto asset = assets_.find(target->path); asset != assets_.end())
+    co_return answer_asset(asset->second, request);
+  if (const auto page = pages_.find(target->path); page != pages_.end())
+    co_return co_await page->second(to, request, *target);
   if (answer_) co_return co_await answer_(to, request, *target);
   std::string known;
   for (const auto& [path, page] : pages_) known += (known.empty() ? "" : ", ") + path;

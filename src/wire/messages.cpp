@@ -1,6 +1,7 @@
 #include "wire/messages.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/mesh_path.h"
 
@@ -47,6 +48,65 @@ std::vector<InventoryDelta> in_pages(const InventoryDelta& delta) {
   for (const auto& path : delta.removed) room(&InventoryDelta::removed).push_back(path);
   for (const auto& entry : delta.put) room(&InventoryDelta::put).push_back(entry);
   return out;
+}
+
+namespace {
+
+void cut(std::string& text) {
+  if (text.size() > Glance::most_text) text.resize(Glance::most_text);
+}
+/// Counts and sums are made of it.
+void at_least_0(std::int64_t& count) { count = std::clamp(count, std::int64_t{0}, std::int64_t{1} << 60); }
+
+template <class T>
+void cut(std::vector<T>& list, std::size_t most, int& more) {
+  const auto over = list.size() > most ? list.size() - most : 0;
+  list.resize(std::min(list.size(), most));
+  more = static_cast<int>(std::min<std::int64_t>(std::max(more, 0) + static_cast<std::int64_t>(over), 1'000'000));
+}
+
+void bound(std::vector<std::int64_t>& minutes) {
+  if (minutes.size() > Glance::minutes) minutes.resize(Glance::minutes);
+  // A thousand nodes can be added up.
+  for (auto& one : minutes) one = std::clamp(one, std::int64_t{0}, std::int64_t{1} << 50);
+}
+
+void add(std::vector<std::int64_t>& to, const std::vector<std::int64_t>& one) {
+  if (to.size() < one.size()) to.resize(one.size());
+  for (std::size_t i = 0; i < one.size(); ++i) to[i] += one[i];
+}
+
+}  // namespace
+
+void bound(Glance& glance) {
+  int dropped = 0;
+  cut(glance.error), cut(glance.version);
+  cut(glance.gets, Glance::most_gets, glance.more_gets);
+  cut(glance.moving, Glance::most_moving, glance.more_moving);
+  for (auto& get : glance.gets) {
+    cut(get.whats, Glance::most_whats, get.more_whats);
+    for (auto& what : get.whats) what.resize(std::min<std::size_t>(what.size(), max_path_bytes));
+    cut(get.detail);
+    at_least_0(get.done), at_least_0(get.total), at_least_0(get.rate);
+  }
+  for (auto& one : glance.moving) {
+    one.path.resize(std::min<std::size_t>(one.path.size(), max_path_bytes));
+    cut(one.detail);
+    one.have.resize(std::min(one.have.size(), Glance::parts));
+    std::erase_if(one.have, [](char c) { return (c < '0' || c > '9') && c != 'a'; });
+    cut(one.givers, Glance::most_givers, dropped);
+    for (auto& giver : one.givers) cut(giver.who), at_least_0(giver.bytes);
+    at_least_0(one.done), at_least_0(one.total), at_least_0(one.rate), at_least_0(one.up_rate);
+  }
+  at_least_0(glance.space), at_least_0(glance.free), at_least_0(glance.cached), at_least_0(glance.rate),
+      at_least_0(glance.up_rate);
+  bound(glance.hour.received), bound(glance.hour.from_sources), bound(glance.hour.from_origins);
+}
+
+void add(HourTold& to, const HourTold& one) {
+  add(to.received, one.received);
+  add(to.from_sources, one.from_sources);
+  add(to.from_origins, one.from_origins);
 }
 
 }  // namespace mesh

@@ -9,6 +9,7 @@
 #include "wire/messages/check_up.h"
 #include "wire/messages/common.h"
 #include "wire/messages/gets.h"
+#include "wire/messages/glance.h"
 #include "wire/messages/mounts.h"
 #include "wire/messages/orders.h"
 #include "wire/messages/origins.h"

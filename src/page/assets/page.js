@@ -1,0 +1,490 @@
+// The page of a mesh: it shows what /page/live says, and asks for lists as they are wanted. Whatever a name is, it is
+// text here: nothing is made of markup.
+'use strict';
+
+const $ = (selector, from = document) => from.querySelector(selector);
+const store = window.sessionStorage;
+let state = null;
+
+// The token comes once, behind the '#', which no server sees, and stays as long as the tab.
+if (location.hash.startsWith('#token=')) {
+  store.setItem('mesh-token', decodeURIComponent(location.hash.slice(7)));
+  history.replaceState(null, '', location.pathname);
+}
+const token = () => store.getItem('mesh-token') || '';
+
+// ---- what is shown of a text
+
+// What would turn around, or hide, what stands beside it is shown by its number.
+const odd = /[\u0000-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb]|[\u{e0000}-\u{e0fff}]/gu;
+const shown = (text) => String(text).replace(odd, (c) => '\\u{' + c.codePointAt(0).toString(16) + '}');
+
+function make(tag, attributes = {}, ...children) {
+  const out = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === 'class') out.className = value;
+    else if (name.startsWith('on')) out.addEventListener(name.slice(2), value);
+    else if (value === true) out.setAttribute(name, '');
+    else if (value !== false && value !== undefined) out.setAttribute(name, shown(value));
+  }
+  for (const child of children) out.append(child instanceof Node ? child : document.createTextNode(shown(child)));
+  return out;
+}
+// A name stands by itself, in whichever direction it is read.
+const name = (text) => make('bdi', {}, text);
+function say(node, text) {
+  const said = shown(text);
+  if (node.textContent !== said) node.textContent = said;
+}
+
+const units = ['B', 'kB', 'MB', 'GB', 'TB', 'PB', 'EB'];
+function bytes(count) {
+  let unit = 0;
+  for (; count >= 999.5 && unit < 6; ++unit) count /= 1000;
+  return (unit === 0 || count >= 99.95 ? count.toFixed(0) : count >= 9.995 ? count.toFixed(1) : count.toFixed(2)) + ' ' + units[unit];
+}
+const rate = (count) => count > 0 ? bytes(count) + '/s' : '';
+function duration(seconds) {
+  if (seconds < 0) return '';
+  if (seconds < 60) return seconds + ' s';
+  if (seconds < 3600) return Math.floor(seconds / 60) + ' min';
+  return Math.floor(seconds / 3600) + ' h ' + Math.floor(seconds / 60 % 60) + ' min';
+}
+const two = (number) => String(number).padStart(2, '0');
+function time(seconds) {
+  const at = new Date(seconds * 1000);
+  if (isNaN(at)) return '';
+  return at.getFullYear() + '-' + two(at.getMonth() + 1) + '-' + two(at.getDate()) + ' ' + two(at.getHours()) + ':' + two(at.getMinutes());
+}
+const part = (done, total) => total > 0 ? Math.min(100, Math.floor(100 * done / total)) : 100;
+
+// Each of `items` by its key as a child of `list`: those that stay stay as they are, the focus in them, too.
+function keyed(list, items, key, begin, update) {
+  const before = new Map([...list.children].map((child) => [child.dataset.key, child]));
+  let last = null;
+  for (const item of items) {
+    const id = key(item);
+    let child = before.get(id);
+    if (!child) {
+      child = begin(item);
+      child.dataset.key = id;
+    }
+    before.delete(id);
+    update(child, item);
+    const next = last ? last.nextElementSibling : list.firstElementChild;
+    if (next !== child) list.insertBefore(child, next);
+    last = child;
+  }
+  for (const child of before.values()) child.remove();
+}
+
+// ---- asking
+
+function headers(more = {}) {
+  return token() ? {Authorization: 'Bearer ' + token(), ...more} : more;
+}
+async function ask(path, options = {}) {
+  const answer = await fetch(path, {cache: 'no-store', credentials: 'omit', redirect: 'error', ...options});
+  if (answer.ok) return answer;
+  const error = new Error((await answer.text()).trim() || String(answer.status));
+  error.status = answer.status;
+  throw error;
+}
+const look = async (path) => (await ask(path, {headers: headers()})).json();
+
+let saidUntil;
+function tell(text) {
+  say($('#said'), text);
+  clearTimeout(saidUntil);
+  saidUntil = setTimeout(() => say($('#said'), ''), 8000);
+}
+
+// A question; of a token, too. What was written, or true, or nothing.
+function question(text, secret) {
+  const dialog = $('#ask');
+  say($('#ask-text'), text);
+  $('.secret', dialog).hidden = !secret;
+  $('input', dialog).value = '';
+  say($('.yes', dialog), secret ? 'Use it' : 'Yes');
+  dialog.returnValue = '';
+  dialog.showModal();
+  return new Promise((done) => dialog.addEventListener('close', () => {
+    const value = secret ? $('input', dialog).value.trim() : true;
+    $('input', dialog).value = '';
+    done(dialog.returnValue === 'yes' ? value : null);
+  }, {once: true}));
+}
+let asking = null;
+function askForToken(why) {
+  asking ??= question(why + ' It is in the file of --http-token, or http-token in the state directory.', true).then((given) => {
+    asking = null;
+    if (given) store.setItem('mesh-token', given);
+    return given;
+  });
+  return asking;
+}
+
+async function order(kind, body, done) {
+  if (!token() && !await askForToken('What changes something needs the token of this node.')) return;
+  try {
+    const answer = await (await ask('/page/' + kind, {method: 'POST', headers: headers({'Content-Type': 'application/json'}), body: JSON.stringify(body)})).json();
+    tell(answer.ok ? done(answer) : answer.errors.join('; '));
+    if (kind !== 'cancel') files.load();
+  } catch (error) {
+    if (error.status === 401) store.removeItem('mesh-token');
+    tell(error.status === 401 ? 'That was not the token of this node.' : error.message);
+  }
+}
+const may = (kind) => state !== null && state.allowed.includes(kind);
+
+// ---- what changes by itself
+
+function fillBar(bar, one) {
+  const percent = part(one.done, one.total);
+  bar.setAttribute('aria-valuenow', percent);
+  if (!one.have) {
+    let fill = bar.firstElementChild;
+    if (!fill || fill.tagName !== 'DIV') bar.replaceChildren(fill = make('div'));
+    fill.style.width = percent + '%';
+    return;
+  }
+  let canvas = bar.firstElementChild;
+  if (!canvas || canvas.tagName !== 'CANVAS') bar.replaceChildren(canvas = make('canvas', {'aria-hidden': 'true'}));
+  const colour = getComputedStyle(document.documentElement).getPropertyValue('--bar');
+  if (canvas.dataset.have === one.have && canvas.dataset.colour === colour) return;
+  canvas.dataset.have = one.have;
+  canvas.dataset.colour = colour;
+  canvas.width = one.have.length;
+  canvas.height = 1;
+  const pen = canvas.getContext('2d');
+  pen.fillStyle = colour;
+  for (let i = 0; i < one.have.length; ++i) {
+    pen.globalAlpha = parseInt(one.have[i], 16) / 10;
+    pen.fillRect(i, 0, 1, 1);
+  }
+}
+
+function beginRow(one) {
+  return make('div', {class: 'row'}, name(one.node),
+      make('div', {class: 'bar', role: 'progressbar', 'aria-valuemin': 0, 'aria-valuemax': 100, 'aria-label': one.node}),
+      make('span', {class: 'figures'}), make('span', {class: 'from'}));
+}
+function updateRow(row, one) {
+  fillBar($('.bar', row), one);
+  const eta = one.rate > 0 ? duration(one.eta) : '';
+  say($('.figures', row), [part(one.done, one.total) + '%', one.state === 'downloading' ? rate(one.rate) : one.state, eta && 'in ' + eta].filter(Boolean).join('  '));
+  const from = one.from.map((giver) => giver.who + ' ' + bytes(giver.bytes)).join(', ');
+  say($('.from', row), [one.detail, from && 'from ' + from].filter(Boolean).join('; '));
+}
+
+function showMoving(now) {
+  keyed($('#moving .list'), now.swarms, (swarm) => swarm.at, (swarm) => make('div', {class: 'swarm'},
+      make('h3', {}, name(swarm.name), make('span', {class: 'note'})), make('div', {class: 'rows'}), make('p', {class: 'note'})),
+  (one, swarm) => {
+    const nodes = swarm.nodes === 1 ? '1 node' : swarm.nodes + ' nodes';
+    say($('h3 .note', one), '  ' + bytes(swarm.total) + ' to ' + nodes + (swarm.rate > 0 ? ', ' + rate(swarm.rate) + ' in all' : ''));
+    keyed($('.rows', one), swarm.bars, (row) => row.node, beginRow, updateRow);
+    say(one.lastElementChild, swarm.more > 0 ? 'and ' + swarm.more + ' more nodes' : '');
+  });
+  say($('#moving > .note'), now.more_swarms > 0 ? 'and ' + now.more_swarms + ' more files' : now.swarms.length === 0 ? 'Nothing.' : '');
+}
+
+function showWarnings(now) {
+  keyed($('#warnings ul'), now.warnings, (one) => one.level + '\n' + one.node + '\n' + one.what.replace(/[\d.]+/g, ''), () => make('li', {},
+      make('span', {class: 'level'}), ' ', make('span', {class: 'what'}), make('div', {class: 'mend'})),
+  (item, one) => {
+    item.className = one.level;
+    say($('.level', item), one.level === 'fault' ? 'Fault' : 'Warning');
+    say($('.what', item), (one.node ? one.node + ': ' : '') + one.what);
+    say($('.mend', item), one.mend ? 'Mend: ' + one.mend : '');
+  });
+  say($('#warnings .note'), now.more_warnings > 0 ? 'and ' + now.more_warnings + ' more' : now.warnings.length === 0 ? 'None.' : '');
+}
+
+function showHour(hour) {
+  const series = [['received', 'arrived'], ['from_sources', 'of it from nodes that had the whole file'], ['from_origins', 'of it from URLs\u2019 servers']];
+  const minutes = 60;
+  const most = Math.max(1, ...series.flatMap(([key]) => hour[key]));
+  const chart = $('#hour .chart');
+  let svg = chart.firstElementChild;
+  const space = 'http://www.w3.org/2000/svg';
+  if (!svg) {
+    svg = document.createElementNS(space, 'svg');
+    svg.setAttribute('viewBox', '0 0 ' + (minutes - 1) + ' 100');
+    svg.setAttribute('preserveAspectRatio', 'none');
+    svg.setAttribute('role', 'img');
+    const axis = document.createElementNS(space, 'line');
+    for (const [key, value] of [['x1', 0], ['x2', minutes - 1], ['y1', 99.5], ['y2', 99.5], ['class', 'axis']]) axis.setAttribute(key, value);
+    svg.append(axis);
+    series.forEach((one, i) => {
+      const path = document.createElementNS(space, 'path');
+      path.setAttribute('class', 's' + i);
+      svg.append(path);
+    });
+    chart.append(svg);
+    series.forEach(([key, label], i) => $('#hour .legend').append(make('li', {class: 's' + i}, make('b', {}), ' ', label)));
+  }
+  series.forEach(([key], i) => {
+    const points = hour[key].map((value, x) => (x === 0 ? 'M' : 'L') + (x + minutes - hour[key].length) + ' ' + (98 - 96 * value / most).toFixed(1));
+    svg.querySelector('.s' + i).setAttribute('d', points.join(''));
+    say($('#hour .legend .s' + i + ' b'), bytes(hour[key].reduce((sum, value) => sum + value, 0)));
+  });
+  svg.setAttribute('aria-label', 'Bytes a minute in the last hour, at most ' + bytes(most) + '; the sums are below');
+}
+
+// As it was asked for; bytes that are no text are asked for as a path.
+function asked(whats) {
+  const out = {whats: [], paths: []};
+  for (const what of whats) {
+    try {
+      out.whats.push(decodeURIComponent(what.at));
+    } catch {
+      out.paths.push(what.at);
+    }
+  }
+  return out;
+}
+
+function showGets(now) {
+  keyed($('#gets .list'), now.gets, (get) => get.node + '\n' + get.number, (get) => make('div', {class: 'get'},
+      make('span', {class: 'what'}, get.node + ': ', name(get.whats.map((what) => what.name).join(' ') + (get.more_whats > 0 ? ' and ' + get.more_whats + ' more' : ''))),
+      make('span', {class: 'figures'}),
+      make('button', {class: 'act', 'aria-label': 'Cancel ' + get.whats.map((what) => what.name).join(' '), onclick: () => order('cancel', asked(get.whats), () => 'Cancelled; what has arrived is kept.')}, 'Cancel')),
+  (row, get) => {
+    const files = get.files_total > 1 ? get.files_done + '/' + get.files_total + ' files' : '';
+    say($('.figures', row), [get.state, get.state === 'failed' ? '' : files, get.total > 0 && get.state !== 'failed' ? bytes(get.done) + ' of ' + bytes(get.total) : '', rate(get.rate), get.detail].filter(Boolean).join('  '));
+    $('.figures', row).classList.toggle('amiss', get.state === 'failed');
+    $('button', row).hidden = !may('cancel') || get.node !== now.name || get.state === 'failed';
+  });
+  say($('#gets .note'), now.more_gets > 0 ? 'and ' + now.more_gets + ' more' : now.gets.length === 0 ? 'None under way.' : '');
+  $('#gets form').hidden = !may('get');
+  $('#nodes .cache').hidden = !may('cache');
+}
+
+function show(now) {
+  const begins = state === null || state.started !== now.started;
+  if (state !== null && state.version !== now.version) location.reload();
+  state = now;
+  say($('h1'), now.name);
+  document.title = shown(now.name) + (now.warnings.some((one) => one.level === 'fault') ? ' (!)' : '') + ' \u2013 mesh';
+  const all = now.nodes + now.absent;
+  const nodesText = now.answering < all ? now.answering + ' of ' + all + ' nodes' : all === 1 ? '1 node' : all + ' nodes';
+  say($('#who'), now.program + ' ' + now.version + ' \u00b7 ' + nodesText + (now.rate > 0 ? ' \u00b7 ' + rate(now.rate) + ' arrives' : ''));
+  showWarnings(now);
+  showMoving(now);
+  showHour(now.hour);
+  showGets(now);
+  if (begins) files.load();
+  nodes.refresh(begins);
+}
+
+// ---- lists
+
+let finding = '';
+const query = (values) => '?' + Object.entries(values).filter(([, value]) => value !== '').map(([key, value]) => key + '=' + value).join('&');
+const encoded = (text) => encodeURIComponent(text);
+
+const files = {
+  at: '', asked: 0, loaded: 0,
+  async load(after = '') {
+    const number = ++this.asked;
+    const found = finding;
+    let page;
+    try {
+      page = await look('/page/files' + query({path: found ? '' : this.at, find: encoded(found), after}));
+    } catch (error) {
+      if (number !== this.asked) return;
+      this.show([], false);
+      say($('#files .note'), error.message);
+      return;
+    }
+    if (number !== this.asked) return;
+    this.loaded = Date.now();
+    this.show(page.rows, after !== '');
+    this.next = page.next;
+    $('#files .more').hidden = page.next === '';
+    say($('#files .note'), page.view || (page.rows.length === 0 && after === '' ? (found ? 'No file is called that.' : 'Nothing is here.') : ''));
+    this.crumbs();
+  },
+  crumbs() {
+    const parts = this.at === '' ? [] : this.at.split('/');
+    const links = [make('button', {class: 'name', onclick: () => this.go('')}, 'all')];
+    parts.forEach((one, i) => {
+      let text = one;
+      try { text = decodeURIComponent(one); } catch { /* bytes that are no text stay encoded */ }
+      links.push(document.createTextNode(' / '), make('button', {class: 'name', onclick: () => this.go(parts.slice(0, i + 1).join('/'))}, name(text)));
+    });
+    if (finding) links.push(document.createTextNode(' \u00b7 '), name('names with \u201c' + shown(finding) + '\u201d'));
+    $('#files .crumbs').replaceChildren(...links);
+  },
+  go(at) {
+    this.at = at;
+    finding = '';
+    $('#find').value = '';
+    this.load();
+    nodes.load();
+  },
+  show(rows, append) {
+    const body = $('#files tbody');
+    const all = append ? [...(this.rows || []), ...rows] : rows;
+    this.rows = all;
+    for (const one of [...body.querySelectorAll('tr.details')]) if (!all.some((row) => 'details ' + row.at === one.dataset.key)) one.remove();
+    const open = new Map([...body.querySelectorAll('tr.details')].map((row) => [row.dataset.key, row]));
+    for (const row of open.values()) row.remove();
+    keyed(body, all, (row) => row.at, (row) => this.begin(row), (line, row) => this.update(line, row));
+    for (const line of [...body.children]) {
+      const details = open.get('details ' + line.dataset.key);
+      if (details) line.after(details);
+    }
+  },
+  begin(row) {
+    const short = finding ? row.name : row.name.slice(row.name.lastIndexOf('/') + 1);
+    const press = row.kind === 'directory' ? () => this.go(row.at) : (event) => this.open(row, event.target.closest('tr'));
+    return make('tr', {}, make('td', {}, make('button', {class: 'name', onclick: press, 'aria-expanded': row.kind === 'directory' ? false : 'false'}, name(short + (row.kind === 'directory' ? '/' : '')))),
+        make('td', {class: 'n'}), make('td', {class: 'wide'}), make('td', {class: 'n'}), make('td'));
+  },
+  update(line, row) {
+    const [, size, changed, holders, what] = line.children;
+    const directory = row.kind === 'directory';
+    say(size, directory ? '' : bytes(row.size));
+    say(changed, time(row.mtime));
+    say(holders, directory ? '' : row.holders + ' of ' + Math.max(state ? state.nodes : 0, row.holders));
+    const notes = directory ? ['directory', ''] : row.kind === 'link' ? ['link', ''] : row.versions > 1 ? [row.versions + ' versions', 'amiss'] : row.unsure ? ['perhaps several versions', 'unsure'] : row.hashed ? ['hashed', 'ok'] : ['candidate', ''];
+    say(what, notes[0]);
+    what.className = notes[1];
+  },
+  async open(row, line) {
+    const button = $('button', line);
+    const key = 'details ' + row.at;
+    if (line.nextElementSibling && line.nextElementSibling.dataset.key === key) {
+      line.nextElementSibling.remove();
+      button.setAttribute('aria-expanded', 'false');
+      return;
+    }
+    let about;
+    try {
+      about = await look('/page/file' + query({path: row.at}));
+    } catch (error) {
+      tell(error.message);
+      return;
+    }
+    const cell = make('td', {colspan: 5});
+    for (const version of about.versions) {
+      const more = version.node_count - version.nodes.length;
+      cell.append(make('p', {}, (version.chosen ? 'What a get brings: ' : 'Another version: ') + bytes(version.size) + ', ' + time(version.mtime) + (version.id ? ', ' + version.id.slice(0, 16) + '\u2026' : ', a candidate: not hashed yet') + ', on ',
+          name(version.nodes.join(', ')), more > 0 ? ' and ' + more + ' more' : ''));
+    }
+    if (may('get')) cell.append(make('button', {onclick: () => order('get', {paths: [row.at]}, () => state.name + ' gets it.')}, 'Get it here'), ' ');
+    if (may('delete'))
+      cell.append(make('button', {onclick: async () => {
+        if (await question('Delete ' + shown(row.name) + ' from ' + shown(state.name) + '? Other nodes keep theirs.')) order('delete', {paths: [row.at]}, (done) => 'Deleted, ' + bytes(done.bytes) + '.');
+      }}, 'Delete it here'));
+    const details = make('tr', {class: 'details'}, cell);
+    details.dataset.key = key;
+    line.after(details);
+    button.setAttribute('aria-expanded', 'true');
+  },
+};
+
+const nodes = {
+  asked: 0, loaded: 0, rows: [],
+  words: {here: 'here', silent: 'does not answer', absent: 'not in the mesh now', alone: 'reaches nobody', old: 'of an older version'},
+  // Lists cost more than the rest: the first page is looked at again every few seconds.
+  refresh(now) {
+    if (now || Date.now() - this.loaded > 3000 && this.rows.length <= 100 && !document.hidden) this.load();
+    if (Date.now() - files.loaded > 10000 && (files.rows || []).length <= 200 && !document.hidden) files.load();
+  },
+  async load(after = '') {
+    const number = ++this.asked;
+    this.loaded = Date.now();
+    let page;
+    try {
+      page = await look('/page/nodes' + query({find: encoded(finding), after}));
+    } catch (error) {
+      say($('#nodes .note'), error.message);
+      return;
+    }
+    if (number !== this.asked) return;
+    this.rows = after ? [...this.rows, ...page.rows] : page.rows;
+    this.next = page.next;
+    $('#nodes .more').hidden = page.next === '';
+    say($('#nodes .note'), this.rows.length === 0 ? 'No node is called that.' : '');
+    keyed($('#nodes tbody'), this.rows, (row) => row.node, (row) => make('tr', {}, make('th', {scope: 'row'}, name(row.node)), make('td'), make('td', {class: 'n'}), make('td', {class: 'n'}), make('td', {class: 'n'}), make('td', {class: 'n wide'}), make('td', {class: 'wide'})), (line, row) => {
+      const [, what, comes, goes, free, entries, version] = line.children;
+      const known = row.state === 'here' || row.state === 'alone';
+      say(what, this.words[row.state] + (row.detail ? ': ' + row.detail : ''));
+      what.className = row.state === 'here' ? 'ok' : row.state === 'old' ? 'unsure' : 'amiss';
+      say(comes, known ? rate(row.rate) || '\u2013' : '');
+      say(goes, known ? rate(row.up_rate) || '\u2013' : '');
+      say(free, known && row.space > 0 ? bytes(row.free) + ' of ' + bytes(row.space) : '');
+      say(entries, known ? row.entries : '');
+      say(version, row.version || '');
+    });
+  },
+};
+
+// ---- being told
+
+const wait = (ms) => new Promise((done) => setTimeout(done, ms));
+const silence = 30000;
+
+async function live() {
+  for (let pause = 500;; pause = Math.min(2 * pause, 8000)) {
+    const stop = new AbortController();
+    let watch = setTimeout(() => stop.abort(), silence);
+    try {
+      const answer = await ask('/page/live', {headers: headers(), signal: stop.signal});
+      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      for (let text = '';;) {
+        const {value, done} = await reader.read();
+        if (done) break;
+        clearTimeout(watch);
+        watch = setTimeout(() => stop.abort(), silence);
+        text += value;
+        for (let end; (end = text.indexOf('\n\n')) >= 0; text = text.slice(end + 2)) {
+          if (!text.startsWith('data: ')) continue;
+          show(JSON.parse(text.slice(6, end)));
+          say($('#state'), 'live');
+          $('#state').className = '';
+          pause = 500;
+        }
+      }
+    } catch (error) {
+      if (error.status === 401 || error.status === 403) {
+        say($('#state'), error.message);
+        $('#state').className = 'off';
+        if (error.status === 401) {
+          store.removeItem('mesh-token');
+          if (await askForToken('This node shows itself to who has its token.')) pause = 100;
+        }
+      }
+    }
+    clearTimeout(watch);
+    stop.abort();
+    if (!$('#state').className) {
+      say($('#state'), 'not connected: trying again; what is below is from before');
+      $('#state').className = 'off';
+    }
+    await wait(pause);
+  }
+}
+
+let typed;
+$('#find').addEventListener('input', () => {
+  clearTimeout(typed);
+  typed = setTimeout(() => {
+    finding = $('#find').value.trim();
+    files.load();
+    nodes.load();
+  }, 250);
+});
+$('#search').addEventListener('submit', (event) => event.preventDefault());
+$('#files .more').addEventListener('click', () => files.load(files.next));
+$('#nodes .more').addEventListener('click', () => nodes.load(nodes.next));
+$('#nodes .cache').addEventListener('click', () => order('drop-cache', {}, (done) => 'Dropped; ' + bytes(done.bytes) + ' are in use.'));
+$('#gets form').addEventListener('submit', (event) => {
+  event.preventDefault();
+  const what = $('#what').value.trim();
+  if (what) order('get', {whats: [what]}, () => { $('#what').value = ''; return state.name + ' gets it.'; });
+});
+live();
