@@ -78,7 +78,7 @@ Glance Node::glance(bool with_hour) const {
   out.node = now.node;
   out.version = now.version;
   out.clock = since_epoch<std::chrono::milliseconds>();
-  out.has_no_view = !now.tracker_connected && !(now.has_no_tracker && now.members > 0) && !links_->is_alone();
+  out.has_no_view = !now.tracker_connected && now.members == 0 && !links_->is_alone();
   out.entries = now.files;
   out.members = now.members;
   out.space = now.space;

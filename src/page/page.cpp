@@ -242,6 +242,7 @@ Page::Page(asio::io_context& io, HttpListener& listener, const Handlers& handler
   for (const auto& [path, answer] : asked)
     listener.add_answer(path, [shared, answer = answer](HttpConnectionPtr, const HttpRequest&,
                                                         const HttpTarget& target) { return answer(shared, target); });
+  if (shared->options.program != "meshseed") return;  // there is nothing to be done
   const std::tuple<const char*, const char*, Shared::Do> orders[] = {
       {"/page/get", "get", &Shared::get},
       {"/page/cancel", "cancel", &Shared::cancel},

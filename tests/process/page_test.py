@@ -375,7 +375,7 @@ class Page(unittest.TestCase):
         self.assertEqual(self.mesh.ask("/page/delete", "POST", "x" * 70_000, **good)[0], 413)
         self.assertEqual(self.mesh.ask("/page/delete", "POST", "[]", **good)[0], 400)
         self.assertEqual(self.mesh.ask("/page/drop-cache", "POST", "{}", **good)[0], 403)
-        self.assertEqual(self.mesh.ask("/page/delete", "POST", order, port=self.mesh.tracker_http, **good)[0], 401)
+        self.assertEqual(self.mesh.ask("/page/delete", "POST", order, port=self.mesh.tracker_http, **good)[0], 400)
         self.assertEqual(self.mesh.ask("/page/live", Sec_Fetch_Site="cross-site")[0], 403)
         self.assertEqual(self.mesh.ask("/page/live", Host="evil.example")[0], 403)
         # A link from elsewhere leads to the page, and to nothing else; nobody frames it, and no script but its own runs.

@@ -60,22 +60,27 @@ const part = (done, total) => total > 0 ? Math.min(100, Math.floor(100 * done / 
 
 // Each of `items` by its key as a child of `list`: those that stay stay as they are, the focus in them, too.
 function keyed(list, items, key, begin, update) {
-  const before = new Map([...list.children].map((child) => [child.dataset.key, child]));
-  let last = null;
-  for (const item of items) {
+  const count = new Map();
+  const keys = items.map((item) => {
     const id = key(item);
-    let child = before.get(id);
-    if (!child) {
-      child = begin(item);
-      child.dataset.key = id;
-    }
-    before.delete(id);
-    update(child, item);
-    const next = last ? last.nextElementSibling : list.firstElementChild;
-    if (next !== child) list.insertBefore(child, next);
-    last = child;
+    count.set(id, (count.get(id) || 0) + 1);
+    return id + (count.get(id) > 1 ? '\n' + count.get(id) : '');
+  });
+  const wanted = new Set(keys);
+  const before = new Map();
+  // First, so that none of the others has to move, which would take the focus from it.
+  for (const child of [...list.children]) {
+    if (wanted.has(child.dataset.key)) before.set(child.dataset.key, child);
+    else child.remove();
   }
-  for (const child of before.values()) child.remove();
+  let next = list.firstElementChild;
+  items.forEach((item, i) => {
+    const child = before.get(keys[i]) || begin(item);
+    child.dataset.key = keys[i];
+    update(child, item);
+    if (child === next) next = next.nextElementSibling;
+    else list.insertBefore(child, next);
+  });
 }
 
 // ---- asking
@@ -285,7 +290,7 @@ const query = (values) => '?' + Object.entries(values).filter(([, value]) => val
 const encoded = (text) => encodeURIComponent(text);
 
 const files = {
-  at: '', asked: 0, loaded: 0,
+  at: '', asked: 0, loaded: 0, rows: [], shown: {}, details: new Map(),
   async load(after = '') {
     const number = ++this.asked;
     const found = finding;
@@ -294,12 +299,14 @@ const files = {
       page = await look('/page/files' + query({path: found ? '' : this.at, find: encoded(found), after}));
     } catch (error) {
       if (number !== this.asked) return;
-      this.show([], false);
+      // Of another directory, or another word, than what is shown.
+      if (found !== this.shown.found || this.at !== this.shown.at) this.show([], false);
       say($('#files .note'), error.message);
       return;
     }
     if (number !== this.asked) return;
     this.loaded = Date.now();
+    this.shown = {found, at: this.at};
     this.show(page.rows, after !== '');
     this.next = page.next;
     $('#files .more').hidden = page.next === '';
@@ -319,23 +326,18 @@ const files = {
   },
   go(at) {
     this.at = at;
+    this.details.clear();
     finding = '';
     $('#find').value = '';
     this.load();
     nodes.load();
   },
   show(rows, append) {
-    const body = $('#files tbody');
-    const all = append ? [...(this.rows || []), ...rows] : rows;
-    this.rows = all;
-    for (const one of [...body.querySelectorAll('tr.details')]) if (!all.some((row) => 'details ' + row.at === one.dataset.key)) one.remove();
-    const open = new Map([...body.querySelectorAll('tr.details')].map((row) => [row.dataset.key, row]));
-    for (const row of open.values()) row.remove();
-    keyed(body, all, (row) => row.at, (row) => this.begin(row), (line, row) => this.update(line, row));
-    for (const line of [...body.children]) {
-      const details = open.get('details ' + line.dataset.key);
-      if (details) line.after(details);
-    }
+    this.rows = append ? [...this.rows, ...rows] : rows;
+    const lines = this.rows.flatMap((row) => this.details.has(row.at) ? [row, {detailsOf: row.at}] : [row]);
+    keyed($('#files tbody'), lines, (line) => line.detailsOf !== undefined ? 'details ' + line.detailsOf : line.at,
+        (line) => line.detailsOf !== undefined ? this.details.get(line.detailsOf) : this.begin(line),
+        (element, line) => { if (line.detailsOf === undefined) this.update(element, line); });
   },
   begin(row) {
     const short = finding ? row.name : row.name.slice(row.name.lastIndexOf('/') + 1);
@@ -355,9 +357,8 @@ const files = {
   },
   async open(row, line) {
     const button = $('button', line);
-    const key = 'details ' + row.at;
-    if (line.nextElementSibling && line.nextElementSibling.dataset.key === key) {
-      line.nextElementSibling.remove();
+    if (this.details.delete(row.at)) {
+      this.show(this.rows, false);
       button.setAttribute('aria-expanded', 'false');
       return;
     }
@@ -379,9 +380,8 @@ const files = {
       cell.append(make('button', {onclick: async () => {
         if (await question('Delete ' + shown(row.name) + ' from ' + shown(state.name) + '? Other nodes keep theirs.')) order('delete', {paths: [row.at]}, (done) => 'Deleted, ' + bytes(done.bytes) + '.');
       }}, 'Delete it here'));
-    const details = make('tr', {class: 'details'}, cell);
-    details.dataset.key = key;
-    line.after(details);
+    this.details.set(row.at, make('tr', {class: 'details'}, cell));
+    this.show(this.rows, false);
     button.setAttribute('aria-expanded', 'true');
   },
 };
@@ -392,7 +392,7 @@ const nodes = {
   // Lists cost more than the rest: the first page is looked at again every few seconds.
   refresh(now) {
     if (now || Date.now() - this.loaded > 3000 && this.rows.length <= 100 && !document.hidden) this.load();
-    if (Date.now() - files.loaded > 10000 && (files.rows || []).length <= 200 && !document.hidden) files.load();
+    if (Date.now() - files.loaded > 10000 && files.rows.length <= 200 && !document.hidden) files.load();
   },
   async load(after = '') {
     const number = ++this.asked;
@@ -428,6 +428,11 @@ const nodes = {
 const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 const silence = 30000;
 
+const why401 = 'This page is shown to who has its token.';
+let declined = false;
+let tryNow = () => {};
+$('#token').addEventListener('click', async () => { if (await askForToken(why401)) tryNow(); });
+
 async function live() {
   for (let pause = 500;; pause = Math.min(2 * pause, 8000)) {
     const stop = new AbortController();
@@ -446,6 +451,7 @@ async function live() {
           show(JSON.parse(text.slice(6, end)));
           say($('#state'), 'live');
           $('#state').className = '';
+          $('#token').hidden = true;
           pause = 500;
         }
       }
@@ -455,7 +461,10 @@ async function live() {
         $('#state').className = 'off';
         if (error.status === 401) {
           store.removeItem('mesh-token');
-          if (await askForToken('This node shows itself to who has its token.')) pause = 100;
+          $('#token').hidden = false;
+          // Whoever said no is not asked again.
+          if (!declined) declined = !await askForToken(why401);
+          if (token()) pause = 100;
         }
       }
     }
@@ -465,7 +474,7 @@ async function live() {
       say($('#state'), 'not connected: trying again; what is below is from before');
       $('#state').className = 'off';
     }
-    await wait(pause);
+    await Promise.race([wait(pause), new Promise((done) => { tryNow = done; })]);
   }
 }
 
@@ -474,6 +483,7 @@ $('#find').addEventListener('input', () => {
   clearTimeout(typed);
   typed = setTimeout(() => {
     finding = $('#find').value.trim();
+    files.details.clear();
     files.load();
     nodes.load();
   }, 250);
