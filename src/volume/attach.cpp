@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <fstream>
 
 #include "core/error.h"
@@ -67,17 +68,25 @@ void unmount_at(const std::string& directory) {
   throw failed(directory);
 }
 
-/// The process ends, or has ended; one of another program, which has the number by now, is let alone.
-void end_process(pid_t process, const std::string& command_line) {
+constexpr auto end_limit = std::chrono::minutes(1);
+
+/// The process ends, or has ended; one of another program, which has the number by now and not `word` among its
+/// arguments, is let alone.
+void end_process(pid_t process, const std::string& word, const std::string& shown) {
   const Fd handle(static_cast<int>(::syscall(SYS_pidfd_open, process, 0)));
   if (!handle) return;
   std::ifstream in("/proc/" + std::to_string(process) + "/cmdline");
   std::string all((std::istreambuf_iterator<char>(in)), {});
-  if (all.find(command_line) == std::string::npos) return;
+  if (('\0' + all).find('\0' + word + '\0') == std::string::npos) return;
   if (::syscall(SYS_pidfd_send_signal, handle.get(), SIGTERM, nullptr, 0) != 0) return;
-  // It writes down what it still has; that may take as long as the disk does.
+  // It writes down what it still has; that may take as long as the disk does. Whoever waits holds the place's lock.
   pollfd wait{handle.get(), POLLIN, 0};
-  while (::poll(&wait, 1, -1) < 0 && errno == EINTR) continue;
+  int ready = 0;
+  do ready = ::poll(&wait, 1, static_cast<int>(std::chrono::milliseconds(end_limit).count()));
+  while (ready < 0 && errno == EINTR);
+  if (ready == 0)
+    throw Error(Status::failed, shown + ": process " + std::to_string(process) +
+                                    ", which shows it as a disk, does not end; its disk or its image does not answer");
 }
 
 }  // namespace
@@ -126,7 +135,7 @@ void Volumes::stop_export(const Volume& volume) {
   std::int64_t process = 0;
   std::ifstream in(file.string() + ".pid");
   in >> process;
-  if (process > 0) end_process(static_cast<pid_t>(process), file.string());
+  if (process > 0) end_process(static_cast<pid_t>(process), file.string() + ".pid", printable(volume.name));
   // What one that was killed has left.
   for (const auto& entry : mount_table())
     if (entry.at == file.string()) {

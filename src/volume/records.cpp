@@ -175,6 +175,11 @@ void sync_directory(const fs::path& directory) {
   if (!fd || ::fsync(fd.get()) != 0) throw failed(directory);
 }
 
+void sync_tree(const fs::path& directory) {
+  const Fd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!fd || ::syncfs(fd.get()) != 0) throw failed(directory);
+}
+
 void sync_file(const fs::path& file) {
   const Fd fd(::open(file.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
   if (!fd || ::fsync(fd.get()) != 0) throw failed(file);

@@ -77,6 +77,8 @@ void write_record(const std::filesystem::path& file, const Attachment& attachmen
 /// Removes a file for good: its directory is synced. What is not there is no fault.
 void remove_file(const std::filesystem::path& file);
 void sync_directory(const std::filesystem::path& directory);
+/// All that is below it, and what else its file system has not written yet.
+void sync_tree(const std::filesystem::path& directory);
 void sync_file(const std::filesystem::path& file);
 
 }  // namespace mesh

@@ -108,6 +108,8 @@ Volume Volumes::finish(Volume volume, Place::Making making) {
     if (::chmod(making.data().c_str(), 0600) != 0) throw failed(making.data());
     sync_file(making.data());
     volume.fresh = stamp_at(making.data());
+  } else {
+    sync_tree(making.data());
   }
   volume.made = now();
   volume.user = ::geteuid();
@@ -504,6 +506,7 @@ std::string Volumes::pin_tree(const MeshImage& archive, const Unpack& unpack, Pl
     else if (::mkdir(making->data().c_str(), 0755) != 0)
       throw failed(making->data());
     static_cast<void>(unpack(archive.fd.get(), making->data()));
+    sync_tree(making->data());
     const auto lock = place_.lock();
     place_.put(base, *making);
     // One that is read-only cannot be moved.

@@ -496,6 +496,28 @@ TEST_CASE("many at once clone and drop what hangs on one base") {
   CHECK(won == 1);
 }
 
+TEST_CASE("what shows a disk ends with it, whatever the place is called") {
+  if (!can_loop()) return;
+  Volumes mesh;
+  const auto at = mesh.root() / "a,b c";
+  fs::create_directories(at);
+  write_file(mesh.root() / "odd.yaml", "type: qcow2\nlocation: '" + at.string() + "'\n");
+  REQUIRE(mesh.does("odd", {"new", "disk", "d", "64M"}));
+  const auto disk = mesh.path_of("odd", {"attach", "d"});
+  const auto shown = [&] { return mesh.run({"pgrep", "-f", "qemu-storage-daemon.*a,b c/"}).status == 0; };
+  CHECK(shown());
+  const auto bytes = noise(mb, 3);
+  {
+    std::ofstream out(disk, std::ios::in | std::ios::binary);
+    out << bytes;
+  }
+  CHECK(mesh.does("odd", {"detach", "d"}));
+  CHECK_FALSE(shown());
+  CHECK_FALSE(fs::exists(disk));
+  CHECK(mesh.disk_of((at / "d").string(), bytes.size(), "qcow2") == bytes);
+  CHECK(mesh.does("odd", {"drop", "d"}));
+}
+
 TEST_CASE("what is wrong is said in a line, before anything is done") {
   if (!can_loop()) return;
   Volumes mesh;
