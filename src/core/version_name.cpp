@@ -30,7 +30,7 @@ std::optional<FileEntry> read_version_name(std::string_view name) {
   const auto at = name.rfind('@');
   if (at == std::string_view::npos) return std::nullopt;
   FileEntry out;
-  out.mode = 0444;
+  out.mode = 0400;
   for (auto rest = name.substr(0, at); !rest.empty();) {
     const bool is_slash = rest.starts_with("%2F");
     if (rest.front() == '%' && !is_slash && !rest.starts_with("%25")) return std::nullopt;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <boost/asio/executor_work_guard.hpp>
 #include <csignal>
 #include <cstdarg>
@@ -168,7 +169,9 @@ void FileSystem::Shared::op_statfs(fuse_req_t request, fuse_ino_t /*number*/) {
 void FileSystem::Shared::op_init(void* /*data*/, fuse_conn_info* connection) {
   // Copies beat splices, and all attributes come with the names (docs/decisions/0031). Pages belong to a version.
   connection->want &= ~static_cast<unsigned>(FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_SPLICE_READ |
-                                             FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_AUTO_INVAL_DATA);
+                                             FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_AUTO_INVAL_DATA |
+                                             // A volume is never made empty, nor do its pages go.
+                                             FUSE_CAP_ATOMIC_O_TRUNC);
   connection->want |= connection->capable & (FUSE_CAP_READDIRPLUS | FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS |
                                              FUSE_CAP_EXPLICIT_INVAL_DATA);
   connection->max_readahead = grain_bytes;  // further ahead the node reads, which knows who reads on
@@ -262,13 +265,27 @@ bool FileSystem::serve(NodeClient::Connect connect, Log log) {
   std::thread loop([&shared] { shared.loop.run(); });
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   const int ended = shared.serve_until_ended();
+  std::vector<std::string> left;
   if (ended > 0) {
-    // By a signal. Whoever shows a volume may have to read in this mount to bring it to its end.
+    // By a signal. Whoever shows a volume may have to read in this mount to bring it to its end; another signal does
+    // not hurry that.
+    for (const int number : {SIGTERM, SIGINT, SIGHUP}) std::signal(number, SIG_IGN);
+    struct sigaction wake {};
+    wake.sa_handler = [](int) {};
+    ::sigaction(SIGUSR1, &wake, nullptr);
     fuse_session_reset(shared.session);
-    std::thread goes_on([&shared] { static_cast<void>(shared.serve_until_ended()); });
-    shared.volumes->stop();
+    std::atomic<bool> has_ended = false;
+    std::thread goes_on([&shared, &has_ended] {
+      static_cast<void>(shared.serve_until_ended());
+      has_ended = true;
+    });
+    left = shared.volumes->stop();
     fuse_session_exit(shared.session);
-    ::pthread_kill(goes_on.native_handle(), SIGHUP);  // it looks up
+    // It looks up, unless it was just about to wait.
+    while (!has_ended) {
+      ::pthread_kill(goes_on.native_handle(), SIGUSR1);
+      std::this_thread::sleep_for(milliseconds(20));
+    }
     goes_on.join();
   }
   // All that waits is answered while the mount is there to hear it.
@@ -278,10 +295,11 @@ bool FileSystem::serve(NodeClient::Connect connect, Log log) {
     shared.loop.stop();
   });
   loop.join();
-  shared.volumes->stop();
+  for (auto& line : shared.volumes->stop()) left.push_back(std::move(line));
+  for (const auto& line : left) shared.log(warning(line).of("volume-left"));
   // Positive: by a signal.
   if (ended < 0) shared.log(failure("ends: " + std::generic_category().message(-ended)).of("mount-ended"));
-  return ended >= 0;
+  return ended >= 0 && left.empty();
 }
 
 }  // namespace mesh

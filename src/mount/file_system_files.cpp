@@ -370,7 +370,9 @@ void FileSystem::Shared::op_write(fuse_req_t request, fuse_ino_t number, const c
   auto& self = of(request);
   if (is_volume(number)) return self.write_volume(request, std::string(data, size), offset, *info);
   if (!is_told(number)) return static_cast<void>(fuse_reply_err(request, EROFS));
-  if (offset != 0 || size > most) return static_cast<void>(fuse_reply_err(request, EINVAL));
+  // Several orders may come by one descriptor.
+  if ((offset != 0 && number == config_tracker) || size > most)
+    return static_cast<void>(fuse_reply_err(request, EINVAL));
   if (number != config_tracker) return self.order(request, number, std::string(data, size));
   auto work = [&self, text = std::string(data, size)](PendingPtr to) -> Task<void> {
     SetTrackers order;

@@ -130,8 +130,8 @@ struct FileSystem::Shared : PendingRequests {
   [[nodiscard]] static fuse_entry_param param_of(const VolumeFiles::File& file);
   void order(fuse_req_t request, fuse_ino_t number, std::string text);
   void open_volume(fuse_req_t request, fuse_ino_t number, const fuse_file_info& given);
-  using VolumeWork = std::function<void(Pending&, const VolumeFiles::File&)>;
-  void with_volume(fuse_req_t request, const fuse_file_info& info, VolumeWork work);
+  using VolumeWork = std::function<void(Pending&, VolumeFiles::File&, int fd)>;
+  void with_volume(fuse_req_t request, const fuse_file_info& info, bool has_effect, VolumeWork work);
   void read_volume(fuse_req_t request, std::size_t size, off_t offset, const fuse_file_info& info);
   void write_volume(fuse_req_t request, std::string bytes, off_t offset, const fuse_file_info& info);
   static void op_fsync(fuse_req_t request, fuse_ino_t number, int is_data, fuse_file_info* info);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <ctime>
 #include <vector>
 
 #include "mount/file_system_shared.h"
@@ -48,26 +49,35 @@ void FileSystem::Shared::open_volume(fuse_req_t request, fuse_ino_t number, cons
   volumes->close(file);
 }
 
-/// Has `work` answer on a thread that may wait.
-void FileSystem::Shared::with_volume(fuse_req_t request, const fuse_file_info& info, VolumeWork work) {
+/// Has `work` answer on a thread that may wait. `has_effect`: once it has begun, it is brought to its end.
+void FileSystem::Shared::with_volume(fuse_req_t request, const fuse_file_info& info, bool has_effect, VolumeWork work) {
   const auto& file = Handles<VolumeFiles::File>::at(info.fh);
   const auto pending = wait_for(request, Clock::now() + most_wait, "volume/" + file->name);
-  volumes->with_bytes([this, pending, file, work = std::move(work)] {
-    work(*pending, *file);
+  const auto on_thread = [this, pending, file, has_effect, work = std::move(work)](int fd) {
+    try {
+      if (has_effect ? pending->hold() : !pending->is_answered()) work(*pending, *file, fd);
+    } catch (const std::exception&) {
+      pending->fail(EIO);
+    }
     remove(pending);
-  });
+  };
+  if (volumes->with_bytes(file, on_thread)) return;
+  pending->fail(ENOTCONN);
+  remove(pending);
 }
 
 void FileSystem::Shared::read_volume(fuse_req_t request, std::size_t size, off_t offset, const fuse_file_info& info) {
-  with_volume(request, info, [size, offset](Pending& to, const VolumeFiles::File& file) {
+  with_volume(request, info, false, [size, offset](Pending& to, VolumeFiles::File& file, int fd) {
     thread_local std::vector<char> buffer;
     if (buffer.size() < size) buffer.resize(size);
+    // The kernel takes less than was asked for as the end of the file, and the rest as zeros.
+    const auto wanted =
+        static_cast<std::size_t>(std::clamp<std::int64_t>(file.size - offset, 0, static_cast<std::int64_t>(size)));
     std::size_t got = 0;
-    while (got < size) {
-      const auto n = ::pread(file.fd.get(), buffer.data() + got, size - got, offset + static_cast<off_t>(got));
+    while (got < wanted) {
+      const auto n = ::pread(fd, buffer.data() + got, wanted - got, offset + static_cast<off_t>(got));
       if (n < 0 && errno == EINTR) continue;
-      if (n < 0 && got == 0) return to.fail(errno);
-      if (n <= 0) break;
+      if (n <= 0) return to.fail(n < 0 ? errno : EIO);
       got += static_cast<std::size_t>(n);
     }
     if (to.take()) fuse_reply_buf(to.request(), buffer.data(), got);
@@ -75,26 +85,27 @@ void FileSystem::Shared::read_volume(fuse_req_t request, std::size_t size, off_t
 }
 
 void FileSystem::Shared::write_volume(fuse_req_t request, std::string bytes, off_t offset, const fuse_file_info& info) {
-  with_volume(request, info, [bytes = std::move(bytes), offset](Pending& to, const VolumeFiles::File& file) {
+  with_volume(request, info, true, [bytes = std::move(bytes), offset](Pending& to, VolumeFiles::File& file, int fd) {
     // As a device, which ends where it ends.
     if (offset >= file.size) return to.fail(ENOSPC);
     const auto size = std::min(bytes.size(), static_cast<std::size_t>(file.size - offset));
     std::size_t done = 0;
     while (done < size) {
-      const auto n = ::pwrite(file.fd.get(), bytes.data() + done, size - done, offset + static_cast<off_t>(done));
+      const auto n = ::pwrite(fd, bytes.data() + done, size - done, offset + static_cast<off_t>(done));
       if (n < 0 && errno == EINTR) continue;
-      if (n < 0 && done == 0) return to.fail(errno);
-      if (n <= 0) break;
+      // All of it or an error: a kernel that writes back pages looks at nothing else.
+      if (n <= 0) return to.fail(n < 0 ? errno : EIO);
       done += static_cast<std::size_t>(n);
     }
+    file.changed = ::time(nullptr);
     if (to.take()) fuse_reply_write(to.request(), done);
   });
 }
 
 void FileSystem::Shared::op_fsync(fuse_req_t request, fuse_ino_t number, int is_data, fuse_file_info* info) {
   if (!is_volume(number)) return static_cast<void>(fuse_reply_err(request, 0));
-  of(request).with_volume(request, *info, [is_data](Pending& to, const VolumeFiles::File& file) {
-    const int failed = is_data != 0 ? ::fdatasync(file.fd.get()) : ::fsync(file.fd.get());
+  of(request).with_volume(request, *info, false, [is_data](Pending& to, VolumeFiles::File&, int fd) {
+    const int failed = is_data != 0 ? ::fdatasync(fd) : ::fsync(fd);
     to.fail(failed != 0 ? errno : 0);
   });
 }
@@ -102,9 +113,10 @@ void FileSystem::Shared::op_fsync(fuse_req_t request, fuse_ino_t number, int is_
 void FileSystem::Shared::op_fallocate(fuse_req_t request, fuse_ino_t number, int mode, off_t offset, off_t length,
                                       fuse_file_info* info) {
   if (!is_volume(number)) return static_cast<void>(fuse_reply_err(request, EROFS));
-  of(request).with_volume(request, *info, [mode, offset, length](Pending& to, const VolumeFiles::File& file) {
+  of(request).with_volume(request, *info, true, [mode, offset, length](Pending& to, VolumeFiles::File& file, int fd) {
     if (length > file.size - offset) return to.fail(ENOSPC);
-    to.fail(::fallocate(file.fd.get(), mode, offset, length) != 0 ? errno : 0);
+    file.changed = ::time(nullptr);
+    to.fail(::fallocate(fd, mode, offset, length) != 0 ? errno : 0);
   });
 }
 
@@ -117,8 +129,8 @@ void FileSystem::Shared::op_lseek(fuse_req_t request, fuse_ino_t number, off_t o
     if (offset < 0 || offset >= size) return static_cast<void>(fuse_reply_err(request, ENXIO));
     return static_cast<void>(fuse_reply_lseek(request, whence == SEEK_HOLE ? size : offset));
   }
-  of(request).with_volume(request, *info, [offset, whence](Pending& to, const VolumeFiles::File& file) {
-    const auto at = ::lseek(file.fd.get(), offset, whence);
+  of(request).with_volume(request, *info, false, [offset, whence](Pending& to, VolumeFiles::File&, int fd) {
+    const auto at = ::lseek(fd, offset, whence);
     if (at < 0) return to.fail(errno);
     if (to.take()) fuse_reply_lseek(to.request(), at);
   });

@@ -46,7 +46,7 @@ PendingRequests::Looked PendingRequests::look(Clock::time_point now, std::chrono
     out.left = waiting_.size();
   }
   for (const auto& [one, error] : over) {
-    if (!one->take()) continue;
+    if (!one->take_unless_held()) continue;
     if (error == EIO) one->note_timed_out();
     fuse_reply_err(one->request(), error);
     if (error == EIO) out.timed_out.push_back(one->about());

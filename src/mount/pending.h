@@ -25,8 +25,14 @@ class Pending {
       : request_(request), until_(until), about_(std::move(about)) {}
 
   /// True for the one who is to answer; `request` is theirs then.
-  [[nodiscard]] bool take() { return !answered_.exchange(true); }
-  [[nodiscard]] bool is_answered() const { return answered_; }
+  [[nodiscard]] bool take() { return state_.exchange(State::answered) != State::answered; }
+  [[nodiscard]] bool is_answered() const { return state_ == State::answered; }
+  /// What has an effect begins: neither the clock nor an interruption answers from here on, as who heard that nothing
+  /// was done could do it again, or something newer. False: it has been answered, and is not to be begun.
+  [[nodiscard]] bool hold() {
+    auto expected = State::waiting;
+    return state_.compare_exchange_strong(expected, State::held);
+  }
   [[nodiscard]] fuse_req_t request() const { return request_; }
   [[nodiscard]] Clock::time_point until() const { return until_; }
   [[nodiscard]] const std::string& about() const { return about_; }
@@ -42,7 +48,12 @@ class Pending {
   fuse_req_t request_;
   Clock::time_point until_;
   std::string about_;
-  std::atomic<bool> answered_ = false;
+  enum class State : std::uint8_t { waiting, held, answered };
+  [[nodiscard]] bool take_unless_held() {
+    auto expected = State::waiting;
+    return state_.compare_exchange_strong(expected, State::answered);
+  }
+  std::atomic<State> state_ = State::waiting;
   std::atomic<bool> timed_out_ = false;
   std::uintptr_t number_ = 0;
   std::optional<Clock::time_point> interrupted_;  ///< guarded by PendingRequests

@@ -59,14 +59,15 @@ inline constexpr std::array own_entries{
     OwnEntry{transfers_as_json, root, "transfers.json", S_IFREG | 0444},
     OwnEntry{config, root, "config", S_IFDIR | 0755},
     OwnEntry{config_tracker, config, "tracker", S_IFREG | 0600},
-    // Whoever knows the name of a version reads that: meshvol's clones do. There is no list of them.
-    OwnEntry{version, root, "version", S_IFDIR | 0711},
+    // Whoever knows the name of a version reads that, whatever its file's mode: meshvol's clones do. So it is for this
+    // mount's user. There is no list of them.
+    OwnEntry{version, root, "version", S_IFDIR | 0700},
     OwnEntry{vdi, root, "vdi", S_IFDIR | 0755},
-    OwnEntry{vdi_list, vdi, "list", S_IFREG | 0444},
+    OwnEntry{vdi_list, vdi, "list", S_IFREG | 0400},
     OwnEntry{vdi_mount, vdi, "mount", S_IFREG | 0600},
     OwnEntry{vdi_unmount, vdi, "unmount", S_IFREG | 0600},
-    OwnEntry{vdi_status, vdi, "status", S_IFREG | 0444},
-    OwnEntry{volume, root, "volume", S_IFDIR | 0755},
+    OwnEntry{vdi_status, vdi, "status", S_IFREG | 0400},
+    OwnEntry{volume, root, "volume", S_IFDIR | 0711},
 };
 [[nodiscard]] inline const OwnEntry* own_entry(fuse_ino_t number) {
   return number >= root && number < end_of_own ? &own_entries[number - root] : nullptr;

@@ -6,6 +6,9 @@
 #include <algorithm>
 #include <boost/asio/post.hpp>
 #include <cerrno>
+#include <chrono>
+#include <ctime>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <system_error>
@@ -54,6 +57,13 @@ std::vector<std::string> words_of(const std::string& text) {
   return out;
 }
 
+/// Where the file is that is open.
+std::string fs_path_of(int fd) {
+  std::error_code ec;
+  const auto out = std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(fd), ec);
+  return ec ? std::string() : out.string();
+}
+
 std::string last_line(std::string_view text) {
   while (text.ends_with("\n")) text.remove_suffix(1);
   text = text.substr(text.rfind('\n') + 1);
@@ -63,28 +73,43 @@ std::string last_line(std::string_view text) {
 
 }  // namespace
 
-VolumeFiles::~VolumeFiles() { stop(); }
+VolumeFiles::~VolumeFiles() { static_cast<void>(stop()); }
 
-void VolumeFiles::stop() {
+std::vector<std::string> VolumeFiles::stop() {
   {
     const std::lock_guard lock(mutex_);
-    if (std::exchange(is_stopped_, true)) return;
+    if (std::exchange(is_stopped_, true)) return {};
   }
   orders_.stop();
   orders_.join();
-  bytes_.stop();
+  // What has been asked for is done.
   bytes_.join();
   std::map<std::string, FilePtr, std::less<>> files;
   {
     const std::lock_guard lock(mutex_);
     files.swap(files_);
   }
+  std::vector<std::string> out;
   for (auto& [name, file] : files) {
-    file->fd = Fd();
+    std::shared_ptr<const Fd> fd;
+    {
+      const std::lock_guard lock(mutex_);
+      fd = std::exchange(file->fd, nullptr);
+      if (file->opens > 0) out.push_back("volume/" + printable(name) + ": was open still");
+    }
+    if (fd && ::fsync(fd->get()) != 0)
+      out.push_back("volume/" + printable(name) + ": " + std::generic_category().message(errno));
+    fd.reset();
     auto words = options_.words;
     words.insert(words.end(), {"detach", "--", name});
-    static_cast<void>(run_tool(std::move(words)));
+    try {
+      const auto ran = run_tool(std::move(words));
+      if (ran.status != 0) out.push_back("volume/" + last_line(ran.err));
+    } catch (const std::exception& error) {
+      out.push_back("volume/" + printable(name) + ": " + error.what());
+    }
   }
+  return out;
 }
 
 VolumeFiles::FilePtr VolumeFiles::find(std::string_view name) const {
@@ -106,15 +131,12 @@ std::vector<VolumeFiles::FilePtr> VolumeFiles::all() const {
   return out;
 }
 
+/// Of what is known here: what shows the disk may wait for a read in this mount.
 struct stat VolumeFiles::stat_of(const File& file) {
   struct stat out {};
-  struct stat below {};
-  if (::fstat(file.fd.get(), &below) == 0) {
-    out.st_blocks = S_ISREG(below.st_mode) ? below.st_blocks : file.size / 512;
-    out.st_mtim = below.st_mtim;
-    out.st_atim = below.st_atim;
-    out.st_ctim = below.st_ctim;
-  }
+  out.st_blocks = file.size / 512;
+  out.st_mtim.tv_sec = file.changed;
+  out.st_atim = out.st_ctim = out.st_mtim;
   out.st_ino = file.number;
   out.st_mode = S_IFREG | 0600;
   out.st_nlink = 1;
@@ -136,6 +158,48 @@ bool VolumeFiles::open(const FilePtr& file) {
 void VolumeFiles::close(const FilePtr& file) {
   const std::lock_guard lock(mutex_);
   --file->opens;
+  quieter_.notify_all();
+}
+
+bool VolumeFiles::with_bytes(const FilePtr& file, Work work) {
+  constexpr std::size_t most_running = 8;
+  const std::lock_guard lock(mutex_);
+  if (is_stopped_ || !file->fd) return false;
+  ++file->under_way;
+  if (file->running >= most_running) {
+    file->waiting.push_back(std::move(work));
+    return true;
+  }
+  ++file->running;
+  asio::post(bytes_, [this, file, work = std::move(work), fd = file->fd] { work_on(file, work, fd); });
+  return true;
+}
+
+void VolumeFiles::work_on(const FilePtr& file, const Work& work, const std::shared_ptr<const Fd>& fd) {
+  try {
+    work(fd->get());
+  } catch (const std::exception&) {
+    // It has answered, or its asker's clock does.
+  }
+  const std::lock_guard lock(mutex_);
+  --file->under_way;
+  quieter_.notify_all();
+  if (file->waiting.empty()) {
+    --file->running;
+    return;
+  }
+  auto next = std::move(file->waiting.front());
+  file->waiting.pop_front();
+  asio::post(bytes_, [this, file, next = std::move(next), fd] { work_on(file, next, fd); });
+}
+
+bool VolumeFiles::open_device(File& file, const std::string& device) {
+  auto fd = std::make_shared<const Fd>(::open(device.c_str(), O_RDWR | O_CLOEXEC));
+  const auto size = *fd ? ::lseek(fd->get(), 0, SEEK_END) : -1;
+  if (size < 0) return false;
+  file.fd = std::move(fd);
+  file.size = size;
+  return true;
 }
 
 std::string VolumeFiles::run(std::vector<std::string> words) const {
@@ -154,7 +218,14 @@ void VolumeFiles::show(const std::string& path, const std::string& name, uid_t u
   }
   if (known && known->value("from", "") != "mesh:" + path)
     throw with_errno(EEXIST, printable(name) + ": is a volume already, and not of " + printable(path), Status::refused);
-  if (!known) static_cast<void>(run({"clone", "--lazy", "--mesh", options_.mount, "--", "path:" + path, name}));
+  if (!known) {
+    try {
+      static_cast<void>(run({"clone", "--lazy", "--mesh", options_.mount, "--", "path:" + path, name}));
+    } catch (const Error& error) {
+      if (error.status() != Status::refused) throw;
+      throw with_errno(EEXIST, error.what(), Status::refused);  // somebody has just made it
+    }
+  }
   // What a mount that ended without a word has left attached.
   if (known && !known->value("attached", "").empty()) static_cast<void>(run({"detach", "--", name}));
   auto device = run({"attach", "--", name});
@@ -163,35 +234,58 @@ void VolumeFiles::show(const std::string& path, const std::string& name, uid_t u
   file->name = name;
   file->user = user;
   file->group = group;
-  file->fd = Fd(::open(device.c_str(), O_RDWR | O_CLOEXEC));
-  if (!file->fd) {
+  file->changed = ::time(nullptr);
+  if (!open_device(*file, device)) {
     const auto error = errno;
     static_cast<void>(run({"detach", "--", name}));
     throw with_errno(EIO, printable(device) + ": " + std::generic_category().message(error));
   }
-  file->size = ::lseek(file->fd.get(), 0, SEEK_END);
   const std::lock_guard lock(mutex_);
   file->number = last_number_++;
   files_[name] = file;
 }
 
+/// Nobody opens it meanwhile: it is under way (`order`).
 void VolumeFiles::hide(const std::string& name) {
   FilePtr file;
+  std::shared_ptr<const Fd> fd;
   {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     const auto it = files_.find(name);
     if (it == files_.end()) throw with_errno(ENOENT, printable(name) + ": is not mounted here", Status::not_found);
-    if (it->second->opens > 0) throw with_errno(EBUSY, printable(name) + ": is open", Status::refused);
     file = it->second;
+    // The kernel says a moment after close(2) that it was closed.
+    constexpr auto moment = std::chrono::seconds(1);
+    if (!quieter_.wait_for(lock, moment, [&] { return file->opens == 0 && file->under_way == 0; }))
+      throw with_errno(EBUSY, printable(name) + ": is open", Status::refused);
+    fd = file->fd;
   }
-  if (::fsync(file->fd.get()) != 0)
-    throw with_errno(errno, printable(name) + ": " + std::generic_category().message(errno));
+  bool is_dead = false;
+  if (fd && ::fsync(fd->get()) != 0) {
+    const auto error = errno;
+    // Of what shows it no more there is nothing to be hoped.
+    is_dead = error == ENOTCONN;
+    if (!is_dead) throw with_errno(error, printable(name) + ": " + std::generic_category().message(error));
+    note(printable(name) + ": what showed it as a disk is gone; what was not synced may be lost");
+  }
+  const auto path = fd ? fs_path_of(fd->get()) : std::string();
+  fd.reset();
   {
     const std::lock_guard lock(mutex_);
-    files_.erase(name);
+    file->fd.reset();
   }
-  file->fd = Fd();
-  static_cast<void>(run({"detach", "--", name}));
+  try {
+    static_cast<void>(run({"detach", "--", name}));
+  } catch (const Error& error) {
+    // It stays, so that it can be tried again; unless nothing shows it, and no more is to be said.
+    const std::lock_guard lock(mutex_);
+    if (!is_dead || error.status() != Status::refused) {
+      if (!path.empty()) static_cast<void>(open_device(*file, path));
+      throw;
+    }
+  }
+  const std::lock_guard lock(mutex_);
+  files_.erase(name);
 }
 
 void VolumeFiles::note(const std::string& line) {
@@ -288,7 +382,5 @@ std::string VolumeFiles::status() const {
   for (const auto& line : notes_) out += line + "\n";
   return out;
 }
-
-void VolumeFiles::with_bytes(std::function<void()> work) { asio::post(bytes_, std::move(work)); }
 
 }  // namespace mesh

@@ -9,7 +9,9 @@
 #include <fuse_lowlevel.h>
 #include <sys/stat.h>
 
+#include <atomic>
 #include <boost/asio/thread_pool.hpp>
+#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -42,14 +44,20 @@ class VolumeFiles {
   VolumeFiles(const VolumeFiles&) = delete;
   VolumeFiles& operator=(const VolumeFiles&) = delete;
 
+  using Work = std::function<void(int fd)>;
   struct File {
     fuse_ino_t number = 0;
     std::string name;
     uid_t user = 0;
     gid_t group = 0;
-    Fd fd;
     std::int64_t size = 0;
-    std::size_t opens = 0;  ///< guarded by VolumeFiles
+    std::atomic<std::int64_t> changed = 0;  ///< seconds since the epoch
+    // Guarded by VolumeFiles.
+    std::shared_ptr<const Fd> fd{};  ///< null: what shows it is gone
+    std::size_t opens = 0;
+    std::size_t under_way = 0;  ///< of `with_bytes`
+    std::size_t running = 0;    ///< of these, on threads
+    std::deque<Work> waiting{};
   };
   using FilePtr = std::shared_ptr<File>;
 
@@ -70,20 +78,26 @@ class VolumeFiles {
   /// How the last orders went, a line each.
   [[nodiscard]] std::string status() const;
 
-  /// On a thread that may wait.
-  void with_bytes(std::function<void()> work);
-  /// Waits for what is under way, and ends; what is asked for from then on is not done.
-  void stop();
+  /// On a thread that may wait; of one volume a few at a time, so that one that does not answer holds up no other.
+  /// False: it is shown no more. What `work` throws is lost.
+  [[nodiscard]] bool with_bytes(const FilePtr& file, Work work);
+  /// Waits for what is under way, and ends; what is asked for from then on is not done. Returns what could not be
+  /// brought to its end, a line each.
+  std::vector<std::string> stop();
 
  private:
   std::string run(std::vector<std::string> words) const;
   void show(const std::string& path, const std::string& name, uid_t user, gid_t group);
   void hide(const std::string& name);
+  void work_on(const FilePtr& file, const Work& work, const std::shared_ptr<const Fd>& fd);
+  /// It is open here again.
+  [[nodiscard]] static bool open_device(File& file, const std::string& device);
   void order(const std::string& text, Done done, std::function<void(const std::vector<std::string>&)> work);
   void note(const std::string& line);
 
   const Options options_;
   mutable std::mutex mutex_;
+  std::condition_variable quieter_;  ///< fewer are open, or under way
   std::map<std::string, FilePtr, std::less<>> files_;
   std::deque<std::string> notes_;
   std::set<std::string> under_way_;

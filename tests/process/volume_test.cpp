@@ -7,6 +7,8 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -741,7 +743,34 @@ TEST_CASE("vdi/: the disk in a clone is a file, which fio, mkfs and mount write 
     CHECK(errno == ENOSPC);
     ::close(fd);
   }
-  // What is served goes with the mount, in order.
+  // What shows them is killed: an error, and not zeros; what was synced is there when it is mounted anew.
+  const auto written = read_file(volume / "web1");
+  CHECK(mesh.run({"sync", (volume / "web1").string()}).status == 0);
+  REQUIRE(mesh.run({"pkill", "-9", "-f", "qemu-storage-daemon.*" + mesh.root().string() + "/"}).status == 0);
+  {
+    const int fd = ::open((volume / "web1").c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
+    alignas(4096) static std::array<char, 4096> block;
+    CHECK(eventually([&] { return ::pread(fd, block.data(), block.size(), 0) < 0; }));
+    ::close(fd);
+  }
+  for (const auto* name : {"web1", "base.qcow2"}) {
+    CHECK(mesh.order("unmount", std::string(name) + "\n") == 0);
+    CHECK(mesh.order("mount", "vm/base.qcow2 " + std::string(name) + "\n") == 0);
+  }
+  const bool is_as_written = read_file(volume / "web1") == written;
+  CHECK(is_as_written);
+  // Others of this machine, where they may look in at all, read no version by its name, and hear of nobody's volumes.
+  const auto mode_of = [&](const std::string& path) {
+    struct stat one {};
+    return ::stat((mesh.root() / "mesh" / path).c_str(), &one) == 0 ? one.st_mode & 07777 : 0U;
+  };
+  CHECK(mode_of("version") == 0700);
+  CHECK(mode_of("volume") == 0711);
+  CHECK(mode_of("vdi/list") == 0400);
+  CHECK(mode_of("vdi/status") == 0400);
+  CHECK(mode_of("vdi/mount") == 0600);
+  // What is served goes with the mount, in order, however often it is told.
+  mesh.mount_process().signal(SIGTERM);
   mesh.mount_process().signal(SIGTERM);
   mesh.mount_process().wait(seconds(20));
   // They lie on the image by now, which is here.
