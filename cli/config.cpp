@@ -60,7 +60,7 @@ const std::set<std::string> known_keys = {"files",
 
 std::vector<ConfigItem> apply_config(CLI::App& app, std::istream& in, const std::string& name) {
   std::vector<CLI::ConfigItem> items;
-  std::vector<ConfigItem> volumes;
+  std::vector<ConfigItem> sections;
   // Some editors begin UTF-8 with a mark.
   for (const char byte : {'\xef', '\xbb', '\xbf'}) {
     if (in.peek() != static_cast<unsigned char>(byte)) break;
@@ -83,7 +83,20 @@ std::vector<ConfigItem> apply_config(CLI::App& app, std::istream& in, const std:
         throw Error(Status::usage, name + ": [volumes]: " + printable(item.name) + " is to have one value");
       std::string key;
       for (auto part = item.parents.begin() + 1; part != item.parents.end(); ++part) key += *part + ".";
-      volumes.push_back({key + item.name, item.inputs.front()});
+      sections.push_back({"volumes", key + item.name, item.inputs});
+      continue;
+    }
+    if (!item.parents.empty() && item.parents.front() == "store") {
+      if (item.name == "--" || (item.name == "++" && item.parents.size() == 1)) continue;
+      if (item.parents.size() != 2) throw Error(Status::usage, name + ": a store's section is [store.NAME]");
+      const auto& store = item.parents.back();
+      const bool is_name = !store.empty() && store.size() <= 64 && std::ranges::all_of(store, [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+      });
+      if (!is_name)
+        throw Error(Status::usage, name + ": [store." + printable(store) +
+                                       "]: a store's name has letters, digits, '-' and '_', and at most 64 of them");
+      sections.push_back({"store." + store, item.name == "++" ? std::string() : item.name, item.inputs});
       continue;
     }
     if (!item.parents.empty() || !known_keys.contains(item.name))
@@ -105,7 +118,7 @@ std::vector<ConfigItem> apply_config(CLI::App& app, std::istream& in, const std:
       throw Error(Status::usage, name + ": " + error.what());
     }
   }
-  return volumes;
+  return sections;
 }
 
 }  // namespace mesh

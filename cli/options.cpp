@@ -59,8 +59,28 @@ std::optional<std::chrono::milliseconds> test_time(const char* name) {
 void read_config(CLI::App& app, const fs::path& file, CommonOptions& options) {
   std::ifstream in(file);
   if (!in) throw Error(Status::usage, file.string() + ": cannot be read");
-  for (auto& item : apply_config(app, in, file.string()))
-    options.volumes.push_back({std::move(item.key), std::move(item.value), file});
+  // The file that is read first says what a store is.
+  const auto before = options.node.stores.size();
+  for (auto& item : apply_config(app, in, file.string())) {
+    if (item.section == "volumes") {
+      options.volumes.push_back({std::move(item.key), std::move(item.values.front()), file});
+      continue;
+    }
+    auto& stores = options.node.stores;
+    const auto name = item.section.substr(item.section.find('.') + 1);
+    auto it = std::ranges::find(stores, name, &StoreOptions::name);
+    if (it != stores.end() && static_cast<std::size_t>(it - stores.begin()) < before) continue;
+    if (it == stores.end()) {
+      StoreOptions fresh;
+      fresh.name = name;
+      it = stores.insert(it, std::move(fresh));
+    }
+    try {
+      if (!item.key.empty()) set_store_option(*it, item.key, item.values);
+    } catch (const Error& error) {
+      throw Error(Status::usage, file.string() + ": " + error.what());
+    }
+  }
 }
 
 }  // namespace
@@ -277,7 +297,7 @@ void add_user(CLI::App& app, std::string& user) {
 void add_get(CLI::App& app, Get& get) {
   app.add_option("WHAT", get.whats,
                  "A path, a directory, or a glob (*, ?, [...], and ** across directories), each with an optional file: "
-                 "prefix; id: and a content id, as meshfile info shows it; an http:// or https:// URL, with "
+                 "prefix; id: and a content id, as meshfile info shows it; an http://, https:// or s3:// URL, with "
                  "#sha256=... behind it where that is known; or, for meshget, "
                  "tar: and the path of an archive")
       ->required();
@@ -328,6 +348,12 @@ int parse(CLI::App& app, CommonOptions& options, int argc, char** argv) {
         read_config(app, file, options);
       }
   }
+  auto& stores = options.node.stores;
+  if (std::ranges::find(stores, "default", &StoreOptions::name) == stores.end())
+    if (auto own = store_of_environment([](const char* name) -> const char* { return std::getenv(name); }))
+      stores.push_back(std::move(*own));
+  // Nor are its passwords for others to see.
+  if (!stores.empty()) ::prctl(PR_SET_DUMPABLE, 0);
   if (!options.key.empty()) {
     if (options.node.open) throw Error(Status::usage, "--key and --open contradict each other: give one of them");
     // What a configuration file says is said for everybody, and who may use the node's socket alone needs no key.

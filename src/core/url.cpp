@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/format.h"
+#include "core/http_request.h"
 #include "core/mesh_path.h"
 
 namespace mesh {
@@ -49,6 +50,12 @@ std::string unsigned_query(std::string_view query, const std::vector<std::string
 
 }  // namespace
 
+namespace {
+
+constexpr std::string_view of_s3 = "s3://";
+
+}  // namespace
+
 bool is_url(std::string_view text) {
   // A scheme may be written in capitals (RFC 3986, 3.1).
   const auto begins = [&](std::string_view scheme) {
@@ -56,14 +63,80 @@ bool is_url(std::string_view text) {
            std::ranges::equal(text.substr(0, scheme.size()), scheme,
                               [](char a, char b) { return (a >= 'A' && a <= 'Z' ? a + 32 : a) == b; });
   };
-  return begins("http://") || begins("https://");
+  return begins("http://") || begins("https://") || text.starts_with(of_s3);
 }
+
+void Url::set_store(const std::string& name) {
+  store = name;
+  address = identity = shown = std::string(of_s3) + store + (store.empty() ? "" : "@") + bucket + "/" + key;
+}
+
+namespace {
+
+bool is_name(std::string_view text, std::size_t most, std::string_view more) {
+  return !text.empty() && text.size() <= most && std::ranges::all_of(text, [&](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' ||
+           more.find(c) != std::string_view::npos;
+  });
+}
+
+/// One part of a path, whatever the key has.
+std::string as_one_part(std::string_view key) {
+  std::string out;
+  for (const auto& c : url_path(key)) out += c == '/' ? std::string("%2F") : std::string(1, c);
+  if (out == "." || out == "..") out = out == "." ? "%2E" : "%2E%2E";
+  return out;
+}
+
+/// As other tools take them, keys are not encoded.
+Url parse_object(std::string_view text) {
+  const auto fail = [&](const std::string& why) { return Error(Status::usage, printable(text) + ": " + why); };
+  constexpr std::string_view mark = "#sha256=";
+  constexpr std::size_t digits = 64;
+  if (text.size() > max_url_bytes) throw fail("is longer than " + std::to_string(max_url_bytes) + " bytes");
+  Url out;
+  auto rest = text.substr(of_s3.size());
+  if (const auto at = rest.rfind(mark); at != std::string_view::npos && rest.size() - at == mark.size() + digits) {
+    out.sha256 = rest.substr(at + mark.size());
+    std::ranges::transform(out.sha256, out.sha256.begin(),
+                           [](char c) { return static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c); });
+    if (!is_hex(out.sha256, digits)) throw fail("a SHA-256 has 64 hexadecimal digits");
+    rest = rest.substr(0, at);
+  }
+  const auto slash = std::min(rest.find('/'), rest.size());
+  auto bucket = rest.substr(0, slash);
+  if (const auto at = bucket.find('@'); at != std::string_view::npos) {
+    out.store = bucket.substr(0, at);
+    bucket = bucket.substr(at + 1);
+    if (!is_name(out.store, 64, "")) throw fail("a store's name has letters, digits, '-' and '_'");
+  }
+  out.bucket = bucket;
+  if (!is_name(bucket, 255, ".") || bucket.find_first_not_of('.') == std::string_view::npos)
+    throw fail("is s3://[STORE@]BUCKET/KEY, and a bucket's name has letters, digits, '.', '-' and '_'");
+  out.key = rest.substr(std::min(slash + 1, rest.size()));
+  if (out.key.empty() || out.key.ends_with('/')) throw fail("names no object: its key is empty, or ends with '/'");
+  constexpr std::size_t most_key_bytes = 1024;
+  if (out.key.size() > most_key_bytes || !is_utf8(out.key) || out.key.find('\0') != std::string::npos)
+    throw fail("a key has at most 1024 bytes of UTF-8");
+  if (out.key.find_first_of("*?[") != std::string::npos) throw fail("globs of keys are not taken; name one object");
+  // What is shown, and what tells one from another, must say the same when it is read again.
+  if (const auto at = out.key.rfind(mark); at != std::string::npos && out.key.size() - at == mark.size() + digits)
+    throw fail("ends with " + std::string(mark) + " twice");
+  out.path = out.bucket + "/" + out.key;
+  if (!is_mesh_path(out.path)) out.path = out.bucket + "/" + as_one_part(out.key);
+  if (const auto fault = path_fault(out.path); !fault.empty()) throw fail("the path " + std::string(fault));
+  out.set_store(out.store);
+  return out;
+}
+
+}  // namespace
 
 Url parse_url(std::string_view text, const std::vector<std::string>& more) {
   const auto fail = [&](const std::string& why) {
     return Error(Status::usage, printable(without_secrets(text)) + ": " + why);
   };
-  if (!is_url(text)) throw fail("is no http:// or https:// URL");
+  if (text.starts_with(of_s3)) return parse_object(text);
+  if (!is_url(text)) throw fail("is no http://, https:// or s3:// URL");
   if (text.size() > max_url_bytes) throw fail("is longer than " + std::to_string(max_url_bytes) + " bytes");
   if (text.find('\0') != std::string_view::npos) throw fail("contains a NUL byte");
   const Handle url(curl_url(), &curl_url_cleanup);
@@ -100,7 +173,7 @@ Url parse_url(std::string_view text, const std::vector<std::string>& more) {
 
 std::string without_secrets(std::string_view text) {
   if (text.starts_with("tar:")) return "tar:" + without_secrets(text.substr(4));
-  if (!is_url(text)) return std::string(text);
+  if (!is_url(text) || text.starts_with(of_s3)) return std::string(text);
   const auto host = text.find("://") + 3;
   const auto end = std::min(text.find_first_of("/?#", host), text.size());
   auto from = host;

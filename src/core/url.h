@@ -1,4 +1,5 @@
-// URLs as WHATs: http(s)://host/a/b/image.img?x=y is the mesh path a/b/image.img. RFC 3986, read by libcurl. Pure; any
+// URLs as WHATs: http(s)://host/a/b/image.img?x=y is the mesh path a/b/image.img. RFC 3986, read by libcurl. And
+// objects of stores: s3://[STORE@]bucket/key is the mesh path bucket/key, its key as it is, not encoded. Pure; any
 // thread.
 #pragma once
 
@@ -16,6 +17,13 @@ struct Url {
   std::string shown;     ///< as it may be printed: also without what a query says, which may be a token
   std::string path;      ///< the mesh path
   std::string sha256;    ///< of the file, in hex in lower case; empty unless the URL ends with #sha256=...
+  // Of an object in a store, s3://[STORE@]BUCKET/KEY.
+  std::string store{};   ///< empty where it names none
+  std::string bucket{};  ///< empty: it is no such URL
+  std::string key{};
+  [[nodiscard]] bool is_object() const { return !bucket.empty(); }
+  /// It is in this store; the identity says so.
+  void set_store(const std::string& name);
 };
 
 [[nodiscard]] bool is_url(std::string_view text);

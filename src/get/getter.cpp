@@ -53,7 +53,8 @@ Getter::Getter(Workers& workers, Options options, Log log, Library& library, Tra
            [&library](const std::string& path) -> std::optional<FileEntry> {
              const auto* item = library.inventory().find(std::string_view(path));
              return item == nullptr ? std::nullopt : std::optional(item->entry);
-           }},
+           },
+           options_.stores},
           [&links](Resolve question) { return links.ask(question, tracker_limit, question_limit); },
           [this](GetTaskPtr task, UrlSource source, FileEntry entry) { return is_current(task, source, entry); },
           rules_),

@@ -20,9 +20,10 @@ namespace mesh {
 class Getter {
  public:
   struct Options {
-    std::vector<std::string> url_ignore;  ///< keys of a query that are no part of what a URL names
-    int max_active = 1;                   ///< large files of one get at once
-    bool local_urls = false;              ///< for other nodes, too, get URLs at loopback and link-local addresses
+    std::vector<std::string> url_ignore;     ///< keys of a query that are no part of what a URL names
+    int max_active = 1;                      ///< large files of one get at once
+    std::shared_ptr<const Stores> stores{};  ///< that this node may ask; may be null
+    bool local_urls = false;                 ///< for other nodes, too, get URLs at loopback and link-local addresses
   };
   /// `from_nodes`: the limit of what comes on node channels.
   Getter(Workers& workers, Options options, Log log, Library& library, TrackerLinks& links, NodeChannels& channels,

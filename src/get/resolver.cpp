@@ -132,8 +132,16 @@ Task<void> Resolver::resolve(GetTaskPtr task, int index, Plan& plan, Results& re
 
 /// What the mesh has under the URL's path, or, where it has nothing or something older, the URL itself.
 Task<void> Resolver::resolve_url(GetTaskPtr task, int index, What what, Plan& plan) {
-  const auto url = parse_url(what.url, options_.url_ignore);
+  auto url = parse_url(what.url, options_.url_ignore);
   UrlSource source;
+  // Matters where the mesh does not have it.
+  std::optional<Error> no_store;
+  if (url.is_object() && options_.stores) try {
+      url.set_store(options_.stores->name_of(url));
+      source.object = options_.stores->open(url, task->request.ordered);
+    } catch (const Error& error) {
+      no_store = error;
+    }
   source.url = url;
   source.ca = task->request.ca;
   source.timeout = task->request.timeout;
@@ -166,6 +174,7 @@ Task<void> Resolver::resolve_url(GetTaskPtr task, int index, What what, Plan& pl
   plan.nodes.merge(of_mesh.nodes);
   plan.above.merge(of_mesh.above);
   bool current = found;
+  if (no_store && (!found || task->request.refresh)) throw Error(*no_store);
   if (found && task->request.refresh) current = co_await is_current_(task, source, it->second.file.entry);
   Planned planned;
   if (current) {

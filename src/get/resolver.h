@@ -33,6 +33,7 @@ class Resolver {
     bool local_urls = false;                ///< for other nodes, too, get URLs at loopback and link-local addresses
     /// What this node itself has under a path. May be unset.
     std::function<std::optional<FileEntry>(const std::string& path)> own{};
+    std::shared_ptr<const Stores> stores{};     ///< that this node may ask; may be null
     std::chrono::milliseconds ask_again{1000};  ///< with --wait, for what is not there
   };
   /// Asks a tracker. Throws Error.

@@ -126,9 +126,11 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
   };
   prefetcher_ = std::make_unique<Prefetcher>(*workers_, prefetching, *profiles_, get_rest);
   range_teller_ = std::make_unique<RangeTeller>(*workers_, *library_, *seeder_, *read_cache_, *profiles_, upload);
-  getter_ = std::make_unique<Getter>(*workers_,
-                                     Getter::Options{options_.url_ignore, options_.max_active, options_.local_urls},
-                                     log_, *library_, *links_, *node_channels_, *transfers_, *spools_, download);
+  getter_ =
+      std::make_unique<Getter>(*workers_,
+                               Getter::Options{options_.url_ignore, options_.max_active,
+                                               std::make_shared<const Stores>(options_.stores), options_.local_urls},
+                               log_, *library_, *links_, *node_channels_, *transfers_, *spools_, download);
   differ_ = std::make_unique<Differ>(*workers_, options_.keys, *library_, *links_, getter_->resolver(), *transfers_);
   streamer_ = std::make_unique<Streamer>(*workers_, *library_, *session_, *spools_, *getter_);
   const auto pipe = [this](ChannelPtr channel, GetTaskPtr task, std::shared_ptr<bool> over) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "mesh/embedded_tracker.h"
+#include "store/stores.h"
 #include "transfer/stall_policy.h"
 #include "wire/access.h"
 #include "wire/task.h"
@@ -53,6 +54,7 @@ struct NodeOptions {
   std::string user;                     ///< that the service goes on as; empty: who starts it
   std::int64_t cache = -1;              ///< bytes that readers' parts may take; below 0: a tenth of the file system
   std::vector<std::string> refuse;      ///< what is not done for other nodes: get, delete, url
+  std::vector<StoreOptions> stores;     ///< object stores that this node may ask
   std::vector<std::string> url_ignore;  ///< keys of URLs' queries that are no part of what they name
   bool local_urls = false;              ///< for other nodes, too, get URLs at loopback and link-local addresses
   /// Set for a node that lives for one command: how long it stays when nobody needs it any more.

@@ -12,6 +12,7 @@
 #include "core/rate_limit.h"
 #include "core/url.h"
 #include "library/installer.h"
+#include "store/stores.h"
 
 namespace mesh {
 
@@ -22,10 +23,11 @@ using DownloadPtr = std::shared_ptr<Download>;
 struct UrlSource {
   Url url;
   std::string ca;
-  int timeout = 0;                   ///< seconds
-  bool ordered = false;              ///< another node has this one get it
-  bool local = true;                 ///< then also from loopback and link-local addresses
-  std::shared_ptr<RateLimit> limit;  ///< of the get that asks
+  int timeout = 0;                         ///< seconds
+  bool ordered = false;                    ///< another node has this one get it
+  bool local = true;                       ///< then also from loopback and link-local addresses
+  std::shared_ptr<RateLimit> limit;        ///< of the get that asks
+  std::shared_ptr<ObjectAccess> object{};  ///< of an object: how this node asks for it; null where it cannot
 };
 
 /// One file that is to be in the files directory.

@@ -126,8 +126,10 @@ struct Origin::State {
   std::int64_t wanted_begin = 0;
   std::int64_t wanted_end = 0;  // where only a part is asked for
   bool conditional = false;
+  bool is_head = false;
   bool redirected = false;
-  std::size_t words = 0;  ///< of an answer that has no file in it
+  bool is_of_another = false;  ///< the version that was asked for is not there any more (412)
+  std::size_t words = 0;       ///< of an answer that has no file in it
   std::optional<OriginError> trouble;
   std::exception_ptr thrown;  // by a callback; it must not pass through libcurl
   const OnHead* on_head = nullptr;
@@ -142,8 +144,11 @@ struct Origin::State {
     head_done = true;
     ::curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &answer.head.code);
     const auto code = answer.head.code;
-    redirected = is_redirect(code);
+    redirected = is_redirect(code) || (options.object && code == 400 && !answer.region.empty());
     if (redirected) return true;
+    // Of another version now: that one is asked for.
+    is_of_another = options.object && code == 412;
+    if (is_of_another) return true;
     if (code == 206) {
       answer.head.size = answer.range_total;
       // More than was asked for is cut, and less is a beginning (RFC 9110, 15.3.7): what it must have is the first
@@ -168,7 +173,11 @@ struct Origin::State {
       const auto status = code == 404 || code == 410 ? Status::not_found : Status::failed;
       std::string why = "HTTP status " + std::to_string(code);
       if (code == 404) why += ": not found";
-      if (code == 401 || code == 403 || code == 407) why += ": not allowed (a netrc or the URL may hold a password)";
+      if (options.object && (code == 401 || code == 403))
+        why += ": not allowed (the credentials of the store " + printable(options.object->store()) +
+               ", or the clock of this machine)";
+      else if (code == 401 || code == 403 || code == 407)
+        why += ": not allowed (a netrc or the URL may hold a password)";
       trouble = fail(status, why, transient);
       return false;
     }
@@ -251,7 +260,8 @@ struct Origin::State {
   void prepare() {
     answer = {};
     header_bytes = 0;
-    head_done = enough = redirected = false;
+    is_head = false;
+    head_done = enough = redirected = is_of_another = false;
     got = 0;
     words = 0;
     trouble.reset();
@@ -306,6 +316,9 @@ struct Origin::State {
 
   /// Redirects are followed here, as libcurl would look for a password for each host that it is led to.
   void perform(const std::vector<std::string>& headers) {
+    if (options.object) return perform_signed(headers);
+    if (options.address.starts_with("s3://"))
+      throw fail(Status::failed, "this node has no store of that name ([store.NAME] in its mesh.conf)", false);
     const auto named = site_of(options.address);
     std::string address = options.address;
     for (long redirects = 0;; ++redirects) {
@@ -334,6 +347,29 @@ struct Origin::State {
       if (redirects == most_redirects)
         throw fail(Status::failed, "redirects more than " + std::to_string(most_redirects) + " times", false);
       address = next;
+      head_done = redirected = false;
+      got = 0;
+      words = 0;
+      trouble.reset();
+    }
+  }
+
+  /// What is signed is signed for one host: nobody is followed to another, but a store may say in which region it is.
+  void perform_signed(const std::vector<std::string>& headers) {
+    constexpr int most_regions = 3;
+    for (int tries = 1;; ++tries) {
+      const auto request = options.object->request(is_head ? "HEAD" : "GET");
+      auto all = headers;
+      all.insert(all.end(), request.headers.begin(), request.headers.end());
+      set(CURLOPT_URL, request.url.c_str());
+      set(CURLOPT_PATH_AS_IS, 1L);  // a key may have .. in it
+      set(CURLOPT_NETRC, long{CURL_NETRC_IGNORED});
+      ask_once(all);
+      if (!redirected) return;
+      const auto code = answer.head.code;
+      if (tries == most_regions || !options.object->learn_region(answer.region))
+        throw fail(Status::failed,
+                   "HTTP status " + std::to_string(code) + ": the store sends elsewhere (is its region right?)", false);
       head_done = redirected = false;
       got = 0;
       words = 0;
@@ -409,9 +445,20 @@ void Origin::read(std::int64_t begin, std::int64_t end, const std::string& if_ra
   if (begin < end) {
     // As a header of one's own, so that libcurl takes an answer with all of the file for one.
     headers.push_back("Range: bytes=" + std::to_string(begin) + "-" + std::to_string(end - 1));
-    if (!if_range.empty()) headers.push_back("If-Range: " + if_range);
+    // Stores know no If-Range.
+    if (!if_range.empty() && (!state.options.object || !if_range.starts_with('"')))
+      headers.push_back("If-Range: " + if_range);
+    else if (!if_range.empty())
+      headers.push_back("If-Match: " + if_range);
   }
   state.perform(headers);
+  if (state.is_of_another) {
+    // What it has now: the asker sees from its head that it is another one.
+    headers.pop_back();
+    state.prepare();
+    state.perform(headers);
+    if (state.is_of_another) throw state.fail(Status::failed, "HTTP status 412 without a condition", false);
+  }
   if (state.enough || (state.answer.head.code != 200 && state.answer.head.code != 206)) return;
   const auto expected =
       state.answer.head.code == 206 ? state.answer.range_end - state.answer.range_begin : state.answer.content_length;
@@ -427,6 +474,7 @@ OriginHead Origin::ask(const std::string& etag, std::int64_t mtime) {
   state.on_head = &on_head;
   state.on_bytes = &on_bytes;
   state.set(CURLOPT_NOBODY, 1L);
+  state.is_head = true;
   state.wanted_begin = state.wanted_end = 0;
   state.conditional = true;
   std::vector<std::string> headers;

@@ -13,6 +13,7 @@
 
 #include "core/error.h"
 #include "core/rate_limit.h"
+#include "store/stores.h"
 #include "transfer/origin_answer.h"
 
 namespace mesh {
@@ -38,12 +39,13 @@ class OriginError : public Error {
 class Origin {
  public:
   struct Options {
-    std::string address;       ///< with user name and password, where given
-    std::string shown;         ///< for messages
-    std::string ca;            ///< PEM; empty: the system's
-    int timeout_seconds = 30;  ///< of silence
-    bool ordered = false;      ///< another node has this one ask: without this machine's passwords, and
-    bool local = true;         ///< at loopback and link-local addresses only where this is set
+    std::string address;                   ///< with user name and password, where given
+    std::string shown;                     ///< for messages
+    std::string ca;                        ///< PEM; empty: the system's
+    int timeout_seconds = 30;              ///< of silence
+    bool ordered = false;                  ///< another node has this one ask: without this machine's passwords, and
+    bool local = true;                     ///< at loopback and link-local addresses only where this is set
+    std::shared_ptr<ObjectAccess> object;  ///< of a store's; then `address` is not what is asked for
     std::vector<std::shared_ptr<RateLimit>> limits;  ///< all of them hold; others may share them
     std::function<bool()> stopped;                   ///< asked a few times a second while it waits
   };

@@ -65,6 +65,8 @@ void OriginAnswer::take(std::string_view line) {
     if (value.size() >= 100 || when <= 0 || when > most_time) return;
     head.modified = value;
     head.mtime = std::int64_t{when} * 1'000'000'000;
+  } else if (same_word(name, "x-amz-bucket-region")) {
+    if (value.size() < 64) region = value;
   } else if (same_word(name, "retry-after")) {
     auto seconds = number(value);
     if (seconds < 0)

@@ -24,7 +24,8 @@ struct OriginAnswer {
   std::int64_t range_begin = -1;
   std::int64_t range_end = -1;  ///< not included
   std::int64_t range_total = -1;
-  int retry_after = 0;  ///< seconds
+  int retry_after = 0;   ///< seconds
+  std::string region{};  ///< of an object store: where the bucket is
 
   /// One line of the headers; a status line begins anew. What makes no sense counts as not said.
   void take(std::string_view line);

@@ -42,7 +42,8 @@ Origin::Options origin_options(const UrlSource& source) {
   out.address = source.url.address;
   out.shown = source.url.shown;
   out.ca = source.ca;
-  out.ordered = source.ordered;
+  out.ordered = source.ordered && !source.url.is_object();  // whose endpoint this node's own configuration names
+  out.object = source.object;
   out.local = source.local;
   if (source.timeout > 0) out.timeout_seconds = source.timeout;
   return out;
