@@ -133,9 +133,13 @@ Task<Glances> FanOut::glance(GlanceAsk asked) {
 
 Task<void> FanOut::look(bool hour) {
   is_looking_ = true;
-  const auto taken = [](Glances answer) {
+  const auto begun = std::chrono::system_clock::now();
+  const auto taken = [begun](Glances answer) {
     auto one = answer.nodes.empty() ? Glance{} : std::move(answer.nodes.front());
     bound(one);
+    // As if all had been asked at one moment.
+    const auto later = std::chrono::system_clock::now() - begun;
+    if (one.clock > 0) one.clock -= std::chrono::duration_cast<std::chrono::milliseconds>(later).count();
     return one;
   };
   const auto failed = [](const Error& error) {
@@ -147,10 +151,17 @@ Task<void> FanOut::look(bool hour) {
   GlanceAsk question;
   question.hour = hour;
   auto out = std::make_shared<Glances>();
+  bool is_well = false;
   try {
     out->nodes = co_await ask_all<Glance>(question, taken, failed);
+    is_well = true;
   } catch (const std::exception&) {
-    // Of what was asked for before.
+    // What was found before stays.
+  }
+  if (!is_well && last_) {
+    is_looking_ = false;
+    looked_.notify();
+    co_return;
   }
   for (auto& one : out->nodes) {
     add(out->hour, one.hour);

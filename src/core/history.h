@@ -36,7 +36,10 @@ class History {
  private:
   void move_to(std::chrono::seconds now) {
     const auto minute = static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::minutes>(now).count());
-    if (minute <= at_) return;  // or the clock was set back
+    constexpr std::uint64_t small_step = 5;
+    if (minute <= at_ && at_ - minute <= small_step) return;
+    // A clock that was set back begins anew.
+    if (minute < at_) grown_ = {}, at_ = minute;
     for (auto next = minute - at_ > minutes ? minute - minutes : at_; next < minute;) grown_[++next % minutes] = {};
     at_ = minute;
   }

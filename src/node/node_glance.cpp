@@ -144,7 +144,8 @@ std::string Node::view_of(const ChannelPtr& tracker, std::size_t nodes, std::siz
 Task<Glances> Node::glance_at_mesh(GlanceAsk asked) {
   ChannelPtr tracker;
   Glances out = co_await links_->ask(asked, glance_limit, glance_limit, &tracker);
-  const auto silent = std::ranges::count_if(out.nodes, [](const Glance& node) { return !node.error.empty(); });
+  const auto silent =
+      std::ranges::count_if(out.nodes, [](const Glance& node) { return !node.error.empty() && !node.is_old; });
   out.view = view_of(tracker, out.nodes.size(), static_cast<std::size_t>(silent));
   co_return out;
 }

@@ -30,25 +30,36 @@ class Throughput {
   }
   /// It is here, and under way no more: what came since the last look is counted, too.
   void arrived(const std::string& path, const Bytes& bytes) {
-    count(counted_[path], bytes);
+    auto& of = counted_[path];
+    const auto missing = [](std::int64_t counted, std::int64_t all) {
+      return std::max<std::int64_t>(0, all - counted);
+    };
+    add(of, {missing(of.sum.from_sources, bytes.from_sources), missing(of.sum.from_getters, bytes.from_getters),
+             missing(of.sum.from_origin, bytes.from_origin)});
     counted_.erase(path);
   }
   [[nodiscard]] HourTold hour() const { return {hour_.of(0), hour_.of(1), hour_.of(2)}; }
 
  private:
-  void count(Bytes& before, const Bytes& now) {
-    const auto sources = std::max<std::int64_t>(0, now.from_sources - before.from_sources);
-    const auto getters = std::max<std::int64_t>(0, now.from_getters - before.from_getters);
-    const auto origin = std::max<std::int64_t>(0, now.from_origin - before.from_origin);
-    received_ += sources + getters + origin;
-    from_sources_ += sources;
-    from_origins_ += origin;
-    // What a download has had is begun anew where its swarm is, and all there in the end.
-    before.from_sources = std::max(before.from_sources, now.from_sources);
-    before.from_getters = std::max(before.from_getters, now.from_getters);
-    before.from_origin = std::max(before.from_origin, now.from_origin);
+  struct Counted {
+    Bytes last;  ///< as it was looked at: a swarm that is entered anew begins at 0
+    Bytes sum;   ///< that has been counted
+  };
+  void count(Counted& of, const Bytes& now) {
+    const auto grown = [](std::int64_t from, std::int64_t to) { return to < from ? to : to - from; };
+    add(of, {grown(of.last.from_sources, now.from_sources), grown(of.last.from_getters, now.from_getters),
+             grown(of.last.from_origin, now.from_origin)});
+    of.last = now;
   }
-  std::map<std::string, Bytes> counted_;
+  void add(Counted& to, const Bytes& more) {
+    to.sum.from_sources += more.from_sources;
+    to.sum.from_getters += more.from_getters;
+    to.sum.from_origin += more.from_origin;
+    received_ += more.from_sources + more.from_getters + more.from_origin;
+    from_sources_ += more.from_sources;
+    from_origins_ += more.from_origin;
+  }
+  std::map<std::string, Counted> counted_;
   std::int64_t received_ = 0;
   std::int64_t from_sources_ = 0;
   std::int64_t from_origins_ = 0;

@@ -37,7 +37,17 @@ std::string read_what(const std::string& said) {
 std::string read_path(const std::string& said) {
   const auto target = read_target("/" + said);
   if (!target || !is_mesh_path(target->path.substr(1))) throw wrong("has a path that is none");
-  return "file:" + target->path.substr(1);
+  return path_text(target->path.substr(1));
+}
+
+void take_numbers(const json& in, std::vector<std::int64_t>& out) {
+  const auto list = in.find("numbers");
+  if (list == in.end()) return;
+  if (!list->is_array() || list->size() > most_whats) throw wrong("has no list of numbers as 'numbers'");
+  for (const auto& one : *list) {
+    if (!one.is_number_integer()) throw wrong("has something else than a number in 'numbers'");
+    out.push_back(one.get<std::int64_t>());
+  }
 }
 
 bool flag(const json& in, const char* key) {
@@ -55,6 +65,7 @@ PageOrder read_page_order(std::string_view body) {
   PageOrder out;
   take_texts(in, "whats", out.whats, read_what);
   take_texts(in, "paths", out.whats, read_path);
+  take_numbers(in, out.numbers);
   out.discard = flag(in, "discard");
   out.force = flag(in, "force");
   return out;

@@ -33,6 +33,7 @@ constexpr auto look_every_for_each_node = milliseconds(5);
 constexpr auto hour_every = std::chrono::seconds(10);
 /// A line without meaning: whoever is gone is noticed, and what is in between does not give the connection up.
 constexpr auto sign_of_life_every = std::chrono::seconds(10);
+constexpr auto ask_limit = std::chrono::seconds(15);
 constexpr int list_page = 200;
 
 std::string query_of(const HttpTarget& target, std::string_view key) {
@@ -67,17 +68,24 @@ struct Page::Shared : std::enable_shared_from_this<Page::Shared> {
     facts.allowed = options.allowed;
   }
 
+  [[nodiscard]] milliseconds interval() const {
+    const auto many = static_cast<int>(std::min<std::size_t>(glances.nodes.size(), 2'000));
+    return std::max(look_every, look_every_for_each_node * many);
+  }
   /// Looks while somebody does.
   static Task<void> look(std::shared_ptr<Shared> self) {
     while (self->viewers > 0 && !self->is_over) {
       co_await look_once(self);
-      const auto many =
-          look_every_for_each_node * static_cast<int>(std::min<std::size_t>(self->glances.nodes.size(), 2'000));
-      co_await sleep_for(std::max(look_every, many));
+      co_await sleep_for(self->interval());
     }
     self->is_looking = false;
   }
+  /// One at a time: who comes meanwhile has what that finds.
   static Task<void> look_once(std::shared_ptr<Shared> self) {
+    if (std::exchange(self->is_asking, true)) {
+      co_await self->news.wait_for(ask_limit);
+      co_return;
+    }
     const auto now = Clock::now();
     GlanceAsk question;
     question.mesh = true;
@@ -86,19 +94,26 @@ struct Page::Shared : std::enable_shared_from_this<Page::Shared> {
       Glances found = co_await self->handlers->answer(question);
       self->glances = std::move(found);
       if (question.hour) self->hour_at = now;
-      self->looked_at = Clock::now();
     } catch (const std::exception& error) {
+      // What was known of them is of before.
+      for (auto& node : self->glances.nodes) {
+        node.error = "is not heard of from here";
+        node.rate = node.up_rate = 0;
+        node.moving.clear();
+      }
       self->glances.view = error.what();
     }
+    self->looked_at = Clock::now();
+    self->is_asking = false;
     self->latest = std::make_shared<const std::string>("data: " + page_view::live(self->glances, self->facts) + "\n\n");
     ++self->number;
     self->news.notify();
   }
-  /// What a list is made of, where nobody looks at the page itself just now.
+  [[nodiscard]] bool is_stale() const { return !looked_at || Clock::now() - *looked_at > 2 * interval(); }
+  /// What a list is made of.
   static Task<void> be_current(std::shared_ptr<Shared> self) {
     if (self->is_over) throw Error(Status::unreachable, "it ends");
-    if (!self->looked_at || (!self->is_looking && Clock::now() - *self->looked_at > look_every))
-      co_await look_once(self);
+    if (self->is_stale()) co_await look_once(self);
   }
 
   static Task<std::optional<Text>> answer_live(std::shared_ptr<Shared> self, HttpConnectionPtr to) {
@@ -113,6 +128,8 @@ struct Page::Shared : std::enable_shared_from_this<Page::Shared> {
     if (to->is_head) co_return std::nullopt;
     const std::shared_ptr<void> counted(nullptr, [self](void*) { --self->viewers; });
     ++self->viewers;
+    // What the last one who looked was told may be of long ago.
+    if (self->is_stale()) self->latest.reset();
     if (!std::exchange(self->is_looking, true)) spawn(self->io, look(self));
     for (std::uint64_t seen = 0; !self->is_over;) {
       if (seen == self->number || !self->latest) co_await self->news.wait_for(sign_of_life_every);
@@ -170,6 +187,15 @@ struct Page::Shared : std::enable_shared_from_this<Page::Shared> {
     Cancel request;
     request.whats = std::move(order.whats);
     request.discard = order.discard;
+    if (!order.numbers.empty()) {
+      const StatusAsk own;
+      const StatusReply known = co_await self->handlers->answer(own);
+      for (const auto& node : known.nodes)
+        for (const auto& get : node.gets)
+          if (std::ranges::find(order.numbers, get.number) != order.numbers.end())
+            request.whats.insert(request.whats.end(), get.whats.begin(), get.whats.end());
+      if (request.whats.empty()) throw Error(Status::not_found, "that get is under way no more");
+    }
     const Cancelled done = co_await self->handlers->answer(request);
     const auto count = done.stopped.size() + done.discarded.size();
     json errors = json::array();
@@ -204,7 +230,8 @@ struct Page::Shared : std::enable_shared_from_this<Page::Shared> {
                   "the page may not do that here (http-allow = \"" + kind + "\" in mesh.conf lets it)");
     if (self->is_over) throw Error(Status::unreachable, "it ends");
     PageOrder order = read_page_order(body);
-    if (kind != "cache" && order.whats.empty()) throw Error(Status::usage, "the request names nothing");
+    if (kind != "cache" && order.whats.empty() && order.numbers.empty())
+      throw Error(Status::usage, "the request names nothing");
     std::string done = co_await work(self, std::move(order));
     co_return done;
   }
@@ -220,7 +247,8 @@ struct Page::Shared : std::enable_shared_from_this<Page::Shared> {
   std::optional<Clock::time_point> looked_at;
   std::optional<Clock::time_point> hour_at;
   int viewers = 0;
-  bool is_looking = false;
+  bool is_looking = false;  ///< again and again
+  bool is_asking = false;   ///< just now
   bool is_over = false;
 };
 

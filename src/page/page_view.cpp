@@ -24,6 +24,14 @@ struct Most {
   std::size_t warnings = 40;
 };
 
+/// As it is shown where many are: the whole of a long one is where it is looked at.
+std::string short_text(std::string_view text, std::size_t most = 300) {
+  auto out = printable(text);
+  if (out.size() <= most) return out;
+  while (most > 0 && (static_cast<unsigned char>(out[most]) & 0xc0) == 0x80) --most;
+  return out.substr(0, most) + "\xe2\x80\xa6";
+}
+
 std::string lower(std::string text) {
   for (auto& c : text)
     if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + ('a' - 'A'));
@@ -32,10 +40,10 @@ std::string lower(std::string text) {
 
 json row_of(const std::string& node, const Moving& one) {
   json from = json::array();
-  for (const auto& giver : one.givers) from.push_back({{"who", printable(giver.who)}, {"bytes", giver.bytes}});
+  for (const auto& giver : one.givers) from.push_back({{"who", short_text(giver.who, 64)}, {"bytes", giver.bytes}});
   return {{"node", printable(node)}, {"done", one.done}, {"total", one.total},
           {"rate", one.rate},        {"eta", one.eta},   {"state", to_text(one.state)},
-          {"peers", one.peers},      {"have", one.have}, {"detail", printable(one.detail)},
+          {"peers", one.peers},      {"have", one.have}, {"detail", short_text(one.detail, 200)},
           {"from", std::move(from)}};
 }
 
@@ -78,13 +86,14 @@ json gets_json(const Glances& glances, std::size_t most, std::size_t& all) {
     for (const auto& get : node.gets) {
       if (++all > most) continue;
       json whats = json::array();
-      for (const auto& what : get.whats) whats.push_back({{"name", printable(shown_what(what))}, {"at", url_path(what)}});
+      for (const auto& what : get.whats)
+        whats.push_back({{"name", printable(shown_what(what))}, {"at", url_path(what)}});
       out.push_back({{"node", printable(node.node)},
                      {"number", get.number},
                      {"whats", std::move(whats)},
                      {"more_whats", get.more_whats},
                      {"state", to_text(get.state)},
-                     {"detail", printable(get.detail)},
+                     {"detail", short_text(get.detail)},
                      {"files_done", get.files_done},
                      {"files_total", get.files_total},
                      {"done", get.done},
@@ -101,7 +110,7 @@ json live_json(const Glances& glances, const Facts& facts, const Most& most) {
   for (const auto& node : glances.nodes) {
     rate += node.rate;
     up_rate += node.up_rate;
-    if (node.error.empty()) ++answering;
+    if (node.error.empty() || node.is_old) ++answering;
   }
   json swarms = json::array();
   const auto all_swarms = swarms_of(glances);
@@ -115,8 +124,8 @@ json live_json(const Glances& glances, const Facts& facts, const Most& most) {
     const auto& one = all_warnings[i];
     warnings.push_back({{"level", one.is_fault ? "fault" : "warning"},
                         {"node", printable(one.node)},
-                        {"what", printable(one.what)},
-                        {"mend", printable(one.mend)}});
+                        {"what", short_text(one.what)},
+                        {"mend", short_text(one.mend)}});
   }
   const auto more = [](std::size_t all, std::size_t shown) { return all - std::min(all, shown); };
   return {{"name", printable(facts.name)},

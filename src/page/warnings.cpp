@@ -11,6 +11,7 @@
 namespace mesh {
 namespace {
 
+constexpr std::size_t most_of_a_node = 4;
 constexpr std::int64_t asked_within_ms = 2'000;  // one after another: so much later does the last one say its time
 
 constexpr std::string_view of_mesh = "file:";
@@ -48,7 +49,8 @@ void look_at(const Glance& node, std::vector<Warning>& out) {
       warn("a get waits: " + whats_of(get) + ": " + get.detail, "mend what it says: it goes on by itself");
   }
   // As a rule a get waits for it, which has said so.
-  const bool is_said = std::ranges::any_of(node.gets, [](const GetGlance& get) { return get.state == GetState::paused; });
+  const bool is_said =
+      std::ranges::any_of(node.gets, [](const GetGlance& get) { return get.state == GetState::paused; });
   for (const auto& one : node.moving)
     if (one.state == TransferState::paused && !is_said)
       warn(one.path + ": waits" + (one.detail.empty() ? "" : ": " + one.detail),
@@ -105,6 +107,9 @@ std::vector<Warning> warnings_of(const Glances& glances) {
     out.push_back({true, "", glances.view,
                    glances.view.starts_with("no tracker") ? "on the tracker's host: systemctl status meshtracker"
                                                           : "on those that do not answer: meshfile doctor"});
+  // One node's do not hide the others'.
+  std::map<std::string, std::size_t> of_node;
+  std::erase_if(out, [&](const Warning& one) { return !one.node.empty() && ++of_node[one.node] > most_of_a_node; });
   std::ranges::stable_sort(out, [](const Warning& a, const Warning& b) {
     return std::pair(!a.is_fault, a.node) < std::pair(!b.is_fault, b.node);
   });

@@ -210,7 +210,8 @@ std::string HttpListener::refusal(int socket, const HttpRequest& request, const 
   // A browser does what pages from anywhere say, and where this is no loopback address to it, or it is an old one, it
   // does not say which page it was. What changes something is for who has the token, whoever's process asks.
   const bool may_be_a_page = is_of_browser(request) && request["Sec-Fetch-Site"].empty();
-  if (!orders_.contains(target.path) && !may_be_a_page && owner_of_other_end(socket).is == SocketOwner::Is::ours) return {};
+  if (!orders_.contains(target.path) && !may_be_a_page && owner_of_other_end(socket).is == SocketOwner::Is::ours)
+    return {};
   status = 401;
   return "needs the token of the --http-token file, as Authorization: Bearer";
 }

@@ -98,8 +98,8 @@ void bound(Glance& glance) {
     for (auto& giver : one.givers) cut(giver.who), at_least_0(giver.bytes);
     at_least_0(one.done), at_least_0(one.total), at_least_0(one.rate), at_least_0(one.up_rate);
   }
-  at_least_0(glance.space), at_least_0(glance.free), at_least_0(glance.cached), at_least_0(glance.rate),
-      at_least_0(glance.up_rate);
+  at_least_0(glance.clock), at_least_0(glance.space), at_least_0(glance.free), at_least_0(glance.cached),
+      at_least_0(glance.rate), at_least_0(glance.up_rate);
   bound(glance.hour.received), bound(glance.hour.from_sources), bound(glance.hour.from_origins);
 }
 

@@ -209,7 +209,7 @@ class Page(unittest.TestCase):
         self.assertTrue(eventually(lambda: text not in self.browser.text(selector), limit), self.browser.text(selector))
 
     def test_a_get_is_started_watched_cancelled_and_its_file_deleted(self):
-        self.begin("2M")
+        self.begin("1M")
         others = [f"n{i}" for i in range(1, 5)]
         for name in others:
             self.mesh.node(name)
@@ -259,6 +259,11 @@ class Page(unittest.TestCase):
         self.assertEqual(here.stat().st_size, 40 * MB)
         self.browser.run("for (const b of document.querySelectorAll('.details button')) if (b.innerText === 'Delete it here') b.click()")
         self.shows("#ask-text", "Delete vm/base.img from reader?")
+        self.browser.press("\ue007")  # which is no, where the focus is
+        self.assertFalse(self.browser.run("return document.querySelector('#ask').open"))
+        self.assertTrue(here.exists())
+        self.browser.run("for (const b of document.querySelectorAll('.details button')) if (b.innerText === 'Delete it here') b.click()")
+        self.assertTrue(eventually(lambda: self.browser.run("return document.querySelector('#ask').open")))
         self.browser.click("#ask .yes")
         self.assertTrue(eventually(lambda: not here.exists()))
         self.shows("#files tbody", "1 of 2", 60)
@@ -285,8 +290,7 @@ class Page(unittest.TestCase):
         self.browser.run("sessionStorage.clear()")
         self.browser.click("#gets .get button:not([hidden])")
         self.shows("#ask-text", "needs the token")
-        self.browser.type("#ask input", "0123456789abcdef0123")
-        self.browser.click("#ask .yes")
+        self.browser.type("#ask input", "0123456789abcdef0123\ue007")
         self.shows("#said", "not the token")
         self.shows("#gets", "base.img")
 
@@ -357,6 +361,7 @@ class Page(unittest.TestCase):
 
     def test_pages_of_others_and_those_without_the_token_get_nothing_done(self):
         self.begin()
+        # What is to be deleted is one path, whatever it looks like, also when that has gone meanwhile.
         keep = self.mesh.files("reader") / "keep.txt"
         keep.write_text("x")
         order = json.dumps({"paths": ["keep.txt"]})
@@ -398,7 +403,7 @@ class Page(unittest.TestCase):
         evil = f"""<script>
             const at = 'http://{host}', out = [];
             const tries = [fetch(at + '/page/delete', {{method: 'POST', mode: 'no-cors', body: '{order}'}}),
-              fetch(at + '/page/delete', {{method: 'POST', headers: {{'Content-Type': 'application/json'}}, body: '{order}'}}),
+              fetch(at + '/page/delete', {{method: 'POST', headers: {{'Content-Type': 'application/json', Authorization: '{good["Authorization"]}'}}, body: '{order}'}}),
               fetch(at + '/page/live'), fetch(at + '/page/nodes', {{mode: 'no-cors'}}).then((r) => r.text())];
             Promise.allSettled(tries).then((all) => document.title = all.map((one) => one.status + ':' + (one.value && one.value.type || one.value || '')).join(' '));
             </script><iframe src="http://{host}/"></iframe>""".encode()
@@ -419,11 +424,17 @@ class Page(unittest.TestCase):
         self.addCleanup(server.shutdown)
         self.browser.open(f"http://127.0.0.1:{server.server_port}/")
         title = eventually(lambda: self.browser.run("return document.title"))
-        self.assertEqual(title.split()[1:3], ["rejected:", "rejected:"], title)
+        self.assertEqual(title.split(), ["rejected:"] * 4, title)
         self.assertNotIn("source", title)
         self.assertTrue(keep.exists())
         self.assertEqual(self.mesh.ask("/page/delete", "POST", order, Origin=f"http://{host}", Sec_Fetch_Site="same-origin", **good)[0], 200)
         self.assertTrue(eventually(lambda: not keep.exists()))
+        keep.write_text("x")
+        self.mesh.kill("tracker")
+        for path in ("*", "**", "k%2A"):
+            answer = json.loads(self.mesh.ask("/page/delete", "POST", json.dumps({"paths": [path]}), **good)[1])
+            self.assertFalse(answer["ok"], path)
+        self.assertTrue(keep.exists())
         # Of the token nothing is in a log.
         for log in self.mesh.home.glob("*.log"):
             self.assertNotIn(self.mesh.token(), log.read_text())
@@ -442,6 +453,11 @@ class Page(unittest.TestCase):
         self.shows("#who", "1000 nodes", 60)
         self.shows("#moving", "to 400 nodes", 60)
         self.shows("#moving", "and 376 more nodes")
+        bars = "return document.querySelectorAll('#moving .row').length"
+        self.assertEqual(self.browser.run(bars), 24)
+        self.browser.click("#moving .more")
+        self.assertTrue(eventually(lambda: self.browser.run(bars) == 400), self.browser.run(bars))
+        self.browser.click("#moving .more")
         self.shows("#nodes tbody", "n0099")
         rows = "return document.querySelectorAll(arguments[0]).length"
         self.assertEqual(self.browser.run(rows, "#nodes tbody tr"), 100)

@@ -7,10 +7,16 @@ const store = window.sessionStorage;
 let state = null;
 
 // The token comes once, behind the '#', which no server sees, and stays as long as the tab.
-if (location.hash.startsWith('#token=')) {
-  store.setItem('mesh-token', decodeURIComponent(location.hash.slice(7)));
+function takeToken() {
+  if (!location.hash.startsWith('#token=')) return false;
+  try {
+    store.setItem('mesh-token', decodeURIComponent(location.hash.slice(7)));
+  } catch { /* is none */ }
   history.replaceState(null, '', location.pathname);
+  return true;
 }
+takeToken();
+window.addEventListener('hashchange', () => { if (takeToken()) again(); });
 const token = () => store.getItem('mesh-token') || '';
 
 // ---- what is shown of a text
@@ -95,7 +101,7 @@ async function ask(path, options = {}) {
   error.status = answer.status;
   throw error;
 }
-const look = async (path) => (await ask(path, {headers: headers()})).json();
+const look = async (path, signal) => (await ask(path, {headers: headers(), signal})).json();
 
 let saidUntil;
 function tell(text) {
@@ -104,20 +110,27 @@ function tell(text) {
   saidUntil = setTimeout(() => say($('#said'), ''), 8000);
 }
 
-// A question; of a token, too. What was written, or true, or nothing.
+// A question; of a token, too. What was written, or true, or null. One after the other.
+let asked = Promise.resolve();
 function question(text, secret) {
-  const dialog = $('#ask');
-  say($('#ask-text'), text);
-  $('.secret', dialog).hidden = !secret;
-  $('input', dialog).value = '';
-  say($('.yes', dialog), secret ? 'Use it' : 'Yes');
-  dialog.returnValue = '';
-  dialog.showModal();
-  return new Promise((done) => dialog.addEventListener('close', () => {
-    const value = secret ? $('input', dialog).value.trim() : true;
-    $('input', dialog).value = '';
-    done(dialog.returnValue === 'yes' ? value : null);
-  }, {once: true}));
+  const mine = asked.then(() => new Promise((done) => {
+    const dialog = $('#ask');
+    const field = $('input', dialog);
+    say($('#ask-text'), text);
+    $('.secret', dialog).hidden = !secret;
+    field.value = '';
+    say($('.yes', dialog), secret ? 'Use it' : 'Yes');
+    dialog.returnValue = '';
+    dialog.addEventListener('close', () => {
+      const value = secret ? field.value.trim() : true;
+      field.value = '';
+      done(dialog.returnValue === 'yes' ? value : null);
+    }, {once: true});
+    dialog.showModal();
+    (secret ? field : $('.no', dialog)).focus();
+  }));
+  asked = mine.catch(() => {});
+  return mine;
 }
 let asking = null;
 function askForToken(why) {
@@ -182,14 +195,39 @@ function updateRow(row, one) {
   say($('.from', row), [one.detail, from && 'from ' + from].filter(Boolean).join('; '));
 }
 
+// Of a swarm that is looked at whole, the nodes after the first few: asked for now and then.
+const wholes = new Map();
+async function lookAtWhole(at, shownRows) {
+  const whole = wholes.get(at);
+  if (!whole || whole.busy || Date.now() - whole.looked < 4000) return;
+  whole.busy = true;
+  try {
+    const rows = [];
+    let after = encoded(shownRows[shownRows.length - 1].node);
+    for (let pages = 0; after !== '' && pages < 20; ++pages) {
+      const page = await look('/page/swarm' + query({path: at, after}));
+      rows.push(...page.bars);
+      after = page.next;
+    }
+    whole.rows = rows;
+  } catch { /* the next time */ }
+  whole.looked = Date.now();
+  whole.busy = false;
+}
+
 function showMoving(now) {
+  for (const at of wholes.keys()) if (!now.swarms.some((swarm) => swarm.at === at)) wholes.delete(at);
   keyed($('#moving .list'), now.swarms, (swarm) => swarm.at, (swarm) => make('div', {class: 'swarm'},
-      make('h3', {}, name(swarm.name), make('span', {class: 'note'})), make('div', {class: 'rows'}), make('p', {class: 'note'})),
+      make('h3', {}, name(swarm.name), make('span', {class: 'note'})), make('div', {class: 'rows'}),
+      make('button', {class: 'more', onclick: () => { wholes.has(swarm.at) ? wholes.delete(swarm.at) : wholes.set(swarm.at, {rows: [], looked: 0}); showMoving(state); }})),
   (one, swarm) => {
     const nodes = swarm.nodes === 1 ? '1 node' : swarm.nodes + ' nodes';
     say($('h3 .note', one), '  ' + bytes(swarm.total) + ' to ' + nodes + (swarm.rate > 0 ? ', ' + rate(swarm.rate) + ' in all' : ''));
-    keyed($('.rows', one), swarm.bars, (row) => row.node, beginRow, updateRow);
-    say(one.lastElementChild, swarm.more > 0 ? 'and ' + swarm.more + ' more nodes' : '');
+    const whole = wholes.get(swarm.at);
+    if (whole && swarm.more > 0) lookAtWhole(swarm.at, swarm.bars);
+    keyed($('.rows', one), whole ? [...swarm.bars, ...whole.rows] : swarm.bars, (row) => row.node, beginRow, updateRow);
+    one.lastElementChild.hidden = swarm.more === 0;
+    say(one.lastElementChild, whole ? 'Only the first nodes' : 'and ' + swarm.more + ' more nodes');
   });
   say($('#moving > .note'), now.more_swarms > 0 ? 'and ' + now.more_swarms + ' more files' : now.swarms.length === 0 ? 'Nothing.' : '');
 }
@@ -237,24 +275,11 @@ function showHour(hour) {
   svg.setAttribute('aria-label', 'Bytes a minute in the last hour, at most ' + bytes(most) + '; the sums are below');
 }
 
-// As it was asked for; bytes that are no text are asked for as a path.
-function asked(whats) {
-  const out = {whats: [], paths: []};
-  for (const what of whats) {
-    try {
-      out.whats.push(decodeURIComponent(what.at));
-    } catch {
-      out.paths.push(what.at);
-    }
-  }
-  return out;
-}
-
 function showGets(now) {
   keyed($('#gets .list'), now.gets, (get) => get.node + '\n' + get.number, (get) => make('div', {class: 'get'},
-      make('span', {class: 'what'}, get.node + ': ', name(get.whats.map((what) => what.name).join(' ') + (get.more_whats > 0 ? ' and ' + get.more_whats + ' more' : ''))),
+      make('span', {class: 'what'}, get.node + ': ', name(get.whats.join(' ') + (get.more_whats > 0 ? ' and ' + get.more_whats + ' more' : ''))),
       make('span', {class: 'figures'}),
-      make('button', {class: 'act', 'aria-label': 'Cancel ' + get.whats.map((what) => what.name).join(' '), onclick: () => order('cancel', asked(get.whats), () => 'Cancelled; what has arrived is kept.')}, 'Cancel')),
+      make('button', {class: 'act', 'aria-label': 'Cancel ' + get.whats.join(' '), onclick: () => order('cancel', {numbers: [get.number]}, () => 'Cancelled; what has arrived is kept.')}, 'Cancel')),
   (row, get) => {
     const files = get.files_total > 1 ? get.files_done + '/' + get.files_total + ' files' : '';
     say($('.figures', row), [get.state, get.state === 'failed' ? '' : files, get.total > 0 && get.state !== 'failed' ? bytes(get.done) + ' of ' + bytes(get.total) : '', rate(get.rate), get.detail].filter(Boolean).join('  '));
@@ -290,21 +315,28 @@ const query = (values) => '?' + Object.entries(values).filter(([, value]) => val
 const encoded = (text) => encodeURIComponent(text);
 
 const files = {
-  at: '', asked: 0, loaded: 0, rows: [], shown: {}, details: new Map(),
+  at: '', asked: 0, loaded: 0, pending: false, rows: [], shown: {}, details: new Map(),
   async load(after = '') {
     const number = ++this.asked;
     const found = finding;
+    this.stop?.abort();
+    this.stop = new AbortController();
+    this.loaded = Date.now();
+    this.pending = true;
+    $('#files .more').hidden = true;
     let page;
     try {
-      page = await look('/page/files' + query({path: found ? '' : this.at, find: encoded(found), after}));
+      page = await look('/page/files' + query({path: found ? '' : this.at, find: encoded(found), after}), this.stop.signal);
     } catch (error) {
       if (number !== this.asked) return;
+      this.pending = false;
       // Of another directory, or another word, than what is shown.
       if (found !== this.shown.found || this.at !== this.shown.at) this.show([], false);
       say($('#files .note'), error.message);
       return;
     }
     if (number !== this.asked) return;
+    this.pending = false;
     this.loaded = Date.now();
     this.shown = {found, at: this.at};
     this.show(page.rows, after !== '');
@@ -314,6 +346,9 @@ const files = {
     this.crumbs();
   },
   crumbs() {
+    const now = this.at + '\n' + finding;
+    if (now === this.crumbsOf) return;
+    this.crumbsOf = now;
     const parts = this.at === '' ? [] : this.at.split('/');
     const links = [make('button', {class: 'name', onclick: () => this.go('')}, 'all')];
     parts.forEach((one, i) => {
@@ -340,13 +375,14 @@ const files = {
         (element, line) => { if (line.detailsOf === undefined) this.update(element, line); });
   },
   begin(row) {
-    const short = finding ? row.name : row.name.slice(row.name.lastIndexOf('/') + 1);
     const press = row.kind === 'directory' ? () => this.go(row.at) : (event) => this.open(row, event.target.closest('tr'));
-    return make('tr', {}, make('td', {}, make('button', {class: 'name', onclick: press, 'aria-expanded': row.kind === 'directory' ? false : 'false'}, name(short + (row.kind === 'directory' ? '/' : '')))),
+    return make('tr', {}, make('td', {}, make('button', {class: 'name', onclick: press, 'aria-expanded': row.kind === 'directory' ? false : 'false'}, name(''))),
         make('td', {class: 'n'}), make('td', {class: 'wide'}), make('td', {class: 'n'}), make('td'));
   },
   update(line, row) {
     const [, size, changed, holders, what] = line.children;
+    const short = finding ? row.name : row.name.slice(row.name.lastIndexOf('/') + 1);
+    say($('bdi', line), short + (row.kind === 'directory' ? '/' : ''));
     const directory = row.kind === 'directory';
     say(size, directory ? '' : bytes(row.size));
     say(changed, time(row.mtime));
@@ -392,16 +428,17 @@ const nodes = {
   // Lists cost more than the rest: the first page is looked at again every few seconds.
   refresh(now) {
     if (now || Date.now() - this.loaded > 3000 && this.rows.length <= 100 && !document.hidden) this.load();
-    if (Date.now() - files.loaded > 10000 && files.rows.length <= 200 && !document.hidden) files.load();
+    if (!files.pending && Date.now() - files.loaded > 10000 && files.rows.length <= 200 && !document.hidden) files.load();
   },
   async load(after = '') {
     const number = ++this.asked;
     this.loaded = Date.now();
+    $('#nodes .more').hidden = true;
     let page;
     try {
       page = await look('/page/nodes' + query({find: encoded(finding), after}));
     } catch (error) {
-      say($('#nodes .note'), error.message);
+      if (number === this.asked) say($('#nodes .note'), error.message);
       return;
     }
     if (number !== this.asked) return;
@@ -431,49 +468,78 @@ const silence = 30000;
 const why401 = 'This page is shown to who has its token.';
 let declined = false;
 let tryNow = () => {};
-$('#token').addEventListener('click', async () => { if (await askForToken(why401)) tryNow(); });
+let stream = null;
+// Looks anew, with another token, say.
+function again() {
+  stream?.abort();
+  tryNow();
+}
+$('#token').addEventListener('click', async () => { if (await askForToken(why401)) again(); });
+// A browser has few connections to one host, and a mesh is asked for who looks alone.
+document.addEventListener('visibilitychange', again);
+const visible = () => new Promise((done) => {
+  const look = () => {
+    if (document.hidden) return;
+    document.removeEventListener('visibilitychange', look);
+    done();
+  };
+  document.addEventListener('visibilitychange', look);
+  look();
+});
+
+function isGone(text) {
+  say($('#state'), text);
+  $('#state').className = 'off';
+}
+
+async function watch(stop, heard) {
+  const answer = await ask('/page/live', {headers: headers(), signal: stop.signal});
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let text = '';;) {
+    const {value, done} = await reader.read();
+    if (done) return;
+    heard();
+    text += value;
+    for (let end; (end = text.indexOf('\n\n')) >= 0; text = text.slice(end + 2)) {
+      if (!text.startsWith('data: ')) continue;
+      const now = JSON.parse(text.slice(6, end));
+      say($('#state'), 'live');
+      $('#state').className = '';
+      $('#token').hidden = true;
+      try {
+        show(now);
+      } catch (error) {
+        console.error(error);
+      }
+    }
+  }
+}
 
 async function live() {
   for (let pause = 500;; pause = Math.min(2 * pause, 8000)) {
-    const stop = new AbortController();
-    let watch = setTimeout(() => stop.abort(), silence);
+    await visible();
+    const stop = stream = new AbortController();
+    let silent = setTimeout(() => stop.abort(), silence);
+    const heard = () => {
+      clearTimeout(silent);
+      silent = setTimeout(() => stop.abort(), silence);
+      pause = 500;
+    };
     try {
-      const answer = await ask('/page/live', {headers: headers(), signal: stop.signal});
-      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-      for (let text = '';;) {
-        const {value, done} = await reader.read();
-        if (done) break;
-        clearTimeout(watch);
-        watch = setTimeout(() => stop.abort(), silence);
-        text += value;
-        for (let end; (end = text.indexOf('\n\n')) >= 0; text = text.slice(end + 2)) {
-          if (!text.startsWith('data: ')) continue;
-          show(JSON.parse(text.slice(6, end)));
-          say($('#state'), 'live');
-          $('#state').className = '';
-          $('#token').hidden = true;
-          pause = 500;
-        }
-      }
+      await watch(stop, heard);
     } catch (error) {
-      if (error.status === 401 || error.status === 403) {
-        say($('#state'), error.message);
-        $('#state').className = 'off';
-        if (error.status === 401) {
-          store.removeItem('mesh-token');
-          $('#token').hidden = false;
-          // Whoever said no is not asked again.
-          if (!declined) declined = !await askForToken(why401);
-          if (token()) pause = 100;
-        }
+      if (error.status === 401 || error.status === 403) isGone(error.message);
+      if (error.status === 401) {
+        store.removeItem('mesh-token');
+        $('#token').hidden = false;
+        // Whoever said no is not asked again.
+        if (!declined) declined = !await askForToken(why401);
+        if (token()) pause = 100;
       }
     }
-    clearTimeout(watch);
+    clearTimeout(silent);
     stop.abort();
-    if (!$('#state').className) {
-      say($('#state'), 'not connected: trying again; what is below is from before');
-      $('#state').className = 'off';
-    }
+    if (!$('#state').className) isGone('not connected: trying again; what is below is from before');
     await Promise.race([wait(pause), new Promise((done) => { tryNow = done; })]);
   }
 }
@@ -491,6 +557,7 @@ $('#find').addEventListener('input', () => {
 $('#search').addEventListener('submit', (event) => event.preventDefault());
 $('#files .more').addEventListener('click', () => files.load(files.next));
 $('#nodes .more').addEventListener('click', () => nodes.load(nodes.next));
+$('#ask .no').addEventListener('click', () => $('#ask').close(''));
 $('#nodes .cache').addEventListener('click', () => order('drop-cache', {}, (done) => 'Dropped; ' + bytes(done.bytes) + ' are in use.'));
 $('#gets form').addEventListener('submit', (event) => {
   event.preventDefault();

@@ -64,6 +64,8 @@ TEST_CASE("what grew in each minute of an hour is known, and what is older is fo
   all = history.of(0);
   CHECK(all[0] == 6);
   CHECK(all[59] == 1);
+  history.add({127}, minutes(1000));
+  CHECK(history.of(0) == std::vector<std::int64_t>(60, 0));
   history.add({128}, minutes(5000));
   CHECK(history.of(0) == [] {
     std::vector<std::int64_t> out(60, 0);
@@ -81,7 +83,9 @@ TEST_CASE("what arrives is counted once: while it comes, what comes after the la
   };
   throughput.look({{"a", {10, 5, 0}}}, 0, seconds(60));
   throughput.look({{"a", {20, 5, 0}}}, 7, seconds(61));
-  throughput.look({{"a", {0, 0, 0}}}, 7, seconds(62));  // it has left its swarm, to be put in place
+  throughput.look({{"a", {0, 0, 0}}}, 7, seconds(62));  // it has left its swarm
+  throughput.look({{"a", {4, 0, 0}}}, 7, seconds(62));  // and entered it anew
+  CHECK(sum(throughput.hour().from_sources) == 24);
   throughput.arrived("a", {30, 6, 1});
   throughput.arrived("quick", {0, 50, 0});  // between two looks
   throughput.look({}, 7, seconds(63));
@@ -267,12 +271,13 @@ TEST_CASE("what is amiss is said with what mends it, faults first") {
 
 TEST_CASE("an order of the page is read as it is, or refused") {
   const auto order = read_page_order(R"({"whats":["vm/*.img"],"paths":["a%20b%2A","%C3%A9"],"discard":true})");
-  CHECK(order.whats == std::vector<std::string>{"vm/*.img", "file:a b*", "file:\xc3\xa9"});
+  CHECK(order.whats == std::vector<std::string>{"vm/*.img", "path:a b*", "path:\xc3\xa9"});
   CHECK(order.discard);
   CHECK_FALSE(order.force);
   for (const std::string bad :
        {"", "[]", "7", "{", R"({"whats":7})", R"({"whats":[7]})", R"({"whats":[""]})", R"({"paths":["../x"]})",
-        R"({"paths":["/x"]})", R"({"paths":["a%0"]})", R"({"paths":["a%00b"]})", R"({"force":1})"}) {
+        R"({"paths":["/x"]})", R"({"paths":["a%0"]})", R"({"paths":["a%00b"]})", R"({"force":1})",
+        R"({"numbers":["1"]})", R"({"numbers":1})"}) {
     INFO(bad);
     try {
       static_cast<void>(read_page_order(bad));
