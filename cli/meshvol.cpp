@@ -1,5 +1,6 @@
 // meshvol: a disk for each VM. Parse, call, print.
 #include <fcntl.h>
+#include <grp.h>
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -47,6 +48,7 @@ struct Asked {
   std::string size;
   bool is_recursive = false, as_json = false, is_lazy = false, is_force = false;
   std::string mesh;
+  std::string by;
   UnpackLimits limits;
 };
 
@@ -142,18 +144,22 @@ class AsOwner {
   explicit AsOwner(const fs::path& files) {
     struct stat s {};
     if (::geteuid() != 0 || ::stat(files.c_str(), &s) != 0 || s.st_uid == 0) return;
-    if (::setegid(s.st_gid) != 0 || ::seteuid(s.st_uid) != 0)
+    groups_.resize(static_cast<std::size_t>(std::max(::getgroups(0, nullptr), 0)));
+    if (::getgroups(static_cast<int>(groups_.size()), groups_.data()) < 0 || ::setgroups(1, &s.st_gid) != 0 ||
+        ::setegid(s.st_gid) != 0 || ::seteuid(s.st_uid) != 0)
       throw Error(Status::failed, "cannot become the owner of " + printable(files.string()));
     is_other_ = true;
   }
   ~AsOwner() {
-    if (is_other_ && (::seteuid(0) != 0 || ::setegid(0) != 0)) std::abort();
+    if (is_other_ && (::seteuid(0) != 0 || ::setegid(0) != 0 || ::setgroups(groups_.size(), groups_.data()) != 0))
+      std::abort();
   }
   AsOwner(const AsOwner&) = delete;
   AsOwner& operator=(const AsOwner&) = delete;
 
  private:
   bool is_other_ = false;
+  std::vector<gid_t> groups_;
 };
 
 /// What this machine's files directory has, and how to get what it has not.
@@ -432,6 +438,7 @@ class Command {
     out["mounted"] = mounts_of(place_, volume);
     const auto attached = attachment_of(place_, volume);
     out["attached"] = attached ? attached->path : "";
+    out["attached_by"] = attached ? attached->by : "";
     struct stat s {};
     out["missing"] = ::lstat(data.c_str(), &s) != 0;
     return out;
@@ -553,7 +560,8 @@ int run(const std::string& action, const Asked& asked, const CommonOptions& opti
   const bool to_change = action != "list" && action != "info";
   Command command(asked, options, to_change);
   auto& volumes = command.volumes();
-  if (to_change) volumes.settle();
+  const bool is_to_end = action == "drop" || action == "umount" || action == "detach";
+  if (to_change && !is_to_end) volumes.settle();
   const auto directory = asked.directory.empty() ? std::nullopt : std::optional(asked.directory);
   const bool is_place = asked.name == "-";
   if (action == "new") command.make();
@@ -567,7 +575,8 @@ int run(const std::string& action, const Asked& asked, const CommonOptions& opti
     is_place ? volumes.mount_metadata(asked.directory, asked.mount_options)
              : volumes.mount(asked.name, asked.directory, asked.mount_options);
   if (action == "umount") is_place ? volumes.unmount_metadata(directory) : volumes.unmount(asked.name, directory);
-  if (action == "attach") std::printf("%s%s\n", asked.is_moctl ? "Device: " : "", volumes.attach(asked.name).c_str());
+  if (action == "attach")
+    std::printf("%s%s\n", asked.is_moctl ? "Device: " : "", volumes.attach(asked.name, asked.by).c_str());
   if (action == "detach") volumes.detach(asked.name);
   if (action != "drop") return 0;
   Status status = Status::ok;
@@ -646,7 +655,9 @@ int main(int argc, char** argv) {
     add_name(commit)->required();
     commit->add_option("MESHPATH", asked.path, "What the file is to be called")->required();
     commit->add_flag("--force", asked.is_force, "Replace the file that is there");
-    add_name(add("attach", "Shows a disk as a device, or as a raw file, and prints its path"))->required();
+    auto* attach = add("attach", "Shows a disk as a device, or as a raw file, and prints its path");
+    add_name(attach)->required();
+    attach->add_option("--by", asked.by)->group("");  // meshmount's
     add_name(add("detach", "Ends that"))->required();
     add_name(add("have", "Says whether there is such a volume"))->required();
     app.footer(

@@ -15,6 +15,7 @@
 
 #include "core/format.h"
 #include "core/mesh_path.h"
+#include "disk/mount_table.h"
 #include "disk/tool.h"
 #include "mount/tree.h"
 
@@ -55,6 +56,11 @@ std::vector<std::string> words_of(const std::string& text) {
     out.back() += c == '\\' && i + 1 < text.size() ? text[++i] : c;
   }
   return out;
+}
+
+bool is_mounted(const std::string& directory) {
+  const auto table = mount_table();
+  return std::ranges::any_of(table, [&](const auto& one) { return one.at == directory; });
 }
 
 /// Where the file is that is open.
@@ -226,9 +232,18 @@ void VolumeFiles::show(const std::string& path, const std::string& name, uid_t u
       throw with_errno(EEXIST, error.what(), Status::refused);  // somebody has just made it
     }
   }
-  // What a mount that ended without a word has left attached.
-  if (known && !known->value("attached", "").empty()) static_cast<void>(run({"detach", "--", name}));
-  auto device = run({"attach", "--", name});
+  if (const auto at = known ? known->value("attached", "") : std::string(); !at.empty()) {
+    // What a mount that ended without a word has left attached; what is somebody's stays so.
+    const auto by = known->value("attached_by", "");
+    const bool is_left = by == options_.mount || (!by.empty() && !is_mounted(by));
+    if (!is_left)
+      throw with_errno(EBUSY,
+                       printable(name) + ": is attached as " + printable(at) +
+                           (by.empty() ? " (meshvol detach)" : ", by the mount on " + printable(by)),
+                       Status::refused);
+    static_cast<void>(run({"detach", "--", name}));
+  }
+  auto device = run({"attach", "--by", options_.mount, "--", name});
   while (device.ends_with("\n")) device.pop_back();
   auto file = std::make_shared<File>();
   file->name = name;

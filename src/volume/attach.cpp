@@ -92,7 +92,7 @@ void end_process(pid_t process, const std::string& word, const std::string& show
 }  // namespace
 
 /// qemu-storage-daemon shows the disk in a qcow2 image as a file (its --export fuse).
-std::string Volumes::start_export(const Volume& volume) {
+std::string Volumes::start_export(const Volume& volume, const std::string& by) {
   const auto shown = printable(volume.name);
   const auto file = place_.export_file(volume.name);
   const auto data = place_.data(volume);
@@ -123,6 +123,7 @@ std::string Volumes::start_export(const Volume& volume) {
   Attachment out;
   out.volume = volume.name;
   out.how = "export";
+  out.by = by;
   out.path = file.string();
   std::ifstream in(pid_file);
   in >> out.process;
@@ -153,7 +154,7 @@ std::string Volumes::show_as_file(const Volume& volume) {
   return volume.form == Form::qcow2 ? start_export(volume) : place_.data(volume).string();
 }
 
-std::string Volumes::attach(const std::string& name) {
+std::string Volumes::attach(const std::string& name, const std::string& by) {
   const auto lock = place_.lock();
   const auto volume = place_.get(name);
   if (!is_disk(volume.form))
@@ -161,7 +162,8 @@ std::string Volumes::attach(const std::string& name) {
   check_unused(volume);
   Attachment out;
   out.volume = name;
-  if (volume.form == Form::qcow2) return start_export(volume);
+  out.by = by;
+  if (volume.form == Form::qcow2) return start_export(volume, by);
   if (::geteuid() == 0) {
     out.how = "loop";
     out.path = trimmed(

@@ -43,12 +43,23 @@ void move(const fs::path& from, const fs::path& to) {
   if (from.parent_path() != to.parent_path()) sync_directory(from.parent_path());
 }
 
+/// What cannot be listed is not taken for empty: what nobody needs is removed.
+std::vector<std::string> listed(const fs::path& directory) {
+  const Fd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd && errno == ENOENT) return {};
+  if (!fd) throw failed(directory);
+  std::vector<std::string> out;
+  std::error_code ec;
+  for (auto it = fs::directory_iterator(directory, ec); !ec && it != fs::directory_iterator(); it.increment(ec))
+    out.push_back(it->path().filename().string());
+  if (ec) throw Error(Status::failed, printable(directory.string()) + ": " + ec.message());
+  return out;
+}
+
 template <class T, class Read>
 std::vector<T> read_all(const fs::path& directory, std::vector<std::string>* faults, const Read& read) {
   std::vector<T> out;
-  const Fd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd) return out;
-  for (const auto& name : names_in(fd.get())) {
+  for (const auto& name : listed(directory)) {
     if (!name.ends_with(".json")) continue;
     try {
       if (auto one = read(directory / name)) out.push_back(std::move(*one));
@@ -118,13 +129,29 @@ std::string lies_on(const fs::path& file) {
   return fs::path(name).filename().string();
 }
 
-Place::Place(PlaceOptions options, bool to_change) : options_(std::move(options)), own_(options_.location / own_name) {
+Place::Place(PlaceOptions options, bool to_change) : options_(std::move(options)) {
+  // As mount tables and /proc have it: what is mounted or open there is looked for by name.
+  const auto find = [this] {
+    std::error_code ec;
+    if (auto real = fs::canonical(options_.location, ec); !ec) options_.location = std::move(real);
+    own_ = options_.location / own_name;
+  };
+  find();
   if (!to_change) return;
   // By it root is going to run programs, and VMs get their disks: nobody else may change what lies here.
   static_cast<void>(open_trusted(options_.location, {}, 0755, "choose another location"));
+  find();
   static_cast<void>(open_trusted(own_, {}, 0755, "choose another location"));
-  for (const auto* name : own_directories)
-    if (::mkdir((own_ / name).c_str(), 0755) != 0 && errno != EEXIST) throw failed(own_ / name);
+  for (const auto* name : own_directories) {
+    // In trees there may be what makes others root.
+    const std::string_view word(name);
+    const mode_t mode = word == "bases" || word == "making" || word == "overlays" ? 0700 : 0755;
+    const auto path = own_ / name;
+    if (::mkdir(path.c_str(), mode) != 0 && errno != EEXIST) throw failed(path);
+    if (struct stat s{};
+        ::lstat(path.c_str(), &s) != 0 || ((s.st_mode & 07777) != mode && ::chmod(path.c_str(), mode) != 0))
+      throw failed(path);
+  }
 }
 
 fs::path Place::metadata() const {
@@ -232,9 +259,12 @@ void Place::check_free(const std::string& name) const {
   if (name == "-") throw Error(Status::usage, "'-' is the place itself, and no name for a volume");
   if (name == own_name || is_below(name, own_name))
     throw Error(Status::usage, printable(name) + ": " + own_name + " is meshvol's own");
-  if (find(name)) throw Error(Status::refused, printable(name) + ": there is a volume of that name");
+  if (const auto other = read_volume(record(name)))
+    throw Error(Status::refused,
+                printable(name) + (other->is_dropped ? ": one of that name was dropped, and cannot be removed yet"
+                                                     : ": there is a volume of that name"));
   for (std::string above(parent_path(name)); !above.empty(); above = parent_path(above))
-    if (find(above))
+    if (read_volume(record(above)))
       throw Error(Status::refused,
                   printable(name) + ": " + printable(above) + " is a volume, and no directory for others");
   const auto there = options_.location / name;
@@ -295,6 +325,7 @@ void Place::take_over(Volume& volume) const {
     rebase(base(id), "./" + below, it->form);
     sync_file(base(id));
   }
+  if (::chmod(base(id).c_str(), 0400) != 0) throw failed(base(id));
   if (is_there(top)) move(top, at);
   if (!find_base(id)) {
     Base under;
@@ -339,11 +370,13 @@ std::set<std::string> Place::needed_bases(const std::vector<Volume>& volumes, co
     out.insert(volume.under);
   }
   for (const auto& base : bases) out.insert(base.backing);
-  const Fd making(::open((own_ / "making").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  for (const auto& name : names_in(making.get())) {
+  for (const auto& name : listed(own_ / "making")) {
     if (!name.ends_with(".intent")) continue;
-    std::ifstream in(own_ / "making" / name);
+    const auto path = own_ / "making" / name;
+    std::ifstream in(path);
+    if (!in && is_there(path)) throw failed(path);
     for (std::string base; std::getline(in, base);) out.insert(base);
+    if (in.bad()) throw failed(path);
   }
   return out;
 }
@@ -372,9 +405,16 @@ bool Place::recover(Volume volume) const {
     } catch (const Error&) {
       // What cannot be removed holds up nobody; it is tried again by the next one.
     }
-  } else if (!volume.under.empty())
+  } else if (!volume.under.empty() && !is_there(base(volume.under))) {
+    // Nothing has been moved yet, and somebody may have it open by now: it stays what it was.
+    volume.under.clear();
+    write_record(record(volume.name), volume);
+  } else if (!volume.under.empty()) {
     take_over(volume);
-  else if (is_there(made) && !is_there(data(volume)))
+    // Somebody may have written to it since.
+    volume.fresh = {};
+    write_record(record(volume.name), volume);
+  } else if (is_there(made) && !is_there(data(volume)))
     move_into_place(made, volume);
   else
     return false;
@@ -389,13 +429,10 @@ void Place::recover() const {
   if (!faults.empty()) throw Error(Status::failed, faults.front());
   bool is_changed = false;
   for (const auto& volume : all) is_changed = recover(volume) || is_changed;
-  const Fd making(::open((own_ / "making").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!making) throw failed(own_ / "making");
-  for (const auto& name : names_in(making.get()))
+  for (const auto& name : listed(own_ / "making"))
     // Nobody makes it any more: with this it goes.
     if (name.ends_with(".intent")) static_cast<void>(Making::begin(*this, name.substr(0, name.rfind('.'))));
-  const Fd directory(::open((own_ / "bases").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  for (const auto& name : names_in(directory.get())) {
+  for (const auto& name : listed(own_ / "bases")) {
     const auto id = name.substr(0, name.find('.'));
     const bool is_whole = name.find('.') == std::string::npos ? find_base(id).has_value() : name == id + ".json";
     if (!is_whole) remove_data(own_ / "bases" / name);

@@ -75,6 +75,7 @@ PlaceOptions read_place(const fs::path& file) {
   std::string text(most, '\0');
   in.read(text.data(), static_cast<std::streamsize>(text.size()));
   text.resize(static_cast<std::size_t>(std::max<std::streamsize>(in.gcount(), 0)));
+  if (text.size() == most) throw bad(printable(file.string()) + ": is larger than 64 KiB");
   try {
     const auto scalar = [](const YAML::Node& node, const std::string& key) {
       if (!node.IsScalar()) throw bad(key + " is to be a text");

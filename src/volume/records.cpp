@@ -151,7 +151,7 @@ std::optional<Base> read_base(const fs::path& file) {
 }
 
 void write_record(const fs::path& file, const Attachment& a) {
-  write(file, {{"volume", a.volume}, {"how", a.how}, {"path", a.path}, {"process", a.process}});
+  write(file, {{"volume", a.volume}, {"how", a.how}, {"path", a.path}, {"process", a.process}, {"by", a.by}});
 }
 
 std::optional<Attachment> read_attachment(const fs::path& file) {
@@ -161,6 +161,7 @@ std::optional<Attachment> read_attachment(const fs::path& file) {
     a.how = in.at("how");
     a.path = in.at("path");
     a.process = in.at("process");
+    a.by = in.value("by", "");
     return a;
   });
 }

@@ -61,6 +61,7 @@ struct Attachment {
   std::string how;   ///< "loop", "export", "file"
   std::string path;  ///< the device or file that was printed
   std::int64_t process = 0;
+  std::string by;  ///< the mount whose vdi/mount had it attached; empty: somebody by a command
 };
 
 /// A file name for any volume's name.

@@ -249,17 +249,28 @@ void Volumes::lay_on(const fs::path& file, const std::string& id, const std::str
   rebase(file, relative(place_.base(id), name), base->form);
 }
 
+/// As an image has it; empty where it has none. Throws Error where it says so in a way that another program might
+/// understand, and this one does not.
+std::string Volumes::backing_name_of(int fd, const std::string& path) {
+  if (image_kind(fd, path).form != Form::qcow2) return {};
+  std::string head(qcow2_head_bytes, '\0');
+  if (::pread(fd, head.data(), head.size(), 0) != std::ssize(head)) throw failed(path);
+  const auto where = find_backing_name(head);
+  // The offset of the name, 0 where there is none (docs/interop/qcow2, bytes 8 to 15).
+  const bool says_so = std::string_view(head).substr(8, 8).find_first_not_of('\0') != std::string_view::npos;
+  if (!where && says_so) throw Error(Status::failed, printable(path) + ": is no sound qcow2 image");
+  if (!where) return {};
+  std::string name(where->size, '\0');
+  if (::pread(fd, name.data(), name.size(), static_cast<off_t>(where->offset)) != std::ssize(name))
+    throw Error(Status::failed, printable(path) + ": is cut off");
+  return name;
+}
+
 /// What the image says that it lies on; nothing where it lies on nothing.
 std::optional<MeshImage> Volumes::backing_of(const MeshImage& image) const {
   const auto shown = printable(image.path);
-  if (image_kind(image.fd.get(), image.path).form != Form::qcow2) return std::nullopt;
-  std::string head(qcow2_head_bytes, '\0');
-  if (::pread(image.fd.get(), head.data(), head.size(), 0) != std::ssize(head)) throw failed(image.path);
-  const auto where = find_backing_name(head);
-  if (!where) return std::nullopt;
-  std::string name(where->size, '\0');
-  if (::pread(image.fd.get(), name.data(), name.size(), static_cast<off_t>(where->offset)) != std::ssize(name))
-    throw Error(Status::failed, shown + ": is cut off");
+  const auto name = backing_name_of(image.fd.get(), image.path);
+  if (name.empty()) return std::nullopt;
   const auto backing = locate_backing(image.path, name, files_);
   if (backing.path.empty())
     throw Error(Status::failed, shown + ": its backing file '" + printable(name) + "' " + backing.fault);
@@ -268,6 +279,19 @@ std::optional<MeshImage> Volumes::backing_of(const MeshImage& image) const {
     throw Error(Status::not_found,
                 shown + ": its backing file " + printable(backing.path) + " is not here; meshget brings both");
   return out;
+}
+
+/// Of what was looked at, whose owner may be anybody, this is the copy, which nobody else can change.
+void Volumes::check_copy(const MeshImage& image, const fs::path& copy, const FileStamp& stamp, const ImageKind& kind,
+                         bool has_backing) const {
+  struct stat s {};
+  const auto shown = printable(image.path);
+  if (::fstat(image.fd.get(), &s) != 0 || stamp_of(s) != stamp)
+    throw Error(Status::failed, shown + ": was changed while it was read");
+  const auto fd = open_to_read(copy);
+  const auto now = image_kind(fd.get(), image.path);
+  if (now.form != kind.form || now.size != kind.size || backing_name_of(fd.get(), image.path).empty() == has_backing)
+    throw Error(Status::failed, shown + ": was changed while it was read");
 }
 
 /// What is here of it becomes a base, once; with what it lies on. `above`: those that lie on it.
@@ -292,6 +316,7 @@ std::string Volumes::pin(const MeshImage& image, Place::Making& for_whom, std::v
     {
       const auto lock = place_.lock();
       for (const auto& base : place_.bases()) {
+        if (!is_disk(base.form)) continue;
         const bool is_it = base.id == id || (!content.empty() && base.content == content) || base.of == stamp;
         if (!is_it) continue;
         for_whom.needs(base.id);
@@ -313,7 +338,9 @@ std::string Volumes::pin(const MeshImage& image, Place::Making& for_whom, std::v
     base.of = stamp;
     above.push_back(id);
     if (below) base.backing = pin(*below, *making, above);
-    if (!copy_open(image, making->data()))
+    const bool is_shared = copy_open(image, making->data());
+    check_copy(image, making->data(), stamp, kind, below.has_value());
+    if (!is_shared)
       say_(shown + ": " + human_bytes(stamp.size) + " were copied into " + printable(place_.location().string()) +
            ", once for all its clones");
     if (below) lay_on(making->data(), base.backing, {});
@@ -334,10 +361,13 @@ Volume Volumes::clone(const MeshImage& image, const std::string& name) {
   volume.name = name;
   volume.from = "mesh:" + image.path;
   if (way == Way::copy && !backing_of(image)) {
+    struct stat s {};
+    if (::fstat(image.fd.get(), &s) != 0) throw failed(image.path);
     const auto kind = image_kind(image.fd.get(), image.path);
     volume.form = kind.form;
     volume.size = kind.size;
     copy_open(image, making.data());
+    check_copy(image, making.data(), stamp_of(s), kind, false);
     say_copied(volume);
     return finish(std::move(volume), std::move(making));
   }
@@ -420,6 +450,8 @@ Volume Volumes::clone(const Volume& of, const std::string& name) {
   } else {
     if (source.form == Form::overlay && !used.empty())
       throw Error(Status::refused, shown + ": " + used + "; unmount it first");
+    if (source.form == Form::directory && !used.empty())
+      say_(shown + ": " + used + "; what changes while it is copied may be torn");
     lock = Fd();
     must_run({"cp", "-a", "--reflink=auto", "--sparse=always", "--", from.string(), making.data().string()},
              printable(name));
@@ -506,6 +538,9 @@ std::string Volumes::pin_tree(const MeshImage& archive, const Unpack& unpack, Pl
     else if (::mkdir(making->data().c_str(), 0755) != 0)
       throw failed(making->data());
     static_cast<void>(unpack(archive.fd.get(), making->data()));
+    struct stat after {};
+    if (::fstat(archive.fd.get(), &after) != 0 || stamp_of(after) != stamp)
+      throw Error(Status::failed, printable(archive.path) + ": was changed while it was read");
     sync_tree(making->data());
     const auto lock = place_.lock();
     place_.put(base, *making);
@@ -625,8 +660,14 @@ void Volumes::settle(Volume volume) {
 }
 
 void Volumes::settle() {
-  for (const auto& volume : place_.volumes())
-    if (volume.lazy && !volume.is_dropped) settle(volume);
+  for (const auto& volume : place_.volumes()) {
+    if (!volume.lazy || volume.is_dropped) continue;
+    try {
+      settle(volume);
+    } catch (const Error& error) {
+      say_(printable(volume.name) + ": goes on as it is: " + error.what());  // others do not wait for it
+    }
+  }
 }
 
 void Volumes::flatten(const std::string& name, const std::function<void(int file, std::int64_t size)>& take) {

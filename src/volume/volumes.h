@@ -26,6 +26,13 @@ using OpenImage = std::function<std::optional<MeshImage>(const std::string& path
 /// Unpacks an archive below an empty directory, and returns the name of its top-level directory.
 using Unpack = std::function<std::string(int archive, const std::filesystem::path& into)>;
 
+/// What an image is: raw or qcow2, and how large the disk in it. Throws Error(failed) for what is neither.
+struct ImageKind {
+  Form form = Form::raw;
+  std::int64_t size = 0;
+};
+[[nodiscard]] ImageKind image_kind(int fd, const std::string& shown);
+
 class Volumes {
  public:
   using Say = std::function<void(const std::string&)>;
@@ -61,7 +68,8 @@ class Volumes {
   void unmount_metadata(const std::optional<std::string>& directory);
 
   /// Returns the device, or the file, that is its disk.
-  std::string attach(const std::string& name);
+  /// `by`: as in its record.
+  std::string attach(const std::string& name, const std::string& by = {});
   void detach(const std::string& name);
 
  private:
@@ -70,6 +78,9 @@ class Volumes {
   [[nodiscard]] std::pair<Place::Making, Fd> begin(const std::string& name);
   Volume finish(Volume volume, Place::Making making);
   [[nodiscard]] std::optional<MeshImage> backing_of(const MeshImage& image) const;
+  [[nodiscard]] static std::string backing_name_of(int fd, const std::string& path);
+  void check_copy(const MeshImage& image, const std::filesystem::path& copy, const FileStamp& stamp,
+                  const ImageKind& kind, bool has_backing) const;
   std::string pin(const MeshImage& image, Place::Making& for_whom, std::vector<std::string> above);
   std::string pin_tree(const MeshImage& archive, const Unpack& unpack, Place::Making& for_whom);
   void copy_disk(const std::filesystem::path& from, const std::filesystem::path& to, bool must_reflink) const;
@@ -82,7 +93,7 @@ class Volumes {
   Volume clone_disk_on_top(Volume of, const std::string& name);
   void check_unused(const Volume& volume) const;
   void settle(Volume volume);
-  std::string start_export(const Volume& volume);
+  std::string start_export(const Volume& volume, const std::string& by = {});
   void stop_export(const Volume& volume);
   [[nodiscard]] std::string show_as_file(const Volume& volume);
 
@@ -91,12 +102,5 @@ class Volumes {
   OpenImage open_;
   Say say_;
 };
-
-/// What an image is: raw or qcow2, and how large the disk in it. Throws Error(failed) for what is neither.
-struct ImageKind {
-  Form form = Form::raw;
-  std::int64_t size = 0;
-};
-[[nodiscard]] ImageKind image_kind(int fd, const std::string& shown);
 
 }  // namespace mesh

@@ -498,6 +498,43 @@ TEST_CASE("many at once clone and drop what hangs on one base") {
   CHECK(won == 1);
 }
 
+TEST_CASE("a place that is reached by a link: what is in use there is found all the same") {
+  if (!can_loop()) return;
+  Volumes mesh;
+  const auto at = mesh.make_place("btrfs");
+  REQUIRE(mesh.does("btrfs", {"new", "fs", "other", "10M"}));
+  fs::create_symlink(at, mesh.root() / "link");
+  write_file(mesh.root() / "linked.yaml", "type: auto\nlocation: " + (mesh.root() / "link").string() + "\n");
+  REQUIRE(mesh.does("linked", {"new", "fs", "tree", "10M"}));
+  const auto mnt = mesh.directory("mnt");
+  REQUIRE(mesh.does("linked", {"mount", "tree", mnt}));
+  write_file(fs::path(mnt) / "file", "kept");
+  CHECK(mesh.vol("linked", {"drop", "tree"}).status == 5);
+  CHECK(read_file(fs::path(mnt) / "file") == "kept");
+  CHECK(mesh.does("linked", {"umount", "tree"}));
+  CHECK(mesh.does("linked", {"drop", "tree"}));
+  // Nobody else reaches what is set-user-id in a tree.
+  struct stat s {};
+  REQUIRE(::stat((at / ".meshvol/bases").c_str(), &s) == 0);
+  CHECK((s.st_mode & 07777) == 0700);
+}
+
+TEST_CASE("an image whose header says one thing to QEMU and another here is refused") {
+  if (!can_loop()) return;
+  Volumes mesh;
+  mesh.has_image("odd.qcow2", "qcow2", noise(mb, 1));
+  const auto image = mesh.files("n1") / "odd.qcow2";
+  auto bytes = read_file(image);
+  bytes.replace(8, 12,
+                std::string("\0\0\0\0\0\0\0\x40\0\0\0\x07", 12));  // a backing file's name where other fields are
+  write_file(image, bytes);
+  REQUIRE(mesh.run({"touch", "-d", "-1 hour", image.string()}).status == 0);
+  static_cast<void>(mesh.make_place("ext4"));
+  const auto ran = mesh.vol("ext4", {"clone", "odd.qcow2", "x"});
+  CHECK(ran.status == 1);
+  CHECK(says(ran.err, "odd.qcow2: is no sound qcow2 image"));
+}
+
 TEST_CASE("what shows a disk ends with it, whatever the place is called") {
   if (!can_loop()) return;
   Volumes mesh;
@@ -729,6 +766,11 @@ TEST_CASE("vdi/: the disk in a clone is a file, which fio, mkfs and mount write 
   CHECK(eventually([&] { return mesh.order("unmount", "base.qcow2\n") == 0; }));
   CHECK(mesh.order("unmount", "base.qcow2\n") == ENOENT);
   CHECK_FALSE(fs::exists(volume / "base.qcow2"));
+  // What somebody has attached by himself is his.
+  static_cast<void>(mesh.path_of("ext4", {"attach", "base.qcow2"}));
+  CHECK(mesh.order("mount", "vm/base.qcow2\n") == EBUSY);
+  CHECK(mesh.info("ext4", "base.qcow2").at("attached_by") == "");
+  CHECK(mesh.does("ext4", {"detach", "base.qcow2"}));
   REQUIRE(mesh.order("mount", "vm/base.qcow2\n") == 0);
   REQUIRE(mesh.run({"mount", "-o", "loop,ro", (volume / "base.qcow2").string(), mnt}).status == 0);
   CHECK(read_file(fs::path(mnt) / "file") == "written");
