@@ -171,7 +171,10 @@ void FileSystem::Shared::op_init(void* /*data*/, fuse_conn_info* connection) {
   connection->want &= ~static_cast<unsigned>(FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_SPLICE_READ |
                                              FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_AUTO_INVAL_DATA |
                                              // A volume is never made empty, nor do its pages go.
-                                             FUSE_CAP_ATOMIC_O_TRUNC);
+                                             FUSE_CAP_ATOMIC_O_TRUNC |
+                                             // The kernel has a bounded number of requests that nobody waits for: were
+                                             // all of them a volume's, what it lies on could not be read ahead.
+                                             FUSE_CAP_ASYNC_DIO);
   connection->want |= connection->capable & (FUSE_CAP_READDIRPLUS | FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS |
                                              FUSE_CAP_EXPLICIT_INVAL_DATA);
   connection->max_readahead = grain_bytes;  // further ahead the node reads, which knows who reads on
@@ -288,6 +291,8 @@ bool FileSystem::serve(NodeClient::Connect connect, Log log) {
     }
     goes_on.join();
   }
+  // Nobody serves it any more: whoever waits for it is told so, those included that are waited for here.
+  if (ended < 0) fuse_session_unmount(shared.session);
   // All that waits is answered while the mount is there to hear it.
   post_to(shared.loop, [&shared] {
     shared.fail_all(ENOTCONN);

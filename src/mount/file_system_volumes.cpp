@@ -114,9 +114,12 @@ void FileSystem::Shared::op_fallocate(fuse_req_t request, fuse_ino_t number, int
                                       fuse_file_info* info) {
   if (!is_volume(number)) return static_cast<void>(fuse_reply_err(request, EROFS));
   of(request).with_volume(request, *info, true, [mode, offset, length](Pending& to, VolumeFiles::File& file, int fd) {
-    if (length > file.size - offset) return to.fail(ENOSPC);
+    // Where no more is asked for, what lies behind the end is nothing.
+    const bool is_hole = (mode & FALLOC_FL_PUNCH_HOLE) != 0;
+    if (!is_hole && length > file.size - offset) return to.fail(ENOSPC);
+    const auto within = std::min<off_t>(length, file.size - offset);
     file.changed = ::time(nullptr);
-    to.fail(::fallocate(fd, mode, offset, length) != 0 ? errno : 0);
+    to.fail(within > 0 && ::fallocate(fd, mode, offset, within) != 0 ? errno : 0);
   });
 }
 

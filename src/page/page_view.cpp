@@ -75,8 +75,8 @@ json swarm_json(const std::string& path, const Swarm& swarm, std::size_t from, s
   for (auto i = from; i < swarm.rows.size() && bars.size() < most; ++i)
     bars.push_back(row_of(swarm.rows[i].first->node, *swarm.rows[i].second));
   const auto more = swarm.rows.size() - std::min(swarm.rows.size(), from + bars.size());
-  return {{"name", printable(path)},    {"at", url_path(path)},    {"total", swarm.total}, {"rate", swarm.rate},
-          {"nodes", swarm.rows.size()}, {"bars", std::move(bars)}, {"more", more}};
+  return {{"name", short_text(path, 1000)}, {"at", url_path(path)},    {"total", swarm.total}, {"rate", swarm.rate},
+          {"nodes", swarm.rows.size()},     {"bars", std::move(bars)}, {"more", more}};
 }
 
 json gets_json(const Glances& glances, std::size_t most, std::size_t& all) {
@@ -86,8 +86,7 @@ json gets_json(const Glances& glances, std::size_t most, std::size_t& all) {
     for (const auto& get : node.gets) {
       if (++all > most) continue;
       json whats = json::array();
-      for (const auto& what : get.whats)
-        whats.push_back({{"name", printable(shown_what(what))}, {"at", url_path(what)}});
+      for (const auto& what : get.whats) whats.push_back(short_text(shown_what(what)));
       out.push_back({{"node", printable(node.node)},
                      {"number", get.number},
                      {"whats", std::move(whats)},

@@ -45,7 +45,7 @@ void look_at(const Glance& node, std::vector<Warning>& out) {
     if (get.state == GetState::failed)
       fault("a get failed: " + whats_of(get) + (get.detail.empty() ? "" : ": " + get.detail),
             "mend what it says, and get it again; meshfile wait there ends the report");
-    else if (get.state == GetState::paused && !get.detail.empty())
+    else if (!get.detail.empty() && (get.state == GetState::paused || get.state == GetState::queued))
       warn("a get waits: " + whats_of(get) + ": " + get.detail, "mend what it says: it goes on by itself");
   }
   // As a rule a get waits for it, which has said so.

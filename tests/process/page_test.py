@@ -128,10 +128,17 @@ class Mesh:
         self.tracker_http = free_port()
         self.http = free_port()
         self.start("tracker", ["meshtracker", "--listen", f"127.0.0.1:{self.tracker}", "--http", f"127.0.0.1:{self.tracker_http}"])
+        assert eventually(self.has_tracker)
 
     def start(self, name, command):
         with open(self.home / f"{name}.log", "ab") as log:
             self.running[name] = subprocess.Popen([BIN / command[0], *command[1:]], stdout=log, stderr=log)
+
+    def has_tracker(self):
+        try:
+            return self.ask("/status.json", port=self.tracker_http)[0] == 200
+        except OSError:
+            return False
 
     def files(self, name):
         out = self.home / name
@@ -185,8 +192,9 @@ class Page(unittest.TestCase):
     def setUp(self):
         home = self.home / self.id().split(".")[-1]
         home.mkdir()
-        self.mesh = Mesh(home)
+        self.browser.open("about:blank")
         self.browser.complaints()  # of the test before
+        self.mesh = Mesh(home)
         self.addCleanup(self.mesh.close)
 
     def begin(self, rate="3M"):
@@ -272,9 +280,14 @@ class Page(unittest.TestCase):
     def test_errors_show_with_what_mends_them_and_a_restart_is_survived(self):
         self.begin()
         self.show("#token=" + self.mesh.token())
-        self.browser.type("#what", "no/such.img")
+        self.browser.type("#what", "no/such.img\ue007")
+        # At once, or, where it takes longer than a moment, as a get that failed.
+        said = lambda: self.browser.text("#said") + self.browser.text("#warnings")
+        self.assertTrue(eventually(lambda: "no/such.img: not found on any" in said()), said())
+        # Nobody is there: it is tried again and again.
+        self.browser.type("#what", f"http://127.0.0.1:{free_port()}/no/such.img")
         self.browser.click("#gets form button")
-        self.shows("#warnings", "a get failed: no/such.img")
+        self.shows("#warnings", "a get waits: http://127.0.0.1", 60)
         self.shows("#warnings", "Mend:")
         self.mesh.kill("reader")
         self.shows("#state", "not connected")
@@ -283,6 +296,7 @@ class Page(unittest.TestCase):
         # The token is still known.
         self.browser.type("#what", "vm/*.img")
         self.browser.click("#gets form button")
+        self.shows("#gets .list", "vm/*.img")
         self.shows("#moving", "base.img")
         self.mesh.kill("source")
         self.shows("#warnings", "source: was in the mesh, and is not now", 60)

@@ -205,9 +205,12 @@ TEST_CASE("the page is told of swarms, and of nodes page by page") {
     all.nodes.push_back(one);
   }
   all.absent = {"n1100x"};
+  all.nodes[0].gets.emplace_back();
+  all.nodes[0].gets[0].whats = {"file:vm/a.img"};
   const auto live = json::parse(page_view::live(all, facts));
   CHECK(live.at("rate") == 500);
   CHECK(live.at("allowed") == json::array({"get"}));
+  CHECK(live.at("gets")[0].at("whats") == json::array({"vm/a.img"}));
   REQUIRE(live.at("swarms").size() == 2);
   const auto& first = live.at("swarms")[0];
   CHECK(first.at("name") == "vm/a.img");
