@@ -284,7 +284,8 @@ class Page(unittest.TestCase):
         # At once, or, where it takes longer than a moment, as a get that failed.
         said = lambda: self.browser.text("#said") + self.browser.text("#warnings")
         self.assertTrue(eventually(lambda: "no/such.img: not found on any" in said()), said())
-        # Nobody is there: it is tried again and again.
+        # Nobody is there: it is tried again and again. What failed is there to be corrected.
+        self.browser.run("document.querySelector('#what').value = ''")
         self.browser.type("#what", f"http://127.0.0.1:{free_port()}/no/such.img")
         self.browser.click("#gets form button")
         self.shows("#warnings", "a get waits: http://127.0.0.1", 60)

@@ -142,15 +142,18 @@ function askForToken(why) {
   return asking;
 }
 
+// True where it was done.
 async function order(kind, body, done) {
-  if (!token() && !await askForToken('What changes something needs the token of this node.')) return;
+  if (!token() && !await askForToken('What changes something needs the token of this node.')) return false;
   try {
     const answer = await (await ask('/page/' + kind, {method: 'POST', headers: headers({'Content-Type': 'application/json'}), body: JSON.stringify(body)})).json();
     tell(answer.ok ? done(answer) : answer.errors.join('; '));
     if (kind !== 'cancel') files.load();
+    return answer.ok;
   } catch (error) {
     if (error.status === 401) store.removeItem('mesh-token');
     tell(error.status === 401 ? 'That was not the token of this node.' : error.message);
+    return false;
   }
 }
 const may = (kind) => state !== null && state.allowed.includes(kind);
@@ -561,7 +564,11 @@ $('#ask .no').addEventListener('click', () => $('#ask').close(''));
 $('#nodes .cache').addEventListener('click', () => order('drop-cache', {}, (done) => 'Dropped; ' + bytes(done.bytes) + ' are in use.'));
 $('#gets form').addEventListener('submit', (event) => {
   event.preventDefault();
-  const what = $('#what').value.trim();
-  if (what) order('get', {whats: [what]}, () => { $('#what').value = ''; return state.name + ' gets it.'; });
+  const field = $('#what');
+  const what = field.value.trim();
+  if (!what) return;
+  // Another can be written meanwhile.
+  field.value = '';
+  order('get', {whats: [what]}, () => state.name + ' gets it.').then((well) => { if (!well && !field.value) field.value = what; });
 });
 live();
