@@ -210,6 +210,13 @@ void add_node(CLI::App& app, CommonOptions& options, std::string& hash, const ch
       ->check(CLI::IsMember({"ondemand", "eager"}).description(""))
       ->type_name("WHEN");
   app.add_option(
+         "--control-allow", node.control_allow,
+         "What the members of --control-group may have this node do beside what all may: store-write (meshfile put, "
+         "and delete of an object)")
+      ->check(CLI::IsMember({"store-write"}).description(""))
+      ->type_name("WHAT")
+      ->allow_extra_args(false);
+  app.add_option(
          "--refuse", node.refuse,
          "What not to do for other nodes: get (meshfile get --on), url (the same of a URL), delete (meshfile delete "
          "--mesh, and get --on --force); may be given several times")
@@ -349,9 +356,10 @@ int parse(CLI::App& app, CommonOptions& options, int argc, char** argv) {
       }
   }
   auto& stores = options.node.stores;
-  if (std::ranges::find(stores, "default", &StoreOptions::name) == stores.end())
-    if (auto own = store_of_environment([](const char* name) -> const char* { return std::getenv(name); }))
-      stores.push_back(std::move(*own));
+  for (auto& own : stores_of_environment([](const char* name) -> const char* { return std::getenv(name); }))
+    if (std::ranges::none_of(
+            stores, [&](const StoreOptions& one) { return one.name == own.name && one.is_swift() == own.is_swift(); }))
+      stores.push_back(std::move(own));
   // Nor are its passwords for others to see.
   if (!stores.empty()) ::prctl(PR_SET_DUMPABLE, 0);
   if (!options.key.empty()) {

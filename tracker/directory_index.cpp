@@ -21,13 +21,15 @@ constexpr std::size_t most_versions_of_one = 256;  // of a path, in an answer
 constexpr std::size_t most_answer_bytes = std::size_t{4} << 20;
 constexpr auto expire_every = std::chrono::milliseconds(200);
 
+const std::string& text_of(const FileEntry& entry) { return entry.kind == Kind::file ? entry.origin : entry.target; }
+
 bool is_directory_name(const std::string& text) { return text.empty() || is_mesh_path(text); }
 
 }  // namespace
 
 bool DirectoryIndex::Version::is(const FileEntry& entry) const {
   return kind == entry.kind && size == entry.size && mtime == entry.mtime && id == entry.id && mode == entry.mode &&
-         (target ? *target : std::string()) == entry.target;
+         (text ? *text : std::string()) == text_of(entry);
 }
 
 DirectoryIndex::Teller& DirectoryIndex::teller_of(const Members::Node& node, const ChannelPtr& channel) {
@@ -100,15 +102,15 @@ bool DirectoryIndex::put(Teller& teller, const FileEntry& entry) {
     fresh.id = entry.id;
     fresh.mode = entry.mode;
     fresh.kind = entry.kind;
-    if (!entry.target.empty()) fresh.target = std::make_unique<std::string>(entry.target);
-    bytes_ += entry.target.size();
+    if (!text_of(entry).empty()) fresh.text = std::make_unique<std::string>(text_of(entry));
+    bytes_ += text_of(entry).size();
     versions.push_back(std::move(fresh));
     it = std::prev(versions.end());
   }
   it->nodes.insert(std::ranges::lower_bound(it->nodes, teller.key), teller.key);
   ++teller.copies;
   ++copies_;
-  teller.bytes += entry.path.size() + entry.target.size();
+  teller.bytes += entry.path.size() + text_of(entry).size();
   return true;
 }
 
@@ -121,10 +123,10 @@ void DirectoryIndex::remove(Teller& teller, std::string_view path) {
     version->nodes.erase(node);
     --teller.copies;
     --copies_;
-    const auto target = version->target ? version->target->size() : 0;
-    teller.bytes -= path.size() + target;
+    const auto text = version->text ? version->text->size() : 0;
+    teller.bytes -= path.size() + text;
     if (!version->nodes.empty()) break;
-    bytes_ -= target;
+    bytes_ -= text;
     at->second.erase(version);
     break;
   }
@@ -330,7 +332,7 @@ bool DirectoryIndex::add(Answer& answer, IndexedDirectory& out, const std::strin
     one.entry.mtime = version.mtime;
     one.entry.mode = version.mode;
     one.entry.id = version.id;
-    if (version.target) one.entry.target = *version.target;
+    if (version.text) (version.kind == Kind::file ? one.entry.origin : one.entry.target) = *version.text;
     one.count = static_cast<std::int64_t>(live.size());
     // Who is asked for, and the head nodes, which decide between versions, before the others.
     std::ranges::shuffle(live, random_);
@@ -340,7 +342,7 @@ bool DirectoryIndex::add(Answer& answer, IndexedDirectory& out, const std::strin
     for (const auto key : live) one.nodes.push_back(answer.place(members_, *by_key_.at(key)));
     out.versions.push_back(std::move(one));
     ++answer.versions;
-    answer.bytes += 200 + path.size() + out.versions.back().entry.target.size();
+    answer.bytes += 200 + path.size() + text_of(out.versions.back().entry).size();
   }
   return answer.versions < most_versions && answer.bytes < most_answer_bytes;
 }

@@ -59,7 +59,7 @@ class DirectoryIndex {
     ContentId id;
     std::uint32_t mode = 0;
     Kind kind = Kind::file;
-    std::unique_ptr<std::string> target;  ///< of a link
+    std::unique_ptr<std::string> text;  ///< a link's target, a file's origin
     std::vector<NodeKey> nodes;
     [[nodiscard]] bool is(const FileEntry& entry) const;
   };

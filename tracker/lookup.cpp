@@ -24,7 +24,16 @@ FileEntry Lookup::entry_of(const std::string& path, const Copy& copy) {
           copy.mtime,
           copy.mode,
           std::string(copy.target),
-          copy.id != nullptr ? *copy.id : ContentId{}};
+          copy.id != nullptr ? *copy.id : ContentId{},
+          std::string(copy.origin)};
+}
+
+/// Where others say that this version is from.
+std::string Lookup::origin_of(const std::string& path, const Copy& chosen) const {
+  for (const auto& copy : copies(path))
+    if (!copy.origin.empty() && copy.id != nullptr && chosen.id != nullptr && *copy.id == *chosen.id)
+      return std::string(copy.origin);
+  return {};
 }
 
 void Lookup::Told::count(const Catalog::Change& change) {
@@ -322,6 +331,7 @@ Task<Resolved> Lookup::resolve(ChannelPtr channel, Resolve question) {
                      printable(choice.chosen->target) + "; start meshseed there with --follow DIR for where it leads";
     } else {
       file.entry = entry_of(path, *choice.chosen);
+      if (file.entry.origin.empty()) file.entry.origin = origin_of(path, *choice.chosen);
       if (!from) {
         const auto all = choose_version(copies(path), {});
         file.own_wins = all.chosen && all.chosen->node == own;

@@ -69,6 +69,7 @@ class Lookup {
     void count(const Catalog::Change& change);
   };
   [[nodiscard]] static FileEntry entry_of(const std::string& path, const Copy& copy);
+  [[nodiscard]] std::string origin_of(const std::string& path, const Copy& chosen) const;
   /// Why a node could not hash a path, by path and node.
   using Refusals = std::map<std::string, std::map<NodeKey, std::string>>;
 

@@ -84,6 +84,7 @@ _meshswarm() {
             return ;;
         --hash) mapfile -t COMPREPLY < <(compgen -W "ondemand eager" -- "$word"); return ;;
         --refuse) mapfile -t COMPREPLY < <(compgen -W "get delete url" -- "$word"); return ;;
+        --control-allow) mapfile -t COMPREPLY < <(compgen -W "store-write" -- "$word"); return ;;
         --log-level) mapfile -t COMPREPLY < <(compgen -W "error warning info" -- "$word"); return ;;
         --log-format) mapfile -t COMPREPLY < <(compgen -W "text json" -- "$word"); return ;;
         --tracker | --listen | --advertise | --name | --from | --on | --linger | --timeout | --max-* | --spool | --ignore | --control-group) return ;;
@@ -91,7 +92,7 @@ _meshswarm() {
     if [[ ${program##*/} == meshfile ]]; then
         for ((i = 1; i < COMP_CWORD; i++)); do
             case ${COMP_WORDS[i]} in
-                cache | cancel | delete | diff | doctor | get | info | list | status | stream | torrent | wait) command=${COMP_WORDS[i]}; break ;;
+                cache | cancel | delete | diff | doctor | get | info | list | put | status | stream | torrent | wait) command=${COMP_WORDS[i]}; break ;;
             esac
         done
     fi
@@ -107,7 +108,7 @@ _meshswarm() {
         return
     fi
     case ${program##*/}:$command in
-        meshfile:) mapfile -t COMPREPLY < <(compgen -W "cache cancel delete diff doctor get info list status stream torrent wait" -- "$word") ;;
+        meshfile:) mapfile -t COMPREPLY < <(compgen -W "cache cancel delete diff doctor get info list put status stream torrent wait" -- "$word") ;;
         meshfile:status) ;;
         meshmount:)
             mapfile -t COMPREPLY < <(compgen -d -- "$word")
@@ -117,6 +118,7 @@ _meshswarm() {
         meshvol:mount | meshvol:umount)
             mapfile -t COMPREPLY < <(compgen -d -- "$word")
             compopt -o filenames ;;
+        meshfile:put) _meshswarm_paths "$word" "$lead" "$quote" --local ;;
         meshfile:delete)
             if [[ " ${COMP_WORDS[*]} " == *" --mesh "* || " ${COMP_WORDS[*]} " == *" --on "* ]]; then _meshswarm_paths "$word" "$lead" "$quote"; else _meshswarm_paths "$word" "$lead" "$quote" --local; fi ;;
         meshfile:* | meshget: | mm-disk:) _meshswarm_paths "$word" "$lead" "$quote" ;;

@@ -33,9 +33,15 @@ struct Asked {
   std::string output;
   std::int64_t seconds = 0;
   std::string cacert;
+  std::string url;
 };
 
 Task<Status> list(const NodeOptions& node, const Asked& asked, const Handlers& handlers);
+/// Whether it names something in an object store. Throws Error(usage).
+[[nodiscard]] bool is_object_url(const std::string& text);
+Task<Status> list_objects(const NodeOptions& node, const Asked& asked, const Handlers& handlers);
+Task<Status> put(const NodeOptions& node, const Asked& asked, const Handlers& handlers);
+Task<Status> delete_objects(const NodeOptions& node, const Asked& asked, const Handlers& handlers);
 Task<Status> get(const NodeOptions& node, const Asked& asked, const Handlers& handlers);
 Task<Status> wait(const NodeOptions& node, const Asked& asked, const Handlers& handlers,
                   std::shared_ptr<std::vector<GetOutcome>> outcomes);

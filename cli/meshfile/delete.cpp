@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "core/format.h"
 #include "core/glob.h"
 #include "core/mesh_path.h"
@@ -44,6 +46,14 @@ Task<What> as_in_mesh(const NodeOptions& node, const Handlers& handlers, What wh
 }  // namespace
 
 Task<Status> remove(const NodeOptions& node, const Asked& asked, const Handlers& handlers) {
+  const auto objects = std::ranges::count_if(asked.whats, is_object_url);
+  if (objects > 0) {
+    if (objects != std::ssize(asked.whats))
+      throw Error(Status::usage, "objects of stores and files of nodes are deleted by calls of their own");
+    if (asked.mesh || !asked.on.empty())
+      throw Error(Status::usage, "an object is in its store once: --mesh and --on are for files of nodes");
+    co_return co_await delete_objects(node, asked, handlers);
+  }
   Delete request;
   request.whats = portable(asked.whats, node);
   request.force = asked.force;

@@ -34,6 +34,7 @@ Task<Status> info(const NodeOptions& node, const Asked& asked, const Handlers& h
                 : e.kind == Kind::file ? "candidate: not hashed yet"
                                        : kind_name(e.kind),
                 e.id.is_set() || e.kind != Kind::file ? "holders" : "on", nodes.c_str());
+    if (!e.origin.empty()) std::printf("    from: %s\n", printable(e.origin).c_str());
   }
   co_return Status::ok;
 }

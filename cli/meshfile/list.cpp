@@ -16,6 +16,7 @@ std::string conflict_mark(const ListItem& item) {
 }  // namespace
 
 Task<Status> list(const NodeOptions& node, const Asked& asked, const Handlers& handlers) {
+  if (is_object_url(asked.path)) co_return co_await list_objects(node, asked, handlers);
   Conversation conversation(node, handlers, asked.local);
   const auto what = parse_what(asked.path, files_dir(node));
   List question;

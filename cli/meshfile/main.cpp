@@ -38,7 +38,10 @@ int main(int argc, char** argv) {
     };
     auto* list_command = app.add_subcommand(
         "list", "What a directory, or the whole mesh, holds: size, time, number of nodes that have it");
-    list_command->add_option("PATH", asked.path, "A path, directory or glob (default: /)")->default_str("/");
+    list_command
+        ->add_option("PATH", asked.path,
+                     "A path, directory or glob (default: /), or an s3:// or swift:// URL: what is in the store")
+        ->default_str("/");
     list_command->add_flag("-r,--recursive", asked.recursive, "With everything below");
     list_command->add_flag("--local", asked.local, "Only this node's files");
     auto* get_command = app.add_subcommand("get", "Has this node get files, and returns at once");
@@ -56,12 +59,23 @@ int main(int argc, char** argv) {
     cancel_command->add_flag("--discard", asked.discard, "Drop what has arrived as well");
     add_on(cancel_command, "On other nodes: all, others (all but this one), or these");
     auto* delete_command = app.add_subcommand("delete", "Deletes files, globs, directories with all below");
-    delete_command->add_option("WHAT", asked.whats, "A path, directory or glob; / empties the files directory")
+    delete_command
+        ->add_option("WHAT", asked.whats,
+                     "A path, directory or glob; / empties the files directory; or one object by its s3:// or swift:// "
+                     "URL, in its store")
         ->required();
     delete_command->add_flag("--mesh", asked.mesh, "On every node that has it");
     add_on(delete_command, "On other nodes: all, others (all but this one), or these");
     delete_command->add_flag("--force", asked.force,
                              "Also what somebody has open for writing, a running VM's disk say");
+    auto* put_command = app.add_subcommand(
+        "put",
+        "Puts a file of this node into an object store, whole, and prints its URL; there must be none there yet");
+    put_command->add_option("PATH", asked.path, "The file")->required();
+    put_command->add_option("URL", asked.url, "s3://[STORE@]BUCKET/KEY or swift://; with '/' at its end: below that")
+        ->required();
+    put_command->add_flag("--force", asked.force, "Replace what is there");
+    put_command->add_flag("--quiet", asked.quiet, "No progress");
     auto* stream_command = app.add_subcommand(
         "stream", "Writes a file to stdout while it arrives, without putting it into the files directory");
     stream_command->add_option("PATH", asked.path, "The file")->required();
@@ -166,6 +180,7 @@ int main(int argc, char** argv) {
                 : wait_command->parsed()     ? wait(node, asked, handlers, outcomes)
                 : cancel_command->parsed()   ? cancel(node, asked, handlers)
                 : delete_command->parsed()   ? remove(node, asked, handlers)
+                : put_command->parsed()      ? put(node, asked, handlers)
                 : stream_command->parsed()   ? stream(node, asked, handlers)
                 : status_command->parsed()   ? status(node, asked, handlers)
                 : cache_command->parsed()    ? cache(node, asked, handlers)

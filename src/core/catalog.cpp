@@ -63,6 +63,10 @@ Catalog::Change Catalog::put(NodeKey node, const FileEntry& entry) {
     targets_[{entry.path, node}] = entry.target;
     change.bytes += static_cast<std::ptrdiff_t>(entry.target.size());
   }
+  if (entry.kind == Kind::file && !entry.origin.empty()) {
+    origins_[&at->first][entry.origin].insert(node);
+    change.bytes += static_cast<std::ptrdiff_t>(entry.origin.size());
+  }
   return change;
 }
 
@@ -73,6 +77,13 @@ std::size_t Catalog::forget_content(const Stored& copy, const std::string& path)
       bytes = target->second.size();
       targets_.erase(target);
     }
+  if (const auto origins = origins_.find(&path); origins != origins_.end()) {
+    for (auto origin = origins->second.begin(); origin != origins->second.end();) {
+      if (origin->second.erase(copy.node) > 0) bytes += origin->first.size();
+      origin = origin->second.empty() ? origins->second.erase(origin) : std::next(origin);
+    }
+    if (origins->second.empty()) origins_.erase(origins);
+  }
   if (copy.content == nullptr) return bytes;
   auto& holders = copy.content->holders;
   holders.erase({copy.node, &path});
@@ -118,6 +129,7 @@ std::vector<Copy> Catalog::copies(std::string_view path) const {
   std::vector<Copy> out;
   const auto at = paths_.find(path);
   if (at == paths_.end()) return out;
+  const auto origins = origins_.find(&at->first);
   for (const auto& stored : at->second.all()) {
     Copy copy{stored.node,  stored.kind, stored.size,
               stored.mtime, stored.mode, stored.content ? &stored.content->id : nullptr,
@@ -125,6 +137,9 @@ std::vector<Copy> Catalog::copies(std::string_view path) const {
     if (stored.kind == Kind::link || stored.kind == Kind::outside)
       if (const auto target = targets_.find({at->first, stored.node}); target != targets_.end())
         copy.target = target->second;
+    if (origins != origins_.end())
+      for (const auto& [origin, nodes] : origins->second)
+        if (nodes.contains(stored.node)) copy.origin = origin;
     out.push_back(copy);
   }
   return out;

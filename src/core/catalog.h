@@ -116,6 +116,8 @@ class Catalog {
   Paths paths_;
   std::unordered_map<ContentKey, Content, HashKey> contents_;
   std::map<std::pair<std::string, NodeKey>, std::string> targets_;  ///< of links, which are few
+  /// Who has a path, whose key in `paths_` this is, from which URL: few are from one, and mostly all from the same.
+  std::map<const std::string*, std::map<std::string, std::set<NodeKey>>> origins_;
   std::size_t copy_count_ = 0;
 };
 

@@ -1,6 +1,7 @@
 // What a node says about one path in its files dir. A value; travels in inventories, fetches and listings.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -17,6 +18,8 @@ enum class Kind : std::uint8_t {
 
 [[nodiscard]] constexpr bool is_known(Kind kind) { return kind <= Kind::outside; }
 
+inline constexpr std::size_t max_origin_bytes = 2000;
+
 struct FileEntry {
   std::string path;
   Kind kind = Kind::file;
@@ -25,12 +28,13 @@ struct FileEntry {
   std::uint32_t mode = 0;  ///< permission bits
   std::string target;      ///< of a link
   ContentId id;            ///< of a file that this node has hashed
+  std::string origin{};    ///< of a file that came from a URL: which (Url::origin); empty: it is not known
 
   bool operator==(const FileEntry&) const = default;
 
   template <class V>
   void describe(V& v) {
-    v("p", path), v("k", kind), v("s", size), v("m", mtime), v("o", mode), v("t", target), v("c", id);
+    v("p", path), v("k", kind), v("s", size), v("m", mtime), v("o", mode), v("t", target), v("c", id), v("u", origin);
   }
 };
 

@@ -27,24 +27,6 @@ int digit_of(char c) {
   return -1;
 }
 
-std::optional<std::string> decoded(std::string_view text) {
-  std::string out;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    char c = text[i];
-    if (c == '%') {
-      if (i + 2 >= text.size()) return std::nullopt;
-      const int high = digit_of(text[i + 1]);
-      const int low = digit_of(text[i + 2]);
-      if (high < 0 || low < 0) return std::nullopt;
-      c = static_cast<char>(high * 16 + low);
-      i += 2;
-    }
-    if (c == '\0') return std::nullopt;
-    out.push_back(c);
-  }
-  return out;
-}
-
 /// All of `text` as a number of bytes; one that is too large for any file is the largest.
 std::optional<std::int64_t> read_number(std::string_view text) {
   if (text.empty() || !std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; })) return std::nullopt;
@@ -74,6 +56,24 @@ bool has_tag(std::string_view header, std::string_view etag, bool weakly) {
 
 }  // namespace
 
+std::optional<std::string> url_decoded(std::string_view text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    char c = text[i];
+    if (c == '%') {
+      if (i + 2 >= text.size()) return std::nullopt;
+      const int high = digit_of(text[i + 1]);
+      const int low = digit_of(text[i + 2]);
+      if (high < 0 || low < 0) return std::nullopt;
+      c = static_cast<char>(high * 16 + low);
+      i += 2;
+    }
+    if (c == '\0') return std::nullopt;
+    out.push_back(c);
+  }
+  return out;
+}
+
 std::optional<HttpTarget> read_target(std::string_view target) {
   // As a proxy is asked, too (RFC 9112, 3.2.2).
   std::string_view authority;
@@ -87,7 +87,7 @@ std::optional<HttpTarget> read_target(std::string_view target) {
   target = target.substr(0, target.find('#'));
   if (!target.starts_with('/')) return std::nullopt;
   const auto mark = target.find('?');
-  auto path = decoded(target.substr(0, mark));
+  auto path = url_decoded(target.substr(0, mark));
   if (!path) return std::nullopt;
   HttpTarget out;
   out.path = std::move(*path);
@@ -98,8 +98,8 @@ std::optional<HttpTarget> read_target(std::string_view target) {
     const auto pair = query.substr(0, end);
     query.remove_prefix(std::min(end + 1, query.size()));
     const auto equals = std::min(pair.find('='), pair.size());
-    auto key = decoded(pair.substr(0, equals));
-    auto value = decoded(pair.substr(std::min(equals + 1, pair.size())));
+    auto key = url_decoded(pair.substr(0, equals));
+    auto value = url_decoded(pair.substr(std::min(equals + 1, pair.size())));
     if (!key || !value) return std::nullopt;
     out.query.insert_or_assign(std::move(*key), std::move(*value));
   }

@@ -17,6 +17,8 @@ struct HttpTarget {
 };
 /// Nothing where it is no absolute path, or has a '%' without two hexadecimal digits, or a zero byte.
 [[nodiscard]] std::optional<HttpTarget> read_target(std::string_view target);
+/// Percent-decoded; nothing where a '%' is without two hexadecimal digits, or a zero byte comes out.
+[[nodiscard]] std::optional<std::string> url_decoded(std::string_view text);
 /// As a path in a URL: all but unreserved characters and '/' percent-encoded (RFC 3986).
 [[nodiscard]] std::string url_path(std::string_view path);
 

@@ -126,7 +126,9 @@ What parse_what(std::string_view text, const FilesDir& files_dir) {
   What what{std::string(text), {}, false};
   const auto shown = printable(text);
   if (is_url(text)) {
-    what.pattern = parse_url(text).path;
+    const auto url = parse_url(text);
+    what.pattern = url.path;
+    what.is_glob = url.is_pattern() && has_glob(url.path);
     what.url = text;
     return what;
   }

@@ -7,7 +7,9 @@
 
 #include "core/error.h"
 #include "core/format.h"
+#include "core/glob.h"
 #include "core/http_request.h"
+#include "core/merkle.h"
 #include "core/mesh_path.h"
 
 namespace mesh {
@@ -52,7 +54,11 @@ std::string unsigned_query(std::string_view query, const std::vector<std::string
 
 namespace {
 
+constexpr std::size_t most_origin_shown = 1600;
 constexpr std::string_view of_s3 = "s3://";
+constexpr std::string_view of_swift = "swift://";
+
+bool is_of_store(std::string_view text) { return text.starts_with(of_s3) || text.starts_with(of_swift); }
 
 }  // namespace
 
@@ -63,12 +69,21 @@ bool is_url(std::string_view text) {
            std::ranges::equal(text.substr(0, scheme.size()), scheme,
                               [](char a, char b) { return (a >= 'A' && a <= 'Z' ? a + 32 : a) == b; });
   };
-  return begins("http://") || begins("https://") || text.starts_with(of_s3);
+  return begins("http://") || begins("https://") || is_of_store(text);
+}
+
+std::string Url::origin() const {
+  // What a query says may be a secret that nobody knows the name of.
+  const bool is_plain = identity.find('?') == std::string::npos || is_object();
+  if (is_plain && identity.size() <= most_origin_shown && is_utf8(identity)) return identity;
+  auto shown_part = without_secrets(identity).substr(0, most_origin_shown);
+  while (!is_utf8(shown_part)) shown_part.pop_back();
+  return shown_part + " (" + mesh::sha256(identity).hex().substr(0, 12) + ")";
 }
 
 void Url::set_store(const std::string& name) {
   store = name;
-  address = identity = shown = std::string(of_s3) + store + (store.empty() ? "" : "@") + bucket + "/" + key;
+  address = identity = shown = scheme() + store + (store.empty() ? "" : "@") + bucket + "/" + key;
 }
 
 namespace {
@@ -88,6 +103,20 @@ std::string as_one_part(std::string_view key) {
   return out;
 }
 
+/// Where the object lies in the mesh. Throws Error(usage).
+void set_key(Url& url, const std::string& key) {
+  const auto fail = [&](const std::string& why) {
+    return Error(Status::usage, printable(url.scheme() + url.bucket + "/" + key) + ": " + why);
+  };
+  constexpr std::size_t most_key_bytes = 1024;
+  url.key = key;
+  if (key.size() > most_key_bytes || !is_utf8(key) || key.find('\0') != std::string::npos)
+    throw fail("a key has at most 1024 bytes of UTF-8");
+  url.path = url.bucket + "/" + key;
+  if (!is_mesh_path(url.path)) url.path = url.bucket + "/" + as_one_part(key);
+  if (const auto fault = path_fault(url.path); !fault.empty()) throw fail("the path " + std::string(fault));
+}
+
 /// As other tools take them, keys are not encoded.
 Url parse_object(std::string_view text) {
   const auto fail = [&](const std::string& why) { return Error(Status::usage, printable(text) + ": " + why); };
@@ -95,7 +124,8 @@ Url parse_object(std::string_view text) {
   constexpr std::size_t digits = 64;
   if (text.size() > max_url_bytes) throw fail("is longer than " + std::to_string(max_url_bytes) + " bytes");
   Url out;
-  auto rest = text.substr(of_s3.size());
+  out.swift = text.starts_with(of_swift);
+  auto rest = text.substr(std::string_view(out.scheme()).size());
   if (const auto at = rest.rfind(mark); at != std::string_view::npos && rest.size() - at == mark.size() + digits) {
     out.sha256 = rest.substr(at + mark.size());
     std::ranges::transform(out.sha256, out.sha256.begin(),
@@ -112,31 +142,44 @@ Url parse_object(std::string_view text) {
   }
   out.bucket = bucket;
   if (!is_name(bucket, 255, ".") || bucket.find_first_not_of('.') == std::string_view::npos)
-    throw fail("is s3://[STORE@]BUCKET/KEY, and a bucket's name has letters, digits, '.', '-' and '_'");
-  out.key = rest.substr(std::min(slash + 1, rest.size()));
-  if (out.key.empty() || out.key.ends_with('/')) throw fail("names no object: its key is empty, or ends with '/'");
-  constexpr std::size_t most_key_bytes = 1024;
-  if (out.key.size() > most_key_bytes || !is_utf8(out.key) || out.key.find('\0') != std::string::npos)
-    throw fail("a key has at most 1024 bytes of UTF-8");
-  if (out.key.find_first_of("*?[") != std::string::npos) throw fail("globs of keys are not taken; name one object");
+    throw fail("is " + std::string(out.scheme()) +
+               "[STORE@]BUCKET/KEY, and a bucket's name has letters, digits, '.', '-' and '_'");
+  const std::string key(rest.substr(std::min(slash + 1, rest.size())));
+  if (slash == rest.size()) throw fail("names no object; '/' at its end is for all that is in the bucket");
+  out.pattern = key.empty() || key.ends_with('/') || has_glob(key);
+  if (!out.pattern) {
+    set_key(out, key);
+  } else {
+    out.key = key;
+    out.path = plain_path(out.bucket + "/" + key);
+    const auto fault = !has_glob(key) ? path_fault(out.path) : glob_fault(out.path);
+    if (!fault.empty()) throw fail("the path " + std::string(fault));
+    if (!is_utf8(key) || key.find('\0') != std::string::npos) throw fail("a key is UTF-8, without a zero byte");
+    if (!out.sha256.empty()) throw fail("many objects have no SHA-256; name one");
+  }
   // What is shown, and what tells one from another, must say the same when it is read again.
   if (const auto at = out.key.rfind(mark); at != std::string::npos && out.key.size() - at == mark.size() + digits)
     throw fail("ends with " + std::string(mark) + " twice");
-  out.path = out.bucket + "/" + out.key;
-  if (!is_mesh_path(out.path)) out.path = out.bucket + "/" + as_one_part(out.key);
-  if (const auto fault = path_fault(out.path); !fault.empty()) throw fail("the path " + std::string(fault));
   out.set_store(out.store);
   return out;
 }
 
 }  // namespace
 
+Url Url::object(const std::string& with_key) const {
+  auto out = *this;
+  out.pattern = false;
+  set_key(out, with_key);
+  out.set_store(store);
+  return out;
+}
+
 Url parse_url(std::string_view text, const std::vector<std::string>& more) {
   const auto fail = [&](const std::string& why) {
     return Error(Status::usage, printable(without_secrets(text)) + ": " + why);
   };
-  if (text.starts_with(of_s3)) return parse_object(text);
-  if (!is_url(text)) throw fail("is no http://, https:// or s3:// URL");
+  if (is_of_store(text)) return parse_object(text);
+  if (!is_url(text)) throw fail("is no http://, https://, s3:// or swift:// URL");
   if (text.size() > max_url_bytes) throw fail("is longer than " + std::to_string(max_url_bytes) + " bytes");
   if (text.find('\0') != std::string_view::npos) throw fail("contains a NUL byte");
   const Handle url(curl_url(), &curl_url_cleanup);
@@ -173,7 +216,7 @@ Url parse_url(std::string_view text, const std::vector<std::string>& more) {
 
 std::string without_secrets(std::string_view text) {
   if (text.starts_with("tar:")) return "tar:" + without_secrets(text.substr(4));
-  if (!is_url(text) || text.starts_with(of_s3)) return std::string(text);
+  if (!is_url(text) || is_of_store(text)) return std::string(text);
   const auto host = text.find("://") + 3;
   const auto end = std::min(text.find_first_of("/?#", host), text.size());
   auto from = host;

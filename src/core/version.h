@@ -26,6 +26,7 @@ struct Copy {
   const ContentId* id = nullptr;  ///< null until the node has hashed it
   std::string_view target;
   bool head = false;
+  std::string_view origin{};
 };
 
 struct ChoiceRules {

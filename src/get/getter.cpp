@@ -56,7 +56,12 @@ Getter::Getter(Workers& workers, Options options, Log log, Library& library, Tra
            },
            options_.stores},
           [&links](Resolve question) { return links.ask(question, tracker_limit, question_limit); },
-          [this](GetTaskPtr task, UrlSource source, FileEntry entry) { return is_current(task, source, entry); },
+          [this](GetTaskPtr task, UrlSource source, FileEntry entry, std::string told) {
+            return is_current(task, source, entry, told);
+          },
+          [this](GetTaskPtr task, ObjectStorePtr store, Url url, std::string prefix, std::string after) {
+            return list_objects(task, store, url, prefix, after);
+          },
           rules_),
       small_(workers, log_, library, links, channels, spools, from_nodes, rules_),
       backing_(workers, library, resolver_,
@@ -99,13 +104,26 @@ void Getter::check_sha256(const Planned& planned) const {
 }
 
 /// Whether the origin still has what the mesh has.
-Task<bool> Getter::is_current(GetTaskPtr task, UrlSource source, FileEntry entry) {
+Task<ObjectPage> Getter::list_objects(GetTaskPtr task, ObjectStorePtr store, Url url, std::string prefix,
+                                      std::string after) {
+  StoreCall call;
+  call.shown = url.shown;
+  if (task->request.timeout > 0) call.timeout_seconds = task->request.timeout;
+  call.stopped = [this, task] { return task->cancelled || workers_.stopping(); };
+  const auto list = [store, bucket = url.bucket, prefix, after, call] {
+    return store->list(bucket, prefix, {}, after, call);
+  };
+  co_return co_await run_on(workers_.origins(), list);
+}
+
+Task<bool> Getter::is_current(GetTaskPtr task, UrlSource source, FileEntry entry, std::string told) {
   task->enter(GetTask::Phase::asking, "asking " + printable(source.url.shown));
-  const auto ask = [this, task, source, entry] {
+  const auto ask = [this, task, source, entry, told] {
     auto options = origin_options(source);
     options.stopped = [this, task] { return task->cancelled || workers_.stopping(); };
     const auto validator = entry.id.is_set() ? library_.db().find_note("origin " + entry.id.hex()) : std::string();
     const auto etag = validator.starts_with('"') ? validator : std::string();
+    if (!told.empty() && told == etag) return true;
     try {
       const auto head = Origin(std::move(options)).ask(etag, entry.mtime);
       if (head.code == 304) return true;
@@ -502,6 +520,7 @@ Task<void> Getter::get_large(GetTaskPtr task, Planned& planned, Results& results
           planned.file = {};
           planned.file.entry.path = path;
           planned.file.entry.size = -1;
+          planned.file.entry.origin = planned.origin->url.origin();
         } else {
           if (!task->spend(it->second.file.entry.size - size)) throw too_large(it->second.file.entry);
           planned.url.reset();

@@ -41,7 +41,8 @@ class Getter {
   [[nodiscard]] bool is_idle() const { return tasks_.empty(); }
 
  private:
-  Task<bool> is_current(GetTaskPtr task, UrlSource source, FileEntry entry);
+  Task<bool> is_current(GetTaskPtr task, UrlSource source, FileEntry entry, std::string told);
+  Task<ObjectPage> list_objects(GetTaskPtr task, ObjectStorePtr store, Url url, std::string prefix, std::string after);
   Task<void> fulfil(GetTaskPtr task, Plan& plan, Results& results);
   [[nodiscard]] bool may_come_in_a_pack(const GetTask& task, const Planned& planned) const;
   [[nodiscard]] SmallFiles::Finish finish_into(GetTaskPtr task, Results& results) const;

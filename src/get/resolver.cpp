@@ -80,7 +80,11 @@ Task<void> Resolver::resolve(GetTaskPtr task, int index, Plan& plan, Results& re
       What what = parse_what(text, options_.files);
       dropped = is_dropped(*task, what);
       if (!dropped && !what.url.empty()) {
-        co_await resolve_url(task, index, what, plan);
+        auto url = parse_url(what.url, options_.url_ignore);
+        if (url.is_pattern())
+          co_await resolve_objects(task, index, what, std::move(url), plan, results);
+        else
+          co_await resolve_url(task, index, what, plan);
         co_return;
       }
       if (!dropped) {
@@ -130,62 +134,93 @@ Task<void> Resolver::resolve(GetTaskPtr task, int index, Plan& plan, Results& re
   }
 }
 
+UrlSource Resolver::source_of(const GetTask& task, Url url) const {
+  UrlSource out;
+  out.url = std::move(url);
+  out.ca = task.request.ca;
+  out.timeout = task.request.timeout;
+  out.ordered = task.request.ordered;
+  out.local = options_.local_urls;
+  out.limit = task.pacer.limit();
+  return out;
+}
+
+Task<Plan> Resolver::find_in_mesh(GetTaskPtr task, int index, What what, Url url) {
+  Plan out;
+  bool is_alone = false;
+  try {
+    co_await resolve_what(task->request, index, what, out, true, task);
+    co_return out;
+  } catch (const Error& error) {
+    // Where no tracker is, this node is on its own, and the origin is there all the same.
+    is_alone = error.status() == Status::unreachable;
+    if ((error.status() != Status::not_found && !is_alone) || !task->request.from.empty()) throw;
+  }
+  if (const auto own = is_alone && options_.own ? options_.own(url.path) : std::nullopt) {
+    auto& planned = out.files[url.path];
+    planned.file.entry = *own;
+    planned.what = index;
+    planned.print = true;
+  }
+  co_return out;
+}
+
 /// What the mesh has under the URL's path, or, where it has nothing or something older, the URL itself.
 Task<void> Resolver::resolve_url(GetTaskPtr task, int index, What what, Plan& plan) {
   auto url = parse_url(what.url, options_.url_ignore);
-  UrlSource source;
   // Matters where the mesh does not have it.
   std::optional<Error> no_store;
+  std::shared_ptr<ObjectAccess> object;
   if (url.is_object() && options_.stores) try {
       url.set_store(options_.stores->name_of(url));
-      source.object = options_.stores->open(url, task->request.ordered);
+      object = options_.stores->open(url, task->request.ordered);
     } catch (const Error& error) {
       no_store = error;
     }
-  source.url = url;
-  source.ca = task->request.ca;
-  source.timeout = task->request.timeout;
-  source.ordered = task->request.ordered;
-  source.local = options_.local_urls;
-  source.limit = task->pacer.limit();
-  bool found = false;
-  Plan of_mesh;
-  try {
-    co_await resolve_what(task->request, index, what, of_mesh, true, task);
-    found = true;
-  } catch (const Error& error) {
-    // Where no tracker is, this node is on its own, and the origin is there all the same.
-    const bool alone = error.status() == Status::unreachable;
-    if ((error.status() != Status::not_found && !alone) || !task->request.from.empty()) throw;
-    if (const auto own = alone && options_.own ? options_.own(url.path) : std::nullopt) {
-      auto& planned_own = of_mesh.files[url.path];
-      planned_own.file.entry = *own;
-      planned_own.what = index;
-      planned_own.print = true;
-      found = true;
-    }
-  }
+  auto source = source_of(*task, url);
+  source.object = object;
+  Plan of_mesh = co_await find_in_mesh(task, index, what, url);
+  if (no_store && (task->request.refresh || !of_mesh.files.contains(url.path))) throw Error(*no_store);
+  co_await add_url(task, index, source, std::string(), of_mesh, plan);
+}
+
+Task<void> Resolver::add_url(GetTaskPtr task, int index, UrlSource source, std::string etag, Plan& of_mesh,
+                             Plan& plan) {
+  const auto& url = source.url;
   const auto it = of_mesh.files.find(url.path);
-  if (found && (it == of_mesh.files.end() || it->second.file.entry.kind != Kind::file))
-    throw Error(Status::failed,
-                printable(url.path) + ": is a " +
-                    (it != of_mesh.files.end() && it->second.file.entry.kind == Kind::link ? "link" : "directory") +
-                    " in the mesh, which is in the way of " + printable(url.shown));
-  plan.nodes.merge(of_mesh.nodes);
-  plan.above.merge(of_mesh.above);
+  const bool found = it != of_mesh.files.end();
+  const auto below = of_mesh.files.lower_bound(url.path + "/");
+  const bool is_in_the_way = found ? it->second.file.entry.kind != Kind::file
+                                   : below != of_mesh.files.end() && is_below(below->first, url.path);
+  if (is_in_the_way)
+    throw Error(Status::failed, printable(url.path) + ": is a " +
+                                    (found && it->second.file.entry.kind == Kind::link ? "link" : "directory") +
+                                    " in the mesh, which is in the way of " + printable(url.shown));
+  // What others have counts only where what is here is not newer.
+  const auto own = found && it->second.file.own_wins && options_.own ? options_.own(url.path) : std::nullopt;
+  const FileEntry newest = own ? *own : found ? it->second.file.entry : FileEntry();
+  const auto& known = newest.origin;
+  const bool is_others = !known.empty() && known != url.origin();
+  // Whose bytes it says itself may be from wherever they are.
+  if (is_others && !task->request.refresh && url.sha256.empty())
+    throw Error(Status::refused, printable(url.path) + ": is from " + printable(known) + "; --refresh brings that of " +
+                                     printable(url.shown) + " in its place");
   bool current = found;
-  if (no_store && (!found || task->request.refresh)) throw Error(*no_store);
-  if (found && task->request.refresh) current = co_await is_current_(task, source, it->second.file.entry);
+  if (found && task->request.refresh) current = !is_others && co_await is_current_(task, source, newest, etag);
+  for (const auto& [key, node] : of_mesh.nodes) plan.nodes.try_emplace(key, node);
+  for (const auto& [path, entry] : of_mesh.above)
+    if (is_below(url.path, path)) plan.above.try_emplace(path, entry);
   Planned planned;
   if (current) {
-    planned = std::move(it->second);
+    planned = it->second;
   } else {
     planned.file.entry.path = url.path;
     planned.file.entry.size = -1;
+    planned.file.entry.origin = url.origin();
     planned.what = index;
-    planned.print = true;
     planned.url = source;
   }
+  planned.print = true;
   planned.origin = source;
   planned.sha256 = url.sha256;
   const auto [there, fresh] = plan.files.try_emplace(url.path, planned);
@@ -196,6 +231,69 @@ Task<void> Resolver::resolve_url(GetTaskPtr task, int index, What what, Plan& pl
   if (!same_source || (!other.sha256.empty() && !url.sha256.empty() && other.sha256 != url.sha256))
     throw Error(Status::usage, printable(url.shown) + ": another WHAT brings another file to " + printable(url.path));
   if (other.sha256.empty()) other.sha256 = url.sha256;
+}
+
+/// What a store has of a glob or a prefix. What one of its objects is in the way of is its own trouble.
+Task<void> Resolver::resolve_objects(GetTaskPtr task, int index, What what, Url url, Plan& plan, Results& results) {
+  constexpr std::size_t most_objects = 200'000;
+  const auto shown = printable(url.shown);
+  if (!options_.stores) throw Error(Status::usage, shown + ": this node has no stores");
+  url.set_store(options_.stores->name_of(url));
+  const auto store = options_.stores->find(url);
+  if (store == nullptr)
+    throw Error(Status::usage, shown + ": this node has no store of that name ([store.NAME] in its mesh.conf), and " +
+                                   "cannot list it; an object that is named whole may be had from other nodes");
+  const auto prefix = url.literal_prefix();
+  if (task->request.ordered) options_.stores->check_shared(url, prefix, true);
+  task->enter(GetTask::Phase::asking, "listing " + shown);
+  std::map<std::string, std::pair<Url, StoredObject>> objects;
+  std::size_t nameless = 0;
+  std::string first_nameless;
+  for (std::string after;;) {
+    const ObjectPage page = co_await list_objects_(task, store, url, prefix, after);
+    for (const auto& object : page.objects) {
+      // What consoles make of a directory.
+      if (object.key.ends_with('/')) continue;
+      const auto path = url.bucket + "/" + object.key;
+      if (is_mesh_path(path)) {
+        if (names(what, path)) objects.try_emplace(path, url.object(object.key), object);
+      } else if (object.key.starts_with(prefix)) {
+        if (nameless++ == 0) first_nameless = object.key;
+      }
+    }
+    if (objects.size() > most_objects)
+      throw Error(Status::failed,
+                  shown + ": more than " + std::to_string(most_objects) + " objects; name some of them");
+    if (page.next.empty() || task->cancelled) break;
+    after = page.next;
+  }
+  const auto fail = [&](const std::string& path, const Error& error) {
+    GetOutcome failed;
+    failed.what = index;
+    failed.mesh_path = path;
+    failed.status = error.status();
+    failed.error = error.what();
+    results.push_back(std::move(failed));
+  };
+  if (nameless > 0)
+    fail(shown, Error(Status::failed, shown + ": " + std::to_string(nameless) +
+                                          (nameless == 1 ? " key that is" : " keys that are") + " no path, as " +
+                                          printable(first_nameless) + ": each has to be named whole"));
+  if (objects.empty() && nameless == 0) throw Error(Status::not_found, shown + ": not found in the store");
+  Plan of_mesh = co_await find_in_mesh(task, index, what, url);
+  for (const auto& [path, object] : objects) {
+    if (task->cancelled) co_return;
+    std::optional<Error> trouble;
+    try {
+      auto source = source_of(*task, object.first);
+      source.object = options_.stores->open(source.url, task->request.ordered);
+      const auto etag = object.second.etag.empty() ? std::string() : "\"" + object.second.etag + "\"";
+      co_await add_url(task, index, source, etag, of_mesh, plan);
+    } catch (const Error& error) {
+      trouble = error;
+    }
+    if (trouble) fail(path, *trouble);
+  }
 }
 
 Task<void> Resolver::resolve_file(Get asked, int index, std::string path, Plan& plan, GetTaskPtr task) {

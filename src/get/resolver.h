@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "get/get_task.h"
 #include "get/local_rules.h"
+#include "store/stores.h"
 #include "wire/task.h"
 
 namespace mesh {
@@ -39,9 +40,17 @@ class Resolver {
   /// Asks a tracker. Throws Error.
   using Ask = std::function<Task<Resolved>(Resolve)>;
   /// Whether the origin still has what the mesh has. Throws Error.
-  using IsCurrent = std::function<Task<bool>(GetTaskPtr, UrlSource, FileEntry)>;
-  Resolver(Options options, Ask ask, IsCurrent is_current, LocalRules& rules)
-      : options_(std::move(options)), ask_(std::move(ask)), is_current_(std::move(is_current)), rules_(rules) {}
+  /// `etag`: what it says of it, where it was asked already; else empty.
+  using IsCurrent = std::function<Task<bool>(GetTaskPtr, UrlSource, FileEntry, std::string etag)>;
+  /// A page of what is in a store. Throws Error.
+  using ListObjects =
+      std::function<Task<ObjectPage>(GetTaskPtr, ObjectStorePtr, Url, std::string prefix, std::string after)>;
+  Resolver(Options options, Ask ask, IsCurrent is_current, ListObjects list_objects, LocalRules& rules)
+      : options_(std::move(options)),
+        ask_(std::move(ask)),
+        is_current_(std::move(is_current)),
+        list_objects_(std::move(list_objects)),
+        rules_(rules) {}
 
   /// Adds what the request's WHAT number `index` names; a link that it names by itself, with what that leads to. What
   /// is wrong is in `results`. With --wait it waits for what is not there.
@@ -70,10 +79,17 @@ class Resolver {
 
  private:
   Task<void> resolve_url(GetTaskPtr task, int index, What what, Plan& plan);
+  Task<void> resolve_objects(GetTaskPtr task, int index, What what, Url url, Plan& plan, Results& results);
+  /// What the mesh has of it. `nothing`: that it has nothing is no error.
+  Task<Plan> find_in_mesh(GetTaskPtr task, int index, What what, Url url);
+  /// Adds what is to be had of `source`, of which `of_mesh` has what the mesh has. Throws Error.
+  Task<void> add_url(GetTaskPtr task, int index, UrlSource source, std::string etag, Plan& of_mesh, Plan& plan);
+  [[nodiscard]] UrlSource source_of(const GetTask& task, Url url) const;
 
   Options options_;
   Ask ask_;
   IsCurrent is_current_;
+  ListObjects list_objects_;
   LocalRules& rules_;
 };
 

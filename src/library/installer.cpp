@@ -344,7 +344,7 @@ LocalEntry Installer::placed(int fd, const FileEntry& wanted, const ContentId& i
   out.entry.mode = s.st_mode & 07777;
   // Somebody may have written to it since the rename; then it is theirs.
   if (out.stamp.size == wanted.size && is_time_of(out.stamp.mtime, wanted.mtime)) {
-    db_.put_received(wanted.path, out.stamp, id);
+    db_.put_received(wanted.path, out.stamp, id, wanted.origin);
     db_.put_hash(out.stamp, id);
   }
   return out;
@@ -543,13 +543,14 @@ void Installer::refresh_attributes(const FileEntry& wanted, const LocalState& st
       db_.put_received(wanted.path, now->stamp, id_of_link(wanted));
     return;
   }
+  const auto origin = wanted.origin.empty() ? db_.find_origin(wanted.path, state.stamp) : wanted.origin;
   if (state.entry.mtime == wanted.mtime && state.entry.mode == (wanted.mode & mode_mask)) return;
   const Fd fd = gate_.open_file(wanted.path);
   struct stat s {};
   if (::fstat(fd.get(), &s) != 0 || stamp_of(s) != state.stamp || PathGate::is_being_written(fd.get())) return;
   set_attributes(fd.get(), wanted);
   if (::fstat(fd.get(), &s) != 0 || s.st_size != state.stamp.size || nanoseconds(s.st_mtim) != wanted.mtime) return;
-  db_.put_received(wanted.path, stamp_of(s), wanted.id);
+  db_.put_received(wanted.path, stamp_of(s), wanted.id, origin);
   db_.put_hash(stamp_of(s), wanted.id);
 }
 

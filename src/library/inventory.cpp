@@ -34,6 +34,7 @@ std::shared_ptr<void> Inventory::fill(const FileEntry& wanted) {
 void Inventory::put(LocalEntry entry, InventoryDelta& delta) {
   if (entry.entry.kind == Kind::directory)
     if (const auto at = filling_.find(entry.entry.path); at != filling_.end()) entry.entry.mtime = at->second;
+  if (origin_of_ && entry.entry.kind == Kind::file) entry.entry.origin = origin_of_(entry.entry.path, entry.stamp);
   auto& item = items_[entry.entry.path];
   item.scan = scan_;
   // The same content as before keeps the id that was computed for it.

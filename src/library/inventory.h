@@ -2,6 +2,7 @@
 // Not thread-safe: the node's loop owns it.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -16,6 +17,10 @@ namespace mesh {
 
 class Inventory {
  public:
+  /// `origin_of`: from which URL the file at a path is, as its stamp is now; may be empty.
+  using OriginOf = std::function<std::string(const std::string& path, const FileStamp& now)>;
+  explicit Inventory(OriginOf origin_of = {}) : origin_of_(std::move(origin_of)) {}
+
   struct Item {
     FileEntry entry;
     FileStamp stamp;
@@ -56,6 +61,7 @@ class Inventory {
   void index(const Item& item);
   void unindex(const Item& item);
 
+  OriginOf origin_of_;
   Items items_;
   std::multimap<ContentId, std::string> by_id_;
   std::multimap<std::string, std::int64_t> filling_;  ///< directories, and the times that they will have

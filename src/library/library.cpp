@@ -26,6 +26,7 @@ Library::Library(asio::io_context& loop, const StateDir& state, const Options& o
       gate_(options.files, state.fd(), options.follow, options.group),
       db_(state_dir_ / "state.db"),
       block_facts_(state_dir_ / "blocks"),
+      inventory_([this](const std::string& path, const FileStamp& now) { return db_.find_origin(path, now); }),
       trees_(state_dir_),
       installer_(gate_, db_, own_files_, parts_dir(), state.path() / "parts") {
   if (!is_same_mount(gate_.root(), state.fd()))

@@ -40,6 +40,7 @@ constexpr const char* schema =
     "CREATE TABLE IF NOT EXISTS received(path TEXT PRIMARY KEY, device INTEGER, inode INTEGER, size INTEGER, mtime "
     "INTEGER,"
     " ctime INTEGER, id BLOB) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS origins(path TEXT PRIMARY KEY, origin TEXT) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS made(path BLOB PRIMARY KEY, device INTEGER, inode INTEGER) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS foreign_torrents(id BLOB PRIMARY KEY, infohash BLOB, info BLOB);"
     "CREATE INDEX IF NOT EXISTS foreign_by_infohash ON foreign_torrents(infohash);"
@@ -57,6 +58,7 @@ constexpr const char* schema =
     // What is there may be something else of these names.
     "SELECT device, inode, size, mtime, ctime, id FROM hashes LIMIT 0;"
     "SELECT path, device, inode, size, mtime, ctime, id FROM received LIMIT 0;"
+    "SELECT path, origin FROM origins LIMIT 0;"
     "SELECT path, device, inode FROM made LIMIT 0;"
     "SELECT id, infohash, info FROM foreign_torrents LIMIT 0; SELECT id, roots FROM roots LIMIT 0; SELECT id, have, "
     "roots, "
@@ -129,6 +131,7 @@ StateDb::StateDb(const std::filesystem::path& file) : file_(file) {
     std::filesystem::remove(file.string() + "-shm", ec);
     open(file);
   }
+  load_origins();
 }
 
 void StateDb::open(const std::filesystem::path& file) {
@@ -200,12 +203,32 @@ std::optional<StateDb::Received> StateDb::find_received(std::string_view path, c
   return Received{*id, s.stamp(1) == now};
 }
 
-void StateDb::put_received(std::string_view path, const FileStamp& stamp, const ContentId& id) {
+void StateDb::put_received(std::string_view path, const FileStamp& stamp, const ContentId& id,
+                           std::string_view origin) {
+  const std::lock_guard lock(mutex_);
   Statement(*this, "INSERT OR REPLACE INTO received VALUES(?,?,?,?,?,?,?)")
       .bind(path)
       .bind(stamp)
       .bind(id.view())
       .run();
+  if (const auto known = origins_.find(path); known != origins_.end() && origin.empty()) {
+    Statement(*this, "DELETE FROM origins WHERE path=?").bind(path).run();
+    origins_.erase(known);
+  }
+  if (origin.empty()) return;
+  Statement(*this, "INSERT OR REPLACE INTO origins VALUES(?,?)").bind(path).bind(origin).run();
+  origins_.insert_or_assign(std::string(path), CameFrom{stamp, std::string(origin)});
+}
+
+std::string StateDb::find_origin(std::string_view path, const FileStamp& now) {
+  const std::lock_guard lock(mutex_);
+  const auto at = origins_.find(path);
+  return at != origins_.end() && is_same_but_ctime(at->second.stamp, now) ? at->second.origin : std::string();
+}
+
+void StateDb::load_origins() {
+  Statement s(*this, "SELECT path, device, inode, size, mtime, ctime, origin FROM origins NATURAL JOIN received");
+  while (s.row()) origins_.insert_or_assign(s.bytes(0), CameFrom{s.stamp(1), s.bytes(6)});
 }
 
 std::string StateDb::find_roots(const ContentId& id) {
@@ -265,7 +288,12 @@ void StateDb::put_part(const StoredPart& part) {
 }
 
 void StateDb::remove_received(std::string_view path) {
+  const std::lock_guard lock(mutex_);
   Statement(*this, "DELETE FROM received WHERE path=?").bind(path).run();
+  const auto known = origins_.find(path);
+  if (known == origins_.end()) return;
+  Statement(*this, "DELETE FROM origins WHERE path=?").bind(path).run();
+  origins_.erase(known);
 }
 
 void StateDb::put_made(std::string_view path, const DirectoryId& id) {

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -57,8 +58,10 @@ class StateDb {
     ContentId id;
     bool unchanged = false;
   };
+  /// Of which URL what a get wrote at `path` is, if nothing but its names and modes has changed since; else empty.
+  [[nodiscard]] std::string find_origin(std::string_view path, const FileStamp& now);
   [[nodiscard]] std::optional<Received> find_received(std::string_view path, const FileStamp& now);
-  void put_received(std::string_view path, const FileStamp& stamp, const ContentId& id);
+  void put_received(std::string_view path, const FileStamp& stamp, const ContentId& id, std::string_view origin = {});
   void remove_received(std::string_view path);
 
   /// Directories that gets have made, or with an id of zeros were about to make, and that do not have their modes yet.
@@ -155,6 +158,12 @@ class StateDb {
   std::filesystem::path file_;
   sqlite3* db_ = nullptr;
   std::unordered_map<const char*, sqlite3_stmt*> prepared_;
+  struct CameFrom {
+    FileStamp stamp;
+    std::string origin;
+  };
+  void load_origins();
+  std::map<std::string, CameFrom, std::less<>> origins_;  ///< by path; few files are of a URL
   std::recursive_mutex mutex_;
 };
 

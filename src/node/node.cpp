@@ -23,6 +23,7 @@
 #include "node/own_addresses.h"
 #include "node/own_identity.h"
 #include "node/remote_commands.h"
+#include "node/store_commands.h"
 #include "page/page.h"
 #include "serve/block_teller.h"
 #include "serve/guests.h"
@@ -126,11 +127,10 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
   };
   prefetcher_ = std::make_unique<Prefetcher>(*workers_, prefetching, *profiles_, get_rest);
   range_teller_ = std::make_unique<RangeTeller>(*workers_, *library_, *seeder_, *read_cache_, *profiles_, upload);
-  getter_ =
-      std::make_unique<Getter>(*workers_,
-                               Getter::Options{options_.url_ignore, options_.max_active,
-                                               std::make_shared<const Stores>(options_.stores), options_.local_urls},
-                               log_, *library_, *links_, *node_channels_, *transfers_, *spools_, download);
+  const auto stores = std::make_shared<const Stores>(options_.stores);
+  getter_ = std::make_unique<Getter>(
+      *workers_, Getter::Options{options_.url_ignore, options_.max_active, stores, options_.local_urls}, log_,
+      *library_, *links_, *node_channels_, *transfers_, *spools_, download);
   differ_ = std::make_unique<Differ>(*workers_, options_.keys, *library_, *links_, getter_->resolver(), *transfers_);
   streamer_ = std::make_unique<Streamer>(*workers_, *library_, *session_, *spools_, *getter_);
   const auto pipe = [this](ChannelPtr channel, GetTaskPtr task, std::shared_ptr<bool> over) {
@@ -138,6 +138,7 @@ Node::Node(asio::io_context& io, NodeOptions options, std::unique_ptr<StateDir> 
   };
   gets_ =
       std::make_unique<GetQueue>(*workers_, options_.max_gets, log_, *library_, *room_, *transfers_, *getter_, pipe);
+  store_commands_ = std::make_unique<StoreCommands>(*workers_, options_, log_, *library_, stores, upload);
   remote_commands_ = std::make_unique<RemoteCommands>(*workers_, options_, log_, *library_, *links_, *gets_);
   mounts_ = make_mount_teller();
   serve_mesh();
@@ -380,6 +381,7 @@ std::vector<std::string> Node::guest_addresses(const Hello& self) const {
 void Node::serve_commands() {
   auto& h = command_handlers_;
   remote_commands_->serve_commands(h);
+  store_commands_->serve(h);
   mounts_->serve(h);
   h.on<Stream>(
       [this](ChannelPtr channel, Stream asked) { return streamer_->stream(std::move(channel), std::move(asked)); });

@@ -49,6 +49,7 @@ class ReadCache;
 class ReadProfiles;
 struct ReadFrom;
 class RemoteCommands;
+class StoreCommands;
 class Room;
 class Server;
 class Session;
@@ -152,6 +153,7 @@ class Node {
   std::unique_ptr<Differ> differ_;
   std::unique_ptr<Streamer> streamer_;
   std::unique_ptr<GetQueue> gets_;
+  std::unique_ptr<StoreCommands> store_commands_;
   std::unique_ptr<RemoteCommands> remote_commands_;
   std::unique_ptr<MountTeller> mounts_;
   std::unique_ptr<Keeper> keeper_;

@@ -18,9 +18,10 @@ namespace mesh {
 
 struct NodeOptions {
   std::filesystem::path files = "/tmp/minimega/files";
-  std::filesystem::path state;    ///< empty: ".mesh" in the files dir
-  std::filesystem::path control;  ///< empty: "control" in the state dir
-  std::string control_group;      ///< whose members may use it, too; empty: nobody
+  std::filesystem::path state;               ///< empty: ".mesh" in the files dir
+  std::filesystem::path control;             ///< empty: "control" in the state dir
+  std::string control_group;                 ///< whose members may use it, too; empty: nobody
+  std::vector<std::string> control_allow{};  ///< what they may do beside what all may: store-write
   std::vector<std::string> trackers;
   bool discover = false;                    ///< find other nodes by broadcast; needs keys
   std::vector<std::string> peers;           ///< other nodes, as HOST:PORT of their --listen

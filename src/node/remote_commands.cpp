@@ -40,6 +40,8 @@ void RemoteCommands::serve_commands(Handlers& handlers) {
   handlers.on_note<Heard>([this](const ChannelPtr&, const Heard& note) {
     once_.heard<Delete>(note.once);
     once_.heard<Cancel>(note.once);
+    once_.heard<Put>(note.once);
+    once_.heard<ObjectDelete>(note.once);
   });
   handlers.on<Delete>([this](ChannelPtr, Delete request) { return remove(std::move(request)); });
   handlers.on<Relay>([this](ChannelPtr, Relay request) -> Task<Relayed> {

@@ -5,15 +5,18 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
-#include <ctime>
+#include <cstdlib>
+#include <fstream>
 #include <system_error>
 
 #include "core/error.h"
 #include "core/format.h"
 #include "core/mesh_path.h"
 #include "core/url.h"
+#include "store/requests.h"
+#include "store/s3_store.h"
+#include "store/swift_store.h"
 
 namespace mesh {
 namespace {
@@ -21,6 +24,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t most_credentials_bytes = 64 * 1024;
+constexpr std::size_t most_certificates_bytes = 1024 * 1024;
 /// In place of a file.
 constexpr const char* of_environment = "environment";
 
@@ -49,19 +53,104 @@ std::string read_secret_file(const fs::path& file) {
 
 std::string text_of(const char* value) { return value == nullptr ? std::string() : std::string(value); }
 
-/// "https://HOST:PORT/PATH": the scheme with its slashes, HOST:PORT, and the path without a slash at the end.
-std::array<std::string, 3> parts_of(const std::string& endpoint) {
-  const auto host = endpoint.find("://") + 3;
-  const auto slash = std::min(endpoint.find('/', host), endpoint.size());
-  auto path = endpoint.substr(slash);
-  while (path.ends_with('/')) path.pop_back();
-  return {endpoint.substr(0, host), endpoint.substr(host, slash - host), path};
+std::string value_in(const StoreProfile& profile, const std::string& key) {
+  const auto at = profile.find(key);
+  return at == profile.end() ? std::string() : at->second;
+}
+
+/// Of a file, or of the environment under the same names in capitals.
+class Secrets {
+ public:
+  explicit Secrets(const StoreOptions& store) : file_(store.credentials), profile_name_(store.profile) {
+    if (!file_.empty() && file_ != of_environment) profile_ = read_profile(read_secret_file(file_), profile_name_);
+  }
+  std::string operator[](const std::string& key) const {
+    if (file_ != of_environment) return value_in(profile_, key);
+    std::string name(key);
+    std::ranges::transform(name, name.begin(),
+                           [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c; });
+    return text_of(std::getenv(name.c_str()));
+  }
+  [[nodiscard]] Error missing(const std::string& what) const {
+    return {Status::failed, file_.string() + ": has no " + what + " in [" + printable(profile_name_) + "]"};
+  }
+  [[nodiscard]] bool is_nobody() const { return file_.empty(); }
+
+ private:
+  fs::path file_;
+  std::string profile_name_;
+  StoreProfile profile_;
+};
+
+S3Credentials s3_credentials(const StoreOptions& store) {
+  const Secrets secrets(store);
+  S3Credentials out{secrets["aws_access_key_id"], secrets["aws_secret_access_key"], secrets["aws_session_token"]};
+  if (!secrets.is_nobody() && (out.key_id.empty() || out.secret.empty()))
+    throw secrets.missing("aws_access_key_id and aws_secret_access_key");
+  return out;
+}
+
+SwiftCredentials swift_credentials(const StoreOptions& store) {
+  const Secrets secrets(store);
+  SwiftCredentials out;
+  if (!store.auth.ends_with("/v3")) {
+    out.user = secrets["st_user"];
+    out.key = secrets["st_key"];
+    if (out.user.empty() || out.key.empty()) throw secrets.missing("st_user and st_key");
+    return out;
+  }
+  out.application_id = secrets["os_application_credential_id"];
+  out.application_secret = secrets["os_application_credential_secret"];
+  out.user = secrets["os_username"];
+  out.key = secrets["os_password"];
+  out.user_domain = secrets["os_user_domain_name"];
+  out.project = secrets["os_project_name"];
+  out.project_domain = secrets["os_project_domain_name"];
+  if (out.application_id.empty() && (out.user.empty() || out.key.empty() || out.project.empty()))
+    throw secrets.missing("os_username, os_password and os_project_name, and no os_application_credential_id");
+  return out;
+}
+
+/// Certificates are no secret.
+std::string read_certificates(const fs::path& file) {
+  if (file.empty()) return {};
+  std::ifstream in(file, std::ios::binary);
+  std::string out(most_certificates_bytes, '\0');
+  in.read(out.data(), static_cast<std::streamsize>(out.size()));
+  if (in.bad() || in.gcount() == 0)
+    throw Error(Status::failed, file.string() + ": no certificates can be read from it");
+  out.resize(static_cast<std::size_t>(in.gcount()));
+  return out;
+}
+
+ObjectStorePtr make_store(const StoreOptions& from) {
+  auto ca = [file = from.cacert] { return read_certificates(file); };
+  if (from.is_swift()) {
+    SwiftStore::Options out;
+    out.name = from.name;
+    out.auth = from.auth;
+    while (out.auth.ends_with('/')) out.auth.pop_back();
+    out.region = from.region;
+    auto plain = from;
+    plain.auth = out.auth;
+    out.credentials = [plain] { return swift_credentials(plain); };
+    out.ca = ca;
+    return std::make_shared<SwiftStore>(std::move(out));
+  }
+  S3Store::Options out;
+  out.name = from.name;
+  out.endpoint = from.endpoint;
+  out.region = from.region.empty() ? "us-east-1" : from.region;
+  out.has_path_style = from.has_path_style;
+  out.credentials = [from] { return s3_credentials(from); };
+  out.ca = ca;
+  return std::make_shared<S3Store>(std::move(out));
 }
 
 }  // namespace
 
-S3Credentials read_credentials(std::string_view text, std::string_view profile) {
-  S3Credentials out;
+StoreProfile read_profile(std::string_view text, std::string_view profile) {
+  StoreProfile out;
   bool is_in = false;
   while (!text.empty()) {
     const auto end = std::min(text.find('\n'), text.size());
@@ -74,11 +163,7 @@ S3Credentials read_credentials(std::string_view text, std::string_view profile) 
     }
     const auto equals = line.find('=');
     if (!is_in || equals == std::string_view::npos) continue;
-    const auto key = trimmed(line.substr(0, equals));
-    const auto value = trimmed(line.substr(equals + 1));
-    if (key == "aws_access_key_id") out.key_id = value;
-    if (key == "aws_secret_access_key") out.secret = value;
-    if (key == "aws_session_token") out.session_token = value;
+    out[std::string(trimmed(line.substr(0, equals)))] = trimmed(line.substr(equals + 1));
   }
   return out;
 }
@@ -93,12 +178,13 @@ void set_store_option(StoreOptions& store, const std::string& key, const std::ve
   }
   if (values.size() != 1) throw fail(printable(key) + " is to have one value");
   const auto& value = values.front();
-  if (key == "endpoint") {
+  if (key == "endpoint" || key == "auth") {
     const bool has_scheme = value.starts_with("https://") || value.starts_with("http://");
-    if (!has_scheme || parts_of(value)[1].empty() || value.find_first_of("@?# ") != std::string::npos)
-      throw fail(
-          "endpoint is https://HOST, or http://, with a port and a path where there are any, and without secrets");
-    store.endpoint = value;
+    if (!has_scheme || endpoint_parts(value)[1].empty() || value.find_first_of("@?# ") != std::string::npos)
+      throw fail(key + " is https://HOST, or http://, with a port and a path where there are any, and without secrets");
+    (key == "endpoint" ? store.endpoint : store.auth) = value;
+    if (!store.endpoint.empty() && !store.auth.empty())
+      throw fail("endpoint is that of a store of S3, and auth that of a store of Swift, whose endpoint is had there");
   } else if (key == "region") {
     store.region = value;
   } else if (key == "style") {
@@ -107,105 +193,110 @@ void set_store_option(StoreOptions& store, const std::string& key, const std::ve
   } else if (key == "credentials") {
     if (!value.starts_with('/')) throw fail("credentials is an absolute path, of a file as ~/.aws/credentials");
     store.credentials = value;
+  } else if (key == "cacert") {
+    if (!value.starts_with('/')) throw fail("cacert is an absolute path, of certificates in PEM");
+    store.cacert = value;
   } else if (key == "profile") {
     store.profile = value;
   } else {
     throw fail("unknown key '" + printable(key) +
-               "'; there are endpoint, region, style, credentials, profile, buckets and share");
+               "'; there are endpoint, auth, region, style, credentials, profile, cacert, buckets and share");
   }
 }
 
-std::optional<StoreOptions> store_of_environment(const std::function<const char*(const char*)>& variable) {
+std::vector<StoreOptions> stores_of_environment(const std::function<const char*(const char*)>& variable) {
   const auto get = [&](const char* name) { return text_of(variable(name)); };
-  StoreOptions out;
-  out.name = "default";
+  std::vector<StoreOptions> out;
+  StoreOptions s3;
+  s3.name = "default";
   if (const auto file = get("AWS_SHARED_CREDENTIALS_FILE"); !file.empty())
-    out.credentials = file;
+    s3.credentials = file;
   else if (const auto home = get("HOME"); !home.empty() && ::access((home + "/.aws/credentials").c_str(), F_OK) == 0)
-    out.credentials = home + "/.aws/credentials";
-  if (!get("AWS_ACCESS_KEY_ID").empty()) out.credentials = of_environment;
-  out.endpoint = get("AWS_ENDPOINT_URL_S3").empty() ? get("AWS_ENDPOINT_URL") : get("AWS_ENDPOINT_URL_S3");
-  if (out.credentials.empty() && out.endpoint.empty()) return std::nullopt;
-  if (const auto profile = get("AWS_PROFILE"); !profile.empty()) out.profile = profile;
+    s3.credentials = home + "/.aws/credentials";
+  if (!get("AWS_ACCESS_KEY_ID").empty()) s3.credentials = of_environment;
+  s3.endpoint = get("AWS_ENDPOINT_URL_S3").empty() ? get("AWS_ENDPOINT_URL") : get("AWS_ENDPOINT_URL_S3");
+  if (const auto profile = get("AWS_PROFILE"); !profile.empty()) s3.profile = profile;
   for (const char* name : {"AWS_REGION", "AWS_DEFAULT_REGION"})
-    if (const auto region = get(name); !region.empty()) {
-      out.region = region;
-      break;
-    }
-  if (out.endpoint.empty()) out.has_path_style = false;
+    if (s3.region.empty()) s3.region = get(name);
+  s3.cacert = get("AWS_CA_BUNDLE");
+  s3.has_path_style = !s3.endpoint.empty();
+  if (!s3.credentials.empty() || !s3.endpoint.empty()) out.push_back(s3);
+  StoreOptions swift;
+  swift.name = "default";
+  swift.credentials = of_environment;
+  swift.auth = get("ST_AUTH");
+  if (swift.auth.empty()) {
+    swift.auth = get("OS_AUTH_URL");
+    while (swift.auth.ends_with('/')) swift.auth.pop_back();
+    // The openstack command finds the version by itself.
+    if (!swift.auth.empty() && !swift.auth.ends_with("/v3")) swift.auth += "/v3";
+    swift.region = get("OS_REGION_NAME");
+    swift.cacert = get("OS_CACERT");
+  }
+  if (!swift.auth.empty()) out.push_back(swift);
   return out;
 }
 
-const StoreOptions* Stores::find(const std::string& name) const {
-  const auto it = std::ranges::find(all_, name, &StoreOptions::name);
+Stores::Stores(std::vector<StoreOptions> all) {
+  for (auto& one : all) {
+    auto store = make_store(one);
+    all_.push_back({std::move(one), std::move(store)});
+  }
+}
+
+const Stores::Known* Stores::find(const std::string& name, bool is_swift) const {
+  const auto it = std::ranges::find_if(
+      all_, [&](const Known& one) { return one.options.name == name && one.options.is_swift() == is_swift; });
   return it == all_.end() ? nullptr : &*it;
 }
 
 std::string Stores::name_of(const Url& url) const {
   if (!url.store.empty()) return url.store;
   std::string out;
-  for (const auto& store : all_) {
-    if (std::ranges::find(store.buckets, url.bucket) == store.buckets.end()) continue;
+  for (const auto& [store, _] : all_) {
+    if (store.is_swift() != url.is_swift() || std::ranges::find(store.buckets, url.bucket) == store.buckets.end())
+      continue;
     if (!out.empty())
       throw Error(Status::usage, printable(url.shown) + ": the stores " + printable(out) + " and " +
-                                     printable(store.name) + " have a bucket of that name; write s3://STORE@" +
-                                     printable(url.bucket) + "/...");
+                                     printable(store.name) + " have a bucket of that name; write " + url.scheme() +
+                                     "STORE@" + printable(url.bucket) + "/...");
     out = store.name;
   }
   if (!out.empty()) return out;
-  if (find("default") != nullptr) return "default";
+  if (find("default", url.is_swift()) != nullptr) return "default";
   throw Error(Status::usage, printable(url.shown) + ": this node has no store for the bucket " + printable(url.bucket) +
                                  "; a [store.NAME] in mesh.conf names it in 'buckets', or is called default");
 }
 
-std::shared_ptr<ObjectAccess> Stores::open(const Url& url, bool is_for_others) const {
-  const auto* store = find(url.store);
-  if (store == nullptr) return nullptr;
-  const auto whole = url.bucket + "/" + url.key;
+ObjectStorePtr Stores::find(const Url& url) const {
+  if (const auto* known = find(url.store, url.is_swift())) return known->store;
+  if (find(url.store, !url.is_swift()) != nullptr)
+    throw Error(Status::usage, printable(url.shown) + ": the store " + printable(url.store) + " speaks " +
+                                   (url.is_swift() ? "S3: write s3://" : "Swift: write swift://"));
+  return nullptr;
+}
+
+void Stores::check_shared(const Url& url, const std::string& key, bool is_prefix) const {
+  const auto whole = url.bucket + "/" + key;
   // What is below it, as the store understands it and as anything before the store may.
-  const auto is_shared = [&](const std::string& prefix) {
-    return !prefix.empty() && is_mesh_path(whole) && whole.starts_with(prefix) &&
-           (prefix.ends_with('/') || whole.size() == prefix.size() || whole[prefix.size()] == '/');
+  const bool is_plain =
+      is_mesh_path(whole) || (is_prefix && whole.ends_with('/') && is_mesh_path(whole.substr(0, whole.size() - 1)));
+  const auto is_shared = [&](const std::string& share) {
+    if (share.empty() || !is_plain || !whole.starts_with(share)) return false;
+    return share.ends_with('/') || (whole.size() == share.size() ? !is_prefix : whole[share.size()] == '/');
   };
-  if (is_for_others && std::ranges::none_of(store->share, is_shared))
-    throw Error(Status::refused, printable(url.shown) +
-                                     ": this node does not get it for other members (share in its [store." +
-                                     printable(store->name) + "])");
-  auto credentials = [file = store->credentials, profile = store->profile]() -> S3Credentials {
-    if (file.empty()) return {};
-    if (file == of_environment)
-      return {text_of(std::getenv("AWS_ACCESS_KEY_ID")), text_of(std::getenv("AWS_SECRET_ACCESS_KEY")),
-              text_of(std::getenv("AWS_SESSION_TOKEN"))};
-    auto out = read_credentials(read_secret_file(file), profile);
-    if (out.key_id.empty() || out.secret.empty())
-      throw Error(Status::failed, file.string() + ": has no aws_access_key_id and aws_secret_access_key in [" +
-                                      printable(profile) + "]");
-    return out;
-  };
-  return std::make_shared<ObjectAccess>(*store, url.bucket, url.key, std::move(credentials));
+  const auto* known = find(url.store, url.is_swift());
+  if (known != nullptr && std::ranges::any_of(known->options.share, is_shared)) return;
+  throw Error(Status::refused, printable(url.shown) +
+                                   ": this node does not get it for other members (share in its [store." +
+                                   printable(url.store) + "])");
 }
 
-ObjectAccess::Request ObjectAccess::request(const std::string& method) const {
-  const auto endpoint = store_.endpoint.empty() ? "https://s3." + store_.region + ".amazonaws.com" : store_.endpoint;
-  const auto [scheme, host, path] = parts_of(endpoint);
-  S3Request out;
-  out.method = method;
-  out.host = store_.has_path_style ? host : bucket_ + "." + host;
-  out.path =
-      path + (store_.has_path_style ? "/" + s3_encoded(bucket_, false) : std::string()) + "/" + s3_encoded(key_, true);
-  const auto credentials = credentials_();
-  // A bucket may be everybody's.
-  if (credentials.key_id.empty()) return {scheme + out.host + out.path, {}};
-  return {scheme + out.host + out.path, sign_v4(out, credentials, store_.region, std::time(nullptr))};
-}
-
-bool ObjectAccess::learn_region(const std::string& region) {
-  const bool is_name = !region.empty() && region.size() < 64 && std::ranges::all_of(region, [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
-  });
-  if (!is_name || region == store_.region) return false;
-  store_.region = region;
-  return true;
+std::shared_ptr<ObjectAccess> Stores::open(const Url& url, bool is_for_others) const {
+  const auto store = find(url);
+  if (store == nullptr) return nullptr;
+  if (is_for_others) check_shared(url, url.key, false);
+  return std::make_shared<ObjectAccess>(store, url.bucket, url.key);
 }
 
 }  // namespace mesh

@@ -12,7 +12,7 @@
 #include "core/rate_limit.h"
 #include "core/url.h"
 #include "library/installer.h"
-#include "store/stores.h"
+#include "store/object_store.h"
 
 namespace mesh {
 

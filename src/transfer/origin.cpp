@@ -144,7 +144,7 @@ struct Origin::State {
     head_done = true;
     ::curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &answer.head.code);
     const auto code = answer.head.code;
-    redirected = is_redirect(code) || (options.object && code == 400 && !answer.region.empty());
+    redirected = is_redirect(code) || (options.object && (code == 401 || (code == 400 && !answer.region.empty())));
     if (redirected) return true;
     // Of another version now: that one is asked for.
     is_of_another = options.object && code == 412;
@@ -317,7 +317,7 @@ struct Origin::State {
   /// Redirects are followed here, as libcurl would look for a password for each host that it is led to.
   void perform(const std::vector<std::string>& headers) {
     if (options.object) return perform_signed(headers);
-    if (options.address.starts_with("s3://"))
+    if (options.address.starts_with("s3://") || options.address.starts_with("swift://"))
       throw fail(Status::failed, "this node has no store of that name ([store.NAME] in its mesh.conf)", false);
     const auto named = site_of(options.address);
     std::string address = options.address;
@@ -356,9 +356,14 @@ struct Origin::State {
 
   /// What is signed is signed for one host: nobody is followed to another, but a store may say in which region it is.
   void perform_signed(const std::vector<std::string>& headers) {
-    constexpr int most_regions = 3;
+    constexpr int most_signings = 3;
     for (int tries = 1;; ++tries) {
-      const auto request = options.object->request(is_head ? "HEAD" : "GET");
+      SignedRequest request;
+      try {
+        request = options.object->request(is_head ? "HEAD" : "GET");
+      } catch (const Error& error) {
+        throw fail(error.status(), error.what(), error.status() == Status::unreachable);
+      }
       auto all = headers;
       all.insert(all.end(), request.headers.begin(), request.headers.end());
       set(CURLOPT_URL, request.url.c_str());
@@ -367,9 +372,15 @@ struct Origin::State {
       ask_once(all);
       if (!redirected) return;
       const auto code = answer.head.code;
-      if (tries == most_regions || !options.object->learn_region(answer.region))
+      if (tries == most_signings || !options.object->learn(request, code, answer.region)) {
+        if (code == 401)
+          throw fail(
+              Status::failed,
+              "HTTP status 401: not allowed (the credentials of the store " + printable(options.object->store()) + ")",
+              false);
         throw fail(Status::failed,
                    "HTTP status " + std::to_string(code) + ": the store sends elsewhere (is its region right?)", false);
+      }
       head_done = redirected = false;
       got = 0;
       words = 0;

@@ -13,7 +13,7 @@
 
 #include "core/error.h"
 #include "core/rate_limit.h"
-#include "store/stores.h"
+#include "store/object_store.h"
 #include "transfer/origin_answer.h"
 
 namespace mesh {

@@ -42,6 +42,7 @@ Origin::Options origin_options(const UrlSource& source) {
   out.address = source.url.address;
   out.shown = source.url.shown;
   out.ca = source.ca;
+  if (out.ca.empty() && source.object) out.ca = source.object->ca();
   out.ordered = source.ordered && !source.url.is_object();  // whose endpoint this node's own configuration names
   out.object = source.object;
   out.local = source.local;

@@ -12,6 +12,9 @@ std::string entry_fault(const FileEntry& entry) {
   if (entry.kind > Kind::outside) return "the kind is unknown";
   if (entry.size < 0) return "the size is negative";
   if (entry.target.size() > max_path_bytes) return "the link's target is longer than 4000 bytes";
+  if (entry.origin.size() > max_origin_bytes || (!entry.origin.empty() && entry.kind != Kind::file) ||
+      !is_utf8(entry.origin))
+    return "what it says of its origin makes no sense";
   if (entry.kind == Kind::link && link_destination(entry.path, entry.target).empty() && entry.target != ".")
     return "the link leads out of the files directory";
   return {};

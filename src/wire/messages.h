@@ -20,4 +20,5 @@
 #include "wire/messages/registration.h"
 #include "wire/messages/small_files.h"
 #include "wire/messages/status.h"
+#include "wire/messages/stores.h"
 #include "wire/messages/swarms.h"

@@ -35,6 +35,7 @@ json to_json(const FileEntry& entry) {
               {"mtime_ns", entry.mtime},
               {"mode", entry.mode}};
   if (!entry.target.empty()) out["target"] = entry.target;
+  if (!entry.origin.empty()) out["origin"] = entry.origin;
   if (entry.id.is_set()) out["content_id"] = entry.id.hex();
   return out;
 }

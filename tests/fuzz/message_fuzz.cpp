@@ -12,18 +12,17 @@ namespace {
 
 using namespace mesh;
 
-using All =
-    std::tuple<Welcome, Greeted, Greet, Hello, InventoryDelta, Resolved, Resolve, Torrent, PrepareSwarm, Introduced,
-               JoinSwarm, UrlMembers, ConnectTo, CallBack, CallBack::Reply, Call, PresenceAsk, PresenceAsk::Reply,
-               Unloaded, OriginAssignment, OriginReport, Made, HashFiles, Seed, Probed, ProbePath, Fetched, Fetch,
-               Located, Locate, Listed, List, Versions, Info, StatusReply, StatusAsk, Glances, GlanceAsk, TorrentFile,
-               TorrentAsk, NodePaths, PlacesAsk, WayMade, Handover, Outcomes, GetReply, Get, Wait, Cancelled, Cancel,
-               Deleted, Delete, Ordered, Order, Relayed, Relay, StreamEnd, StreamBegin, StreamData, Stream, Progress,
-               Notice, Pack, PreparePack, MakePack, IndexTell, IndexTold, IndexAsk, Indexed, IndexRest, AnnounceAsk,
-               Announced, Leaves, LeavesAsk, SketchTold, SketchAsk, Teller, TellerAsk, Difference, DiffAsk, RangeTold,
-               RangeAsk, ProfileTold, ProfileAsk, CacheUsage, CacheAsk, CheckUpTold, CheckUpAsk, MeshChecked,
-               MeshCheckAsk, MountTold, MountAsk, EntryTold, EntryAsk, OpenTold, OpenAsk, ReadTold, ReadAsk, CloseNote,
-               ClusterTold, ClusterAsk, SetTrackers>;
+using All = std::tuple<
+    Welcome, Greeted, Greet, Hello, InventoryDelta, Resolved, Resolve, Torrent, PrepareSwarm, Introduced, JoinSwarm,
+    UrlMembers, ConnectTo, CallBack, CallBack::Reply, Call, PresenceAsk, PresenceAsk::Reply, Unloaded, OriginAssignment,
+    OriginReport, Made, HashFiles, Seed, Probed, ProbePath, Fetched, Fetch, Located, Locate, Listed, List, Versions,
+    Info, StatusReply, StatusAsk, Glances, GlanceAsk, TorrentFile, TorrentAsk, NodePaths, PlacesAsk, WayMade, Handover,
+    Outcomes, GetReply, Get, Wait, Cancelled, Cancel, Deleted, Delete, Ordered, Order, Relayed, Relay, StreamEnd,
+    StreamBegin, StreamData, Stream, Progress, Notice, Pack, PreparePack, MakePack, IndexTell, IndexTold, IndexAsk,
+    Indexed, IndexRest, AnnounceAsk, Announced, Leaves, LeavesAsk, SketchTold, SketchAsk, Teller, TellerAsk, Difference,
+    DiffAsk, RangeTold, RangeAsk, ProfileTold, ProfileAsk, CacheUsage, CacheAsk, CheckUpTold, CheckUpAsk, MeshChecked,
+    MeshCheckAsk, MountTold, MountAsk, EntryTold, EntryAsk, OpenTold, OpenAsk, ReadTold, ReadAsk, CloseNote,
+    ClusterTold, ClusterAsk, SetTrackers, ObjectsTold, ObjectsAsk, PutDone, Put, ObjectDeleted, ObjectDelete>;
 
 template <class Message>
 void read(const std::string& bytes) {

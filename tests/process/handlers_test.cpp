@@ -296,7 +296,7 @@ TEST_CASE("URL: many nodes at once, each byte from the origin once; then it is a
   // From now on the origin is not asked; the time is the origin's.
   const auto requests = origin.log().size();
   mesh.start_node("n4");
-  const auto later = mesh.get("n4", {"--json", origin.url("/a/x.img")});
+  const auto later = mesh.get("n4", {"--json", origin.url("/a/x.img?x=y")});
   CHECK(later.status == 0);
   CHECK(json::parse(later.out).at("files").at(0).at("from_origin") == 0);
   CHECK(origin.log().size() == requests);

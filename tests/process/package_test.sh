@@ -73,6 +73,8 @@ runuser -u alice -- sh -c 'head -c 5M /dev/urandom >/var/lib/mesh/files/x.img'
 mkdir /tmp/other
 meshseed --files /tmp/other --user root --control /tmp/other/.mesh/control --name other --listen 127.0.0.1:7001 >/mnt/other.log 2>&1 &
 other="--files /tmp/other --control /tmp/other/.mesh/control"
+# A list may be the tracker's; of the node itself this is.
+eventually meshfile $other cache
 eventually has x.img $other
 meshget --quiet $other x.img
 cmp /tmp/other/x.img /var/lib/mesh/files/x.img

@@ -80,6 +80,31 @@ TEST_CASE("catalog: links keep their targets") {
   CHECK(c.copies("l").at(0).target == "b");
 }
 
+TEST_CASE("catalog: where files are from is kept for as long as somebody says so") {
+  Catalog catalog;
+  FileEntry file;
+  file.path = "a";
+  file.origin = "http://x/a";
+  const auto first = catalog.put(1, file);
+  CHECK(first.bytes == 1 + 10);
+  catalog.put(2, file);
+  file.origin.clear();
+  catalog.put(3, file);
+  const auto origin_on = [&](NodeKey node) {
+    for (const auto& copy : catalog.copies("a"))
+      if (copy.node == node) return std::string(copy.origin);
+    return std::string("none");
+  };
+  CHECK(origin_on(1) == "http://x/a");
+  CHECK(origin_on(2) == "http://x/a");
+  CHECK(origin_on(3).empty());
+  // Changed there: then it is not known any more.
+  CHECK(catalog.put(1, file).bytes == -10);
+  CHECK(origin_on(1).empty());
+  CHECK(catalog.remove(2, "a").bytes == -11);
+  CHECK(origin_on(2) == "none");
+}
+
 TEST_CASE("catalog: a walk that is interrupted at every path goes on behind it, and misses nothing") {
   Catalog c;
   for (const char* p : {"a", "a/x", "b/1.img", "b/2.img", "b/d/3.img", "c/4.img"}) c.put(1, entry(p));

@@ -32,13 +32,22 @@ struct Mesh {
     Resolver::Options options;
     options.files = {"/files"};
     options.ask_again = std::chrono::milliseconds(1);
+    StoreOptions store;
+    store.name = "store";
+    store.endpoint = "https://store.example";
+    store.share = {"b/shared/"};
+    options.stores = std::make_shared<const Stores>(std::vector<StoreOptions>{store});
     resolver.emplace(
         options,
         [this](Resolve question) {
           asked.push_back(question.pattern);
           return answer(question);
         },
-        [this](GetTaskPtr, UrlSource, FileEntry) { return say(is_current); }, rules);
+        [this](GetTaskPtr, UrlSource, FileEntry, const std::string&) { return say(is_current); },
+        [this](GetTaskPtr, ObjectStorePtr, Url, const std::string& prefix, const std::string& after) {
+          return page(prefix, after);
+        },
+        rules);
   }
   Task<Resolved> answer(Resolve question) {
     if (trouble) throw Error(*trouble);
@@ -50,6 +59,10 @@ struct Mesh {
     node.name = "n7";
     out.nodes = {node};
     co_return out;
+  }
+  Task<ObjectPage> page(std::string prefix, std::string after) {
+    asked.push_back("list " + prefix + " " + after);
+    co_return pages.at(after);
   }
   static Task<bool> say(bool value) { co_return value; }
 
@@ -82,6 +95,7 @@ struct Mesh {
   asio::io_context io{1};
   std::map<std::string, Resolved> answers;
   std::optional<Error> trouble;
+  std::map<std::string, ObjectPage> pages;  ///< of the store, by what to ask with
   bool is_current = true;
   std::vector<std::string> asked;
   LocalRules rules;
@@ -232,6 +246,96 @@ TEST_CASE("resolver: a URL is had from the mesh, or from its origin where that h
   in_the_way.ask({url});
   REQUIRE(in_the_way.results.size() == 1);
   CHECK(in_the_way.results[0].status == Status::failed);
+}
+
+TEST_CASE("resolver: a path that is from another URL is not taken for this one's") {
+  const std::string url = "http://origin/pub/a";
+  const auto ask = [&](const std::string& from, const std::string& asked, bool refresh) {
+    auto mesh = std::make_unique<Mesh>();
+    auto one = file("pub/a");
+    one.entry.origin = from;
+    mesh->has(one);
+    mesh->task = std::make_shared<GetTask>();
+    mesh->task->request.whats = {asked};
+    mesh->task->request.refresh = refresh;
+    mesh->run([&]() -> Task<void> { co_await mesh->resolver->resolve(mesh->task, 0, mesh->plan, mesh->results); });
+    return mesh;
+  };
+  const auto other = ask("http://elsewhere/pub/a", url, false);
+  REQUIRE(other->results.size() == 1);
+  CHECK(other->results[0].status == Status::refused);
+  CHECK(other->results[0].error.find("is from http://elsewhere/pub/a") != std::string::npos);
+  const auto same = ask(url, url, false);
+  CHECK(same->results.empty());
+  CHECK_FALSE(same->plan.files.at("pub/a").url.has_value());
+  // A signature is no part of where it is from, and what else a query says is told by its hash alone.
+  CHECK(ask(url, "http://user:secret@origin/pub/a?X-Amz-Signature=1", false)->results.empty());
+  CHECK(ask(url, url + "?v=1", false)->results.size() == 1);
+  CHECK(parse_url(url + "?secret=word").origin().find("word") == std::string::npos);
+  CHECK(parse_url(url + "?v=1").origin() != parse_url(url + "?v=2").origin());
+  const auto refreshed = ask("http://elsewhere/pub/a", url, true);
+  REQUIRE(refreshed->results.empty());
+  CHECK(refreshed->plan.files.at("pub/a").url.has_value());
+  CHECK(refreshed->plan.files.at("pub/a").file.entry.origin == url);
+  // Bytes that are known by their hash may be from anywhere.
+  CHECK(ask("http://elsewhere/pub/a", url + "#sha256=" + std::string(64, 'a'), false)->results.empty());
+}
+
+TEST_CASE("resolver: a glob or a prefix of a store is its objects, page by page") {
+  const auto object = [](const std::string& key) {
+    StoredObject out;
+    out.key = key;
+    out.etag = "e";
+    return out;
+  };
+  Mesh mesh;
+  mesh.pages[""].objects = {object("vm/"), object("vm/a.img"), object("vm/b.txt")};
+  mesh.pages[""].next = "2";
+  mesh.pages["2"].objects = {object("vm/c.img"), object("vm/d/e.img"), object("vm//x.img")};
+  mesh.answers["b/vm/*.img"].files = {file("b/vm/a.img")};
+  mesh.ask({"s3://store@b/vm/*.img"});
+  CHECK(mesh.paths() == Paths{"b/vm/a.img", "b/vm/c.img"});
+  CHECK_FALSE(mesh.plan.files.at("b/vm/a.img").url.has_value());
+  REQUIRE(mesh.plan.files.at("b/vm/c.img").url.has_value());
+  CHECK(mesh.plan.files.at("b/vm/c.img").url->url.identity == "s3://store@b/vm/c.img");
+  CHECK(mesh.plan.files.at("b/vm/c.img").print);
+  // What cannot be a path is not passed over in silence.
+  REQUIRE(mesh.results.size() == 1);
+  CHECK(mesh.results[0].error.find("1 key that is no path, as vm//x.img") != std::string::npos);
+  CHECK(mesh.asked == Paths{"list vm/ ", "list vm/ 2", "b/vm/*.img"});
+
+  Mesh below;
+  below.pages = mesh.pages;
+  below.pages["2"].objects.pop_back();
+  below.ask({"s3://store@b/vm/"});
+  CHECK(below.paths() == Paths{"b/vm/a.img", "b/vm/b.txt", "b/vm/c.img", "b/vm/d/e.img"});
+  CHECK(below.results.empty());
+
+  Mesh nothing;
+  nothing.pages[""].objects = {object("vm/a.img")};
+  nothing.ask({"s3://store@b/vm/x*"});
+  REQUIRE(nothing.results.size() == 1);
+  CHECK(nothing.results[0].status == Status::not_found);
+  Mesh unknown;
+  unknown.ask({"s3://other@b/vm/"});
+  REQUIRE(unknown.results.size() == 1);
+  CHECK(unknown.results[0].status == Status::usage);
+  CHECK(unknown.asked.empty());
+
+  // For others it lists what is shared with them, and nothing else.
+  for (const auto& [what, status] :
+       std::map<std::string, Status>{{"s3://store@b/shared/", Status::ok}, {"s3://store@b/sh*", Status::refused}}) {
+    Mesh ordered;
+    ordered.pages[""].objects = {object("shared/x")};
+    ordered.task = std::make_shared<GetTask>();
+    ordered.task->request.whats = {what};
+    ordered.task->request.ordered = true;
+    ordered.run(
+        [&]() -> Task<void> { co_await ordered.resolver->resolve(ordered.task, 0, ordered.plan, ordered.results); });
+    INFO(what);
+    CHECK((ordered.results.empty() ? Status::ok : ordered.results[0].status) == status);
+    CHECK(ordered.asked.empty() == (status == Status::refused));
+  }
 }
 
 TEST_CASE("resolver: two WHATs that bring different files to one path are refused") {

@@ -46,11 +46,20 @@ TEST_CASE("what was written is there after a restart") {
     StateDb db(dir.path / "state.db");
     db.put_hash(stamp_of(1), id_of('a'));
     db.put_received("x/y", stamp_of(2), id_of('b'));
+    db.put_received("from", stamp_of(3), id_of('c'), "http://x/from");
+    db.put_received("was", stamp_of(4), id_of('d'), "http://x/was");
+    db.put_received("was", stamp_of(5), id_of('d'));
+    db.put_received("gone", stamp_of(6), id_of('d'), "http://x/gone");
+    db.remove_received("gone");
     db.put_part({id_of('c'), "\1\0\1", "roots", "x/z"});
     db.put_note("key", "text");
     db.add_get("request");
   }
   StateDb db(dir.path / "state.db");
+  CHECK(db.find_origin("from", stamp_of(3)) == "http://x/from");
+  CHECK(db.find_origin("from", stamp_of(4)).empty());
+  CHECK(db.find_origin("was", stamp_of(5)).empty());
+  CHECK(db.find_origin("gone", stamp_of(6)).empty());
   CHECK(db.find_hash(stamp_of(1)) == id_of('a'));
   CHECK(db.find_note("key") == "text");
   CHECK(db.parts_of("x/z") == std::vector<ContentId>{id_of('c')});
