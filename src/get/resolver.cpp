@@ -236,6 +236,8 @@ Task<void> Resolver::add_url(GetTaskPtr task, int index, UrlSource source, std::
 /// What a store has of a glob or a prefix. What one of its objects is in the way of is its own trouble.
 Task<void> Resolver::resolve_objects(GetTaskPtr task, int index, What what, Url url, Plan& plan, Results& results) {
   constexpr std::size_t most_objects = 200'000;
+  constexpr int most_pages = 10'000;  // of a store that never ends
+  int pages = 0;
   const auto shown = printable(url.shown);
   if (!options_.stores) throw Error(Status::usage, shown + ": this node has no stores");
   url.set_store(options_.stores->name_of(url));
@@ -264,7 +266,7 @@ Task<void> Resolver::resolve_objects(GetTaskPtr task, int index, What what, Url 
     if (objects.size() > most_objects)
       throw Error(Status::failed,
                   shown + ": more than " + std::to_string(most_objects) + " objects; name some of them");
-    if (page.next.empty() || task->cancelled) break;
+    if (page.next.empty() || page.next == after || ++pages >= most_pages || task->cancelled) break;
     after = page.next;
   }
   const auto fail = [&](const std::string& path, const Error& error) {

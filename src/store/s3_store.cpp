@@ -117,6 +117,15 @@ class S3Store::Putting {
     };
   }
 
+  /// What its ETag will be, unless the store encrypts it with a key of one's own. Reads it.
+  std::string expected() {
+    if (upload_.size <= store_.options_.most_single_bytes) return digest(upload_, 0, upload_.size, call_).md5;
+    std::string all_md5;
+    for (int number = 0; number < count(); ++number)
+      all_md5 += digest(upload_, number * part_bytes(), size_of(number), call_).md5_raw;
+    return md5_hex(all_md5) + "-" + std::to_string(count());
+  }
+
   /// Its ETag. `is_conditional`: only where there is none.
   std::string run(bool is_conditional) {
     is_conditional_ = is_conditional;
@@ -172,7 +181,7 @@ class S3Store::Putting {
     static_cast<void>(link_.ask(store_, request));
   }
 
-  std::string begin(std::int64_t part_bytes) {
+  std::string begin() {
     auto request = about_;
     request.method = "POST";
     request.query = {{"uploads", ""}};
@@ -181,20 +190,26 @@ class S3Store::Putting {
     if (answer.code != 200) fail(answer);
     auto id = read_s3_element(answer.body, "UploadId");
     if (id.empty()) throw Error(Status::failed, printable(call_.shown) + ": the store begins no upload");
-    upload_.on_state(json{{"upload", id}, {"part_bytes", part_bytes}}.dump());
+    upload_.on_state(json{{"upload", id}, {"part_bytes", part_bytes()}}.dump());
     return id;
   }
 
-  std::string in_parts() {
+  [[nodiscard]] std::int64_t part_bytes() const {
     constexpr std::int64_t megabyte = 1 << 20;
     constexpr std::int64_t most_parts = 10'000;
     const auto least = (upload_.size / most_parts + megabyte) / megabyte * megabyte;
-    const auto part_bytes = std::max(store_.options_.least_part_bytes, least);
-    const auto count = (upload_.size + part_bytes - 1) / part_bytes;
+    return std::max(store_.options_.least_part_bytes, least);
+  }
+  [[nodiscard]] std::int64_t count() const { return (upload_.size + part_bytes() - 1) / part_bytes(); }
+  [[nodiscard]] std::int64_t size_of(std::int64_t number) const {
+    return std::min(part_bytes(), upload_.size - number * part_bytes());
+  }
+
+  std::string in_parts() {
     std::string id;
     std::map<int, S3Part> done;
     const auto begun = json::parse(upload_.resume, nullptr, false);
-    if (begun.is_object() && begun.value("part_bytes", std::int64_t{0}) == part_bytes) {
+    if (begun.is_object() && begun.value("part_bytes", std::int64_t{0}) == part_bytes()) {
       id = begun.value("upload", std::string());
       if (auto known = id.empty() ? std::nullopt : parts_of(id))
         done = std::move(*known);
@@ -203,12 +218,12 @@ class S3Store::Putting {
     }
     if (const auto old = json::parse(upload_.abandoned, nullptr, false); old.is_object())
       abandon(old.value("upload", std::string()));
-    if (id.empty()) id = begin(part_bytes);
+    if (id.empty()) id = begin();
     std::string list = "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">";
     std::string all_md5;
-    for (int number = 1; number <= count; ++number) {
-      const auto from = (number - 1) * part_bytes;
-      const auto size = std::min(part_bytes, upload_.size - from);
+    for (int number = 1; number <= count(); ++number) {
+      const auto from = (number - 1) * part_bytes();
+      const auto size = size_of(number - 1);
       const auto digests = digest(upload_, from, size, call_);
       auto etag = digests.md5;
       const auto known = done.find(number);
@@ -235,7 +250,7 @@ class S3Store::Putting {
     // It may say 200 and find out later.
     if (answer.code != 200 || !read_s3_element(answer.body, "Code").empty()) fail(answer, true);
     auto etag = without_quotes(read_s3_element(answer.body, "ETag"));
-    const auto expected = md5_hex(all_md5) + "-" + std::to_string(count);
+    const auto expected = md5_hex(all_md5) + "-" + std::to_string(count());
     if (etag.size() == expected.size() && is_md5(etag.substr(0, 32)) && etag != expected)
       throw got_something_else(call_);
     return etag;
@@ -259,22 +274,40 @@ Uploaded S3Store::put(const std::string& bucket, const std::string& key, const U
       return false;
     }
   };
-  if (!upload.may_replace && is_there()) throw there_already(call);
+  Putting putting(*this, bucket, key, upload, call);
+  // An answer that was lost, or a node that was killed: it may be there by now.
+  const auto is_ours = [&] {
+    try {
+      const auto now = head(bucket, key, call);
+      return now.size == upload.size && now.etag == putting.expected();
+    } catch (const Error& error) {
+      if (error.status() != Status::not_found) throw;
+      return false;
+    }
+  };
+  Uploaded out;
   bool is_conditional = !upload.may_replace;
+  if (is_conditional && is_there()) {
+    if (!is_ours()) throw there_already(call);
+    out.etag = putting.expected();
+    return out;
+  }
   if (is_conditional) {
     const std::lock_guard lock(mutex_);
     is_conditional = has_conditions_;
   }
-  Putting putting(*this, bucket, key, upload, call);
-  Uploaded out;
+  bool is_known = true;
   try {
     out.etag = putting.run(is_conditional);
   } catch (const NoConditions&) {
     const std::lock_guard lock(mutex_);
-    has_conditions_ = is_conditional = false;
+    is_known = has_conditions_ = is_conditional = false;
+  } catch (const Error& error) {
+    if ((error.status() != Status::refused && error.status() != Status::not_found) || !is_ours()) throw;
+    out.etag = putting.expected();
   }
-  if (out.etag.empty()) {
-    if (!upload.may_replace && is_there()) throw there_already(call);
+  if (!is_known) {
+    if (is_there()) throw there_already(call);
     out.etag = putting.run(false);
   }
   out.is_raced = !upload.may_replace && !is_conditional;

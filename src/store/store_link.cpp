@@ -17,7 +17,9 @@ namespace mesh {
 namespace {
 
 constexpr std::size_t most_header_bytes = 256 * 1024;
-constexpr int most_tries = 6;  // with pauses of 1, 2, 4... seconds between them
+// With pauses of 1, 2, 4... seconds between them. A put is worth waiting for; who lists wants to know.
+constexpr int most_put_tries = 6;
+constexpr int most_tries = 3;
 constexpr int most_signings = 3;
 
 bool may_be_over(long code) { return code == 408 || code == 429 || (code >= 500 && code != 501); }
@@ -205,7 +207,7 @@ StoreAnswer StoreLink::ask(ObjectStore& store, const StoreRequest& request, cons
   int signings = 1;
   for (int tries = 1;; ++tries) {
     if (tries + signings > 2 && body != nullptr) body->rewind();
-    bool is_last = tries >= most_tries;
+    bool is_last = tries >= (body != nullptr ? most_put_tries : most_tries);
     std::chrono::milliseconds asked_to{0};
     try {
       const auto by = store.sign(request);

@@ -217,12 +217,15 @@ std::string SwiftStore::put_whole(StoreLink& link, StoreRequest request, const U
   return digests.md5;
 }
 
-std::string SwiftStore::put_segments(StoreLink& link, StoreRequest manifest, const Upload& upload,
-                                     const StoreCall& call) {
+std::int64_t SwiftStore::segment_bytes(std::int64_t size) const {
   constexpr std::int64_t most_segments = 1000;  // Swift's own limit
   constexpr std::int64_t megabyte = 1 << 20;
-  const auto least = (upload.size / most_segments + megabyte) / megabyte * megabyte;
-  const auto segment_bytes = std::max(options_.least_segment_bytes, least);
+  return std::max(options_.least_segment_bytes, (size / most_segments + megabyte) / megabyte * megabyte);
+}
+
+std::string SwiftStore::put_segments(StoreLink& link, StoreRequest manifest, const Upload& upload,
+                                     const StoreCall& call) {
+  const auto bytes = segment_bytes(upload.size);
   const auto container = segments_container(manifest.bucket);
   StoreRequest make;
   make.method = "PUT";
@@ -230,8 +233,8 @@ std::string SwiftStore::put_segments(StoreLink& link, StoreRequest manifest, con
   const auto nothing = StoreLink::body_of("");
   if (const auto answer = link.ask(*this, make, &nothing); answer.code / 100 != 2) throw link.trouble(answer, name());
   // What an earlier run sent of the same state of the file counts where it is the same.
-  const auto prefix = manifest.key + "/slo/" + upload.version + "/" + std::to_string(upload.size) + "/" +
-                      std::to_string(segment_bytes) + "/";
+  const auto prefix =
+      manifest.key + "/slo/" + upload.version + "/" + std::to_string(upload.size) + "/" + std::to_string(bytes) + "/";
   std::map<std::string, StoredObject> there;
   for (std::string after;;) {
     const auto page = list(container, prefix, {}, after, call);
@@ -242,8 +245,8 @@ std::string SwiftStore::put_segments(StoreLink& link, StoreRequest manifest, con
   auto segments = json::array();
   std::string all_md5;
   int number = 0;
-  for (std::int64_t from = 0; from < upload.size; from += segment_bytes, ++number) {
-    const auto size = std::min(segment_bytes, upload.size - from);
+  for (std::int64_t from = 0; from < upload.size; from += bytes, ++number) {
+    const auto size = std::min(bytes, upload.size - from);
     const auto digests = digest(upload, from, size, call);
     auto digits = std::to_string(number);
     digits.insert(0, 8 - std::min<std::size_t>(8, digits.size()), '0');
@@ -276,9 +279,25 @@ Uploaded SwiftStore::put(const std::string& bucket, const std::string& key, cons
                          const StoreCall& call) {
   StoreLink link(ca(), call);
   std::vector<std::string> old;
+  const bool is_large = upload.size > options_.most_single_bytes;
+  const auto expected = [&] {
+    if (!is_large) return digest(upload, 0, upload.size, call).md5;
+    std::string all_md5;
+    const auto bytes = segment_bytes(upload.size);
+    for (std::int64_t from = 0; from < upload.size; from += bytes)
+      all_md5 += digest(upload, from, std::min(bytes, upload.size - from), call).md5;
+    return md5_hex(all_md5);
+  };
+  // An answer that was lost, or a node that was killed: it may be there by now.
+  const auto is_ours = [&](const ObjectHead& known) { return known.size == upload.size && known.etag == expected(); };
+  Uploaded out;
   try {
     const auto known = head(bucket, key, call);
-    if (!upload.may_replace) throw there_already(call);
+    if (!upload.may_replace) {
+      if (!is_ours(known)) throw there_already(call);
+      out.etag = known.etag;
+      return out;
+    }
     if (known.is_large) old = segments_of(link, bucket, key);
   } catch (const Error& error) {
     if (error.status() != Status::not_found) throw;
@@ -288,9 +307,12 @@ Uploaded SwiftStore::put(const std::string& bucket, const std::string& key, cons
   request.bucket = bucket;
   request.key = key;
   if (!upload.may_replace) request.headers["if-none-match"] = "*";
-  Uploaded out;
-  const bool is_large = upload.size > options_.most_single_bytes;
-  out.etag = is_large ? put_segments(link, request, upload, call) : put_whole(link, request, upload, call);
+  try {
+    out.etag = is_large ? put_segments(link, request, upload, call) : put_whole(link, request, upload, call);
+  } catch (const Error& error) {
+    if (error.status() != Status::refused || !is_ours(head(bucket, key, call))) throw;
+    out.etag = expected();
+  }
   const auto now = head(bucket, key, call);
   if (now.size != upload.size || now.etag != out.etag)
     throw Error(Status::failed, printable(call.shown) + ": is another object than was put, of " +

@@ -60,6 +60,7 @@ class SwiftStore : public ObjectStore {
   Session log_in();
   void log_in_to_v1(StoreLink& link, const SwiftCredentials& by, Session& out) const;
   void log_in_to_keystone(StoreLink& link, const SwiftCredentials& by, Session& out) const;
+  [[nodiscard]] std::int64_t segment_bytes(std::int64_t size) const;
   std::string put_whole(StoreLink& link, StoreRequest request, const Upload& upload, const StoreCall& call);
   std::string put_segments(StoreLink& link, StoreRequest manifest, const Upload& upload, const StoreCall& call);
   std::vector<std::string> segments_of(StoreLink& link, const std::string& bucket, const std::string& key);

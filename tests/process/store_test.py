@@ -505,7 +505,9 @@ class Store(unittest.TestCase):
                 self.assertEqual(done.returncode, 0, done.stderr)
                 self.assertEqual(self.as_schema("meshfile put", json.loads(done.stdout))["size"], len(data))
                 self.assertEqual(self.swift.get("images", f"{scheme}/put-{name}"), data)
-            # What is there stays, but by force.
+            # The same once more is what is there; something else is not, but by force.
+            done = self.file("n1", "put", "large.img", f"{scheme}://images/{scheme}/put-large.img")
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
             done = self.file("n1", "put", "none.img", f"{scheme}://images/{scheme}/put-large.img")
             self.assertEqual(done.returncode, 5, done.stderr)
             self.assertIn("--force", done.stderr)
