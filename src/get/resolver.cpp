@@ -181,7 +181,8 @@ Task<void> Resolver::resolve_url(GetTaskPtr task, int index, What what, Plan& pl
   source.object = object;
   Plan of_mesh = co_await find_in_mesh(task, index, what, url);
   if (no_store && (task->request.refresh || !of_mesh.files.contains(url.path))) throw Error(*no_store);
-  co_await add_url(task, index, source, std::string(), of_mesh, plan);
+  const std::string untold;
+  co_await add_url(task, index, source, untold, of_mesh, plan);
 }
 
 Task<void> Resolver::add_url(GetTaskPtr task, int index, UrlSource source, std::string etag, Plan& of_mesh,

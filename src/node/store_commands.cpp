@@ -65,8 +65,7 @@ void StoreCommands::check_writer(const ChannelPtr& channel, const std::string& u
 }
 
 void StoreCommands::serve(Handlers& handlers) {
-  handlers.on<ObjectsAsk>(
-      [this](ChannelPtr channel, ObjectsAsk asked) { return list(std::move(channel), std::move(asked)); });
+  handlers.on<ObjectsAsk>([this](ChannelPtr, ObjectsAsk asked) { return list(std::move(asked)); });
   handlers.on<Put>([this](ChannelPtr channel, Put asked) { return put(std::move(channel), std::move(asked)); });
   handlers.on<ObjectDelete>([this](ChannelPtr channel, ObjectDelete asked) -> Task<ObjectDeleted> {
     check_writer(channel, asked.url);
@@ -77,16 +76,13 @@ void StoreCommands::serve(Handlers& handlers) {
   });
 }
 
-Task<ObjectsTold> StoreCommands::list(ChannelPtr channel, ObjectsAsk asked) {
+Task<ObjectsTold> StoreCommands::list(ObjectsAsk asked) {
   // What a get would bring anybody may see who may have the node get it.
   const auto url = url_of(asked.url);
   const auto store = store_of(url);
   StoreCall call;
   call.shown = url.shown;
-  call.stopped = [this, weak = std::weak_ptr<Channel>(channel)] {
-    const auto open = weak.lock();
-    return workers_.stopping() || !open || !open->is_open();
-  };
+  call.stopped = [this]() -> bool { return workers_.stopping(); };
   const auto read = [url, store, call, asked] {
     ObjectsTold out;
     // A prefix as a directory is listed: what is directly below it.
@@ -164,6 +160,26 @@ Task<PutDone> StoreCommands::put(ChannelPtr channel, Put asked) {
   co_return out;
 }
 
+/// Tells who waits how far it is, and the work that nobody does.
+Task<void> StoreCommands::tell(Workers& workers, std::shared_ptr<Putting> of, std::string path) {
+  while (!of->over) {
+    bool is_wanted = false;
+    for (const auto& weak : of->askers) {
+      const auto channel = weak.lock();
+      if (!channel || !channel->is_open()) continue;
+      is_wanted = true;
+      Progress said;
+      said.done = of->done;
+      said.total = of->size;
+      said.files_total = 1;
+      said.phase = "sending " + printable(path);
+      channel->note(said);
+    }
+    if (!is_wanted || workers.stopping()) of->unwanted = true;
+    co_await sleep_for(tell_every);
+  }
+}
+
 Task<PutDone> StoreCommands::put_now(std::shared_ptr<Putting> putting, Put asked) {
   const auto url = url_of(asked.url);
   const auto store = store_of(url);
@@ -171,26 +187,7 @@ Task<PutDone> StoreCommands::put_now(std::shared_ptr<Putting> putting, Put asked
     throw Error(Status::failed, printable(url.shown) + ": is being put there by another command at this moment");
   putting->size = 1;
   log_(LogLine(printable(asked.path) + ": put to " + printable(url.shown)).of("put", asked.path));
-  // Tells who waits how far it is, and the work that nobody does.
-  auto tell = [this](std::shared_ptr<Putting> of, std::string path) -> Task<void> {
-    while (!of->over) {
-      bool is_wanted = false;
-      for (const auto& weak : of->askers) {
-        const auto channel = weak.lock();
-        if (!channel || !channel->is_open()) continue;
-        is_wanted = true;
-        Progress said;
-        said.done = of->done;
-        said.total = of->size;
-        said.files_total = 1;
-        said.phase = "sending " + printable(path);
-        channel->note(said);
-      }
-      if (!is_wanted || workers_.stopping()) of->unwanted = true;
-      co_await sleep_for(tell_every);
-    }
-  };
-  spawn(workers_.loop(), tell(putting, asked.path));
+  spawn(workers_.loop(), tell(workers_, putting, asked.path));
   const auto work = [this, putting, asked, url, store] { return send(putting, asked, url, store); };
   PutDone out;
   std::optional<Error> trouble;

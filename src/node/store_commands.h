@@ -37,8 +37,9 @@ class StoreCommands {
   [[nodiscard]] Url url_of(const std::string& text) const;
   [[nodiscard]] ObjectStorePtr store_of(const Url& url) const;
   void check_writer(const ChannelPtr& channel, const std::string& url) const;
-  Task<ObjectsTold> list(ChannelPtr channel, ObjectsAsk asked);
+  Task<ObjectsTold> list(ObjectsAsk asked);
   Task<PutDone> put(ChannelPtr channel, Put asked);
+  static Task<void> tell(Workers& workers, std::shared_ptr<Putting> of, std::string path);
   Task<PutDone> put_now(std::shared_ptr<Putting> putting, Put asked);
   Task<ObjectDeleted> remove(ObjectDelete asked);
   PutDone send(const std::shared_ptr<Putting>& putting, const Put& asked, const Url& url, const ObjectStorePtr& store);
