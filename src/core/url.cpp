@@ -152,7 +152,8 @@ Url parse_object(std::string_view text) {
   } else {
     out.key = key;
     out.path = plain_path(out.bucket + "/" + key);
-    const auto fault = !has_glob(key) ? path_fault(out.path) : glob_fault(out.path);
+    auto fault = path_fault(out.path);
+    if (fault.empty() && has_glob(key)) fault = glob_fault(out.path);
     if (!fault.empty()) throw fail("the path " + std::string(fault));
     if (!is_utf8(key) || key.find('\0') != std::string::npos) throw fail("a key is UTF-8, without a zero byte");
     if (!out.sha256.empty()) throw fail("many objects have no SHA-256; name one");
