@@ -211,7 +211,7 @@ StoreAnswer StoreLink::ask(ObjectStore& store, const StoreRequest& request, cons
     std::chrono::milliseconds asked_to{0};
     try {
       const auto by = store.sign(request);
-      const auto answer = ask(request.method, by, body);
+      auto answer = ask(request.method, by, body);
       if (signings < most_signings &&
           store.learn(by, request.bucket, answer.code, answer.header("x-amz-bucket-region"))) {
         ++signings;
