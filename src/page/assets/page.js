@@ -326,7 +326,8 @@ const files = {
     this.stop = new AbortController();
     this.loaded = Date.now();
     this.pending = true;
-    $('#files .more').hidden = true;
+    // Of the same list there is more still while its beginning is looked at again.
+    if (after || found !== this.shown.found || this.at !== this.shown.at) $('#files .more').hidden = true;
     let page;
     try {
       page = await look('/page/files' + query({path: found ? '' : this.at, find: encoded(found), after}), this.stop.signal);
@@ -335,6 +336,7 @@ const files = {
       this.pending = false;
       // Of another directory, or another word, than what is shown.
       if (found !== this.shown.found || this.at !== this.shown.at) this.show([], false);
+      else $('#files .more').hidden = !this.next;
       say($('#files .note'), error.message);
       return;
     }
@@ -426,7 +428,7 @@ const files = {
 };
 
 const nodes = {
-  asked: 0, loaded: 0, rows: [],
+  asked: 0, loaded: 0, found: '', rows: [],
   words: {here: 'here', silent: 'does not answer', absent: 'not in the mesh now', alone: 'reaches nobody', old: 'of an older version'},
   // Lists cost more than the rest: the first page is looked at again every few seconds.
   refresh(now) {
@@ -436,12 +438,15 @@ const nodes = {
   async load(after = '') {
     const number = ++this.asked;
     this.loaded = Date.now();
-    $('#nodes .more').hidden = true;
+    if (after || this.found !== finding) $('#nodes .more').hidden = true;
+    this.found = finding;
     let page;
     try {
       page = await look('/page/nodes' + query({find: encoded(finding), after}));
     } catch (error) {
-      if (number === this.asked) say($('#nodes .note'), error.message);
+      if (number !== this.asked) return;
+      $('#nodes .more').hidden = !this.next;
+      say($('#nodes .note'), error.message);
       return;
     }
     if (number !== this.asked) return;
