@@ -4,6 +4,7 @@ tests and for scripts/bench.
     swift_server.py HOME PORT FILE BUCKET/KEY    serves it with that one object at PORT of all addresses until it is killed;
                                                  HOME/sent has how many bytes it has sent
 """
+import atexit
 import os
 import signal
 import socket
@@ -181,7 +182,9 @@ class Link:
 
 def main():
     home, port, file, where = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     swift = Swift(home / "swift")
+    atexit.register(swift.close)
     bucket, key = where.split("/", 1)
     swift.s3cmd("mb", f"s3://{bucket}")
     swift.put(bucket, key, file.read_bytes())
