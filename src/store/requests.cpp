@@ -13,7 +13,11 @@ std::array<std::string, 3> endpoint_parts(const std::string& endpoint) {
   const auto slash = std::min(endpoint.find('/', host), endpoint.size());
   auto path = endpoint.substr(slash);
   while (path.ends_with('/')) path.pop_back();
-  return {endpoint.substr(0, host), endpoint.substr(host, slash - host), path};
+  auto at = endpoint.substr(host, slash - host);
+  // As libcurl says it in Host, which is signed.
+  const std::string_view usual = endpoint.starts_with("https:") ? ":443" : ":80";
+  if (at.ends_with(usual)) at = at.substr(0, at.size() - usual.size());
+  return {endpoint.substr(0, host), at, path};
 }
 
 std::string encoded_query(std::vector<std::pair<std::string, std::string>> query) {

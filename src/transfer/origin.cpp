@@ -462,13 +462,26 @@ void Origin::read(std::int64_t begin, std::int64_t end, const std::string& if_ra
     else if (!if_range.empty())
       headers.push_back("If-Match: " + if_range);
   }
+  const bool is_conditional = headers.size() > 1;
   state.perform(headers);
   if (state.is_of_another) {
-    // What it has now: the asker sees from its head that it is another one.
-    headers.pop_back();
+    if (!is_conditional) throw state.fail(Status::failed, "HTTP status 412 without a condition", false);
+    // What it has now: the asker sees from its head that it is another one. It may be shorter than what was asked for.
+    const OnBytes nothing = [](std::span<const char>) { return false; };
     state.prepare();
-    state.perform(headers);
-    if (state.is_of_another) throw state.fail(Status::failed, "HTTP status 412 without a condition", false);
+    state.on_bytes = &nothing;
+    state.wanted_begin = 0;
+    state.wanted_end = 1;
+    bool is_told = false;
+    const OnHead tell = [&](const OriginHead& head) {
+      is_told = !on_head(head);
+      return false;
+    };
+    state.on_head = &tell;
+    state.perform({"Range: bytes=0-0"});
+    if (is_told) return;
+    if (state.answer.head.code == 412) throw state.fail(Status::failed, "HTTP status 412 without a condition", false);
+    throw state.fail(Status::failed, "is one version and another in turn", true);
   }
   if (state.enough || (state.answer.head.code != 200 && state.answer.head.code != 206)) return;
   const auto expected =

@@ -42,6 +42,8 @@ Origin::Options origin_options(const UrlSource& source) {
   out.address = source.url.address;
   out.shown = source.url.shown;
   out.ca = source.ca;
+  // Who is asked with this node's credentials is for this node to say.
+  if (source.object && source.ordered) out.ca.clear();
   if (out.ca.empty() && source.object) out.ca = source.object->ca();
   out.ordered = source.ordered && !source.url.is_object();  // whose endpoint this node's own configuration names
   out.object = source.object;

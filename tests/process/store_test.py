@@ -132,20 +132,24 @@ class Store(unittest.TestCase):
         self.check_secrets()
 
     def test_an_object_that_changes_meanwhile_is_one_version_or_the_other(self):
-        old, new = noise("old", 24 * MB), noise("new", 24 * MB)
+        for size in (24, 4):
+            self.changes_meanwhile(noise("old", 24 * MB), noise("new", size * MB))
+
+    def changes_meanwhile(self, old, new):
         self.swift.put("images", "changes.img", old)
-        self.node("n1", self.config())
+        name = f"n{len(new)}"
+        self.node(name, self.config())
         self.link.rate = 4 * MB
         sent = self.link.sent
-        process = self.begin("n1", "s3://images/changes.img")
+        process = self.begin(name, "--refresh", "s3://images/changes.img")
         self.assertTrue(eventually(lambda: self.link.sent - sent > 10 * MB))
         self.swift.put("images", "changes.img", new)
         self.link.rate = 0
         _, errors = process.communicate(timeout=120)
         self.assertEqual(process.returncode, 0, errors)
-        self.assertIn((self.home / "n1/images/changes.img").read_bytes(), (old, new))
-        self.assertEqual(self.get("n1", "--refresh", "s3://images/changes.img").returncode, 0)
-        self.assertEqual((self.home / "n1/images/changes.img").read_bytes(), new)
+        self.assertIn((self.home / name / "images/changes.img").read_bytes(), (old, new))
+        self.assertEqual(self.get(name, "--refresh", "s3://images/changes.img").returncode, 0)
+        self.assertEqual((self.home / name / "images/changes.img").read_bytes(), new)
 
     def test_a_store_that_goes_and_comes_back_is_waited_for(self):
         data = noise("gone", 24 * MB)

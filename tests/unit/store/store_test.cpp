@@ -171,6 +171,9 @@ TEST_CASE("an object's address, in either style; who has no credentials signs no
   };
   CHECK(address("a b/c+d") == "https://s3.example:8443/base/buck/a%20b/c%2Bd");
   CHECK(address("") == "https://s3.example:8443/base/buck");
+  options.endpoint = "https://s3.example:443/base";
+  CHECK(address("k") == "https://s3.example/base/buck/k");
+  options.endpoint = "https://s3.example:8443/base";
   options.has_path_style = false;
   CHECK(address("k") == "https://buck.s3.example:8443/base/k");
   CHECK(address("") == "https://buck.s3.example:8443/base/");
